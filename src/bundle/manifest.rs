@@ -1,0 +1,43 @@
+//! A bundle's table of contents: `manifest.json`, the archive's first entry.
+use serde::{Deserialize, Serialize};
+
+/// What a bundle holds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Manifest {
+    /// Version of this format: 1.
+    pub format: u32,
+    /// Kubernetes version, e.g. `v1.20.2`.
+    pub kubernetes: String,
+    /// `amd64` or `arm64`.
+    pub architecture: String,
+    /// Every file, sorted by path.
+    pub files: Vec<BundleFile>,
+}
+
+/// One file of a bundle.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BundleFile {
+    /// Relative path: `bin/kube-apiserver`, `cni/bridge`, `images/pause.tar`.
+    pub path: String,
+    /// Lower-case hexadecimal.
+    pub sha256: String,
+    /// Bytes.
+    pub size: u64,
+    /// Who needs it.
+    pub purposes: Vec<Purpose>,
+    /// Image names in an image archive; empty for programs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<String>,
+}
+
+/// Who needs a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Purpose {
+    /// Control-plane hosts.
+    ControlPlane,
+    /// Nodes, through the artifact server.
+    Node,
+}

@@ -1,0 +1,1 @@
+//! `km endpoints`: Endpoints and EndpointSlices for Services, in terms of node addresses and granted host ports.

@@ -1,0 +1,91 @@
+//! What `kmctl` may do with a machine, without knowing how it is reached.
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::mpsc;
+
+/// One remote command: an argv list (quoted by the transport), what goes to its standard input, and its time limit.
+#[derive(Clone, Debug)]
+pub struct Command {
+    /// Program and arguments. Never a secret: those go through `stdin`.
+    pub argv: Vec<String>,
+    /// Bytes for standard input, which is then closed.
+    pub stdin: Vec<u8>,
+    /// Runs as root, through sudo where the host's settings say so.
+    pub privileged: bool,
+    /// How long the command may be silent and unfinished before it counts as failed.
+    pub timeout: Duration,
+}
+
+/// What a finished command left.
+#[derive(Clone, Debug, Default)]
+pub struct Output {
+    /// Exit status; 128 + signal number where a signal ended it.
+    pub status: i32,
+    /// Standard output, whole.
+    pub stdout: Vec<u8>,
+    /// Standard error, whole.
+    pub stderr: Vec<u8>,
+}
+
+/// A byte stream to an address that the host can reach (SSH's `direct-tcpip`).
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// A machine that can be looked at and changed.
+#[async_trait]
+pub trait Host: Send + Sync {
+    /// The host's name in cluster.yaml, for messages.
+    fn name(&self) -> &str;
+
+    /// Runs a command to its end. A non-zero exit status is an [`Output`], not an error.
+    async fn run(&self, command: Command) -> Result<Output, HostError>;
+
+    /// As [`Host::run`], handing each complete line of standard output on as it arrives.
+    async fn run_lines(&self, command: Command, lines: mpsc::Sender<String>) -> Result<Output, HostError>;
+
+    /// Runs a command whose standard input is read from `source` (`size` bytes), reporting the bytes sent so far.
+    async fn run_with_input(
+        &self,
+        command: Command,
+        source: Box<dyn std::io::Read + Send>,
+        sent: mpsc::Sender<u64>,
+    ) -> Result<Output, HostError>;
+
+    /// Opens a connection from the host to `address`.
+    async fn dial(&self, address: SocketAddr) -> Result<Box<dyn Stream>, HostError>;
+}
+
+/// Why a host could not be used. The host is named by the caller's own error.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// No connection could be made.
+    #[error("connect to {address}")]
+    Connect {
+        /// Address and port.
+        address: String,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The host's key is not the one that was expected.
+    #[error("{0}")]
+    HostKey(String),
+    /// No offered identity was accepted.
+    #[error("{0}")]
+    Authentication(String),
+    /// The connection broke, or the command could not be started.
+    #[error("{what}")]
+    Broken {
+        /// What was going on.
+        what: String,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Nothing was heard in time.
+    #[error("no answer within {0:?}")]
+    Timeout(Duration),
+}

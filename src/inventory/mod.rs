@@ -1,0 +1,1 @@
+//! Observed state: what the hosts, Mesos and the API server say is there.

@@ -1,0 +1,2 @@
+//! Kubernetes: client, server-side apply, leases, watches, and what differs between versions, in one place.
+pub mod names;

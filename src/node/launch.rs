@@ -1,0 +1,125 @@
+//! What `km scheduler` hands to `km node` in `TaskInfo.data`. Mesos never shows that field in its state, and the
+//! agent checkpoints it where its file server does not reach; still the only secret in it is a one-time token.
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cluster::NetworkMode;
+
+/// Version of this format; a node agent refuses what it does not know.
+pub const FORMAT: u32 = 1;
+
+/// Data of a task, as JSON.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "camelCase")]
+pub enum TaskData {
+    /// The long-lived node task: configuration and the bootstrap token.
+    Node(Box<NodeLaunch>),
+    /// A pod.
+    Pod(PodLaunch),
+    /// Removes what a dead executor left on its agent, then finishes.
+    Sweep(SweepLaunch),
+}
+
+/// Everything a node agent needs to know.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NodeLaunch {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The cluster's name.
+    pub cluster: String,
+    /// Name of the Node object.
+    pub node_name: String,
+    /// The agent's address, the node's InternalIP.
+    pub node_ip: IpAddr,
+    /// `https://address:port` of every API server.
+    pub api_servers: Vec<String>,
+    /// The cluster CA, PEM.
+    pub ca_certificate: String,
+    /// One-time bootstrap token, `id.secret`.
+    pub bootstrap_token: String,
+    /// Kubernetes version, e.g. `v1.20.2`.
+    pub kubernetes_version: String,
+    /// Where the node keeps what must not lie in the sandbox.
+    pub root_dir: PathBuf,
+    /// How pods are reached.
+    pub network_mode: NetworkMode,
+    /// Subnet of pod addresses on the node.
+    pub pod_cidr: String,
+    /// Services' addresses.
+    pub service_cidr: String,
+    /// DNS domain of the cluster.
+    pub cluster_domain: String,
+    /// Programs and images to fetch.
+    pub artifacts: Vec<Artifact>,
+    /// What the executor itself was granted; pods get none of it.
+    pub overhead: Grant,
+}
+
+/// A file that the node agent fetches and verifies.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Artifact {
+    /// Path in the bundle: `bin/kubelet`, `cni/bridge`, `images/pause.tar`.
+    pub path: String,
+    /// Lower-case hexadecimal.
+    pub sha256: String,
+    /// Bytes.
+    pub size: u64,
+    /// Places to fetch it from, tried in order.
+    pub urls: Vec<String>,
+}
+
+/// Resources, in Mesos' units.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Grant {
+    /// Processors, three decimals.
+    pub cpus: f64,
+    /// Megabytes of 2^20 bytes.
+    pub mem: f64,
+}
+
+/// A pod's task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PodLaunch {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The pod's namespace.
+    pub namespace: String,
+    /// The pod's name.
+    pub name: String,
+    /// The pod's UID.
+    pub uid: String,
+    /// Granted host ports.
+    pub ports: Vec<PortMapping>,
+}
+
+/// One container port and the host port that Mesos granted for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PortMapping {
+    /// Port in the pod.
+    pub container_port: u16,
+    /// Port on the node.
+    pub host_port: u16,
+    /// `TCP` or `UDP`.
+    pub protocol: String,
+}
+
+/// What a sweep removes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SweepLaunch {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The cluster's name.
+    pub cluster: String,
+    /// Where the node's ledger lies.
+    pub root_dir: PathBuf,
+    /// Also removes the store and the root folder itself.
+    pub purge: bool,
+}

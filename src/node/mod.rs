@@ -1,0 +1,2 @@
+//! `km node`: the node agent, a Mesos executor that supervises containerd, kubelet and kube-proxy.
+pub mod launch;

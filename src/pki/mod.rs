@@ -1,0 +1,1 @@
+//! Certificate authorities, leaf certificates and keys: ECDSA P-256 throughout.
