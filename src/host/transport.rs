@@ -46,12 +46,14 @@ pub trait Host: Send + Sync {
     /// As [`Host::run`], handing each complete line of standard output on as it arrives.
     async fn run_lines(&self, command: Command, lines: mpsc::Sender<String>) -> Result<Output, HostError>;
 
-    /// Runs a command whose standard input is read from `source` (`size` bytes), reporting the bytes sent so far.
+    /// Runs a command whose standard input is read from `source`, reporting the bytes sent so far and handing each
+    /// complete line of standard output on as it arrives, so that one stream both carries files and reports progress.
     async fn run_with_input(
         &self,
         command: Command,
         source: Box<dyn std::io::Read + Send>,
         sent: mpsc::Sender<u64>,
+        lines: mpsc::Sender<String>,
     ) -> Result<Output, HostError>;
 
     /// Opens a connection from the host to `address`.
