@@ -1,0 +1,296 @@
+//! Resources, attributes and the values they carry.
+use serde::{Deserialize, Serialize};
+
+use super::{ReservationType, ResourceProviderId, ValueType};
+
+/// A number. Mesos keeps three decimals.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Scalar {
+    /// The number.
+    pub value: f64,
+}
+
+/// An interval, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Range {
+    /// First value.
+    pub begin: u64,
+    /// Last value.
+    pub end: u64,
+}
+
+/// Intervals.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ranges {
+    /// The intervals.
+    #[serde(default)]
+    pub range: Vec<Range>,
+}
+
+/// A set of words.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Set {
+    /// The words.
+    #[serde(default)]
+    pub item: Vec<String>,
+}
+
+/// A word.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Text {
+    /// The word.
+    pub value: String,
+}
+
+/// Something an agent's operator says about the machine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Attribute {
+    /// Its name; may repeat.
+    pub name: String,
+    /// Which of the values is set.
+    #[serde(rename = "type")]
+    pub kind: ValueType,
+    /// A number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scalar: Option<Scalar>,
+    /// Intervals.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ranges: Option<Ranges>,
+    /// Words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set: Option<Set>,
+    /// A word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<Text>,
+}
+
+impl Attribute {
+    /// A word.
+    pub fn text(name: impl Into<String>, value: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            kind: ValueType::Text,
+            scalar: None,
+            ranges: None,
+            set: None,
+            text: Some(Text { value: value.into() }),
+        }
+    }
+
+    /// A number.
+    pub fn scalar(name: impl Into<String>, value: f64) -> Self {
+        Self {
+            name: name.into(),
+            kind: ValueType::Scalar,
+            scalar: Some(Scalar { value }),
+            ranges: None,
+            set: None,
+            text: None,
+        }
+    }
+}
+
+/// The role that an offer's resources are allocated to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AllocationInfo {
+    /// The role.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+}
+
+/// One level of reservation.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ReservationInfo {
+    /// By the agent's operator, or at run time.
+    #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<ReservationType>,
+    /// For this role.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// By this principal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub principal: Option<String>,
+    /// Handed back as it came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<Labels>,
+}
+
+/// A share of an agent. What this project does not interpret (`disk`, `revocable`, `shared`) is handed back to Mesos
+/// as it came, because a resource is only accepted if it equals what was offered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Resource {
+    /// `cpus`, `mem`, `disk`, `ports`, `gpus` or an operator's own.
+    pub name: String,
+    /// Which of the values is set.
+    #[serde(rename = "type")]
+    pub kind: ValueType,
+    /// An amount.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scalar: Option<Scalar>,
+    /// Ports, for example.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ranges: Option<Ranges>,
+    /// Words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set: Option<Set>,
+    /// Old form of a static reservation; absent for frameworks with RESERVATION_REFINEMENT.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// The role that it is offered to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allocation_info: Option<AllocationInfo>,
+    /// Reservations, the outermost first; none means unreserved.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reservations: Vec<ReservationInfo>,
+    /// The resource provider, for resources that are not the agent's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider_id: Option<ResourceProviderId>,
+    /// Volumes and disks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<serde_json::Value>,
+    /// Present if Mesos may take it back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revocable: Option<serde_json::Value>,
+    /// Present if several tasks may use it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared: Option<serde_json::Value>,
+}
+
+impl Resource {
+    fn of(name: impl Into<String>, kind: ValueType) -> Self {
+        Self {
+            name: name.into(),
+            kind,
+            scalar: None,
+            ranges: None,
+            set: None,
+            role: None,
+            allocation_info: None,
+            reservations: Vec::new(),
+            provider_id: None,
+            disk: None,
+            revocable: None,
+            shared: None,
+        }
+    }
+
+    /// An unreserved amount.
+    pub fn scalar(name: impl Into<String>, value: f64) -> Self {
+        Self { scalar: Some(Scalar { value }), ..Self::of(name, ValueType::Scalar) }
+    }
+
+    /// Unreserved intervals, both ends included.
+    pub fn ranges(name: impl Into<String>, ranges: impl IntoIterator<Item = (u64, u64)>) -> Self {
+        let range = ranges.into_iter().map(|(begin, end)| Range { begin, end }).collect();
+        Self { ranges: Some(Ranges { range }), ..Self::of(name, ValueType::Ranges) }
+    }
+
+    /// The same, allocated to a role.
+    #[must_use]
+    pub fn allocated_to(mut self, role: impl Into<String>) -> Self {
+        self.allocation_info = Some(AllocationInfo { role: Some(role.into()) });
+        self
+    }
+
+    /// The amount of a scalar; 0 for anything else.
+    pub fn amount(&self) -> f64 {
+        self.scalar.map_or(0.0, |scalar| scalar.value)
+    }
+
+    /// The intervals, both ends included; none for anything else.
+    pub fn intervals(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.ranges.iter().flat_map(|ranges| ranges.range.iter().map(|range| (range.begin, range.end)))
+    }
+
+    /// The role that it is offered to.
+    pub fn allocation_role(&self) -> Option<&str> {
+        self.allocation_info.as_ref().and_then(|info| info.role.as_deref())
+    }
+
+    /// Whether it is a plain share that any task of the role may use: no volume, nothing that Mesos may take back, no
+    /// resource provider.
+    pub fn is_plain(&self) -> bool {
+        self.disk.is_none() && self.revocable.is_none() && self.shared.is_none() && self.provider_id.is_none()
+    }
+}
+
+/// A key and, maybe, a value.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Label {
+    /// The key.
+    pub key: String,
+    /// The value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+}
+
+/// Labels.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Labels {
+    /// In order; a key may repeat.
+    #[serde(default)]
+    pub labels: Vec<Label>,
+}
+
+/// A span of time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DurationInfo {
+    /// Nanoseconds, a JSON number.
+    pub nanoseconds: i64,
+}
+
+impl From<std::time::Duration> for DurationInfo {
+    fn from(duration: std::time::Duration) -> Self {
+        Self { nanoseconds: i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX) }
+    }
+}
+
+impl DurationInfo {
+    /// As a duration; a negative span counts as none.
+    pub fn duration(self) -> std::time::Duration {
+        std::time::Duration::from_nanos(u64::try_from(self.nanoseconds).unwrap_or(0))
+    }
+}
+
+/// A moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimeInfo {
+    /// Nanoseconds since 1970, a JSON number.
+    pub nanoseconds: i64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resource_is_handed_back_as_it_came() {
+        let offered = serde_json::json!({
+            "name": "disk", "type": "SCALAR", "scalar": {"value": 10.5},
+            "allocation_info": {"role": "kubernetes"},
+            "reservations": [{"type": "DYNAMIC", "role": "kubernetes", "principal": "p",
+                              "labels": {"labels": [{"key": "k", "value": "v"}]}}],
+            "provider_id": {"value": "rp"},
+            "disk": {"persistence": {"id": "volume"}, "volume": {"container_path": "x", "mode": "RW"}},
+            "revocable": {}, "shared": {}
+        });
+        let resource: Resource = serde_json::from_value(offered.clone()).unwrap();
+        assert!(!resource.is_plain());
+        assert_eq!(serde_json::to_value(&resource).unwrap(), offered);
+    }
+
+    #[test]
+    fn ports_are_read_with_both_ends() {
+        let resource: Resource = serde_json::from_str(
+            r#"{"name":"ports","type":"RANGES","ranges":{"range":[{"begin":31000,"end":31005},{"begin":31007,"end":31007}]}}"#,
+        )
+        .unwrap();
+        assert_eq!(resource.intervals().collect::<Vec<_>>(), [(31000, 31005), (31007, 31007)]);
+    }
+
+    #[test]
+    fn whole_numbers_are_amounts_too() {
+        let resource: Resource = serde_json::from_str(r#"{"name":"cpus","type":"SCALAR","scalar":{"value":2}}"#).unwrap();
+        assert_eq!(resource.amount(), 2.0);
+    }
+}
