@@ -1,0 +1,31 @@
+# Sourced by the build scripts: what they share about the cache, packages and messages.
+cache=${KMCTL_CACHE:-$HOME/.cache/kmctl}
+export DEBIAN_FRONTEND=noninteractive
+
+say() { echo "$*" >&2; }
+fail() { echo "error: $*" >&2; exit 1; }
+
+# The first 16 digits of the sha256 over the named files' and folders' contents and over standard input, if that is
+# a pipe. Names of files count too, places do not: a clone elsewhere finds the same cache.
+content_key() {
+  { for path in "$@"; do (cd "$path" 2>/dev/null && find . -type f -print0 | sort -z | xargs -0 sha256sum) || cat "$path"; done
+    [ ! -p /dev/stdin ] || cat; } | sha256sum | cut -c1-16
+}
+
+# Installs Debian packages that are missing, waiting for another apt to finish.
+need_packages() {
+  local missing=() name
+  for name in "$@"; do dpkg-query -W -f '${db:Status-Abbrev}\n' "$name" 2>/dev/null | grep -q '^ii' || missing+=("$name"); done
+  [ ${#missing[@]} -gt 0 ] || return 0
+  say "installing packages: ${missing[*]}"
+  apt-get -o DPkg::Lock::Timeout=600 install -y -q --no-install-recommends "${missing[@]}" >/dev/null ||
+    { apt-get -o DPkg::Lock::Timeout=600 update -q >/dev/null
+      apt-get -o DPkg::Lock::Timeout=600 install -y -q --no-install-recommends "${missing[@]}" >/dev/null; }
+}
+
+# publish PART FINAL: a finished folder appears under its name in one step, so that a killed build leaves nothing
+# that looks finished; whoever was faster wins.
+publish() {
+  touch "$1/complete"
+  mv -T "$1" "$2" 2>/dev/null || [ -f "$2/complete" ] || fail "could not move $1 to $2"
+}
