@@ -1,0 +1,209 @@
+//! What is killed comes back, and nobody else notices.
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::*;
+
+#[test]
+#[ignore = "needs the lab: scripts/test"]
+fn killing_the_scheduler_three_times_and_the_master_disturbs_no_pod() {
+    let lab = Lab::ready();
+    let namespace = Namespace::new(&lab, "kills");
+    namespace.deployment("eight", 8, "50m", "32Mi");
+    let before = identities(&lab.wait_for_pods("kills", 8, NODE_START));
+    let watch = NodeWatch::start(&lab);
+
+    let host = lab.hosts("control-plane").remove(0);
+    for round in 1..=3 {
+        let old = main_pid(&lab, &host, "km-scheduler");
+        lab.ssh(&host, &format!("kill -9 {old}")).success();
+        eventually(SETTLE, "km scheduler to come back", || {
+            Some(main_pid(&lab, &host, "km-scheduler")).filter(|new| new != &old && new != "0")
+        });
+        namespace.sleeper(&format!("after-{round}"), "50m", "32Mi");
+        namespace.wait(&format!("after-{round}"), NODE_START);
+        lab.kubectl(&["-n", "kills", "delete", "pod", &format!("after-{round}")]).success();
+    }
+
+    let old = main_pid(&lab, "master", "mesos-master");
+    lab.ssh("master", &format!("kill -9 {old}")).success();
+    eventually(SETTLE, "the framework to register again", || {
+        let agents = lab.curl_maybe("/slaves")?;
+        let back = agents["slaves"].as_array()?.iter().filter(|a| a["active"] == true).count();
+        (back == lab.hosts("agent").len()).then_some(())
+    });
+    namespace.sleeper("after-master", "50m", "32Mi");
+    namespace.wait("after-master", NODE_START);
+    lab.kubectl(&["-n", "kills", "delete", "pod", "after-master"]).success();
+
+    let pods = lab.list(&["-n", "kills", "pods", "-l", "app=eight"]);
+    assert_eq!(identities(&pods), before, "same containers, same start times");
+    assert_eq!(watch.not_ready(), Vec::<String>::new(), "no node was seen NotReady");
+    eventually_or(
+        SETTLE,
+        "Mesos and Kubernetes to agree",
+        || format!("{:?}", lab.tasks().iter().map(|t| t["name"].clone()).collect::<Vec<_>>()),
+        || {
+            let mut tasks: Vec<String> = lab.tasks().iter().map(|t| t["name"].as_str().unwrap_or("").to_owned()).collect();
+            tasks.retain(|name| !name.starts_with("node."));
+            tasks.sort();
+            let mut pods: Vec<String> = lab.list(&["-n", "kills", "pods"]).iter().map(|p| format!("{}.kills", name_of(p))).collect();
+            pods.sort();
+            (tasks == pods).then_some(())
+        },
+    );
+}
+
+#[test]
+#[ignore = "needs the lab: scripts/test"]
+fn a_killed_mesos_agent_recovers_its_executor() {
+    let lab = Lab::ready();
+    let namespace = Namespace::new(&lab, "agent-kill");
+    namespace.sleeper("stays", "100m", "64Mi");
+    let before = namespace.wait("stays", NODE_START);
+    let node = before["spec"]["nodeName"].as_str().expect("a node").to_owned();
+    let executor = lab.ssh(&node, "pgrep -o -f 'km node'").success();
+    let watch = NodeWatch::start(&lab);
+
+    let old = main_pid(&lab, &node, "mesos-agent");
+    lab.ssh(&node, &format!("kill -9 {old}")).success();
+    eventually(SETTLE, "the agent to come back", || {
+        Some(main_pid(&lab, &node, "mesos-agent")).filter(|new| new != &old && new != "0")
+    });
+    eventually(SETTLE, "the agent to be active again", || {
+        let slaves = lab.mesos_get("/slaves")["slaves"].as_array().cloned()?;
+        let us = slaves.iter().find(|s| s["hostname"] == node.as_str())?.clone();
+        (us["active"] == true && number(&us["used_resources"]["cpus"]) > 0.0).then_some(())
+    });
+    // A pod that starts afterwards proves that the executor talks to its agent again.
+    let pinned = format!("  nodeSelector: {{kubernetes.io/hostname: {node}}}");
+    namespace.pod("later", "50m", "32Mi", &pinned, "sleep 100000");
+    namespace.wait("later", NODE_START);
+    let after = lab.pod("agent-kill", "stays").expect("still there");
+    assert_eq!(container_identity(&after), container_identity(&before));
+    assert_eq!(lab.ssh(&node, "pgrep -o -f 'km node'").success(), executor, "the same executor");
+    assert_eq!(watch.not_ready(), Vec::<String>::new());
+}
+
+#[test]
+#[ignore = "needs the lab: scripts/test"]
+fn after_a_killed_node_agent_pods_start_elsewhere_and_nothing_is_left() {
+    let lab = Lab::ready();
+    lab.wait_for_zero_nodes();
+    let residue: BTreeMap<String, String> = lab.hosts("agent").into_iter().map(|h| (h.clone(), residue(&lab, &h))).collect();
+    let namespace = Namespace::new(&lab, "node-kill");
+    lab.apply(
+        "apiVersion: apps/v1
+kind: Deployment
+metadata: {name: phoenix, namespace: node-kill}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: phoenix}}
+  template:
+    metadata: {labels: {app: phoenix}}
+    spec:
+      terminationGracePeriodSeconds: 2
+      containers:
+      - name: main
+        image: docker.io/library/busybox:latest
+        imagePullPolicy: IfNotPresent
+        command: [sh, -c, 'date > /keep/file; sleep 100000']
+        resources: {requests: {cpu: 50m, memory: 32Mi}}
+        volumeMounts: [{name: keep, mountPath: /keep}]
+      volumes: [{name: keep, hostPath: {path: /srv/kmctl-kept, type: DirectoryOrCreate}}]
+",
+    );
+    let before = lab.wait_for_pods("node-kill", 2, NODE_START);
+    let node = before[0]["spec"]["nodeName"].as_str().expect("a node").to_owned();
+    let on_node: Vec<String> = before.iter().filter(|p| p["spec"]["nodeName"] == node.as_str()).map(name_of).collect();
+    let old = lab.ssh(&node, "pgrep -o -f 'km node'").success();
+    lab.ssh(&node, &format!("kill -9 {}", old.trim())).success();
+
+    eventually_or(
+        NODE_START,
+        "the pods to run again under other names",
+        || lab.kubectl(&["-n", "node-kill", "get", "pods", "-o", "wide"]).stdout,
+        || {
+            let pods: Vec<Value> = lab.list(&["-n", "node-kill", "pods"]).into_iter().filter(ready).collect();
+            (pods.len() == 2 && pods.iter().all(|p| !on_node.contains(&name_of(p)))).then_some(())
+        },
+    );
+    drop(namespace);
+    lab.wait_for_zero_nodes();
+    eventually_or(
+        Duration::from_secs(90),
+        "the sweep to leave nothing",
+        || difference(&residue[&node], &self::residue(&lab, &node)),
+        || (self::residue(&lab, &node) == residue[&node]).then_some(()),
+    );
+    let kept = lab.ssh(&node, "test -s /srv/kmctl-kept/file && rm -r /srv/kmctl-kept");
+    assert!(kept.ok(), "the file in the hostPath volume is still there");
+}
+
+/// Watches Node objects from its start and tells who was ever seen not Ready after having been so.
+struct NodeWatch {
+    child: Background,
+    lines: mpsc::Receiver<String>,
+}
+
+impl NodeWatch {
+    fn start(lab: &Lab) -> NodeWatch {
+        let template = "{.metadata.name} {.status.conditions[?(@.type==\"Ready\")].status}{\"\\n\"}";
+        let mut child = lab
+            .kubectl_command(&["get", "nodes", "--watch", "-o", &format!("jsonpath={template}")])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("kubectl starts");
+        let (send, lines) = mpsc::channel();
+        let reader = BufReader::new(child.stdout.take().expect("piped"));
+        std::thread::spawn(move || reader.lines().map_while(Result::ok).try_for_each(|l| send.send(l)));
+        NodeWatch { child: Background(child), lines }
+    }
+
+    fn not_ready(mut self) -> Vec<String> {
+        self.child.stop();
+        let mut was_ready = BTreeMap::new();
+        let mut bad = Vec::new();
+        let mut seen = 0;
+        for line in self.lines.iter() {
+            seen += 1;
+            let Some((node, status)) = line.split_once(' ') else { continue };
+            match status {
+                "True" => {
+                    was_ready.insert(node.to_owned(), ());
+                }
+                other if was_ready.contains_key(node) => bad.push(format!("{node}: {other}")),
+                _ => {}
+            }
+        }
+        assert!(seen > 0, "the watch saw something");
+        bad
+    }
+}
+
+fn identities(pods: &[Value]) -> BTreeMap<String, (String, String)> {
+    pods.iter().map(|p| (name_of(p), container_identity(p))).collect()
+}
+
+fn main_pid(lab: &Lab, host: &str, unit: &str) -> String {
+    lab.ssh(host, &format!("systemctl show -p MainPID --value {unit}")).success().trim().to_owned()
+}
+
+/// What is on a host, as `tests/residue` prints it.
+pub fn residue(lab: &Lab, host: &str) -> String {
+    lab.residue(host)
+}
+
+pub fn difference(before: &str, after: &str) -> String {
+    let lines = |text: &str| text.lines().map(str::to_owned).collect::<std::collections::BTreeSet<_>>();
+    let (before, after) = (lines(before), lines(after));
+    let gone = before.difference(&after).map(|l| format!("- {l}\n"));
+    let new = after.difference(&before).map(|l| format!("+ {l}\n"));
+    gone.chain(new).collect()
+}

@@ -1,0 +1,15 @@
+//! End to end, on the lab: a real Mesos, a real Kubernetes, real systemd and sshd.
+//!
+//! These tests need the lab and are therefore ignored by a plain test run; `scripts/test` brings the lab up and runs
+//! them one after the other. Each starts from a living cluster (`kmctl up` is a no-op then) and leaves one behind, with
+//! its own namespace removed.
+mod support;
+
+mod cluster_lifecycle;
+mod commands;
+mod containment;
+mod failures;
+mod from_zero;
+mod placement;
+mod secrets;
+mod sharing;
