@@ -104,9 +104,10 @@ boot_host() {
       echo "$BASHPID" >"$group/cgroup.procs"
     done
     # No lock of the lab is handed on; neither is its terminal. --register=no --keep-unit: there may be no systemd and
-    # no D-Bus outside. /dev/kmsg: a kubelet reads it.
+    # no D-Bus outside. SYSTEMD_SECCOMP: a machine filters no system calls, and runc uses some (keyctl). /dev/kmsg: a
+    # kubelet reads it.
     exec 9>&- </dev/null >"$dir/console.log" 2>&1
-    SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=0 SYSTEMD_NSPAWN_LOCK=0 exec setsid systemd-nspawn --quiet --boot --directory "$dir/root" \
+    SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=0 SYSTEMD_NSPAWN_LOCK=0 SYSTEMD_SECCOMP=0 exec setsid systemd-nspawn --quiet --boot --directory "$dir/root" \
       --machine "$name" --register=no --keep-unit --network-bridge=$bridge --capability=all --resolv-conf=off --timezone=off \
       --link-journal=no --console=pipe --bind="$dir/var-lib:/var/lib" --bind-ro="$mesos:/usr/libexec/mesos" --bind=/dev/kmsg
   ) &
