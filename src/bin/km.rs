@@ -1,8 +1,12 @@
 //! `km`: everything that runs inside the cluster, as one static multi-call binary.
 #![forbid(unsafe_code)]
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 #[derive(Parser)]
 #[command(name = "km", version, about = "What runs in the cluster: scheduler, node agent, endpoints, host agent")]
@@ -12,11 +16,65 @@ struct Arguments {
 }
 
 #[derive(Subcommand)]
-enum Role {}
+enum Role {
+    /// Write Endpoints and EndpointSlices in terms of node addresses and granted host ports
+    Endpoints(EndpointsArguments),
+}
+
+#[derive(Args)]
+struct EndpointsArguments {
+    /// Settings file, the one of km scheduler
+    #[arg(long, default_value = "/etc/kmctl/scheduler.yaml")]
+    config: PathBuf,
+    /// Credentials for the API server
+    #[arg(long, default_value = "/etc/kubernetes/km-endpoints.conf")]
+    kubeconfig: PathBuf,
+}
 
 fn main() -> ExitCode {
     // reqwest and kube are built without a default TLS provider and would panic on first use.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let arguments = Arguments::parse();
-    match arguments.command {}
+    let outcome = match arguments.command {
+        Role::Endpoints(arguments) => serve(|stop| endpoints(arguments, stop)),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            for cause in error.chain().skip(1) {
+                eprintln!("caused by: {cause}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs a long-lived role: log on stderr, end on SIGTERM or SIGINT.
+fn serve<F: Future<Output = anyhow::Result<()>>>(role: impl FnOnce(CancellationToken) -> F) -> anyhow::Result<()> {
+    let filter = tracing_subscriber::EnvFilter::builder()
+        .with_default_directive(tracing_subscriber::filter::LevelFilter::INFO.into())
+        .from_env_lossy();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    let runtime = tokio::runtime::Runtime::new().context("start the runtime")?;
+    runtime.block_on(async {
+        let stop = CancellationToken::new();
+        let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+        let signalled = stop.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            signalled.cancel();
+        });
+        role(stop).await
+    })
+}
+
+async fn endpoints(arguments: EndpointsArguments, stop: CancellationToken) -> anyhow::Result<()> {
+    let EndpointsArguments { config, kubeconfig } = arguments;
+    let options = kmctl::endpoints::run::Options { config, kubeconfig };
+    kmctl::endpoints::run::run(options, stop).await.context("run km endpoints")
 }

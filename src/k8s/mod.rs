@@ -1,2 +1,3 @@
 //! Kubernetes: client, server-side apply, leases, watches, and what differs between versions, in one place.
+pub mod lease;
 pub mod names;

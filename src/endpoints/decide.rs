@@ -1,0 +1,528 @@
+//! Decides what to write: events in, writes out. Pure; [`super::run`] watches, writes and waits.
+//!
+//! One Service is written by at most one round of writes at a time; what changes meanwhile is decided when the round
+//! has ended, which also bundles bursts. What the server stores is compared by fingerprint, and a write carries the
+//! version that it was decided on, so a stale decision cannot overwrite anything.
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::model::{Key, Node, Pod, Seen, Service, SliceVersion};
+use super::wanted::{digest, service_of_slice, wanted};
+
+/// Repairs of one object that go out at once; further ones wait longer and longer, as somebody keeps changing it back.
+const PROMPT_REPAIRS: u32 = 3;
+
+/// Kinds of objects that are watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Services.
+    Service,
+    /// Pods.
+    Pod,
+    /// Nodes.
+    Node,
+    /// Endpoints.
+    Endpoints,
+    /// EndpointSlices.
+    Slice,
+}
+
+const KINDS: [Kind; 5] = [Kind::Service, Kind::Pod, Kind::Node, Kind::Endpoints, Kind::Slice];
+
+/// An object that is written.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Object {
+    /// An Endpoints object.
+    Endpoints(Key),
+    /// An EndpointSlice.
+    Slice(Key),
+}
+
+impl Object {
+    /// Namespace and name.
+    pub fn key(&self) -> &Key {
+        match self {
+            Object::Endpoints(key) | Object::Slice(key) => key,
+        }
+    }
+
+    /// The Service that it belongs to, by its name.
+    fn service(&self) -> Key {
+        match self {
+            Object::Endpoints(key) => key.clone(),
+            Object::Slice(key) => Key::new(key.namespace.as_str(), service_of_slice(&key.name)),
+        }
+    }
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// A list of this kind begins; what it does not name by its end is gone.
+    Listing(Kind),
+    /// The list is complete.
+    Listed(Kind),
+    /// A Service is there or changed.
+    Service(Service),
+    /// A pod is there or changed.
+    Pod(Box<Pod>),
+    /// A node is there or changed.
+    Node(Key, Node),
+    /// An object that we may write is there or changed.
+    Object(Object, Seen),
+    /// A Service, pod or node is gone.
+    Gone(Kind, Key),
+    /// An object that we may write is gone; with the UID that it had.
+    ObjectGone(Object, String),
+    /// This process became the one that writes, or no longer is.
+    Leading(bool),
+    /// A write has ended.
+    Written(Object, Outcome),
+    /// The time of [`Effect::RetryLater`] is over.
+    Retry(Key),
+    /// It is time to look at everything again.
+    Resync,
+}
+
+/// How a write ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// The server stores this now.
+    Stored(Seen),
+    /// It is deleted.
+    Deleted,
+    /// It was decided on something outdated; this is there now.
+    Outdated(Option<Seen>),
+    /// It failed for another reason.
+    Failed,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Write an object and report with [`Event::Written`].
+    Write(Object, Action),
+    /// Send [`Event::Retry`] after a pause that grows with the number.
+    RetryLater(Key, u32),
+}
+
+/// A write.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Create it.
+    Create(Value),
+    /// Replace the version that was seen.
+    Replace(Value, Seen),
+    /// Delete the version that was seen.
+    Delete(Seen),
+}
+
+/// Everything known.
+#[derive(Debug)]
+pub struct Endpoints {
+    version: SliceVersion,
+    services: BTreeMap<Key, Service>,
+    pods: BTreeMap<Key, Pod>,
+    nodes: BTreeMap<Key, Node>,
+    /// Pods that a Service selects.
+    members: BTreeMap<Key, BTreeSet<Key>>,
+    objects: BTreeMap<Object, Seen>,
+    /// Objects by the Service that they belong to.
+    by_service: BTreeMap<Key, BTreeSet<Object>>,
+    written: BTreeMap<Object, Written>,
+    rounds: BTreeMap<Key, Round>,
+    listings: BTreeMap<Kind, Listing>,
+    leading: bool,
+}
+
+/// Progress of a kind's list.
+#[derive(Debug, Default)]
+struct Listing {
+    /// A list was completed at some time.
+    complete: bool,
+    /// What the list that is under way did not name yet.
+    missing: Option<(BTreeSet<Key>, BTreeSet<Object>)>,
+}
+
+/// The last write of an object.
+#[derive(Debug)]
+struct Written {
+    wanted: u64,
+    /// Its fingerprint as stored, which differs from `wanted` where the server drops or adds fields.
+    stored: Option<u64>,
+    repairs: u32,
+}
+
+/// A Service's writes under way.
+#[derive(Debug, Default)]
+struct Round {
+    open: usize,
+    /// Something changed meanwhile.
+    again: bool,
+    failed: bool,
+    /// Waiting for [`Event::Retry`].
+    paused: bool,
+    attempts: u32,
+}
+
+impl Endpoints {
+    /// Knows nothing and writes nothing before all lists are complete and it leads.
+    pub fn new(version: SliceVersion) -> Self {
+        Endpoints {
+            version,
+            services: BTreeMap::new(),
+            pods: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            members: BTreeMap::new(),
+            objects: BTreeMap::new(),
+            by_service: BTreeMap::new(),
+            written: BTreeMap::new(),
+            rounds: BTreeMap::new(),
+            listings: BTreeMap::new(),
+            leading: false,
+        }
+    }
+
+    /// Whether it may write.
+    pub fn is_active(&self) -> bool {
+        self.leading && KINDS.iter().all(|kind| self.listings.get(kind).is_some_and(|listing| listing.complete))
+    }
+
+    /// Takes an event in and returns what follows from it.
+    pub fn on(&mut self, event: Event) -> Vec<Effect> {
+        let was_active = self.is_active();
+        let mut effects = Vec::new();
+        let mut changed = self.note(event, &mut effects);
+        if !self.is_active() {
+            return effects;
+        }
+        if !was_active {
+            changed = self.everything();
+        }
+        for service in changed {
+            self.settle(&service, &mut effects);
+        }
+        effects
+    }
+
+    /// Notes an event and names the Services that it may concern.
+    fn note(&mut self, event: Event, effects: &mut Vec<Effect>) -> BTreeSet<Key> {
+        match event {
+            Event::Listing(kind) => {
+                self.begin_list(kind);
+                BTreeSet::new()
+            }
+            Event::Listed(kind) => self.end_list(kind),
+            Event::Service(service) => self.note_service(service),
+            Event::Pod(pod) => self.note_pod(*pod),
+            Event::Node(key, node) => {
+                self.named(Kind::Node, &key);
+                let before = self.nodes.insert(key.clone(), node.clone());
+                if before.unwrap_or_default() == node { BTreeSet::new() } else { self.services_on(&key.name) }
+            }
+            Event::Object(object, seen) => self.note_object(object, seen),
+            Event::Gone(Kind::Service, key) => {
+                self.services.remove(&key);
+                self.members.remove(&key);
+                BTreeSet::from([key])
+            }
+            Event::Gone(Kind::Pod, key) => {
+                self.pods.remove(&key);
+                self.leave_all(&key)
+            }
+            Event::Gone(Kind::Node, key) => {
+                self.nodes.remove(&key);
+                self.services_on(&key.name)
+            }
+            Event::Gone(Kind::Endpoints | Kind::Slice, _) => BTreeSet::new(),
+            Event::ObjectGone(object, uid) => {
+                // The end of an earlier object of this name says nothing about the present one.
+                if self.objects.get(&object).is_some_and(|seen| seen.uid == uid) {
+                    self.forget_object(&object);
+                }
+                BTreeSet::from([object.service()])
+            }
+            Event::Leading(leading) => {
+                self.leading = leading;
+                BTreeSet::new()
+            }
+            Event::Written(object, outcome) => self.note_written(object, outcome, effects),
+            Event::Retry(service) => {
+                if let Some(round) = self.rounds.get_mut(&service) {
+                    round.paused = false;
+                }
+                BTreeSet::from([service])
+            }
+            Event::Resync => {
+                for written in self.written.values_mut() {
+                    written.repairs = 0;
+                }
+                self.everything()
+            }
+        }
+    }
+
+    fn everything(&self) -> BTreeSet<Key> {
+        self.services.keys().chain(self.by_service.keys()).cloned().collect()
+    }
+
+    // === what is known ===
+
+    fn begin_list(&mut self, kind: Kind) {
+        let keys = match kind {
+            Kind::Service => self.services.keys().cloned().collect(),
+            Kind::Pod => self.pods.keys().cloned().collect(),
+            Kind::Node => self.nodes.keys().cloned().collect(),
+            Kind::Endpoints | Kind::Slice => BTreeSet::new(),
+        };
+        let objects = self.objects.keys().filter(|object| kind_of(object) == kind).cloned().collect();
+        self.listings.entry(kind).or_default().missing = Some((keys, objects));
+    }
+
+    fn named(&mut self, kind: Kind, key: &Key) {
+        if let Some((keys, _)) = self.listings.get_mut(&kind).and_then(|listing| listing.missing.as_mut()) {
+            keys.remove(key);
+        }
+    }
+
+    fn end_list(&mut self, kind: Kind) -> BTreeSet<Key> {
+        let listing = self.listings.entry(kind).or_default();
+        listing.complete = true;
+        let (keys, objects) = listing.missing.take().unwrap_or_default();
+        let mut changed = BTreeSet::new();
+        for key in keys {
+            changed.extend(self.note(Event::Gone(kind, key), &mut Vec::new()));
+        }
+        for object in objects {
+            changed.insert(object.service());
+            self.forget_object(&object);
+        }
+        changed
+    }
+
+    fn note_service(&mut self, service: Service) -> BTreeSet<Key> {
+        let key = service.key.clone();
+        self.named(Kind::Service, &key);
+        if self.services.get(&key) == Some(&service) {
+            return BTreeSet::new();
+        }
+        let pods = self.pods.range(Key::new(key.namespace.as_str(), "")..);
+        let members = pods
+            .take_while(|(pod, _)| pod.namespace == key.namespace)
+            .filter(|(_, pod)| service.selects(&pod.labels))
+            .map(|(pod, _)| pod.clone())
+            .collect();
+        self.members.insert(key.clone(), members);
+        self.services.insert(key.clone(), service);
+        BTreeSet::from([key])
+    }
+
+    fn note_pod(&mut self, pod: Pod) -> BTreeSet<Key> {
+        let key = pod.key.clone();
+        self.named(Kind::Pod, &key);
+        if self.pods.get(&key) == Some(&pod) {
+            return BTreeSet::new();
+        }
+        let mut changed = self.leave_all(&key);
+        let services = self.services.range(Key::new(key.namespace.as_str(), "")..);
+        for (name, service) in services.take_while(|(name, _)| name.namespace == key.namespace) {
+            if service.selects(&pod.labels) {
+                self.members.entry(name.clone()).or_default().insert(key.clone());
+                changed.insert(name.clone());
+            }
+        }
+        self.pods.insert(key, pod);
+        changed
+    }
+
+    /// Takes a pod out of every Service; names those that it was in.
+    fn leave_all(&mut self, pod: &Key) -> BTreeSet<Key> {
+        let services = self.members.range_mut(Key::new(pod.namespace.as_str(), "")..);
+        services
+            .take_while(|(service, _)| service.namespace == pod.namespace)
+            .filter_map(|(service, members)| members.remove(pod).then(|| service.clone()))
+            .collect()
+    }
+
+    fn services_on(&self, node: &str) -> BTreeSet<Key> {
+        let here = |pod: &Key| self.pods.get(pod).is_some_and(|pod| pod.node == node);
+        self.members.iter().filter(|(_, pods)| pods.iter().any(here)).map(|(service, _)| service.clone()).collect()
+    }
+
+    fn note_object(&mut self, object: Object, seen: Seen) -> BTreeSet<Key> {
+        if let Some((_, objects)) = self.listings.get_mut(&kind_of(&object)).and_then(|it| it.missing.as_mut()) {
+            objects.remove(&object);
+        }
+        // The watch repeats our own writes, possibly after later ones.
+        if self.objects.get(&object).is_some_and(|known| !is_newer(&seen, known)) {
+            return BTreeSet::new();
+        }
+        let service = object.service();
+        self.by_service.entry(service.clone()).or_default().insert(object.clone());
+        self.objects.insert(object, seen);
+        BTreeSet::from([service])
+    }
+
+    fn forget_object(&mut self, object: &Object) {
+        self.objects.remove(object);
+        let service = object.service();
+        if let Some(objects) = self.by_service.get_mut(&service) {
+            objects.remove(object);
+            if objects.is_empty() {
+                self.by_service.remove(&service);
+            }
+        }
+    }
+
+    fn note_written(&mut self, object: Object, outcome: Outcome, effects: &mut Vec<Effect>) -> BTreeSet<Key> {
+        let service = object.service();
+        let mut failed = false;
+        match outcome {
+            Outcome::Stored(seen) => {
+                if let Some(written) = self.written.get_mut(&object) {
+                    written.stored = Some(seen.digest);
+                }
+                self.note_object(object, seen);
+            }
+            Outcome::Deleted => {
+                self.written.remove(&object);
+                self.forget_object(&object);
+            }
+            Outcome::Outdated(now) => {
+                failed = true;
+                self.forget_object(&object);
+                if let Some(seen) = now {
+                    self.note_object(object, seen);
+                }
+            }
+            Outcome::Failed => failed = true,
+        }
+        let round = self.rounds.entry(service.clone()).or_default();
+        round.open = round.open.saturating_sub(1);
+        round.failed |= failed;
+        if round.open > 0 {
+            return BTreeSet::new();
+        }
+        if round.failed {
+            round.paused = true;
+            effects.push(Effect::RetryLater(service, round.attempts));
+            round.attempts = round.attempts.saturating_add(1);
+            round.failed = false;
+            return BTreeSet::new();
+        }
+        let again = round.again;
+        self.rounds.remove(&service);
+        if again { BTreeSet::from([service]) } else { BTreeSet::new() }
+    }
+
+    // === what follows ===
+
+    /// Writes what differs from what the Service should have, unless a round of writes or a pause is on.
+    fn settle(&mut self, key: &Key, effects: &mut Vec<Effect>) {
+        if let Some(round) = self.rounds.get_mut(key)
+            && (round.open > 0 || round.paused)
+        {
+            round.again = true;
+            return;
+        }
+        let desired = self.desired(key);
+        let mut actions = Vec::new();
+        let mut patience = 0;
+        for (object, body) in &desired.bodies {
+            let wanted = digest(body);
+            let written = self.written.get(object);
+            let same_as_written = written.is_some_and(|written| written.wanted == wanted);
+            let seen = self.objects.get(object);
+            if let Some(seen) = seen {
+                let stored = written.and_then(|written| written.stored).filter(|_| same_as_written);
+                if seen.digest == wanted || stored == Some(seen.digest) {
+                    continue;
+                }
+            }
+            // Wanted as before, but not there any more: somebody else changed it.
+            let repairs = written.filter(|_| same_as_written).map_or(0, |written| written.repairs + 1);
+            if repairs > PROMPT_REPAIRS {
+                patience = patience.max(repairs - PROMPT_REPAIRS);
+            }
+            let action = match seen {
+                None => Action::Create(body.clone()),
+                Some(seen) => Action::Replace(body.clone(), seen.clone()),
+            };
+            actions.push((object.clone(), action, Some(Written { wanted, stored: None, repairs })));
+        }
+        for object in self.by_service.get(key).into_iter().flatten() {
+            if let Some(seen) = self.objects.get(object)
+                && seen.ours
+                && !desired.bodies.contains_key(object)
+                && !(desired.keep_endpoints && kind_of(object) == Kind::Endpoints)
+            {
+                actions.push((object.clone(), Action::Delete(seen.clone()), None));
+            }
+        }
+        if actions.is_empty() {
+            self.rounds.remove(key);
+            return;
+        }
+        let round = self.rounds.entry(key.clone()).or_default();
+        round.again = false;
+        // A pause that is over lets one round through: `attempts` then stands at what it waited for.
+        if patience > round.attempts {
+            round.paused = true;
+            round.attempts = patience;
+            effects.push(Effect::RetryLater(key.clone(), patience));
+            return;
+        }
+        round.open = actions.len();
+        for (object, action, written) in actions {
+            if let Some(written) = written {
+                self.written.insert(object.clone(), written);
+            }
+            effects.push(Effect::Write(object, action));
+        }
+    }
+
+    fn desired(&self, key: &Key) -> Desired {
+        let mut desired = Desired::default();
+        let Some(service) = self.services.get(key) else { return desired };
+        if !service.is_ours() {
+            // A Service that lost its selector keeps its Endpoints: from then on they are its owner's to edit.
+            desired.keep_endpoints = !service.external_name;
+            return desired;
+        }
+        let members = self.members.get(key).into_iter().flatten();
+        let pods = members.filter_map(|pod| self.pods.get(pod));
+        let wanted = wanted(service, pods, &self.nodes, self.version);
+        desired.bodies.insert(Object::Endpoints(key.clone()), wanted.endpoints);
+        for (name, body) in wanted.slices {
+            desired.bodies.insert(Object::Slice(Key::new(key.namespace.as_str(), name)), body);
+        }
+        desired
+    }
+}
+
+/// What a Service should have.
+#[derive(Default)]
+struct Desired {
+    bodies: BTreeMap<Object, Value>,
+    keep_endpoints: bool,
+}
+
+fn kind_of(object: &Object) -> Kind {
+    match object {
+        Object::Endpoints(_) => Kind::Endpoints,
+        Object::Slice(_) => Kind::Slice,
+    }
+}
+
+/// Versions of one object count up; where a server's versions are no numbers every message counts as news.
+fn is_newer(seen: &Seen, known: &Seen) -> bool {
+    match (seen.resource_version.parse::<u64>(), known.resource_version.parse::<u64>()) {
+        (Ok(seen), Ok(known)) => seen > known,
+        _ => seen != known,
+    }
+}
+
+#[cfg(test)]
+#[path = "decide_tests.rs"]
+mod tests;

@@ -1,0 +1,191 @@
+//! One leader by a Lease: [`claim`] decides, [`campaign`] reads, writes and waits.
+//!
+//! A holder is given up only after its Lease stood still for its whole duration *on our own clock*: clocks of hosts
+//! need not agree. Every write carries the version that was read, so that two claims never both succeed.
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Api, ObjectMeta, PostParams};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+/// How long a silent holder is respected.
+const DURATION: Duration = Duration::from_secs(15);
+
+/// Without a renewal for this long the holder itself stops leading, well before others may take over.
+const RENEW_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Between two attempts.
+const PERIOD: Duration = Duration::from_secs(2);
+
+/// For one request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Who campaigns for what.
+#[derive(Clone, Debug)]
+pub struct Candidacy {
+    /// Namespace of the Lease.
+    pub namespace: String,
+    /// Name of the Lease.
+    pub name: String,
+    /// Unique per process.
+    pub identity: String,
+}
+
+/// What to do about a Lease.
+#[derive(Clone, Debug, PartialEq)]
+enum Claim {
+    /// There is none.
+    Create(LeaseSpec),
+    /// It is ours, free or given up.
+    Replace(LeaseSpec),
+    /// Somebody else holds it.
+    Respect,
+}
+
+/// Decides on the Lease as read. `stood_still` says for how long it has not changed.
+fn claim(lease: Option<&LeaseSpec>, identity: &str, stood_still: Duration, now: Timestamp) -> Claim {
+    let mine = |acquired, transitions| LeaseSpec {
+        holder_identity: Some(identity.to_owned()),
+        lease_duration_seconds: Some(DURATION.as_secs() as i32),
+        acquire_time: Some(acquired),
+        renew_time: Some(MicroTime(now)),
+        lease_transitions: Some(transitions),
+        ..LeaseSpec::default()
+    };
+    let Some(spec) = lease else { return Claim::Create(mine(MicroTime(now), 0)) };
+    let holder = spec.holder_identity.as_deref().unwrap_or_default();
+    let transitions = spec.lease_transitions.unwrap_or_default();
+    if holder == identity {
+        return Claim::Replace(mine(spec.acquire_time.clone().unwrap_or(MicroTime(now)), transitions));
+    }
+    let duration = Duration::from_secs(spec.lease_duration_seconds.unwrap_or_default().max(0) as u64);
+    if holder.is_empty() || stood_still > duration {
+        return Claim::Replace(mine(MicroTime(now), transitions.saturating_add(1)));
+    }
+    Claim::Respect
+}
+
+/// Campaigns until `stop`, keeps `leading` true while the Lease is held, and frees the Lease at the end.
+pub async fn campaign(api: Api<Lease>, candidacy: Candidacy, leading: watch::Sender<bool>, stop: CancellationToken) {
+    let mut seen: Option<Lease> = None;
+    let mut seen_since = Instant::now();
+    let mut renewed = Instant::now();
+    loop {
+        match timeout(REQUEST_TIMEOUT, attempt(&api, &candidacy, &mut seen, &mut seen_since)).await {
+            Ok(Ok(held)) => {
+                if held {
+                    renewed = Instant::now();
+                }
+                set(&leading, held, &candidacy);
+            }
+            Ok(Err(error)) => tracing::warn!(lease = candidacy.name, %error, "cannot renew or read the lease"),
+            Err(_) => tracing::warn!(lease = candidacy.name, "the API server does not answer in time"),
+        }
+        if renewed.elapsed() > RENEW_DEADLINE {
+            set(&leading, false, &candidacy);
+        }
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            () = sleep(PERIOD) => {}
+        }
+    }
+    if *leading.borrow() {
+        set(&leading, false, &candidacy);
+        let _ = timeout(REQUEST_TIMEOUT, release(&api, &candidacy)).await;
+    }
+}
+
+fn set(leading: &watch::Sender<bool>, now: bool, candidacy: &Candidacy) {
+    let changed = leading.send_if_modified(|leading| std::mem::replace(leading, now) != now);
+    if changed {
+        tracing::info!(lease = candidacy.name, identity = candidacy.identity, leading = now, "leadership");
+    }
+}
+
+async fn attempt(
+    api: &Api<Lease>,
+    candidacy: &Candidacy,
+    seen: &mut Option<Lease>,
+    seen_since: &mut Instant,
+) -> Result<bool, kube::Error> {
+    let current = api.get_opt(&candidacy.name).await?;
+    if *seen != current {
+        *seen_since = Instant::now();
+        seen.clone_from(&current);
+    }
+    let spec = current.as_ref().map(|lease| lease.spec.clone().unwrap_or_default());
+    let metadata = current.map(|lease| lease.metadata);
+    let written = match claim(spec.as_ref(), &candidacy.identity, seen_since.elapsed(), Timestamp::now()) {
+        Claim::Respect => return Ok(false),
+        Claim::Create(spec) => {
+            let metadata = ObjectMeta {
+                name: Some(candidacy.name.clone()),
+                namespace: Some(candidacy.namespace.clone()),
+                ..ObjectMeta::default()
+            };
+            api.create(&PostParams::default(), &Lease { metadata, spec: Some(spec) }).await
+        }
+        Claim::Replace(spec) => {
+            let lease = Lease { metadata: metadata.unwrap_or_default(), spec: Some(spec) };
+            api.replace(&candidacy.name, &PostParams::default(), &lease).await
+        }
+    };
+    match written {
+        Ok(lease) => {
+            *seen = Some(lease);
+            *seen_since = Instant::now();
+            Ok(true)
+        }
+        // Another candidate was faster.
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+async fn release(api: &Api<Lease>, candidacy: &Candidacy) -> Result<(), kube::Error> {
+    let Some(mut lease) = api.get_opt(&candidacy.name).await? else { return Ok(()) };
+    let Some(spec) = lease.spec.as_mut() else { return Ok(()) };
+    if spec.holder_identity.as_ref() == Some(&candidacy.identity) {
+        spec.holder_identity = Some(String::new());
+        api.replace(&candidacy.name, &PostParams::default(), &lease).await?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn held_by(holder: &str) -> LeaseSpec {
+        LeaseSpec {
+            holder_identity: Some(holder.to_owned()),
+            lease_duration_seconds: Some(15),
+            acquire_time: Some(MicroTime(Timestamp::UNIX_EPOCH)),
+            lease_transitions: Some(3),
+            ..LeaseSpec::default()
+        }
+    }
+
+    #[test]
+    fn a_lease_is_taken_only_when_free_ours_or_given_up() {
+        let now = Timestamp::from_second(1000).unwrap();
+        let second = Duration::from_secs(1);
+        let outcome = |lease: Option<LeaseSpec>, still: u32| match claim(lease.as_ref(), "me", second * still, now) {
+            Claim::Create(spec) => ("create", spec.lease_transitions, spec.acquire_time.map(|time| time.0)),
+            Claim::Replace(spec) => ("replace", spec.lease_transitions, spec.acquire_time.map(|time| time.0)),
+            Claim::Respect => ("respect", None, None),
+        };
+        let epoch = Some(Timestamp::UNIX_EPOCH);
+        assert_eq!(outcome(None, 0), ("create", Some(0), Some(now)));
+        assert_eq!(outcome(Some(held_by("me")), 99), ("replace", Some(3), epoch));
+        assert_eq!(outcome(Some(held_by("")), 0), ("replace", Some(4), Some(now)));
+        assert_eq!(outcome(Some(held_by("other")), 15), ("respect", None, None));
+        assert_eq!(outcome(Some(held_by("other")), 16), ("replace", Some(4), Some(now)));
+        assert_eq!(outcome(Some(LeaseSpec::default()), 0), ("replace", Some(1), Some(now)));
+    }
+}
