@@ -45,6 +45,7 @@ mesos_agent_settings() {
 	MESOS_HOSTNAME=$name
 	MESOS_WORK_DIR=/var/lib/mesos
 	MESOS_RUNTIME_DIR=/run/mesos
+	MESOS_FETCHER_CACHE_DIR=/var/lib/mesos/fetch
 	MESOS_REGISTRY=in_memory
 	MESOS_LAUNCHER=linux
 	MESOS_LAUNCHER_DIR=/usr/libexec/mesos
