@@ -5,5 +5,5 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     // reqwest and kube are built without a default TLS provider and would panic on first use.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    ExitCode::SUCCESS
+    kmctl::cli::main()
 }

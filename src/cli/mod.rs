@@ -1,1 +1,9 @@
 //! The command line of `kmctl`: one file per subcommand, settings, prompts, exit codes.
+mod arguments;
+mod context;
+mod failure;
+mod version;
+
+pub use arguments::main;
+pub use context::{Context, OutputFormat, Settings};
+pub use failure::{Code, Failure};

@@ -73,11 +73,24 @@ pub enum HostError {
         source: std::io::Error,
     },
     /// The host's key is not the one that was expected.
-    #[error("{0}")]
-    HostKey(String),
+    #[error("{what}")]
+    HostKey {
+        /// What is wrong with it.
+        what: String,
+        /// What the operator can do about it.
+        hint: String,
+    },
     /// No offered identity was accepted.
+    #[error("{what}")]
+    Authentication {
+        /// What was tried.
+        what: String,
+        /// What the operator can do about it.
+        hint: String,
+    },
+    /// The host asks for something that is not supported yet.
     #[error("{0}")]
-    Authentication(String),
+    Unsupported(String),
     /// The connection broke, or the command could not be started.
     #[error("{what}")]
     Broken {
@@ -90,4 +103,68 @@ pub enum HostError {
     /// Nothing was heard in time.
     #[error("no answer within {0:?}")]
     Timeout(Duration),
+}
+
+impl HostError {
+    /// What the operator can do, where it is known.
+    pub fn hint(&self) -> Option<&str> {
+        match self {
+            HostError::HostKey { hint, .. } | HostError::Authentication { hint, .. } => Some(hint),
+            _ => None,
+        }
+    }
+}
+
+impl Command {
+    /// The longest silence of a command that should answer at once.
+    pub const SHORT: Duration = Duration::from_secs(30);
+
+    /// A command that should answer at once, run as the login itself, without input.
+    pub fn new<S: Into<String>>(argv: impl IntoIterator<Item = S>) -> Self {
+        Command {
+            argv: argv.into_iter().map(Into::into).collect(),
+            stdin: Vec::new(),
+            privileged: false,
+            timeout: Self::SHORT,
+        }
+    }
+
+    /// The same command, as root.
+    #[must_use]
+    pub fn privileged(mut self) -> Self {
+        self.privileged = true;
+        self
+    }
+
+    /// The same command with `stdin` on its standard input.
+    #[must_use]
+    pub fn stdin(mut self, stdin: impl Into<Vec<u8>>) -> Self {
+        self.stdin = stdin.into();
+        self
+    }
+
+    /// The same command, allowed to be silent for `timeout`.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+}
+
+impl Output {
+    /// Whether the command ended with status 0.
+    pub fn success(&self) -> bool {
+        self.status == 0
+    }
+
+    /// Standard output as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    /// The last line of standard error that says something, for messages.
+    pub fn last_words(&self) -> String {
+        let text = String::from_utf8_lossy(&self.stderr);
+        text.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or("no message").to_owned()
+    }
 }

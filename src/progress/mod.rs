@@ -1,1 +1,10 @@
-//! Progress as events, and what draws them: bars on a terminal, plain lines without one.
+//! Progress as events, and what draws them: bars on a terminal, plain lines without one. Always on standard error.
+#[cfg(feature = "cli")]
+mod bars;
+mod event;
+mod plain;
+
+#[cfg(feature = "cli")]
+pub use bars::Bars;
+pub use event::{Draw, Event, Outcome, Progress, Silent, Step, StepId};
+pub use plain::Plain;

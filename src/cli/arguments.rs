@@ -1,0 +1,114 @@
+//! Flags and subcommands, and the way from them to an exit code.
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use super::context::{Context, OutputFormat, Settings};
+use super::failure::{Code, Failure};
+use super::version;
+
+#[derive(Parser)]
+#[command(name = "kmctl", version, about = "Kubernetes as an Apache Mesos framework, from one command")]
+struct Arguments {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Args)]
+struct Global {
+    /// The cluster's file [default: ./cluster.yaml, then $KMCTL_CONFIG]
+    #[arg(short = 'f', long, value_name = "FILE", global = true)]
+    file: Option<PathBuf>,
+    /// How data is printed
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT", global = true)]
+    output: OutputFormat,
+    /// Write data to a file instead of standard output
+    #[arg(long, value_name = "FILE", global = true)]
+    out: Option<PathBuf>,
+    /// Do without asking
+    #[arg(short, long, global = true)]
+    yes: bool,
+    /// Tell more
+    #[arg(short, long, global = true)]
+    verbose: bool,
+    /// Tell nothing but data and errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Print the version
+    Version(version::Args),
+}
+
+impl Command {
+    async fn run(self, context: &Context) -> Result<Code, Failure> {
+        match self {
+            Command::Version(args) => version::run(args, context),
+        }
+    }
+}
+
+impl Global {
+    /// Flags before the file in the current folder, that before the environment.
+    fn settings(self) -> Settings {
+        let Global { file, output, out, yes, verbose, quiet } = self;
+        let local = PathBuf::from("cluster.yaml");
+        let file = file.unwrap_or_else(|| {
+            let elsewhere = std::env::var_os("KMCTL_CONFIG").filter(|path| !path.is_empty());
+            match elsewhere {
+                Some(path) if !local.exists() => PathBuf::from(path),
+                _ => local,
+            }
+        });
+        Settings { file, output, out, yes, verbose, quiet }
+    }
+}
+
+/// Runs `kmctl` with the process's arguments.
+pub fn main() -> ExitCode {
+    let Arguments { global, command } = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are no errors. A closed output is not ours to report.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { Code::Usage as u8 } else { Code::Ok as u8 });
+        }
+    };
+    let context = Context::new(global.settings());
+    start_log(context.settings.verbose);
+    let code = match run(command, &context) {
+        Ok(code) => code,
+        Err(failure) => {
+            context.progress.suspend(|| eprint!("{}", failure.render()));
+            failure.code()
+        }
+    };
+    ExitCode::from(code as u8)
+}
+
+fn run(command: Command, context: &Context) -> Result<Code, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let result = runtime.block_on(async {
+        tokio::select! {
+            biased;
+            // Dropping the command closes its connections; what runs on a host sees the end of its input.
+            _ = tokio::signal::ctrl_c() => Err(Failure::message(Code::Interrupted, "interrupted")),
+            result = command.run(context) => result,
+        }
+    });
+    // A thread that still reads a file or resolves a name must not hold the process.
+    runtime.shutdown_background();
+    result
+}
+
+fn start_log(verbose: bool) {
+    use tracing_subscriber::EnvFilter;
+    let default = if verbose { "kmctl=debug" } else { "off" };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}

@@ -1,0 +1,285 @@
+//! One remote command on a session that does not block: what is left to do, step by step.
+use std::io::{self, Read, Write};
+use std::time::{Duration, Instant};
+
+use ssh2::Channel;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::host::{HostError, Output};
+
+/// How much is read or written at once; libssh2 sends at most 32 KiB in one packet.
+const CHUNK: usize = 32 * 1024;
+
+/// How long a command that nobody waits for any more may take to close, before the connection is given up.
+const CLOSING: Duration = Duration::from_secs(5);
+
+/// A command as the worker gets it.
+pub(super) struct Job {
+    pub(super) line: String,
+    pub(super) stdin: Box<dyn Read + Send>,
+    pub(super) sent: Option<mpsc::Sender<u64>>,
+    pub(super) lines: Option<mpsc::UnboundedSender<String>>,
+    pub(super) timeout: Duration,
+    pub(super) reply: oneshot::Sender<Result<Output, HostError>>,
+}
+
+/// What a step did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Bytes moved; ask again at once.
+    Moved,
+    /// Nothing to do before the socket is ready.
+    Waiting,
+    /// Over; the channel can go.
+    Over,
+    /// The channel does not close: the connection has to go.
+    Stuck,
+}
+
+enum Phase {
+    Starting,
+    Running,
+    /// Both outputs ended; the exit status is awaited.
+    Ending,
+    /// Nobody waits for the result, or it has been handed over.
+    Closing { since: Instant },
+}
+
+/// A command under way.
+pub(super) struct Exec {
+    channel: Channel,
+    line: String,
+    stdin: Option<Box<dyn Read + Send>>,
+    chunk: Vec<u8>,
+    written: usize,
+    /// libssh2 holds a packet of `chunk` half sent: nothing else may be written before it is through.
+    owed: bool,
+    total: u64,
+    sent: Option<mpsc::Sender<u64>>,
+    lines: Option<mpsc::UnboundedSender<String>>,
+    line_start: usize,
+    output: Output,
+    timeout: Duration,
+    heard: Instant,
+    phase: Phase,
+    reply: Option<oneshot::Sender<Result<Output, HostError>>>,
+}
+
+impl Exec {
+    pub(super) fn new(channel: Channel, job: Job, now: Instant) -> Self {
+        let Job { line, stdin, sent, lines, timeout, reply } = job;
+        Exec {
+            channel,
+            line,
+            stdin: Some(stdin),
+            chunk: Vec::new(),
+            written: 0,
+            owed: false,
+            total: 0,
+            sent,
+            lines,
+            line_start: 0,
+            output: Output::default(),
+            timeout,
+            heard: now,
+            phase: Phase::Starting,
+            reply: Some(reply),
+        }
+    }
+
+    /// Does what can be done without waiting.
+    pub(super) fn step(&mut self, now: Instant) -> Step {
+        if self.reply.as_ref().is_some_and(oneshot::Sender::is_closed) {
+            self.reply = None;
+            self.phase = Phase::Closing { since: now };
+        }
+        match self.advance(now) {
+            Ok(Step::Moved) => {
+                self.heard = now;
+                Step::Moved
+            }
+            Ok(Step::Waiting) if self.reply.is_some() && now.duration_since(self.heard) > self.timeout => {
+                self.answer(Err(HostError::Timeout(self.timeout)));
+                self.phase = Phase::Closing { since: now };
+                Step::Moved
+            }
+            Ok(step) => step,
+            Err(source) => {
+                let what = match self.phase {
+                    Phase::Starting => "start the command",
+                    _ => "talk to the command",
+                };
+                self.answer(Err(HostError::Broken { what: what.to_owned(), source }));
+                Step::Over
+            }
+        }
+    }
+
+    /// The connection is gone.
+    pub(super) fn fail(&mut self, what: &str, source: &io::Error) {
+        let source = io::Error::new(source.kind(), source.to_string());
+        self.answer(Err(HostError::Broken { what: what.to_owned(), source }));
+    }
+
+    fn answer(&mut self, result: Result<Output, HostError>) {
+        if let Some(reply) = self.reply.take() {
+            // The asker may have gone meanwhile.
+            let _ = reply.send(result);
+        }
+    }
+
+    fn advance(&mut self, now: Instant) -> io::Result<Step> {
+        match self.phase {
+            Phase::Starting => match ready(self.channel.exec(&self.line).map_err(io::Error::from))? {
+                Some(()) => {
+                    self.phase = Phase::Running;
+                    Ok(Step::Moved)
+                }
+                None => Ok(Step::Waiting),
+            },
+            Phase::Running => {
+                let written = self.feed()?;
+                let out = read_some(&mut self.channel.stream(0), &mut self.output.stdout)?;
+                let err = read_some(&mut self.channel.stderr(), &mut self.output.stderr)?;
+                self.hand_on_lines();
+                if out || err || written {
+                    return Ok(Step::Moved);
+                }
+                if self.channel.eof() && !self.owed {
+                    self.phase = Phase::Ending;
+                    return Ok(Step::Moved);
+                }
+                Ok(Step::Waiting)
+            }
+            Phase::Ending => match ready(self.channel.wait_close().map_err(io::Error::from))? {
+                Some(()) => {
+                    self.output.status = status_of(&self.channel)?;
+                    self.finish_last_line();
+                    let output = std::mem::take(&mut self.output);
+                    self.answer(Ok(output));
+                    self.phase = Phase::Closing { since: now };
+                    Ok(Step::Moved)
+                }
+                None => Ok(Step::Waiting),
+            },
+            Phase::Closing { since } => {
+                if now.duration_since(since) > CLOSING {
+                    return Ok(Step::Stuck);
+                }
+                if self.owed && self.channel.write_window().remaining > 0 {
+                    // A half-sent packet has to be completed before the close can be sent.
+                    match ready(self.channel.write(&self.chunk[self.written..]))? {
+                        Some(_) => self.owed = false,
+                        None => return Ok(Step::Waiting),
+                    }
+                }
+                match ready(self.channel.close().map_err(io::Error::from))? {
+                    Some(()) => Ok(Step::Over),
+                    None => Ok(Step::Waiting),
+                }
+            }
+        }
+    }
+
+    /// Sends standard input, as much as the host takes now. Says whether anything moved.
+    fn feed(&mut self) -> io::Result<bool> {
+        let mut moved = false;
+        loop {
+            if self.channel.eof() && !self.owed {
+                // The command has closed its outputs: what it has not read it will never read.
+                self.stdin = None;
+                self.chunk.clear();
+                self.written = 0;
+                return Ok(moved);
+            }
+            if self.written < self.chunk.len() {
+                match ready(self.channel.write(&self.chunk[self.written..]))? {
+                    Some(0) | None => {
+                        self.owed = true;
+                        return Ok(moved);
+                    }
+                    Some(count) => {
+                        self.owed = false;
+                        self.written += count;
+                        self.total += count as u64;
+                        moved = true;
+                        if let Some(sent) = &self.sent {
+                            // Progress only: a full queue means that the reader is still drawing an older figure.
+                            let _ = sent.try_send(self.total);
+                        }
+                        continue;
+                    }
+                }
+            }
+            let Some(stdin) = &mut self.stdin else { return Ok(moved) };
+            self.chunk.resize(CHUNK, 0);
+            self.written = 0;
+            let count = stdin.read(&mut self.chunk)?;
+            self.chunk.truncate(count);
+            if count == 0 {
+                match ready(self.channel.send_eof().map_err(io::Error::from))? {
+                    Some(()) => {
+                        self.stdin = None;
+                        moved = true;
+                    }
+                    None => return Ok(moved),
+                }
+            }
+        }
+    }
+
+    fn hand_on_lines(&mut self) {
+        let Some(lines) = &self.lines else { return };
+        while let Some(end) = self.output.stdout[self.line_start..].iter().position(|byte| *byte == b'\n') {
+            let line = &self.output.stdout[self.line_start..self.line_start + end];
+            let _ = lines.send(String::from_utf8_lossy(line).into_owned());
+            self.line_start += end + 1;
+        }
+    }
+
+    fn finish_last_line(&mut self) {
+        if let Some(lines) = &self.lines
+            && self.line_start < self.output.stdout.len()
+        {
+            let _ = lines.send(String::from_utf8_lossy(&self.output.stdout[self.line_start..]).into_owned());
+        }
+    }
+}
+
+/// `None` where the session would have to wait.
+pub(super) fn ready<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads what is there; says whether anything was.
+fn read_some(stream: &mut ssh2::Stream, into: &mut Vec<u8>) -> io::Result<bool> {
+    let start = into.len();
+    into.resize(start + CHUNK, 0);
+    let count = ready(stream.read(&mut into[start..]));
+    into.truncate(start + count.as_ref().map_or(0, |count| count.unwrap_or(0)));
+    Ok(count?.unwrap_or(0) > 0)
+}
+
+fn status_of(channel: &Channel) -> io::Result<i32> {
+    let signal = channel.exit_signal()?;
+    let number = match signal.exit_signal.as_deref() {
+        None => return Ok(channel.exit_status()?),
+        Some("HUP") => 1,
+        Some("INT") => 2,
+        Some("QUIT") => 3,
+        Some("ILL") => 4,
+        Some("ABRT") => 6,
+        Some("FPE") => 8,
+        Some("KILL") => 9,
+        Some("SEGV") => 11,
+        Some("PIPE") => 13,
+        Some("ALRM") => 14,
+        Some("TERM") => 15,
+        Some(_) => 0,
+    };
+    Ok(128 + number)
+}

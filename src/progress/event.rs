@@ -1,0 +1,171 @@
+//! What work tells about itself, without knowing who draws it.
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Tells the steps of one run apart.
+pub type StepId = u64;
+
+/// How a step ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Something was changed or found out; with what.
+    Done(String),
+    /// There was nothing to do.
+    Unchanged(String),
+    /// It failed; the reason follows in the error.
+    Failed(String),
+}
+
+/// Something happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A step began.
+    Started {
+        /// The step.
+        step: StepId,
+        /// Host or part it is about; may be empty.
+        scope: String,
+        /// What is being done.
+        text: String,
+    },
+    /// A step tells what it is at.
+    At {
+        /// The step.
+        step: StepId,
+        /// What it is at.
+        text: String,
+    },
+    /// A step has moved bytes.
+    Bytes {
+        /// The step.
+        step: StepId,
+        /// So far.
+        done: u64,
+        /// In all.
+        total: u64,
+    },
+    /// A step ended.
+    Finished {
+        /// The step.
+        step: StepId,
+        /// How.
+        outcome: Outcome,
+    },
+    /// Something worth a line of its own.
+    Note {
+        /// Host or part it is about; may be empty.
+        scope: String,
+        /// What.
+        text: String,
+    },
+}
+
+/// Shows events to the operator.
+pub trait Draw: Send + Sync {
+    /// Shows one event. Must not block for long.
+    fn draw(&self, event: &Event);
+
+    /// Runs `print`, which writes to the terminal itself, without tearing what is drawn.
+    fn suspend(&self, print: &mut dyn FnMut());
+}
+
+/// Draws nothing.
+pub struct Silent;
+
+impl Draw for Silent {
+    fn draw(&self, _: &Event) {}
+
+    fn suspend(&self, print: &mut dyn FnMut()) {
+        print();
+    }
+}
+
+/// A handle for reporting; cheap to clone.
+#[derive(Clone)]
+pub struct Progress {
+    draw: Arc<dyn Draw>,
+    next: Arc<AtomicU64>,
+}
+
+impl Progress {
+    /// Reports to `draw`.
+    pub fn new(draw: impl Draw + 'static) -> Self {
+        Progress { draw: Arc::new(draw), next: Arc::default() }
+    }
+
+    /// Reports to nobody.
+    pub fn silent() -> Self {
+        Progress::new(Silent)
+    }
+
+    /// Begins a step. `scope` is the host or part it is about.
+    pub fn step(&self, scope: &str, text: &str) -> Step {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        self.draw.draw(&Event::Started { step: id, scope: scope.to_owned(), text: text.to_owned() });
+        Step { id, draw: self.draw.clone(), open: true }
+    }
+
+    /// Says something that is no step.
+    pub fn note(&self, scope: &str, text: &str) {
+        self.draw.draw(&Event::Note { scope: scope.to_owned(), text: text.to_owned() });
+    }
+
+    /// Runs `print`, which writes to the terminal itself, without tearing what is drawn.
+    pub fn suspend<T>(&self, print: impl FnOnce() -> T) -> Option<T> {
+        let (mut print, mut result) = (Some(print), None);
+        self.draw.suspend(&mut || {
+            if let Some(print) = print.take() {
+                result = Some(print());
+            }
+        });
+        result
+    }
+}
+
+/// A step under way. Dropped without an outcome it counts as interrupted.
+pub struct Step {
+    id: StepId,
+    draw: Arc<dyn Draw>,
+    open: bool,
+}
+
+impl Step {
+    /// Tells what the step is at.
+    pub fn at(&self, text: &str) {
+        self.draw.draw(&Event::At { step: self.id, text: text.to_owned() });
+    }
+
+    /// Tells how many bytes have moved.
+    pub fn bytes(&self, done: u64, total: u64) {
+        self.draw.draw(&Event::Bytes { step: self.id, done, total });
+    }
+
+    /// The step has done its work.
+    pub fn done(self, text: &str) {
+        self.finish(Outcome::Done(text.to_owned()));
+    }
+
+    /// The step had nothing to do.
+    pub fn unchanged(self, text: &str) {
+        self.finish(Outcome::Unchanged(text.to_owned()));
+    }
+
+    /// The step failed.
+    pub fn failed(self, text: &str) {
+        self.finish(Outcome::Failed(text.to_owned()));
+    }
+
+    fn finish(mut self, outcome: Outcome) {
+        self.open = false;
+        self.draw.draw(&Event::Finished { step: self.id, outcome });
+    }
+}
+
+impl Drop for Step {
+    fn drop(&mut self) {
+        if self.open {
+            let outcome = Outcome::Failed("not finished".to_owned());
+            self.draw.draw(&Event::Finished { step: self.id, outcome });
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Events as lines, for pipes, logs and `-v`.
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use super::event::{Draw, Event, Outcome, StepId};
+
+/// No step is silent for longer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+struct Open {
+    label: String,
+    at: String,
+    began: Instant,
+    said: Instant,
+}
+
+struct Lines<W> {
+    out: W,
+    open: BTreeMap<StepId, Open>,
+}
+
+/// Draws a line when a step begins, ends, or has been silent for five seconds.
+pub struct Plain<W: Write + Send + 'static>(Arc<Mutex<Lines<W>>>);
+
+impl<W: Write + Send + 'static> Plain<W> {
+    /// Draws to `out`.
+    pub fn new(out: W) -> Self {
+        let lines = Arc::new(Mutex::new(Lines { out, open: BTreeMap::new() }));
+        let watched = Arc::downgrade(&lines);
+        // Ends by itself at the first look after the last handle is gone.
+        std::thread::spawn(move || watch(&watched));
+        Plain(lines)
+    }
+}
+
+fn watch<W: Write + Send>(lines: &Weak<Mutex<Lines<W>>>) {
+    loop {
+        std::thread::sleep(Duration::from_millis(500));
+        let Some(lines) = lines.upgrade() else { return };
+        lines.lock().unwrap_or_else(PoisonError::into_inner).remind(Instant::now());
+    }
+}
+
+fn label(scope: &str, text: &str) -> String {
+    if scope.is_empty() { text.to_owned() } else { format!("{scope}: {text}") }
+}
+
+impl<W: Write> Lines<W> {
+    fn print(&mut self, line: &str) {
+        // Standard error that is closed is no reason to stop working.
+        let _ = writeln!(self.out, "{line}").and_then(|()| self.out.flush());
+    }
+
+    fn remind(&mut self, now: Instant) {
+        let mut due = Vec::new();
+        for open in self.open.values_mut() {
+            if now.duration_since(open.said) >= PATIENCE {
+                open.said = now;
+                let at = if open.at.is_empty() { String::new() } else { format!(": {}", open.at) };
+                due.push(format!("  {} … {} s{at}", open.label, now.duration_since(open.began).as_secs()));
+            }
+        }
+        for line in due {
+            self.print(&line);
+        }
+    }
+
+    fn event(&mut self, event: &Event, now: Instant) {
+        match event {
+            Event::Started { step, scope, text } => {
+                let label = label(scope, text);
+                self.print(&format!("  {label} …"));
+                self.open.insert(*step, Open { label, at: String::new(), began: now, said: now });
+            }
+            Event::At { step, text } => {
+                if let Some(open) = self.open.get_mut(step) {
+                    open.at.clone_from(text);
+                }
+            }
+            Event::Bytes { step, done, total } => {
+                if let Some(open) = self.open.get_mut(step) {
+                    open.at = format!("{} of {} MiB", done >> 20, total >> 20);
+                }
+            }
+            Event::Finished { step, outcome } => {
+                let label = self.open.remove(step).map(|open| open.label).unwrap_or_default();
+                let (sign, text) = match outcome {
+                    Outcome::Done(text) => ("✓", text),
+                    Outcome::Unchanged(text) => ("=", text),
+                    Outcome::Failed(text) => ("✗", text),
+                };
+                let text = if text.is_empty() { String::new() } else { format!(": {text}") };
+                self.print(&format!("{sign} {label}{text}"));
+            }
+            Event::Note { scope, text } => self.print(&format!("· {}", label(scope, text))),
+        }
+    }
+}
+
+impl<W: Write + Send + 'static> Draw for Plain<W> {
+    fn draw(&self, event: &Event) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).event(event, Instant::now());
+    }
+
+    fn suspend(&self, print: &mut dyn FnMut()) {
+        let _held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        print();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines() -> Lines<Vec<u8>> {
+        Lines { out: Vec::new(), open: BTreeMap::new() }
+    }
+
+    fn started(step: StepId) -> Event {
+        Event::Started { step, scope: "cp1".to_owned(), text: "copy the bundle".to_owned() }
+    }
+
+    #[test]
+    fn every_outcome_has_a_sign_of_its_own() {
+        let (mut lines, now) = (lines(), Instant::now());
+        for (step, outcome) in [
+            Outcome::Done("3 files".to_owned()),
+            Outcome::Unchanged(String::new()),
+            Outcome::Failed("no space".to_owned()),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            lines.event(&started(step as StepId), now);
+            lines.event(&Event::Finished { step: step as StepId, outcome }, now);
+        }
+        let expected = "  cp1: copy the bundle …\n✓ cp1: copy the bundle: 3 files\n  cp1: copy the bundle …\n\
+                        = cp1: copy the bundle\n  cp1: copy the bundle …\n✗ cp1: copy the bundle: no space\n";
+        assert_eq!(String::from_utf8(lines.out).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_step_speaks_up_after_five_seconds_of_silence_and_not_before() {
+        let (mut lines, now) = (lines(), Instant::now());
+        lines.event(&started(1), now);
+        lines.event(&Event::Bytes { step: 1, done: 7 << 20, total: 20 << 20 }, now);
+        lines.out.clear();
+        lines.remind(now + Duration::from_secs(4));
+        assert!(lines.out.is_empty());
+        lines.remind(now + Duration::from_secs(5));
+        lines.remind(now + Duration::from_secs(9));
+        assert_eq!(String::from_utf8(lines.out).unwrap(), "  cp1: copy the bundle … 5 s: 7 of 20 MiB\n");
+    }
+}
