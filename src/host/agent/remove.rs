@@ -1,0 +1,101 @@
+//! Takes away what `apply` installed.
+use serde::{Deserialize, Serialize};
+
+use super::events::{Change, Event, Reporter};
+use super::files::Root;
+use super::{AgentError, Holder, HostManifest, Item, KM, LIBRARY, STATE, lock, units};
+
+/// What `km host remove` reads from standard input.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RemoveRequest {
+    /// What was installed.
+    pub manifest: HostManifest,
+    /// How much goes.
+    pub removal: Removal,
+    /// Who runs this, for the lock.
+    pub holder: Holder,
+}
+
+/// How much is removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Removal {
+    /// Programs, units and credentials that can be made again; etcd's data, keys and settings stay.
+    Programs,
+    /// Everything.
+    Everything,
+}
+
+/// Whether an item goes although its data stay. What `down` keeps is what a later `up` cannot make again.
+fn goes(item: &Item) -> bool {
+    match item {
+        Item::File { data, .. } => !data,
+        Item::Program { .. } | Item::Kubeconfig(_) => true,
+        Item::Secret { .. } | Item::Authority(_) | Item::KeyPair { .. } | Item::EncryptionKey { .. } => false,
+        Item::Certificate(_) => false,
+        Item::Directory { .. } | Item::Snapshot { .. } | Item::Unit(_) | Item::Health(_) | Item::Objects { .. } => false,
+    }
+}
+
+/// Stops the units from last to first and removes their files. Carries on after an error, and tells all of them.
+pub(crate) fn remove(root: &Root, request: RemoveRequest, reporter: &mut Reporter<'_>) -> Result<(), AgentError> {
+    let RemoveRequest { manifest, removal, holder } = request;
+    let lock = lock::take(root, holder)?;
+    let purge = removal == Removal::Everything;
+    for item in manifest.items.iter().rev() {
+        if let Item::Unit(spec) = item {
+            reporter.send(&Event::Started { item: spec.name.clone() })?;
+            let change = if units::stop(root, &spec.name)? { Change::Removed } else { Change::Unchanged };
+            reporter.done(spec.name.clone(), change)?;
+        }
+    }
+    let mut problems = Vec::new();
+    for item in manifest.items.iter().rev().filter(|item| purge || goes(item)) {
+        for path in item.paths() {
+            match root.remove(&path) {
+                Ok(true) => reporter.done(path, Change::Removed)?,
+                Ok(false) => {}
+                Err(error) => problems.push(error),
+            }
+        }
+    }
+    units::reload(root)?;
+    // What units were started with, and the framework's id: the framework was torn down, its id is of no use.
+    let mut trees = vec![format!("{STATE}/units"), format!("{STATE}/scheduler")];
+    if purge {
+        trees.extend(manifest.items.iter().filter_map(|item| match item {
+            Item::Directory { path, data: true, .. } => Some(path.clone()),
+            _ => None,
+        }));
+        trees.push(STATE.to_owned());
+    }
+    for tree in trees {
+        match root.remove_tree(&tree) {
+            Ok(true) => reporter.done(tree, Change::Removed)?,
+            Ok(false) => {}
+            Err(error) => problems.push(error),
+        }
+    }
+    root.remove(&format!("{STATE}/digests.json"))?;
+    // km itself: the running program keeps its inode.
+    if root.remove(KM)? {
+        reporter.done(KM.to_owned(), Change::Removed)?;
+    }
+    for item in manifest.items.iter().rev() {
+        if let Item::Directory { path, .. } = item {
+            root.remove_if_empty(path);
+        }
+    }
+    for folder in [format!("{LIBRARY}/bin"), LIBRARY.to_owned()] {
+        root.remove_if_empty(&folder);
+    }
+    drop(lock);
+    match problems.into_iter().next() {
+        Some(problem) => Err(problem),
+        None => {
+            let (changed, unchanged) = reporter.counts;
+            reporter.send(&Event::Finished { changed, unchanged })
+        }
+    }
+}
