@@ -19,6 +19,8 @@ struct Arguments {
 enum Role {
     /// Write Endpoints and EndpointSlices in terms of node addresses and granted host ports
     Endpoints(EndpointsArguments),
+    /// Compare and change a control-plane host (run by kmctl over SSH)
+    Host(kmctl::host::agent::Arguments),
 }
 
 #[derive(Args)]
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let arguments = Arguments::parse();
     let outcome = match arguments.command {
+        Role::Host(arguments) => return kmctl::host::agent::run(arguments),
         Role::Endpoints(arguments) => serve(|stop| endpoints(arguments, stop)),
     };
     match outcome {
