@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::context::{Context, OutputFormat, Settings};
 use super::failure::{Code, Failure};
-use super::version;
+use super::{bundle, version};
 
 #[derive(Parser)]
 #[command(name = "kmctl", version, about = "Kubernetes as an Apache Mesos framework, from one command")]
@@ -41,6 +41,8 @@ struct Global {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Make and verify bundles: all binaries and images for one version of Kubernetes
+    Bundle(bundle::Args),
     /// Print the version
     Version(version::Args),
 }
@@ -48,6 +50,7 @@ enum Command {
 impl Command {
     async fn run(self, context: &Context) -> Result<Code, Failure> {
         match self {
+            Command::Bundle(args) => bundle::run(args, context).await,
             Command::Version(args) => version::run(args, context),
         }
     }

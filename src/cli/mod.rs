@@ -1,5 +1,6 @@
 //! The command line of `kmctl`: one file per subcommand, settings, prompts, exit codes.
 mod arguments;
+mod bundle;
 mod context;
 mod failure;
 mod version;
