@@ -166,7 +166,7 @@ impl Exec {
                 if now.duration_since(since) > CLOSING {
                     return Ok(Step::Stuck);
                 }
-                if self.owed && self.channel.write_window().remaining > 0 {
+                if self.owed {
                     // A half-sent packet has to be completed before the close can be sent.
                     match ready(self.channel.write(&self.chunk[self.written..]))? {
                         Some(_) => self.owed = false,
@@ -195,7 +195,7 @@ impl Exec {
             if self.written < self.chunk.len() {
                 match ready(self.channel.write(&self.chunk[self.written..]))? {
                     Some(0) | None => {
-                        self.owed = true;
+                        self.owed = half_sent(&self.channel);
                         return Ok(moved);
                     }
                     Some(count) => {
@@ -244,6 +244,12 @@ impl Exec {
             let _ = lines.send(String::from_utf8_lossy(&self.output.stdout[self.line_start..]).into_owned());
         }
     }
+}
+
+/// Whether a write that would have to wait has left a packet half sent. libssh2 takes a packet's size off the window
+/// when it is through, so with a closed window nothing has been begun.
+pub(super) fn half_sent(channel: &Channel) -> bool {
+    channel.write_window().remaining > 0
 }
 
 /// `None` where the session would have to wait.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use nix::poll::PollFlags;
 use ssh2::Channel;
 
-use super::exec::{Step, ready};
+use super::exec::{Step, half_sent, ready};
 
 const CHUNK: usize = 64 * 1024;
 
@@ -113,7 +113,7 @@ impl Pump {
             if !self.outward.is_empty() {
                 match ready(self.channel.write(self.outward.rest()))? {
                     Some(0) | None => {
-                        self.owed = true;
+                        self.owed = half_sent(&self.channel);
                         return Ok(moved);
                     }
                     Some(count) => {
@@ -171,7 +171,7 @@ impl Pump {
         if now.duration_since(since) > CLOSING {
             return Ok(Step::Stuck);
         }
-        if self.owed && self.channel.write_window().remaining > 0 {
+        if self.owed {
             match ready(self.channel.write(self.outward.rest()))? {
                 Some(_) => self.owed = false,
                 None => return Ok(Step::Waiting),

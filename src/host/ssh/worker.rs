@@ -133,6 +133,8 @@ struct Loop {
     outbound: bool,
     /// Something has arrived that only the next channel will read.
     unread: bool,
+    /// The last caller has gone; only streams remain.
+    unneeded: bool,
 }
 
 /// Why the loop ended.
@@ -156,6 +158,7 @@ impl Loop {
             asked: now,
             outbound: false,
             unread: false,
+            unneeded: false,
         }
     }
 
@@ -197,6 +200,7 @@ impl Loop {
                 Err(TryRecvError::Disconnected) => break true,
             }
         };
+        self.unneeded = unneeded;
         // Streams outlive the host that opened them; commands have nobody left to tell.
         if unneeded && self.pumps.is_empty() {
             return Ok(false);
@@ -321,13 +325,17 @@ impl Loop {
         // else that has arrived would wake the thread again and again.
         flags.set(PollFlags::POLLIN, wants_socket || !self.unread);
         flags.set(PollFlags::POLLOUT, self.outbound);
-        let mut watched = vec![PollFd::new(self.woken.as_fd(), PollFlags::POLLIN), PollFd::new(socket.as_fd(), flags)];
+        let mut watched = vec![PollFd::new(socket.as_fd(), flags)];
         let mut pumps = Vec::new();
         for (index, pump) in self.pumps.iter().enumerate() {
             if let Some((fd, flags)) = pump.interest() {
                 watched.push(PollFd::new(fd, flags));
                 pumps.push(index);
             }
+        }
+        // Its other end is gone with the callers, which poll would report for ever.
+        if !self.unneeded {
+            watched.push(PollFd::new(self.woken.as_fd(), PollFlags::POLLIN));
         }
         let limit = if busy { TURN } else { KEEPALIVE };
         let limit = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
@@ -337,17 +345,15 @@ impl Loop {
         }
         let seen: Vec<PollFlags> = watched.iter().map(|fd| fd.revents().unwrap_or(PollFlags::empty())).collect();
         drop(watched);
-        if seen[0].intersects(PollFlags::POLLIN | PollFlags::POLLHUP) {
-            let mut ignored = [0; 64];
-            while matches!(self.woken.read(&mut ignored), Ok(count) if count > 0) {}
-        }
-        if seen[1].intersects(PollFlags::POLLERR | PollFlags::POLLNVAL)
-            || !wants_socket && seen[1].contains(PollFlags::POLLHUP)
+        let mut ignored = [0; 64];
+        while matches!(self.woken.read(&mut ignored), Ok(count) if count > 0) {}
+        if seen[0].intersects(PollFlags::POLLERR | PollFlags::POLLNVAL)
+            || !wants_socket && seen[0].contains(PollFlags::POLLHUP)
         {
             return Err(io::Error::new(io::ErrorKind::ConnectionReset, "the connection ended"));
         }
         self.unread = false;
-        if !wants_socket && flags.contains(PollFlags::POLLIN) && seen[1].contains(PollFlags::POLLIN) {
+        if !wants_socket && flags.contains(PollFlags::POLLIN) && seen[0].contains(PollFlags::POLLIN) {
             match socket.peek(&mut [0]) {
                 Ok(0) => return Err(io::Error::new(io::ErrorKind::ConnectionReset, "the server closed the connection")),
                 _ => self.unread = true,
@@ -355,12 +361,12 @@ impl Loop {
         } else if !wants_socket {
             self.unread = !flags.contains(PollFlags::POLLIN);
         }
-        for (index, flags) in pumps.into_iter().zip(&seen[2..]) {
+        for (index, flags) in pumps.into_iter().zip(&seen[1..]) {
             if flags.intersects(PollFlags::POLLHUP | PollFlags::POLLERR) {
                 self.pumps[index].hung_up();
             }
         }
-        self.stay_alive(seen[1], wants_socket)
+        self.stay_alive(seen[0], wants_socket)
     }
 
     fn stay_alive(&mut self, socket: PollFlags, wants_socket: bool) -> io::Result<()> {
