@@ -2,6 +2,15 @@
 //!
 //! Nothing in here knows Kubernetes. Policy (what to accept, when to reconnect) is the caller's; this module turns
 //! calls into requests and streams into typed events, and says clearly what Mesos refused and why.
+mod error;
 pub mod executor;
+mod masters;
+mod recordio;
 pub mod scheduler;
+mod stream;
+pub mod transport;
 pub mod types;
+
+pub use error::MesosError;
+pub use masters::Masters;
+pub use recordio::{RECORD_LIMIT, RecordIo, RecordIoError};

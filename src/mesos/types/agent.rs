@@ -63,8 +63,8 @@ pub struct Url {
 /// Something an agent understands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentCapability {
-    /// What.
-    #[serde(rename = "type")]
+    /// What; a capability newer than the other side's own words arrives without any.
+    #[serde(rename = "type", default)]
     pub kind: AgentCapabilityType,
 }
 

@@ -7,11 +7,12 @@ use serde::{Deserialize, Serialize};
 macro_rules! words {
     ($($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)* })*) => {$(
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[allow(missing_docs, reason = "the words are Mesos' own")]
         pub enum $name {
             $($(#[$variant_doc])* #[serde(rename = $word)] $variant,)*
             /// A word that this program does not know.
+            #[default]
             #[serde(other, rename = "UNKNOWN")]
             Unknown,
         }

@@ -8,8 +8,8 @@ use super::{FrameworkCapabilityType, FrameworkId, Labels};
 /// Something a framework understands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FrameworkCapability {
-    /// What.
-    #[serde(rename = "type")]
+    /// What; a capability newer than the other side's own words arrives without any.
+    #[serde(rename = "type", default)]
     pub kind: FrameworkCapabilityType,
 }
 
