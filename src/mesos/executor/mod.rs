@@ -1,4 +1,9 @@
 //! The executor API, `/api/v1/executor` of the agent.
+mod driver;
+mod environment;
 mod messages;
+mod outbox;
 
+pub use driver::{DriverEvent, ExecutorDriver, ShutdownReason};
+pub use environment::{EnvironmentError, ExecutorEnvironment, parse_duration};
 pub use messages::*;

@@ -1,0 +1,348 @@
+//! Keeps an executor subscribed with its agent, through the agent's restarts.
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+
+use super::environment::ExecutorEnvironment;
+use super::outbox::Outbox;
+use super::{Call, Event, ExecutorCall, Message, Subscribed, Update};
+use crate::mesos::error::MesosError;
+use crate::mesos::stream::Events;
+use crate::mesos::transport::{Authentication, HttpSettings, HttpTransport, Request, Transport, TransportError};
+use crate::mesos::types::{Bytes, KillPolicy, TaskId, TaskInfo, TaskStatus};
+
+/// Pause between attempts to subscribe. A restarted agent destroys executors that do not come back within two seconds
+/// by default, so the pause is short and does not grow.
+const RETRY: Duration = Duration::from_millis(400);
+
+/// Time for SUBSCRIBED to arrive.
+const SUBSCRIBED_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Commands and events that may wait; enough for every task of a node at once.
+const QUEUE: usize = 1024;
+
+/// What an executor is told.
+#[derive(Clone, Debug, PartialEq)]
+pub enum DriverEvent {
+    /// The agent knows the executor. Comes again after each restart of the agent.
+    Connected(Box<Subscribed>),
+    /// The agent is gone. With checkpointing the driver goes on trying; tasks must go on too.
+    Disconnected,
+    /// A task to start. Comes once per task as long as no state of it was acknowledged.
+    Launch(Box<TaskInfo>),
+    /// A task to end.
+    Kill {
+        /// Which.
+        task_id: TaskId,
+        /// In place of the task's own.
+        kill_policy: Option<KillPolicy>,
+    },
+    /// From the framework.
+    Message(Bytes),
+    /// The agent refused something; for the log.
+    Error(String),
+    /// End all tasks, report them, then end.
+    Shutdown(ShutdownReason),
+}
+
+/// Why an executor has to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShutdownReason {
+    /// The agent or the framework says so; states are still delivered.
+    Asked,
+    /// The agent did not come back within the recovery timeout, or the framework does not checkpoint. The driver has
+    /// stopped, nothing is delivered any more.
+    AgentGone,
+}
+
+enum Command {
+    Update(Box<TaskStatus>),
+    Message(Bytes),
+}
+
+/// The executor's end of the driver. Clones share it; when the last is dropped, the driver ends and closes the stream.
+#[derive(Clone, Debug)]
+pub struct ExecutorDriver {
+    commands: mpsc::Sender<Command>,
+    /// States that were reported and not acknowledged.
+    waiting: Arc<watch::Sender<usize>>,
+}
+
+impl ExecutorDriver {
+    /// Starts the driver.
+    pub fn start(environment: ExecutorEnvironment) -> Result<(Self, mpsc::Receiver<DriverEvent>), TransportError> {
+        let settings = HttpSettings {
+            authentication: match &environment.authentication_token {
+                Some(token) => Authentication::Bearer(token.clone()),
+                None => Authentication::None,
+            },
+            ca_pem: None,
+            unix_socket: environment.domain_socket.clone(),
+        };
+        let transport = HttpTransport::new(&format!("http://{}", environment.agent_endpoint), &settings)?;
+        let (commands, command_receiver) = mpsc::channel(QUEUE);
+        let (event_sender, events) = mpsc::channel(QUEUE);
+        let waiting = Arc::new(watch::Sender::new(0));
+        let driver = Loop {
+            path: format!("{}/api/v1/executor", environment.agent_path),
+            environment,
+            transport,
+            outbox: Outbox::default(),
+            commands: command_receiver,
+            events: event_sender,
+            waiting: Arc::clone(&waiting),
+        };
+        tokio::spawn(driver.run());
+        Ok((Self { commands, waiting }, events))
+    }
+
+    /// Reports a task's state: at once if the agent is there, else when it comes back; again and again until it is
+    /// acknowledged. The driver fills in source, executor id, uuid and time.
+    pub async fn update(&self, status: TaskStatus) {
+        // Counted here and not in the loop, so that flush sees what still sits in the queue.
+        self.waiting.send_modify(|count| *count += 1);
+        // Sending fails only after Shutdown(AgentGone), when there is nobody left to tell.
+        let _ = self.commands.send(Command::Update(Box::new(status))).await;
+    }
+
+    /// Talks to the framework; may get lost.
+    pub async fn message(&self, data: Bytes) {
+        let _ = self.commands.send(Command::Message(data)).await;
+    }
+
+    /// Waits until the agent has acknowledged every state. False if that did not happen in time.
+    pub async fn flush(&self, timeout: Duration) -> bool {
+        let mut waiting = self.waiting.subscribe();
+        tokio::time::timeout(timeout, waiting.wait_for(|count| *count == 0)).await.is_ok_and(|result| result.is_ok())
+    }
+}
+
+/// Why the driver's loop ends.
+enum End {
+    /// Nobody holds the driver or reads its events any more.
+    Dropped,
+    /// The agent did not come back.
+    AgentGone,
+}
+
+struct Loop {
+    environment: ExecutorEnvironment,
+    path: String,
+    transport: HttpTransport,
+    outbox: Outbox,
+    commands: mpsc::Receiver<Command>,
+    events: mpsc::Sender<DriverEvent>,
+    waiting: Arc<watch::Sender<usize>>,
+}
+
+impl Loop {
+    async fn run(mut self) {
+        let end = loop {
+            let mut stream = match self.connect().await {
+                Ok(stream) => stream,
+                Err(end) => break end,
+            };
+            if let Err(end) = self.serve(&mut stream).await {
+                break end;
+            }
+            drop(stream);
+            if self.tell(DriverEvent::Disconnected).await.is_err() {
+                break End::Dropped;
+            }
+            if !self.environment.checkpoint {
+                warn!("the agent is gone, and the framework does not checkpoint");
+                break End::AgentGone;
+            }
+            // An agent that accepts and hangs up at once must not be asked in a tight loop.
+            if let Err(end) = self.pause(self.retry_pause()).await {
+                break end;
+            }
+        };
+        if let End::AgentGone = end {
+            let _ = self.events.send(DriverEvent::Shutdown(ShutdownReason::AgentGone)).await;
+        }
+    }
+
+    /// Subscribes, trying for the recovery timeout.
+    async fn connect(&mut self) -> Result<Events, End> {
+        let deadline = Instant::now() + self.environment.recovery_timeout;
+        let mut reported = None;
+        loop {
+            match self.subscribe().await {
+                Ok((stream, subscribed)) => {
+                    info!(agent = %subscribed.agent_info.hostname, "subscribed with the agent");
+                    self.tell(DriverEvent::Connected(subscribed)).await?;
+                    return Ok(stream);
+                }
+                Err(error) => {
+                    debug!(error = &error as &dyn std::error::Error, "subscribe with the agent");
+                    // An agent that is not there is no news; a refusal is, once.
+                    let message = error.to_string();
+                    if !error.is_transient() && reported.as_ref() != Some(&message) {
+                        self.tell(DriverEvent::Error(message.clone())).await?;
+                        reported = Some(message);
+                    }
+                }
+            }
+            if Instant::now() >= deadline {
+                warn!(timeout = ?self.environment.recovery_timeout, "the agent did not come back");
+                return Err(End::AgentGone);
+            }
+            self.pause(self.retry_pause()).await?;
+        }
+    }
+
+    fn retry_pause(&self) -> Duration {
+        RETRY.min(self.environment.subscription_backoff_max)
+    }
+
+    /// Waits, and takes commands meanwhile, so that nobody who reports a state is held up by a missing agent.
+    async fn pause(&mut self, pause: Duration) -> Result<(), End> {
+        let until = Instant::now() + pause;
+        loop {
+            match tokio::time::timeout_at(until, self.commands.recv()).await {
+                Err(_) => return Ok(()),
+                Ok(None) => return Err(End::Dropped),
+                Ok(Some(Command::Update(status))) => {
+                    self.stamp(*status);
+                }
+                Ok(Some(Command::Message(_))) => debug!("a message is lost, the agent is not there"),
+            }
+        }
+    }
+
+    async fn subscribe(&mut self) -> Result<(Events, Box<Subscribed>), MesosError> {
+        let request = self.request(Call::Subscribe { subscribe: self.outbox.subscribe() })?;
+        let reply = self.transport.send(request).await?;
+        if reply.status != 200 {
+            return Err(MesosError::refusal(&self.transport, None, "SUBSCRIBE", reply).await);
+        }
+        let mut stream = Events::new(reply.body, self.transport.target());
+        let first = tokio::time::timeout(SUBSCRIBED_TIMEOUT, stream.next::<Event>()).await;
+        match first {
+            Err(_) => {
+                let target = self.transport.target().to_owned();
+                Err(MesosError::Silent { target, silence: SUBSCRIBED_TIMEOUT })
+            }
+            Ok(Ok(Event::Subscribed { subscribed })) => Ok((stream, subscribed)),
+            Ok(Ok(Event::Error { error })) => Err(MesosError::Subscription { message: error.message }),
+            Ok(Ok(_)) => Err(MesosError::Subscription { message: "SUBSCRIBED did not come first".into() }),
+            Ok(Err(error)) => Err(error),
+        }
+    }
+
+    /// Serves one subscription until it breaks.
+    async fn serve(&mut self, stream: &mut Events) -> Result<(), End> {
+        loop {
+            // States first: an agent that asks for more than it is told must not starve what it asked for before.
+            let alive = tokio::select! {
+                biased;
+                command = self.commands.recv() => match command {
+                    None => return Err(End::Dropped),
+                    Some(command) => self.send(command).await?,
+                },
+                event = stream.next::<Event>() => match event {
+                    Ok(event) => self.receive(event).await?,
+                    Err(error) => {
+                        info!(error = &error as &dyn std::error::Error, "the agent's stream ended");
+                        false
+                    }
+                },
+            };
+            if !alive {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Sends a command. False if the subscription must be made again: that sends what is not acknowledged, too.
+    async fn send(&mut self, command: Command) -> Result<bool, End> {
+        let (call, uuid) = match command {
+            Command::Update(status) => {
+                let update = self.stamp(*status);
+                let uuid = update.status.uuid.clone();
+                (Call::Update { update }, uuid)
+            }
+            Command::Message(data) => (Call::Message { message: Message { data } }, None),
+        };
+        let Err(error) = self.call(call).await else { return Ok(true) };
+        // Only a call that the agent calls wrong stays wrong. Anything else, also "not subscribed" from an agent that
+        // was restarted, is cured by a new subscription.
+        if !matches!(error, MesosError::Refused { status: 400, .. }) {
+            info!(error = &error as &dyn std::error::Error, "the agent did not take a call");
+            return Ok(false);
+        }
+        if uuid.is_some() {
+            let settled = self.outbox.refused(uuid.as_ref());
+            self.settled(settled);
+        }
+        self.tell(DriverEvent::Error(error.to_string())).await?;
+        Ok(true)
+    }
+
+    async fn receive(&mut self, event: Event) -> Result<bool, End> {
+        match event {
+            Event::Launch { launch } => {
+                if self.outbox.launched(&launch.task) {
+                    self.tell(DriverEvent::Launch(Box::new(launch.task))).await?;
+                }
+            }
+            Event::Kill { kill } => {
+                self.tell(DriverEvent::Kill { task_id: kill.task_id, kill_policy: kill.kill_policy }).await?;
+            }
+            Event::Acknowledged { acknowledged } => {
+                let settled = self.outbox.acknowledged(&acknowledged);
+                self.settled(settled);
+            }
+            Event::Message { message } => self.tell(DriverEvent::Message(message.data)).await?,
+            Event::Shutdown => self.tell(DriverEvent::Shutdown(ShutdownReason::Asked)).await?,
+            Event::Error { error } => {
+                // Mesos asks for a new subscription after an error.
+                self.tell(DriverEvent::Error(error.message)).await?;
+                return Ok(false);
+            }
+            Event::Subscribed { .. } | Event::Heartbeat => {}
+            Event::Unknown => warn!("an event of a kind that this executor does not know"),
+        }
+        Ok(true)
+    }
+
+    fn stamp(&mut self, status: TaskStatus) -> Update {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        self.outbox.stamped(status, &self.environment.executor_id, Bytes::random_uuid(), now)
+    }
+
+    /// So many states wait no longer.
+    fn settled(&self, states: usize) {
+        self.waiting.send_modify(|count| *count = count.saturating_sub(states));
+    }
+
+    async fn call(&self, call: Call) -> Result<(), MesosError> {
+        let name = match &call {
+            Call::Update { .. } => "UPDATE",
+            _ => "MESSAGE",
+        };
+        let reply = self.transport.send(self.request(call)?).await?;
+        match reply.status {
+            200 | 202 => Ok(()),
+            _ => Err(MesosError::refusal(&self.transport, None, name, reply).await),
+        }
+    }
+
+    fn request(&self, call: Call) -> Result<Request, MesosError> {
+        let call = ExecutorCall {
+            executor_id: self.environment.executor_id.clone(),
+            framework_id: self.environment.framework_id.clone(),
+            call,
+        };
+        let body = serde_json::to_vec(&call).map_err(|source| MesosError::Encode { what: "a call", source })?;
+        Ok(Request::post(self.path.clone(), body))
+    }
+
+    async fn tell(&self, event: DriverEvent) -> Result<(), End> {
+        self.events.send(event).await.map_err(|_| End::Dropped)
+    }
+}
