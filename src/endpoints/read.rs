@@ -188,12 +188,13 @@ pub fn slice(metadata: &ObjectMeta, data: &Value) -> Seen {
     seen(metadata, SLICE_MANAGER_LABEL, &body)
 }
 
-/// The server writes empty lists as null or not at all.
+/// An empty list, null and an absent field are the same; we send a slice's empty `ports` as a list, and no empty
+/// `subsets`.
 fn copy(from: &Value, to: &mut Value, field: &str) {
     match from.get(field) {
-        None | Some(Value::Null) if field == "ports" => to[field] = json!([]),
-        None | Some(Value::Null) => {}
-        Some(value) => to[field] = value.clone(),
+        Some(value) if !value.is_null() && *value != json!([]) => to[field] = value.clone(),
+        _ if field == "ports" => to[field] = json!([]),
+        _ => {}
     }
 }
 

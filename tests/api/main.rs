@@ -1,0 +1,6 @@
+//! Parts that talk to the Kubernetes API, against a real etcd and kube-apiserver on loopback.
+//!
+//! They need a folder with `etcd` and `kube-apiserver`, named by `KMCTL_TEST_BIN` (scripts/test sets it), and are
+//! therefore ignored by a plain `cargo test`.
+mod endpoints;
+mod server;
