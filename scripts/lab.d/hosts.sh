@@ -27,7 +27,7 @@ lab_processes() {
 
 # Ends a host, or all, whatever state they are in, and removes their cgroups.
 end_processes() {
-  local name=${1:-} deadline=$((SECONDS + 20)) left
+  local name=${1:-} deadline=$((SECONDS + 20)) left host
   while left=$(lab_processes "$name") && [ -n "$left" ]; do
     [ $SECONDS -lt $deadline ] || fail "processes of the lab do not end: $(tr '\n' ' ' <<<"$left")"
     # A frozen process cannot end.
@@ -36,6 +36,8 @@ end_processes() {
     kill -KILL $left 2>/dev/null || true
     sleep 0.1
   done
+  # systemd-nspawn leaves these behind where /run is no tmpfs.
+  for host in ${name:-$(hosts)}; do rm -rf "/run/systemd/nspawn/propagate/$host"; done
   # A cgroup is busy for a moment after its last process.
   for _ in $(seq 50); do
     find "$cgroups"/*/kmlab${name:+/$name} -depth -type d -exec rmdir {} + 2>/dev/null || true
@@ -103,13 +105,9 @@ boot_host() {
       fi
       echo "$BASHPID" >"$group/cgroup.procs"
     done
-    # No lock of the lab is handed on; neither is its terminal. --register=no --keep-unit: there may be no systemd and
-    # no D-Bus outside. SYSTEMD_SECCOMP: a machine filters no system calls, and runc uses some (keyctl). /dev/kmsg: a
-    # kubelet reads it.
+    # No lock of the lab is handed on; neither is its terminal.
     exec 9>&- </dev/null >"$dir/console.log" 2>&1
-    SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=0 SYSTEMD_NSPAWN_LOCK=0 SYSTEMD_SECCOMP=0 exec setsid systemd-nspawn --quiet --boot --directory "$dir/root" \
-      --machine "$name" --register=no --keep-unit --network-bridge=$bridge --capability=all --resolv-conf=off --timezone=off \
-      --link-journal=no --console=pipe --bind="$dir/var-lib:/var/lib" --bind-ro="$mesos:/usr/libexec/mesos" --bind=/dev/kmsg
+    exec setsid "$parts/host-run" "$name" "$dir" "$mesos" $bridge
   ) &
   disown
 }
