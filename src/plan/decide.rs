@@ -1,0 +1,263 @@
+//! Compares what hosts should have with what was found on them.
+use std::collections::BTreeSet;
+
+use similar::TextDiff;
+
+use crate::host::agent::{HostManifest, Item, KM, LIBRARY, Observation, Observations, Observed};
+
+/// What was found on a host.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Found {
+    /// `km host inspect` has compared it.
+    Observed(Box<Observations>),
+    /// There is no `km` to ask; a shell told which paths of the manifest exist.
+    Bare {
+        /// The paths.
+        existing: BTreeSet<String>,
+    },
+}
+
+/// What has to be done, host by host.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Plan {
+    /// In cluster.yaml's order.
+    pub hosts: Vec<HostPlan>,
+}
+
+/// What has to be done on one host.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct HostPlan {
+    /// The host's name.
+    pub host: String,
+    /// In the order in which they are done.
+    pub steps: Vec<Step>,
+    /// How many items are as they should be.
+    pub unchanged: usize,
+    /// What is worth telling though nothing is done about it.
+    pub notes: Vec<String>,
+}
+
+/// One change.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Step {
+    /// What is done.
+    pub action: Action,
+    /// To what: a path, a unit.
+    pub subject: String,
+    /// Bytes that have to be sent, unpacked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    /// Why it is done, where that is not plain.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub why: Vec<String>,
+    /// Unified diff of a text that changes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub diff: Option<String>,
+}
+
+/// Kinds of changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Action {
+    /// Send the `km` program.
+    Install,
+    /// Make what is not there.
+    Create,
+    /// Change what is there.
+    Update,
+    /// Compare what is there, once `km` is; and change it if it differs.
+    Compare,
+    /// Start a unit that does not run.
+    Start,
+    /// Restart a unit that runs with older files.
+    Restart,
+    /// Wait until something answers.
+    Await,
+}
+
+/// Why there is no plan.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// Another version or bundle runs there.
+    #[error("{host} runs {found}, and cluster.yaml wants {wanted}: a running cluster is not upgraded yet")]
+    Upgrade {
+        /// The host.
+        host: String,
+        /// What is there.
+        found: String,
+        /// What is wanted.
+        wanted: String,
+    },
+    /// A secret is neither here nor there.
+    #[error("{path} is not on {host}, and the file that mesos.secretFile names is not here")]
+    NoSecret {
+        /// The host.
+        host: String,
+        /// The path on the host.
+        path: String,
+    },
+}
+
+impl Plan {
+    /// Whether nothing has to be done.
+    pub fn is_empty(&self) -> bool {
+        self.hosts.iter().all(|host| host.steps.is_empty())
+    }
+
+    /// The steps that stop something for a while, as `host: unit`.
+    pub fn interruptions(&self) -> Vec<String> {
+        self.hosts
+            .iter()
+            .flat_map(|host| {
+                let restarts = host.steps.iter().filter(|step| step.action == Action::Restart);
+                restarts.map(|step| format!("{}: {}", host.host, step.subject))
+            })
+            .collect()
+    }
+}
+
+/// Decides for all hosts. `km` is the sha256 of the program that goes with this kmctl.
+pub fn decide(hosts: &[(HostManifest, Found)], km: &str) -> Result<Plan, PlanError> {
+    let hosts = hosts
+        .iter()
+        .map(|(manifest, found)| match found {
+            Found::Observed(observations) => decide_observed(manifest, observations, km),
+            Found::Bare { existing } => decide_bare(manifest, existing),
+        })
+        .collect::<Result<_, _>>()?;
+    Ok(Plan { hosts })
+}
+
+fn step(action: Action, subject: &str) -> Step {
+    Step { action, subject: subject.to_owned(), size: None, why: Vec::new(), diff: None }
+}
+
+fn decide_bare(manifest: &HostManifest, existing: &BTreeSet<String>) -> Result<HostPlan, PlanError> {
+    let mut steps = vec![step(Action::Install, KM)];
+    let mut unchanged = 0;
+    for item in &manifest.items {
+        let name = item.name();
+        let there = existing.contains(&name);
+        match item {
+            Item::Secret { path, sha256: None } if !there => {
+                return Err(PlanError::NoSecret { host: manifest.host.clone(), path: path.clone() });
+            }
+            Item::Directory { .. } if there => unchanged += 1,
+            Item::Snapshot { .. } => unchanged += 1,
+            Item::Unit(_) => steps.push(step(Action::Start, &name)),
+            Item::Health(_) => steps.push(step(Action::Await, &name)),
+            Item::Objects { .. } => steps.push(step(if etcd_data(existing) { Action::Compare } else { Action::Create }, &name)),
+            Item::Program { size, .. } => {
+                let action = if there { Action::Compare } else { Action::Create };
+                steps.push(Step { size: Some(*size), ..step(action, &name) });
+            }
+            _ => steps.push(step(if there { Action::Compare } else { Action::Create }, &name)),
+        }
+    }
+    Ok(HostPlan { host: manifest.host.clone(), steps, unchanged, notes: Vec::new() })
+}
+
+fn etcd_data(existing: &BTreeSet<String>) -> bool {
+    existing.contains("/var/lib/etcd")
+}
+
+fn decide_observed(manifest: &HostManifest, found: &Observations, km: &str) -> Result<HostPlan, PlanError> {
+    refuse_upgrade(manifest, found)?;
+    let mut plan = HostPlan { host: manifest.host.clone(), steps: Vec::new(), unchanged: 0, notes: Vec::new() };
+    // Files that will be different once the plan has run: a unit that reads one of them is restarted.
+    let mut changing: BTreeSet<String> = BTreeSet::new();
+    if found.km.as_deref() != Some(km) {
+        plan.steps.push(step(Action::Install, KM));
+        changing.insert(KM.to_owned());
+    }
+    for (item, observation) in manifest.items.iter().zip(&found.items) {
+        let Some(step) = decide_item(manifest, item, observation, &changing, &mut plan.notes)? else {
+            plan.unchanged += 1;
+            continue;
+        };
+        changing.extend(item.paths());
+        plan.steps.push(step);
+    }
+    Ok(plan)
+}
+
+fn decide_item(
+    manifest: &HostManifest,
+    item: &Item,
+    observation: &Observation,
+    changing: &BTreeSet<String>,
+    notes: &mut Vec<String>,
+) -> Result<Option<Step>, PlanError> {
+    let name = item.name();
+    if let Item::Unit(spec) = item {
+        let runs = observation.unit.as_ref().is_some_and(|unit| unit.active == "active");
+        let mut why = match &observation.observed {
+            Observed::Different { why, .. } => why.clone(),
+            _ => Vec::new(),
+        };
+        let read: Vec<&String> = spec.reads.iter().filter(|path| changing.contains(*path)).collect();
+        if runs && !read.is_empty() {
+            let shown: Vec<&str> = read.iter().map(|path| path.rsplit('/').next().unwrap_or(path)).collect();
+            why.push(format!("it reads {}", shown.join(", ")));
+        }
+        if observation.observed.is_same() && read.is_empty() {
+            return Ok(None);
+        }
+        let action = if runs { Action::Restart } else { Action::Start };
+        // That a unit which does not run has to be started needs no reason.
+        return Ok(Some(Step { why: if runs { why } else { Vec::new() }, ..step(action, &name) }));
+    }
+    if let Item::Secret { path, sha256: None } = item {
+        if observation.observed == Observed::Missing {
+            return Err(PlanError::NoSecret { host: manifest.host.clone(), path: path.clone() });
+        }
+        notes.push(format!("{path} is kept: the file that mesos.secretFile names is not here"));
+    }
+    let size = match item {
+        Item::Program { size, .. } => Some(*size),
+        _ => None,
+    };
+    let awaits = matches!(item, Item::Health(_));
+    Ok(match &observation.observed {
+        Observed::Same => None,
+        Observed::Missing => Some(Step { size, ..step(if awaits { Action::Await } else { Action::Create }, &name) }),
+        Observed::Different { why, .. } if awaits => Some(Step { why: why.clone(), ..step(Action::Await, &name) }),
+        Observed::Different { why, current } => {
+            let diff = match (item, current) {
+                (Item::File { text, .. }, Some(current)) => Some(unified(current, text)),
+                _ => None,
+            };
+            Some(Step { size, why: why.clone(), diff, ..step(Action::Update, &name) })
+        }
+        Observed::Unknown { why } => Some(Step { why: vec![why.clone()], ..step(Action::Compare, &name) }),
+    })
+}
+
+fn unified(current: &str, wanted: &str) -> String {
+    TextDiff::from_lines(current, wanted).unified_diff().context_radius(1).header("on the host", "wanted").to_string()
+}
+
+/// A living cluster keeps its version and its bundle; after `down` there is none to keep.
+fn refuse_upgrade(manifest: &HostManifest, found: &Observations) -> Result<(), PlanError> {
+    let refuse = |found: String| {
+        let wanted = format!("Kubernetes {}", manifest.version);
+        Err(PlanError::Upgrade { host: manifest.host.clone(), found, wanted })
+    };
+    if let Some(other) = found.versions.iter().find(|version| **version != manifest.version) {
+        return refuse(format!("Kubernetes {other}"));
+    }
+    let lives = found.items.iter().any(|item| item.unit.as_ref().is_some_and(|unit| unit.active == "active"));
+    let contents = format!("{LIBRARY}/{}/manifest.json", manifest.version);
+    let other_bundle = found
+        .items
+        .iter()
+        .any(|item| item.name == contents && matches!(item.observed, Observed::Different { current: Some(_), .. }));
+    if lives && other_bundle {
+        return refuse(format!("another bundle of Kubernetes {}", manifest.version));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "decide_tests.rs"]
+mod tests;

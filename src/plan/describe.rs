@@ -1,0 +1,108 @@
+//! Shows a plan.
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use super::decide::{Action, HostPlan, Plan, Step};
+
+/// The whole plan, host by host, with the reasons and the diffs.
+pub fn describe(plan: &Plan) -> String {
+    let mut text = String::new();
+    for host in &plan.hosts {
+        describe_host(&mut text, host);
+    }
+    text.push_str(&summary(plan));
+    text.push('\n');
+    text
+}
+
+fn describe_host(text: &mut String, host: &HostPlan) {
+    let _ = writeln!(text, "{}", host.host);
+    let mut steps = host.steps.iter().peekable();
+    while let Some(step) = steps.next() {
+        // Programs come in dozens; the folder and the size say what matters.
+        let folder = step.size.and_then(|_| bundle_folder(&step.subject));
+        if let (Some(folder), Some(first)) = (folder, step.size) {
+            let (mut count, mut bytes) = (1, first);
+            while let Some(next) = steps.next_if(|next| {
+                next.action == step.action && next.why == step.why && bundle_folder(&next.subject) == Some(folder)
+            }) {
+                count += 1;
+                bytes += next.size.unwrap_or_default();
+            }
+            if count > 1 {
+                let _ = writeln!(
+                    text,
+                    "  {} {} {count} files in {folder} ({} MB)",
+                    sign(step.action),
+                    verb(step.action),
+                    bytes / 1_000_000
+                );
+                continue;
+            }
+        }
+        describe_step(text, step);
+    }
+    for note in &host.notes {
+        let _ = writeln!(text, "  . {note}");
+    }
+    if host.unchanged > 0 {
+        let _ = writeln!(text, "    {} unchanged", host.unchanged);
+    }
+}
+
+/// `/usr/local/lib/kmctl/v1.20.2` of `/usr/local/lib/kmctl/v1.20.2/bin/etcd`.
+fn bundle_folder(path: &str) -> Option<&str> {
+    let (folder, _) = path.rsplit_once('/')?;
+    folder.rsplit_once('/').map(|(folder, _)| folder)
+}
+
+fn describe_step(text: &mut String, step: &Step) {
+    let Step { action, subject, size: _, why, diff } = step;
+    let _ = write!(text, "  {} {} {subject}", sign(*action), verb(*action));
+    if !why.is_empty() {
+        let _ = write!(text, ": {}", why.join("; "));
+    }
+    text.push('\n');
+    for line in diff.iter().flat_map(|diff| diff.lines()) {
+        let _ = writeln!(text, "      {line}");
+    }
+}
+
+fn sign(action: Action) -> char {
+    match action {
+        Action::Install | Action::Create | Action::Start => '+',
+        Action::Update => '~',
+        Action::Compare => '?',
+        Action::Restart => '!',
+        Action::Await => ' ',
+    }
+}
+
+fn verb(action: Action) -> &'static str {
+    match action {
+        Action::Install => "install",
+        Action::Create => "create",
+        Action::Update => "update",
+        Action::Compare => "compare",
+        Action::Start => "start",
+        Action::Restart => "restart",
+        Action::Await => "wait until",
+    }
+}
+
+/// One line: how much of what.
+pub fn summary(plan: &Plan) -> String {
+    let hosts = match plan.hosts.len() {
+        1 => "1 host".to_owned(),
+        count => format!("{count} hosts"),
+    };
+    if plan.is_empty() {
+        return format!("{hosts}: nothing to do");
+    }
+    let mut counts: BTreeMap<Action, usize> = BTreeMap::new();
+    for step in plan.hosts.iter().flat_map(|host| &host.steps).filter(|step| step.action != Action::Await) {
+        *counts.entry(step.action).or_default() += 1;
+    }
+    let parts: Vec<String> = counts.iter().map(|(action, count)| format!("{count} to {}", verb(*action))).collect();
+    if parts.is_empty() { format!("{hosts}: only to wait") } else { format!("{hosts}: {}", parts.join(", ")) }
+}

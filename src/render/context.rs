@@ -1,0 +1,111 @@
+//! What the templates are rendered with: everything that differs between clusters and hosts, worked out once.
+use std::net::IpAddr;
+
+use serde::Serialize;
+
+use super::RenderError;
+use crate::cluster::{Cluster, HostSpec, NetworkMode};
+use crate::host::agent::{KM, LIBRARY};
+use crate::k8s::{Version, names};
+
+/// Names that templates may use.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Settings {
+    /// The cluster's name.
+    pub cluster: String,
+    /// The host's name.
+    pub host: String,
+    /// The host's address.
+    pub address: String,
+    /// The same, in brackets where a URL needs them.
+    pub url_address: String,
+    /// Where the API server listens: every address of the host's family.
+    pub bind_address: &'static str,
+    /// Every member of etcd, `name=https://address:2380`.
+    pub etcd_members: String,
+    /// Programs of the bundle.
+    pub bin: String,
+    /// The `km` program.
+    pub km: &'static str,
+    /// Keys and certificates.
+    pub pki: &'static str,
+    /// `address:port` that clients use.
+    pub endpoint: String,
+    /// Services' addresses.
+    pub service_cidr: String,
+    /// NodePorts.
+    pub node_port_range: String,
+    /// DNS domain.
+    pub cluster_domain: String,
+    /// The controller manager's `--controllers`.
+    pub controllers: &'static str,
+    /// API version of KubeSchedulerConfiguration.
+    pub scheduler_configuration: &'static str,
+    /// Insecure ports have to be switched off.
+    pub has_insecure_port: bool,
+    /// Group of bootstrap tokens.
+    pub bootstrap_group: &'static str,
+    /// ConfigMap of the live settings.
+    pub settings_config_map: &'static str,
+    /// Fewest nodes.
+    pub nodes_min: u32,
+    /// Most nodes.
+    pub nodes_max: Option<u32>,
+}
+
+/// Where keys and certificates lie.
+pub const PKI: &str = "/etc/kubernetes/pki";
+
+/// Works out the names for one host.
+pub fn settings(cluster: &Cluster, host: &HostSpec, version: Version) -> Result<Settings, RenderError> {
+    let spec = &cluster.spec;
+    let address = parse(host)?;
+    let members = spec
+        .control_plane
+        .hosts
+        .iter()
+        .map(|host| Ok(format!("{}=https://{}:2380", host.name, in_url(parse(host)?))))
+        .collect::<Result<Vec<_>, RenderError>>()?;
+    Ok(Settings {
+        cluster: cluster.metadata.name.clone(),
+        host: host.name.clone(),
+        address: address.to_string(),
+        url_address: in_url(address),
+        bind_address: if address.is_ipv4() { "0.0.0.0" } else { "::" },
+        etcd_members: members.join(","),
+        bin: format!("{LIBRARY}/{version}/bin"),
+        km: KM,
+        pki: PKI,
+        endpoint: spec.control_plane.endpoint.clone(),
+        service_cidr: spec.kubernetes.service_cidr.clone(),
+        node_port_range: spec.kubernetes.node_port_range.clone(),
+        cluster_domain: spec.kubernetes.cluster_domain.clone(),
+        controllers: match spec.network.mode {
+            // km endpoints writes these; mirroring stays, it serves Services without a selector.
+            NetworkMode::HostPorts => "*,-endpoint,-endpointslice,tokencleaner",
+            NetworkMode::Cni => "*,tokencleaner",
+        },
+        scheduler_configuration: version.scheduler_configuration(),
+        has_insecure_port: version.has_insecure_port(),
+        bootstrap_group: names::BOOTSTRAP_GROUP,
+        settings_config_map: names::SETTINGS_CONFIG_MAP,
+        nodes_min: spec.nodes.min,
+        nodes_max: spec.nodes.max,
+    })
+}
+
+/// The API server announces an address, and so do etcd and the artifact server.
+pub(crate) fn parse(host: &HostSpec) -> Result<IpAddr, RenderError> {
+    host.address.parse().map_err(|_| {
+        RenderError::Cluster(format!("the address `{}` of host {} is no IP address", host.address, host.name))
+    })
+}
+
+/// An address as URLs have it.
+pub(crate) fn in_url(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
+    }
+}
