@@ -1,8 +1,11 @@
 //! From a path to a checked [`Cluster`] with nothing left to fill in.
 use std::path::{Path, PathBuf};
 
+use super::check::{Findings, check};
 use super::problem::{Place, Problem};
+use super::schema::{Walked, walk};
 use super::spec::{Cluster, HostSpec};
+use super::tree::Node;
 
 /// A cluster.yaml that is in order: defaults filled in, paths absolute.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,12 +58,54 @@ pub fn load(path: &Path) -> Result<Loaded, LoadError> {
 
 fn parse(content: &str, path: &Path) -> Result<Loaded, LoadError> {
     let invalid = |problems| LoadError::Invalid { path: path.to_owned(), problems };
-    let mut cluster: Cluster = serde_yaml::from_str(content).map_err(|error| {
-        let place = error.location().map(|at| Place { line: at.line(), column: at.column() });
-        invalid(vec![Problem { place, key: String::new(), text: error.without_snippet().to_string() }])
-    })?;
+    // Not YAML at all, or a key twice: nothing more can be said.
+    let root: Node = serde_yaml::from_str(content).map_err(|error| invalid(vec![syntax(&error)]))?;
+    let Walked { mut problems, remainder } = walk(&root);
+    let parsed = if problems.is_empty() {
+        // From the text, where `1.20` is still `1.20` and not a number.
+        serde_yaml::from_str::<Cluster>(content).map_err(|error| syntax(&error))
+    } else {
+        serde_json::from_value::<Cluster>(remainder)
+            .map_err(|error| Problem { place: None, key: String::new(), text: error.to_string() })
+    };
+    let mut cluster = match parsed {
+        Ok(cluster) => cluster,
+        Err(problem) => {
+            problems.push(problem);
+            return Err(invalid(problems));
+        }
+    };
+    let Findings { problems: wrong, advice } = check(&cluster);
+    // What stands in for a key that has been reported is not worth a second report.
+    let reported: Vec<String> = problems.iter().map(|problem| problem.key.clone()).collect();
+    let covers = |reported: &String, key: &str| {
+        reported.is_empty() || key.strip_prefix(reported.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    };
+    problems.extend(
+        wrong
+            .into_iter()
+            .filter(|(key, _)| !reported.iter().any(|reported| covers(reported, key)))
+            .map(|(key, text)| Problem { place: Some(root.place_of(&key)), key, text }),
+    );
+    if !problems.is_empty() {
+        problems.sort_by_key(|problem| problem.place);
+        return Err(invalid(problems));
+    }
     complete(&mut cluster, path);
-    Ok(Loaded { path: path.to_owned(), cluster, advice: Vec::new() })
+    Ok(Loaded { path: path.to_owned(), cluster, advice })
+}
+
+fn syntax(error: &serde_yaml::Error) -> Problem {
+    let place = error.location().map(|at| Place { line: at.line(), column: at.column() });
+    let mut text = error.without_snippet().to_string();
+    if let Some(at) = text.rfind(" at line ") {
+        // Ours stands in front.
+        text.truncate(at);
+    }
+    if let Some(key) = text.strip_prefix("duplicate mapping key: ") {
+        text = format!("`{}` is written twice", key.split(',').next().unwrap_or(key));
+    }
+    Problem { place, key: String::new(), text }
 }
 
 /// Fills in the defaults that depend on other keys, and resolves paths against the file's folder.
@@ -107,4 +152,126 @@ fn resolve(file: &mut String, folder: &Path) {
         _ => folder.join(&*file),
     };
     *file = resolved.to_string_lossy().into_owned();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The least that a file needs.
+    const LEAST: &str = "\
+apiVersion: kmctl.io/v1alpha1
+kind: Cluster
+metadata: { name: demo }
+spec:
+  mesos: { master: \"10.0.0.5:5050\" }
+  controlPlane:
+    endpoint: 10.0.0.11:6443
+    hosts:
+      - { address: 10.0.0.11 }
+";
+
+    fn told(content: &str) -> String {
+        parse(content, Path::new("/c/cluster.yaml")).err().map(|error| error.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn the_least_file_gets_every_default_filled_in() {
+        let loaded = parse(LEAST, Path::new("/c/cluster.yaml")).unwrap();
+        insta::with_settings!({ filters => vec![(r"known_hosts: .*", "known_hosts: [home]"), (r#""[^"]*/.ssh/known_hosts""#, "[home]")] }, {
+            insta::assert_debug_snapshot!(loaded.cluster);
+        });
+        assert!(loaded.advice.is_empty());
+    }
+
+    #[test]
+    fn paths_are_relative_to_the_file_and_home_is_home() {
+        let more = LEAST
+            .replace("5050\" }", "5050\", principal: p, secretFile: secret }\n  ssh: { identityFile: ~/key, knownHosts: /k }\n  bundle: ../b");
+        let loaded = parse(&more, Path::new("/c/cluster.yaml")).unwrap();
+        let spec = loaded.cluster.spec;
+        assert_eq!(spec.mesos.secret_file, "/c/secret");
+        assert_eq!(spec.ssh.known_hosts, "/k");
+        assert_eq!(Some(spec.ssh.identity_file), std::env::home_dir().map(|home| home.join("key").display().to_string()));
+        assert_eq!(spec.bundle, Some(PathBuf::from("/c/../b")));
+    }
+
+    #[test]
+    fn everything_wrong_is_told_at_once_with_its_place() {
+        insta::assert_snapshot!(told(
+            "\
+apiVersion: kmctl.io/v1
+kind: Cluster
+metadata: { name: Demo_1, labels: {} }
+spec:
+  mesos:
+    master: [zk://10.0.0.5:2181/mesos, 10.0.0.6, http://10.0.0.7:5050]
+    roles: [a/, dev, dev]
+    principal: kmctl
+    caFile: ca.pem
+  hosts: []
+  ssh: { user: ops, prot: 22, sudo: nopassword, connectTimeout: 10, jump: [a] }
+  controlPlane:
+    endpiont: 10.0.0.11:6443
+    hosts:
+      - { address: 10.0.0.300, name: cp1 }
+      - { address: 10.96.0.4, name: cp1, hostKey: MD5:aa, ssh: { port: 0, sudo: password } }
+      - { name: cp3 }
+  kubernetes: { version: 1.20, serviceCidr: 10.96.0.0/16, nodePortRange: 30000 }
+  nodes:
+    min: 3
+    max: 2
+    idleTimeout: soon
+    overhead: { cpu: 1m, memory: 512Mb }
+    podDefaults: { cpu: 250m }
+    constraints: [{ attribute: rack, in: [] }]
+    rootDir: var/lib
+  network: { mode: overlay, podCIDR: 10.96.1.0/16 }
+"
+        ));
+    }
+
+    #[test]
+    fn values_of_the_wrong_type_are_told_with_what_was_wanted() {
+        insta::assert_snapshot!(told(
+            "\
+apiVersion: kmctl.io/v1alpha1
+kind: Cluster
+metadata: demo
+spec:
+  mesos: { master: { address: a }, roles: kubernetes, user: }
+  ssh: [root]
+  controlPlane:
+    endpoint: [a]
+    hosts: { address: 10.0.0.11 }
+  nodes: { min: two, max: -1 }
+"
+        ));
+    }
+
+    #[test]
+    fn what_is_no_yaml_or_no_cluster_is_told() {
+        for (name, content) in [
+            ("empty", ""),
+            ("list", "- a\n"),
+            ("tab", "a:\n\tb: 1\n"),
+            ("twice", "kind: Cluster\nkind: Cluster\n"),
+            ("open", "metadata: { name: \n"),
+        ] {
+            insta::assert_snapshot!(name, told(content));
+        }
+    }
+
+    #[test]
+    fn networks_and_hosts_must_not_meet() {
+        let content = LEAST.to_owned() + "  kubernetes: { serviceCIDR: 10.0.0.0/16 }\n  network: { podCIDR: 10.0.128.0/20 }\n";
+        insta::assert_snapshot!(told(&content));
+    }
+
+    #[test]
+    fn an_even_count_and_a_login_without_sudo_are_only_advised_against() {
+        let content = LEAST.replace("- { address: 10.0.0.11 }", "- { address: 10.0.0.11, ssh: { user: ops } }\n      - { address: 10.0.0.12 }");
+        let loaded = parse(&content, Path::new("/c/cluster.yaml")).unwrap();
+        insta::assert_debug_snapshot!(loaded.advice);
+    }
 }
