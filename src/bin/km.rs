@@ -21,6 +21,8 @@ enum Role {
     Endpoints(EndpointsArguments),
     /// Compare and change a control-plane host (run by kmctl over SSH)
     Host(kmctl::host::agent::Arguments),
+    /// Look at Mesos, end a framework, hold resources
+    Mesos(kmctl::mesos::commands::Arguments),
 }
 
 #[derive(Args)]
@@ -39,6 +41,9 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match arguments.command {
         Role::Host(arguments) => return kmctl::host::agent::run(arguments),
+        Role::Mesos(arguments) => {
+            serve(|stop| async { Ok(kmctl::mesos::commands::run(arguments, stop).await?) })
+        }
         Role::Endpoints(arguments) => serve(|stop| endpoints(arguments, stop)),
     };
     match outcome {

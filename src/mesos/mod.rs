@@ -2,9 +2,11 @@
 //!
 //! Nothing in here knows Kubernetes. Policy (what to accept, when to reconnect) is the caller's; this module turns
 //! calls into requests and streams into typed events, and says clearly what Mesos refused and why.
+pub mod commands;
 mod error;
 pub mod executor;
 mod masters;
+pub mod operator;
 mod recordio;
 pub mod scheduler;
 mod stream;

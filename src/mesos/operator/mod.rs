@@ -1,0 +1,6 @@
+//! The operator API, `/api/v1` of masters and agents: what there is, and ending a framework.
+mod client;
+mod messages;
+
+pub use client::{Operator, decode, encode};
+pub use messages::*;
