@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::context::{Context, OutputFormat, Settings};
 use super::failure::{Code, Failure};
-use super::{bundle, version};
+use super::{bundle, plan, up, version};
 
 #[derive(Parser)]
 #[command(name = "kmctl", version, about = "Kubernetes as an Apache Mesos framework, from one command")]
@@ -43,6 +43,10 @@ struct Global {
 enum Command {
     /// Make and verify bundles: all binaries and images for one version of Kubernetes
     Bundle(bundle::Args),
+    /// Show what `up` would do
+    Plan(plan::Args),
+    /// Bring the control plane up, or make it what cluster.yaml says
+    Up(up::Args),
     /// Print the version
     Version(version::Args),
 }
@@ -51,6 +55,8 @@ impl Command {
     async fn run(self, context: &Context) -> Result<Code, Failure> {
         match self {
             Command::Bundle(args) => bundle::run(args, context).await,
+            Command::Plan(args) => plan::run(args, context).await,
+            Command::Up(args) => up::run(args, context).await,
             Command::Version(args) => version::run(args, context),
         }
     }

@@ -99,6 +99,13 @@ impl Context {
         }
     }
 
+    /// Says something to the operator, on standard error.
+    pub fn talk(&self, text: &str) {
+        if !self.settings.quiet {
+            self.progress.suspend(|| eprint!("{text}"));
+        }
+    }
+
     /// Writes data to `--out` or standard output.
     pub fn data(&self, text: &str) -> Result<(), Failure> {
         match &self.settings.out {

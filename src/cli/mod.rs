@@ -3,6 +3,10 @@ mod arguments;
 mod bundle;
 mod context;
 mod failure;
+mod plan;
+mod provision;
+mod question;
+mod up;
 mod version;
 
 pub use arguments::main;

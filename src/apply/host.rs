@@ -1,0 +1,329 @@
+//! Installs `km` on a host and has it apply the manifest.
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::ApplyError;
+use super::stream::{self, Missing};
+use crate::bundle::{Bundle, hex_digest};
+use crate::host::agent::{Change, EXIT_LOCKED, Event, Holder, HostManifest, Item, KM, Observed};
+use crate::host::{Command, Host, Output};
+use crate::inventory::look;
+use crate::plan::Found;
+use crate::progress::{Progress, Step};
+
+/// The host says something at least every two seconds; unpacking one big file on a slow disk is the longest silence.
+const APPLY: Duration = Duration::from_secs(180);
+
+/// Writes standard input to a new file, verifies it, and gives it its name. `$1` is the path, `$2` the sha256.
+const RECEIVE: &str = r#"set -e
+mkdir -p "$(dirname "$1")"
+new="$1.kmctl-new"
+cat >"$new"
+echo "$2  $new" | sha256sum -c --status || { rm -f "$new"; echo "what arrived is not what was sent" >&2; exit 1; }
+chmod 0755 "$new"
+mv "$new" "$1""#;
+
+/// What is the same for all hosts of a run.
+#[derive(Clone)]
+pub struct Work {
+    /// The bundle.
+    pub bundle: Arc<Bundle>,
+    /// Secret files by their path on the host.
+    pub secrets: BTreeMap<String, Vec<u8>>,
+    /// The `km` beside this kmctl, and its sha256.
+    pub km: (PathBuf, String),
+    /// Who runs this.
+    pub holder: Holder,
+    /// Where work is reported.
+    pub progress: Progress,
+}
+
+/// Sends `km` to a host that lacks it, or has another one.
+pub async fn install(host: &dyn Host, work: &Work) -> Result<(), ApplyError> {
+    let (path, sha256) = &work.km;
+    let step = work.progress.step(host.name(), "install km");
+    let failed = |source| ApplyError::Km { path: path.clone(), source };
+    let file = File::open(path).map_err(failed)?;
+    let total = file.metadata().map_err(failed)?.len();
+    let command = Command::new(["sh", "-c", RECEIVE, "sh", KM, sha256]).privileged().timeout(APPLY);
+    let (sent, mut moved) = mpsc::channel(16);
+    let (lines, _) = mpsc::channel(1);
+    let run = host.run_with_input(command, Box::new(file), sent, lines);
+    let watch = async {
+        while let Some(bytes) = moved.recv().await {
+            step.bytes(bytes, total);
+        }
+    };
+    let (output, ()) = tokio::join!(run, watch);
+    let what = "install km";
+    let output = output.map_err(|source| ApplyError::Host { what, host: host.name().to_owned(), source })?;
+    if !output.success() {
+        return Err(ApplyError::Refused { what, host: host.name().to_owned(), answer: output.last_words() });
+    }
+    step.done("installed");
+    Ok(())
+}
+
+/// Applies every manifest to its host, all at once. Every host's failure is returned.
+pub async fn apply_hosts(
+    hosts: Vec<(Arc<dyn Host>, HostManifest, Found)>,
+    work: &Work,
+) -> Result<(), Vec<ApplyError>> {
+    let shared = share(&hosts, work).await.map_err(|error| vec![error])?;
+    let mut tasks = JoinSet::new();
+    for (host, manifest, found) in hosts {
+        let (work, shared) = (work.clone(), shared.clone());
+        tasks.spawn(async move {
+            let found = prepare(host.as_ref(), &manifest, found, &work).await?;
+            send(host.as_ref(), &manifest, &missing(&manifest, &found), &shared, &work).await
+        });
+    }
+    let mut errors = Vec::new();
+    while let Some(outcome) = tasks.join_next().await {
+        match outcome {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => errors.push(error),
+            Err(error) => errors.push(ApplyError::Refused {
+                what: "work",
+                host: "this machine".to_owned(),
+                answer: error.to_string(),
+            }),
+        }
+    }
+    if errors.is_empty() { Ok(()) } else { Err(errors) }
+}
+
+/// Brings `km` up to date, and looks again where it was not there to compare.
+async fn prepare(host: &dyn Host, manifest: &HostManifest, found: Found, work: &Work) -> Result<Found, ApplyError> {
+    let current = matches!(&found, Found::Observed(found) if found.km.as_ref() == Some(&work.km.1));
+    if current {
+        return Ok(found);
+    }
+    install(host, work).await?;
+    Ok(look(host, manifest).await?)
+}
+
+/// Files of the bundle that are not on the host as they should be.
+fn missing(manifest: &HostManifest, found: &Found) -> Missing {
+    let differs = |index: usize| match found {
+        Found::Observed(found) => found.items.get(index).is_none_or(|item| item.observed != Observed::Same),
+        Found::Bare { .. } => true,
+    };
+    manifest
+        .items
+        .iter()
+        .enumerate()
+        .filter_map(|(index, item)| match item {
+            Item::Program { path, .. } if differs(index) => Some(path.clone()),
+            _ => None,
+        })
+        .collect()
+}
+
+/// With several hosts, the first makes the keys that all of them share; the others get them through this process's
+/// memory, on standard input.
+async fn share(
+    hosts: &[(Arc<dyn Host>, HostManifest, Found)],
+    work: &Work,
+) -> Result<BTreeMap<String, String>, ApplyError> {
+    let lacks = |(_, manifest, found): &&(Arc<dyn Host>, HostManifest, Found)| match found {
+        Found::Bare { .. } => true,
+        Found::Observed(found) => {
+            manifest.items.iter().zip(&found.items).any(|(item, found)| item.is_shared() && !found.observed.is_same())
+        }
+    };
+    let Some((first, manifest, found)) = hosts.first().filter(|_| hosts.iter().skip(1).any(|host| lacks(&host))) else {
+        return Ok(BTreeMap::new());
+    };
+    prepare(first.as_ref(), manifest, found.clone(), work).await?;
+    let mut keys = manifest.clone();
+    keys.items.retain(|item| item.is_shared() || matches!(item, Item::Directory { .. }));
+    send(first.as_ref(), &keys, &Vec::new(), &BTreeMap::new(), work).await?;
+    let what = "read the shared keys";
+    let command = Command::new([KM, "host", "export"]).privileged().stdin(serde_json::to_vec(&keys).unwrap_or_default());
+    let refused = |answer| ApplyError::Refused { what, host: first.name().to_owned(), answer };
+    let output = first
+        .run(command)
+        .await
+        .map_err(|source| ApplyError::Host { what, host: first.name().to_owned(), source })?;
+    if !output.success() {
+        return Err(refused(output.last_words()));
+    }
+    serde_json::from_slice(&output.stdout).map_err(|error| refused(error.to_string()))
+}
+
+async fn send(
+    host: &dyn Host,
+    manifest: &HostManifest,
+    missing: &Missing,
+    shared: &BTreeMap<String, String>,
+    work: &Work,
+) -> Result<(), ApplyError> {
+    if !missing.is_empty() {
+        let step = work.progress.step(host.name(), "verify the bundle");
+        let (bundle, manifest, missing) = (work.bundle.clone(), manifest.clone(), missing.clone());
+        let verified = tokio::task::spawn_blocking(move || stream::verify(&bundle, &manifest, &missing)).await;
+        if let Ok(verified) = verified {
+            verified.map_err(ApplyError::Bundle)?;
+        }
+        step.done("verified");
+    }
+    let secrets =
+        work.secrets.iter().map(|(path, bytes)| (path.clone(), BASE64_STANDARD.encode(bytes))).collect();
+    let stream = stream::stream(&work.bundle, manifest, missing, &secrets, shared, &work.holder)?;
+    let command = Command::new([KM, "host", "apply"]).privileged().timeout(APPLY);
+    let (sent, moved) = mpsc::channel(16);
+    let (lines, events) = mpsc::channel(64);
+    let run = host.run_with_input(command, stream.reader, sent, lines);
+    let total = if missing.is_empty() { 0 } else { stream.bytes };
+    let mut show = Show::new(host.name(), &work.progress, total);
+    let (output, ()) = tokio::join!(run, show.follow(moved, events));
+    let what = "apply the manifest";
+    let output = output.map_err(|source| ApplyError::Host { what, host: host.name().to_owned(), source })?;
+    show.end(what, &output)
+}
+
+/// Turns a host's events into progress, and its last one into an outcome.
+pub(crate) struct Show<'a> {
+    host: &'a str,
+    progress: &'a Progress,
+    total: u64,
+    sending: Option<Step>,
+    open: Option<(String, Step)>,
+    failure: Option<ApplyError>,
+}
+
+impl<'a> Show<'a> {
+    pub(crate) fn new(host: &'a str, progress: &'a Progress, total: u64) -> Self {
+        let text = if total > 0 { "send what is missing" } else { "compare and write" };
+        Show { host, progress, total, sending: Some(progress.step(host, text)), open: None, failure: None }
+    }
+
+    pub(crate) async fn follow(&mut self, mut moved: mpsc::Receiver<u64>, mut events: mpsc::Receiver<String>) {
+        let mut moving = true;
+        loop {
+            tokio::select! {
+                biased;
+                line = events.recv() => match line {
+                    Some(line) => {
+                        if let Ok(event) = serde_json::from_str(&line) {
+                            self.event(event);
+                        }
+                    }
+                    None => return,
+                },
+                bytes = moved.recv(), if moving => match bytes {
+                    Some(bytes) if self.total > 0 => {
+                        if let Some(sending) = &self.sending {
+                            sending.bytes(bytes.min(self.total), self.total);
+                        }
+                    }
+                    Some(_) => {}
+                    None => moving = false,
+                },
+            }
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Started { item } if item.starts_with('/') => {
+                if let Some(sending) = &self.sending {
+                    sending.at(&item);
+                }
+            }
+            Event::Started { item } => {
+                self.finish_sending();
+                let step = self.progress.step(self.host, &item);
+                self.open = Some((item, step));
+            }
+            Event::Waiting { item: _, seconds, last } => {
+                if let Some((_, step)) = &self.open {
+                    step.at(&format!("{seconds} s: {last}"));
+                }
+            }
+            Event::Done { item, change } => {
+                if let Some((_, step)) = self.open.take_if(|(open, _)| *open == item) {
+                    match change {
+                        Change::Unchanged => step.unchanged("unchanged"),
+                        Change::Healthy => step.done("yes"),
+                        change => step.done(past(change)),
+                    }
+                } else if change.is_change() && self.sending.is_none() {
+                    self.progress.note(self.host, &format!("{item} {}", past(change)));
+                }
+            }
+            Event::Finished { changed, unchanged } => {
+                self.finish_sending();
+                self.progress.note(self.host, &format!("{changed} changed, {unchanged} unchanged"));
+            }
+            Event::Failed { item: Some(item), causes, journal } => {
+                if let Some(sending) = self.sending.take() {
+                    sending.failed("failed");
+                }
+                if let Some((_, step)) = self.open.take() {
+                    step.failed("failed");
+                }
+                self.failure = Some(ApplyError::Item { host: self.host.to_owned(), item, causes, journal });
+            }
+            // The item's failure, told before, says more.
+            Event::Failed { item: None, causes, .. } => {
+                let what = "change the host";
+                let answer = causes.join(": ");
+                self.failure.get_or_insert(ApplyError::Refused { what, host: self.host.to_owned(), answer });
+            }
+        }
+    }
+
+    fn finish_sending(&mut self) {
+        if let Some(sending) = self.sending.take() {
+            sending.done("done");
+        }
+    }
+
+    pub(crate) fn end(&mut self, what: &'static str, output: &Output) -> Result<(), ApplyError> {
+        if output.success() {
+            self.finish_sending();
+            return Ok(());
+        }
+        let host = self.host.to_owned();
+        if output.status == EXIT_LOCKED {
+            let answer = match self.failure.take() {
+                Some(ApplyError::Refused { answer, .. }) => answer,
+                _ => output.last_words(),
+            };
+            return Err(ApplyError::Locked { host, answer });
+        }
+        let refused = || ApplyError::Refused { what, host, answer: output.last_words() };
+        Err(self.failure.take().unwrap_or_else(refused))
+    }
+}
+
+fn past(change: Change) -> &'static str {
+    match change {
+        Change::Unchanged => "unchanged",
+        Change::Created => "created",
+        Change::Updated => "updated",
+        Change::Started => "started",
+        Change::Restarted => "restarted",
+        Change::Healthy => "healthy",
+        Change::Removed => "removed",
+    }
+}
+
+/// The `km` that lies beside this program, and its sha256.
+pub fn km_beside_kmctl() -> Result<(PathBuf, String), ApplyError> {
+    let failed = |path: PathBuf| move |source| ApplyError::Km { path, source };
+    let own = std::env::current_exe().map_err(failed("kmctl".into()))?;
+    let path = own.with_file_name("km");
+    let mut file = File::open(&path).map_err(failed(path.clone()))?;
+    let (sha256, _) = hex_digest(&mut file).map_err(failed(path.clone()))?;
+    Ok((path, sha256))
+}

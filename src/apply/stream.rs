@@ -1,0 +1,86 @@
+//! The one stream that a host gets: a header, then the files of the bundle that it misses, as they lie in the archive.
+use std::collections::BTreeMap;
+use std::io::{self, Cursor, Read};
+use std::sync::Arc;
+
+use super::ApplyError;
+use crate::bundle::{Bundle, BundleError};
+use crate::host::agent::{Header, Holder, HostManifest, Item, LIBRARY, Payload};
+
+/// A stream and its length.
+pub(crate) struct Stream {
+    pub(crate) reader: Box<dyn Read + Send>,
+    pub(crate) bytes: u64,
+}
+
+/// Files of the bundle that a host misses: their path on the host.
+pub(crate) type Missing = Vec<String>;
+
+/// The path in the bundle of a program's path on the host.
+fn in_bundle<'a>(manifest: &HostManifest, path: &'a str) -> Option<&'a str> {
+    path.strip_prefix(&format!("{LIBRARY}/{}/", manifest.version))
+}
+
+/// Verifies what is about to be sent, before anything is sent.
+pub(crate) fn verify(bundle: &Bundle, manifest: &HostManifest, missing: &Missing) -> Result<(), BundleError> {
+    let wanted: Vec<&str> = missing.iter().filter_map(|path| in_bundle(manifest, path)).collect();
+    bundle.verify(|file| wanted.contains(&file.path.as_str()))
+}
+
+/// Puts a stream together.
+pub(crate) fn stream(
+    bundle: &Arc<Bundle>,
+    manifest: &HostManifest,
+    missing: &Missing,
+    secrets: &BTreeMap<String, String>,
+    shared: &BTreeMap<String, String>,
+    holder: &Holder,
+) -> Result<Stream, ApplyError> {
+    let mut payload = Vec::new();
+    let mut parts = Vec::new();
+    // The host reads them in the manifest's order.
+    for item in &manifest.items {
+        let Item::Program { path, .. } = item else { continue };
+        let Some(name) = in_bundle(manifest, path).filter(|_| missing.contains(path)) else { continue };
+        let (_, packed) = bundle.packed(name).map_err(|source| {
+            let path = bundle.path().to_owned();
+            ApplyError::Bundle(BundleError::File { what: "read", path, source })
+        })?;
+        payload.push(Payload { path: path.clone(), packed });
+        parts.push(name.to_owned());
+    }
+    let packed: u64 = payload.iter().map(|file| file.packed).sum();
+    let header = Header {
+        manifest: manifest.clone(),
+        payload,
+        secrets: secrets.clone(),
+        shared: shared.clone(),
+        holder: holder.clone(),
+    };
+    let header = header.to_bytes();
+    let bytes = header.len() as u64 + packed;
+    let files = Files { bundle: bundle.clone(), names: parts.into_iter(), open: None };
+    Ok(Stream { reader: Box::new(Cursor::new(header).chain(files)), bytes })
+}
+
+/// The packed files one after the other, each opened when its turn comes.
+struct Files {
+    bundle: Arc<Bundle>,
+    names: std::vec::IntoIter<String>,
+    open: Option<Box<dyn Read + Send>>,
+}
+
+impl Read for Files {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if let Some(open) = &mut self.open {
+                let read = open.read(buffer)?;
+                if read > 0 || buffer.is_empty() {
+                    return Ok(read);
+                }
+            }
+            let Some(name) = self.names.next() else { return Ok(0) };
+            self.open = Some(Box::new(self.bundle.packed(&name)?.0));
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! `kmctl plan`: shows what `up` would do. Touches nothing.
+use super::context::{Context, OutputFormat};
+use super::failure::{Code, Failure};
+use super::provision;
+use crate::plan::describe;
+
+/// Arguments.
+#[derive(clap::Args)]
+pub struct Args {}
+
+/// Runs `kmctl plan`.
+pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
+    let Args {} = args;
+    let loaded = context.cluster()?;
+    let wanted = provision::wanted(&loaded)?;
+    let (_, km) = provision::km()?;
+    let hosts = provision::connect_all(context, &loaded).await?;
+    let seen = provision::look_all(context, hosts, &wanted.manifests).await?;
+    let plan = provision::decide(&seen, &km)?;
+    match context.settings.output {
+        OutputFormat::Text => context.data(&describe(&plan))?,
+        OutputFormat::Json => context.json(&plan)?,
+    }
+    Ok(Code::Ok)
+}

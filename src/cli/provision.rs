@@ -1,0 +1,202 @@
+//! What `up`, `plan`, `render` and `down` have in common: reading what is wanted, and looking at the hosts.
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tokio::task::JoinSet;
+
+use super::context::{Context, ssh_settings};
+use super::failure::{Code, Failure};
+use crate::apply::{ApplyError, Work, km_beside_kmctl};
+use crate::bundle::Bundle;
+use crate::cluster::{HostSpec, Loaded};
+use crate::host::agent::{Holder, HostManifest};
+use crate::host::{Host, SshHost};
+use crate::inventory::look;
+use crate::plan::{self, Found, Inputs, MESOS_SECRET, Plan, PlanError};
+
+/// What is wanted, out of the operator's files.
+pub(crate) struct Wanted {
+    pub(crate) bundle: Arc<Bundle>,
+    pub(crate) secrets: BTreeMap<String, Vec<u8>>,
+    pub(crate) manifests: Vec<HostManifest>,
+}
+
+/// A host, what it should have, and what was found there.
+pub(crate) type Seen = (Arc<dyn Host>, HostManifest, Found);
+
+/// Reads the bundle's table of contents and the secrets, and works out every host's manifest.
+pub(crate) fn wanted(loaded: &Loaded) -> Result<Wanted, Failure> {
+    let spec = &loaded.cluster.spec;
+    let Some(path) = &spec.bundle else {
+        return Err(Failure::message(Code::Invalid, format!("{} names no bundle", loaded.path.display()))
+            .hint("make one with `kmctl bundle create`, and name it in cluster.yaml: `bundle: ./kubernetes.bundle`"));
+    };
+    let invalid = |error: crate::bundle::BundleError| {
+        Failure::new(Code::Invalid, anyhow::Error::new(error).context("open the bundle"))
+    };
+    let bundle = Bundle::open(path).map_err(invalid)?;
+    let contained = &bundle.manifest().kubernetes;
+    if *contained != spec.kubernetes.version {
+        let text = format!(
+            "the bundle {} holds Kubernetes {contained}, and kubernetes.version is {}",
+            path.display(),
+            spec.kubernetes.version
+        );
+        return Err(Failure::message(Code::Invalid, text).hint("write the same version in both places"));
+    }
+    let secret = optional(&spec.mesos.secret_file)?;
+    let mesos_authority = match spec.mesos.ca_file.as_str() {
+        "" => None,
+        file => Some(std::fs::read_to_string(file).with_context(|| format!("read mesos.caFile {file}"))?),
+    };
+    let inputs = Inputs {
+        bundle: bundle.manifest().clone(),
+        bundle_text: bundle.manifest_text().to_owned(),
+        mesos_secret: secret.as_ref().map(|bytes| digest(bytes)),
+        mesos_authority,
+    };
+    let manifests = spec
+        .control_plane
+        .hosts
+        .iter()
+        .map(|host| plan::desired(&loaded.cluster, host, &inputs))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| Failure::new(Code::Invalid, anyhow::Error::new(error).context("work out what hosts should have")))?;
+    let secrets = secret.map(|bytes| (MESOS_SECRET.to_owned(), bytes)).into_iter().collect();
+    Ok(Wanted { bundle: Arc::new(bundle), secrets, manifests })
+}
+
+fn digest(mut bytes: &[u8]) -> String {
+    // Reading out of memory cannot fail.
+    crate::bundle::hex_digest(&mut bytes).map(|(sha256, _)| sha256).unwrap_or_default()
+}
+
+/// The secret without the line's end that editors add; none where there is no such file: the hosts keep theirs.
+fn optional(file: &str) -> Result<Option<Vec<u8>>, Failure> {
+    if file.is_empty() {
+        return Ok(None);
+    }
+    match std::fs::read(Path::new(file)) {
+        Ok(mut bytes) => {
+            while bytes.last().is_some_and(|last| *last == b'\n' || *last == b'\r') {
+                bytes.pop();
+            }
+            Ok(Some(bytes))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Err::<(), _>(error).with_context(|| format!("read mesos.secretFile {file}")).unwrap_err().into()),
+    }
+}
+
+/// Connects to all hosts at once. One that does not answer ends the command, and all of them are named.
+pub(crate) async fn connect_all(context: &Context, loaded: &Loaded) -> Result<Vec<Arc<dyn Host>>, Failure> {
+    let mut tasks = JoinSet::new();
+    for (index, host) in loaded.cluster.spec.control_plane.hosts.iter().enumerate() {
+        let (settings, progress) = (ssh_settings(&loaded.cluster.spec.ssh, host), context.progress.clone());
+        tasks.spawn(async move { (index, SshHost::connect(settings, &progress).await) });
+    }
+    let mut connected: BTreeMap<usize, Arc<dyn Host>> = BTreeMap::new();
+    let mut failures = Vec::new();
+    while let Some(outcome) = tasks.join_next().await {
+        match outcome? {
+            (index, Ok(host)) => drop(connected.insert(index, Arc::new(host))),
+            (index, Err(error)) => failures.push((index, error)),
+        }
+    }
+    failures.sort_by_key(|(index, _)| *index);
+    let name = |index: usize| {
+        let hosts: &[HostSpec] = &loaded.cluster.spec.control_plane.hosts;
+        hosts.get(index).map(|host| host.name.clone()).unwrap_or_default()
+    };
+    for (index, error) in failures.iter().skip(1) {
+        context.progress.note(&name(*index), &format!("cannot be reached: {error}"));
+    }
+    match failures.into_iter().next() {
+        None => Ok(connected.into_values().collect()),
+        Some((index, error)) => {
+            Err(Err::<(), _>(error).with_context(|| format!("reach {} over SSH", name(index))).unwrap_err().into())
+        }
+    }
+}
+
+/// Looks at all hosts at once.
+pub(crate) async fn look_all(
+    context: &Context,
+    hosts: Vec<Arc<dyn Host>>,
+    manifests: &[HostManifest],
+) -> Result<Vec<Seen>, Failure> {
+    let step = context.progress.step("", "look at the hosts");
+    let mut tasks = JoinSet::new();
+    for (index, (host, manifest)) in hosts.into_iter().zip(manifests.iter().cloned()).enumerate() {
+        tasks.spawn(async move {
+            let found = look(host.as_ref(), &manifest).await;
+            (index, found.map(|found| (host, manifest, found)))
+        });
+    }
+    let mut seen = BTreeMap::new();
+    while let Some(outcome) = tasks.join_next().await {
+        let (index, found) = outcome?;
+        seen.insert(index, found?);
+    }
+    step.done("done");
+    Ok(seen.into_values().collect())
+}
+
+/// Decides what is to be done.
+pub(crate) fn decide(seen: &[Seen], km: &str) -> Result<Plan, Failure> {
+    let hosts: Vec<(HostManifest, Found)> =
+        seen.iter().map(|(_, manifest, found)| (manifest.clone(), found.clone())).collect();
+    plan::decide(&hosts, km).map_err(|error| {
+        let hint = match &error {
+            PlanError::Upgrade { .. } => {
+                "run `kmctl down` and then `kmctl up`: etcd's data, keys and settings stay, pods do not".to_owned()
+            }
+            PlanError::NoSecret { .. } => "put the principal's secret into the file that mesos.secretFile names".to_owned(),
+        };
+        Failure::new(Code::Invalid, error).hint(hint)
+    })
+}
+
+/// What every host's run has in common.
+pub(crate) fn work(context: &Context, wanted: &Wanted, command: &str) -> Result<Work, Failure> {
+    Ok(Work {
+        bundle: wanted.bundle.clone(),
+        secrets: wanted.secrets.clone(),
+        km: km()?,
+        holder: holder(command),
+        progress: context.progress.clone(),
+    })
+}
+
+/// The `km` that goes with this kmctl.
+pub(crate) fn km() -> Result<(std::path::PathBuf, String), Failure> {
+    km_beside_kmctl().map_err(|error| Failure::from(error).hint("install `km` in the folder that holds `kmctl`"))
+}
+
+/// Who runs this, for the lock.
+pub(crate) fn holder(command: &str) -> Holder {
+    let user = std::env::var("USER").unwrap_or_else(|_| "somebody".to_owned());
+    let machine = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    Holder { operator: format!("{user}@{machine}"), command: command.to_owned(), ..Holder::default() }
+}
+
+/// One failure out of all hosts' failures; the others are told before it.
+pub(crate) fn failed(context: &Context, errors: Vec<ApplyError>, hosts: usize) -> Failure {
+    let count = errors.len();
+    let mut errors = errors.into_iter();
+    let Some(first) = errors.next() else { return Failure::message(Code::Failed, "failed") };
+    for error in errors {
+        let causes: Vec<String> = anyhow::Error::new(error).chain().map(ToString::to_string).collect();
+        context.progress.note("", &causes.join(": "));
+    }
+    match &first {
+        ApplyError::Locked { .. } => {
+            Failure::new(Code::Locked, first).hint("wait until the other run has ended, then run this again")
+        }
+        ApplyError::Bundle(_) => Failure::new(Code::Invalid, first).hint("make the bundle anew: `kmctl bundle create`"),
+        _ if count < hosts => Failure::new(Code::SomeHosts, first).hint("run this again: it goes on where it stopped"),
+        _ => Failure::new(Code::Failed, first).hint("run this again: it goes on where it stopped"),
+    }
+}
