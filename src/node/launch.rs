@@ -123,3 +123,25 @@ pub struct SweepLaunch {
     /// Also removes the store and the root folder itself.
     pub purge: bool,
 }
+
+/// A launch with invented values, for `kmctl render` and for tests: everything in it that a real one gets from the
+/// API or from Mesos is recognisably an example.
+pub fn example() -> NodeLaunch {
+    NodeLaunch {
+        format: FORMAT,
+        cluster: "demo".to_owned(),
+        node_name: "agent-1".to_owned(),
+        node_ip: IpAddr::from([192, 0, 2, 21]),
+        api_servers: vec!["https://192.0.2.11:6443".to_owned()],
+        ca_certificate: "(the cluster's CA)\n".to_owned(),
+        bootstrap_token: String::new(),
+        kubernetes_version: "v1.20.2".to_owned(),
+        root_dir: PathBuf::from("/var/lib/kmctl/demo"),
+        network_mode: NetworkMode::HostPorts,
+        pod_cidr: "172.30.0.0/16".to_owned(),
+        service_cidr: "10.96.0.0/16".to_owned(),
+        cluster_domain: "cluster.local".to_owned(),
+        artifacts: Vec::new(),
+        overhead: Grant { cpus: 0.25, mem: 512.0 },
+    }
+}

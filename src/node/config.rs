@@ -1,0 +1,259 @@
+//! `KubeletConfiguration`: the static half of a node agent's input, versioned `kubelet.config.k8s.io/v1beta1` and
+//! handed to the stock kubelet unchanged (`--config`).
+//!
+//! Only upstream's own fields stand here, so that the file the kubelet reads is the file the agent was made from.
+//! What upstream has no field for (the node's name, paths, network, artifacts) is a
+//! [`DepsSpec`](super::deps::DepsSpec): it describes how the injected objects are built.
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::launch::NodeLaunch;
+
+/// The one version that is read and written.
+pub const API_VERSION: &str = "kubelet.config.k8s.io/v1beta1";
+const KIND: &str = "KubeletConfiguration";
+
+/// The fields of upstream's configuration that this project sets; any other key is refused.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct KubeletConfiguration {
+    /// [`API_VERSION`].
+    pub api_version: String,
+    /// `KubeletConfiguration`.
+    pub kind: String,
+    /// Address the kubelet's server listens on.
+    pub address: IpAddr,
+    /// Port of the kubelet's server; the agent takes another when it is not free.
+    pub port: u16,
+    /// Zero: the port without authentication stays shut.
+    pub read_only_port: u16,
+    /// Zero: the agent judges health by the node's own condition.
+    pub healthz_port: u16,
+    /// Who may ask the kubelet.
+    pub authentication: Authentication,
+    /// What they may do.
+    pub authorization: Authorization,
+    /// The client certificate is renewed.
+    pub rotate_certificates: bool,
+    /// The serving certificate is requested from the cluster.
+    #[serde(rename = "serverTLSBootstrap")]
+    pub server_tls_bootstrap: bool,
+    /// Lowest TLS version served.
+    pub tls_min_version: String,
+    /// `cgroupfs`: Mesos' tree is not systemd's.
+    pub cgroup_driver: String,
+    /// Cgroup of all pods, below the Mesos container's; the agent fills it in when it has made it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub cgroup_root: String,
+    /// Quality-of-service cgroups below `cgroupRoot`.
+    #[serde(rename = "cgroupsPerQOS")]
+    pub cgroups_per_qos: bool,
+    /// `none`: the bound is the grant, kept by the agent, not the machine's allocatable.
+    pub enforce_node_allocatable: Vec<String>,
+    /// When pods are evicted.
+    pub eviction_hard: BTreeMap<String, String>,
+    /// 100 turns image removal off: images come from the bundle and could not be pulled again.
+    pub image_gc_high_threshold_percent: u8,
+    /// Below the former.
+    pub image_gc_low_threshold_percent: u8,
+    /// Swap on the agent is the operator's decision.
+    pub fail_swap_on: bool,
+    /// Two kubelets on one machine would rewrite each other's chains.
+    #[serde(rename = "makeIPTablesUtilChains")]
+    pub make_iptables_util_chains: bool,
+    /// Most pods on the node.
+    pub max_pods: u32,
+    /// Addresses of the cluster's DNS; none while there is none.
+    #[serde(rename = "clusterDNS", default, skip_serializing_if = "Vec::is_empty")]
+    pub cluster_dns: Vec<IpAddr>,
+    /// DNS domain of the cluster.
+    pub cluster_domain: String,
+    /// The host's resolver file that pods get.
+    pub resolv_conf: PathBuf,
+    /// A log is rotated at this size.
+    pub container_log_max_size: String,
+    /// Rotated logs kept per container.
+    pub container_log_max_files: u8,
+    /// Plugins outside the bundle are not looked for on the agent, and no folder is made for them.
+    pub volume_plugin_dir: PathBuf,
+}
+
+/// `authentication`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Authentication {
+    /// Requests without credentials.
+    pub anonymous: Switch,
+    /// Bearer tokens, reviewed by the API server.
+    pub webhook: Switch,
+    /// Client certificates.
+    pub x509: X509,
+}
+
+/// Something that is on or off.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Switch {
+    /// On.
+    pub enabled: bool,
+}
+
+/// `authentication.x509`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct X509 {
+    /// CA of client certificates.
+    pub client_ca_file: PathBuf,
+}
+
+/// `authorization`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Authorization {
+    /// `Webhook`: the API server decides.
+    pub mode: String,
+}
+
+/// Why a document is no configuration of a node agent.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigurationError {
+    /// It is not YAML, or has unknown or missing keys.
+    #[error("read the kubelet configuration")]
+    Format(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Another version or kind.
+    #[error("{found} is not {API_VERSION} {KIND}")]
+    Version {
+        /// What stands in it.
+        found: String,
+    },
+    /// It carries `runOnce`.
+    #[error(
+        "`{key}` is not a setting: running once is what one invocation does, never what a node is, so it is only a \
+         flag (`km runonce`); remove it from the configuration"
+    )]
+    RunOnce {
+        /// The key as written.
+        key: String,
+    },
+}
+
+impl KubeletConfiguration {
+    /// The configuration of the node that a launch describes. `resolv_conf` is a fact of the agent's host.
+    pub fn for_launch(launch: &NodeLaunch, resolv_conf: PathBuf) -> Self {
+        let run = super::deps::RUNTIME_ROOT;
+        KubeletConfiguration {
+            api_version: API_VERSION.to_owned(),
+            kind: KIND.to_owned(),
+            address: launch.node_ip,
+            port: 10250,
+            read_only_port: 0,
+            healthz_port: 0,
+            authentication: Authentication {
+                anonymous: Switch { enabled: false },
+                webhook: Switch { enabled: true },
+                x509: X509 { client_ca_file: PathBuf::from(format!("{run}/km/ca.crt")) },
+            },
+            authorization: Authorization { mode: "Webhook".to_owned() },
+            rotate_certificates: true,
+            server_tls_bootstrap: true,
+            tls_min_version: "VersionTLS12".to_owned(),
+            cgroup_driver: "cgroupfs".to_owned(),
+            cgroup_root: String::new(),
+            cgroups_per_qos: true,
+            enforce_node_allocatable: vec!["none".to_owned()],
+            // Memory pressure would be the whole machine's, so another framework's load would evict our pods; their
+            // own bound is the grant. Disk thresholds protect everybody on the machine.
+            eviction_hard: [
+                ("memory.available", "1Mi"),
+                ("nodefs.available", "5%"),
+                ("nodefs.inodesFree", "2%"),
+                ("imagefs.available", "5%"),
+            ]
+            .into_iter()
+            .map(|(signal, threshold)| (signal.to_owned(), threshold.to_owned()))
+            .collect(),
+            image_gc_high_threshold_percent: 100,
+            image_gc_low_threshold_percent: 99,
+            fail_swap_on: false,
+            make_iptables_util_chains: false,
+            max_pods: 110,
+            cluster_dns: Vec::new(),
+            cluster_domain: launch.cluster_domain.clone(),
+            resolv_conf,
+            container_log_max_size: "10Mi".to_owned(),
+            container_log_max_files: 3,
+            volume_plugin_dir: PathBuf::from(format!("{run}/volume-plugins")),
+        }
+    }
+
+    /// Reads a document, refusing what a node agent must not be configured with.
+    pub fn from_document(text: &str) -> Result<Self, ConfigurationError> {
+        let raw: serde_json::Value =
+            serde_yaml::from_str(text).map_err(|source| ConfigurationError::Format(source.into()))?;
+        // Before the typed reading, whose "unknown field" would hide the reason.
+        for key in raw.as_object().into_iter().flat_map(|document| document.keys()) {
+            if key.to_ascii_lowercase().replace(['-', '_'], "") == "runonce" {
+                return Err(ConfigurationError::RunOnce { key: key.clone() });
+            }
+        }
+        let text_of = |key: &str| raw.get(key).and_then(|value| value.as_str()).unwrap_or("(none)").to_owned();
+        let (version, kind) = (text_of("apiVersion"), text_of("kind"));
+        if version != API_VERSION || kind != KIND {
+            return Err(ConfigurationError::Version { found: format!("{version} {kind}") });
+        }
+        serde_yaml::from_str(text).map_err(|source| ConfigurationError::Format(source.into()))
+    }
+
+    /// The document for the kubelet. JSON is YAML, and the kubelet reads both.
+    pub fn to_document(&self) -> String {
+        serde_yaml::to_string(self).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::launch;
+
+    fn example() -> KubeletConfiguration {
+        KubeletConfiguration::for_launch(&launch::example(), PathBuf::from("/etc/resolv.conf"))
+    }
+
+    #[test]
+    fn a_written_configuration_is_read_back_unchanged() {
+        let written = example().to_document();
+        assert!(written.contains("apiVersion: kubelet.config.k8s.io/v1beta1"), "{written}");
+        assert_eq!(KubeletConfiguration::from_document(&written).unwrap(), example());
+    }
+
+    #[test]
+    fn run_once_is_refused_in_any_spelling_and_says_why() {
+        for key in ["runOnce", "runonce", "RunOnce", "run-once"] {
+            for value in ["true", "false"] {
+                let document = format!("{}{key}: {value}\n", example().to_document());
+                let error = KubeletConfiguration::from_document(&document).unwrap_err();
+                assert!(matches!(error, ConfigurationError::RunOnce { .. }), "{error:?}");
+                assert!(error.to_string().contains("only a flag"), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn unknown_keys_and_other_versions_are_refused() {
+        let unknown = format!("{}podCidr: 10.0.0.0/8\n", example().to_document());
+        assert!(matches!(KubeletConfiguration::from_document(&unknown), Err(ConfigurationError::Format(_))));
+        let version = example().to_document().replace("v1beta1", "v1");
+        assert!(matches!(KubeletConfiguration::from_document(&version), Err(ConfigurationError::Version { .. })));
+    }
+
+    #[test]
+    fn nobody_asks_the_kubelet_without_credentials() {
+        let configuration = example();
+        assert!(!configuration.authentication.anonymous.enabled);
+        assert_eq!(configuration.authorization.mode, "Webhook");
+        assert_eq!((configuration.read_only_port, configuration.healthz_port), (0, 0));
+    }
+}
