@@ -3,7 +3,7 @@
 //!
 //! Only upstream's own fields stand here, so that the file the kubelet reads is the file the agent was made from.
 //! What upstream has no field for (the node's name, paths, network, artifacts) is a
-//! [`DepsSpec`](super::deps::DepsSpec): it describes how the injected objects are built.
+//! [`DepsSpec`](super::spec::DepsSpec): it describes how the injected objects are built.
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::launch::NodeLaunch;
+use super::spec::{Place, settings_of};
 
 /// The one version that is read and written.
 pub const API_VERSION: &str = "kubelet.config.k8s.io/v1beta1";
@@ -141,9 +142,8 @@ pub enum ConfigurationError {
 }
 
 impl KubeletConfiguration {
-    /// The configuration of the node that a launch describes. `resolv_conf` is a fact of the agent's host.
-    pub fn for_launch(launch: &NodeLaunch, resolv_conf: PathBuf) -> Self {
-        let run = super::deps::RUNTIME_ROOT;
+    /// The configuration of the node that a launch and its place make.
+    pub fn for_launch(launch: &NodeLaunch, place: &Place) -> Self {
         KubeletConfiguration {
             api_version: API_VERSION.to_owned(),
             kind: KIND.to_owned(),
@@ -154,7 +154,7 @@ impl KubeletConfiguration {
             authentication: Authentication {
                 anonymous: Switch { enabled: false },
                 webhook: Switch { enabled: true },
-                x509: X509 { client_ca_file: PathBuf::from(format!("{run}/km/ca.crt")) },
+                x509: X509 { client_ca_file: settings_of(launch, place, "ca.crt") },
             },
             authorization: Authorization { mode: "Webhook".to_owned() },
             rotate_certificates: true,
@@ -182,10 +182,10 @@ impl KubeletConfiguration {
             max_pods: 110,
             cluster_dns: Vec::new(),
             cluster_domain: launch.cluster_domain.clone(),
-            resolv_conf,
+            resolv_conf: place.resolv_conf.clone(),
             container_log_max_size: "10Mi".to_owned(),
             container_log_max_files: 3,
-            volume_plugin_dir: PathBuf::from(format!("{run}/volume-plugins")),
+            volume_plugin_dir: settings_of(launch, place, "volume-plugins"),
         }
     }
 
@@ -207,7 +207,7 @@ impl KubeletConfiguration {
         serde_yaml::from_str(text).map_err(|source| ConfigurationError::Format(source.into()))
     }
 
-    /// The document for the kubelet. JSON is YAML, and the kubelet reads both.
+    /// The document for the kubelet.
     pub fn to_document(&self) -> String {
         serde_yaml::to_string(self).unwrap_or_default()
     }
@@ -219,7 +219,7 @@ mod tests {
     use crate::node::launch;
 
     fn example() -> KubeletConfiguration {
-        KubeletConfiguration::for_launch(&launch::example(), PathBuf::from("/etc/resolv.conf"))
+        KubeletConfiguration::for_launch(&launch::example(), &Place::example())
     }
 
     #[test]

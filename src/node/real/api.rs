@@ -1,0 +1,213 @@
+//! The API server, with the kubelet's client certificate: km node has no credentials of its own.
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::api::{DeleteParams, Preconditions};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::runtime::watcher;
+use kube::{Api, Client, Config, ResourceExt};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tracing::{debug, warn};
+
+use super::super::decide::{Event, PodPhase, PodView};
+use super::super::deps::{ApiClient, DepError};
+use super::super::launch::PodLaunch;
+use super::super::spec::DepsSpec;
+use super::kubeconfig::{User, client_certificate, document};
+
+const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+const CALL_LIMIT: Duration = Duration::from_secs(10);
+const WATCH_RETRY: Duration = Duration::from_secs(1);
+
+/// The API of one cluster, as one of its nodes.
+pub struct RealApi {
+    spec: DepsSpec,
+}
+
+impl RealApi {
+    /// For one node.
+    pub fn new(spec: DepsSpec) -> Self {
+        RealApi { spec }
+    }
+
+    /// The first API server that takes a connection; the first of all when none does.
+    pub async fn server(&self) -> String {
+        let servers = &self.spec.api.servers;
+        for server in servers.iter().filter(|_| servers.len() > 1) {
+            let address = server.trim_start_matches("https://").trim_end_matches('/');
+            if matches!(tokio::time::timeout(CONNECT_LIMIT, TcpStream::connect(address)).await, Ok(Ok(_))) {
+                return server.clone();
+            }
+        }
+        servers.first().cloned().unwrap_or_default()
+    }
+
+    /// A client with the present certificate: made anew for each use, since the kubelet renews it.
+    async fn client(&self) -> Result<Client, DepError> {
+        let what = "make a client of the API";
+        let certificate = client_certificate();
+        if !certificate.exists() {
+            return Err(DepError::NotNow("the kubelet has no client certificate yet".to_owned()));
+        }
+        let text = document(&self.server().await, &self.spec.folders, &User::Certificate(&certificate));
+        let kubeconfig = Kubeconfig::from_yaml(&text).map_err(DepError::other(what))?;
+        let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+            .await
+            .map_err(DepError::other(what))?;
+        config.connect_timeout = Some(CONNECT_LIMIT);
+        Client::try_from(config).map_err(DepError::other(what))
+    }
+
+    /// The node's Ready condition is true.
+    pub async fn node_ready(&self) -> Result<bool, DepError> {
+        let nodes: Api<Node> = Api::all(self.client().await?);
+        let name = &self.spec.node.name;
+        let node = limited(nodes.get(name), format!("read node {name}")).await?;
+        let conditions = node.status.and_then(|status| status.conditions).unwrap_or_default();
+        Ok(conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True"))
+    }
+
+    /// Watches until the stream has to be made anew.
+    async fn watch_once(&self, events: &mpsc::UnboundedSender<Event>, known: &mut BTreeSet<String>) -> Result<(), DepError> {
+        let pods: Api<Pod> = Api::all(self.client().await?);
+        // Nodes may list pods by this selector only.
+        let config = watcher::Config::default().fields(&format!("spec.nodeName={}", self.spec.node.name));
+        let mut stream = watcher(pods, config).boxed();
+        let mut listed = BTreeSet::new();
+        loop {
+            let event = match stream.next().await {
+                None => return Ok(()),
+                Some(Err(error)) => return Err(DepError::other("watch this node's pods")(error)),
+                Some(Ok(event)) => event,
+            };
+            match event {
+                watcher::Event::Init => listed.clear(),
+                watcher::Event::InitApply(pod) => {
+                    listed.insert(pod.uid().unwrap_or_default());
+                    let _ = events.send(Event::PodSeen(view(&pod)));
+                }
+                watcher::Event::InitDone => {
+                    for uid in known.difference(&listed) {
+                        let _ = events.send(Event::PodGone { uid: uid.clone() });
+                    }
+                    known.clone_from(&listed);
+                }
+                watcher::Event::Apply(pod) => {
+                    known.insert(pod.uid().unwrap_or_default());
+                    let _ = events.send(Event::PodSeen(view(&pod)));
+                }
+                watcher::Event::Delete(pod) => {
+                    let uid = pod.uid().unwrap_or_default();
+                    known.remove(&uid);
+                    let _ = events.send(Event::PodGone { uid });
+                }
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl ApiClient for RealApi {
+    async fn watch_pods(&self, events: mpsc::UnboundedSender<Event>) {
+        let mut known = BTreeSet::new();
+        while !events.is_closed() {
+            // The stream's own errors end it here too: the client may need another server or a new certificate.
+            if let Err(error) = self.watch_once(&events, &mut known).await {
+                debug!("watch made anew: {}", error.chain());
+            }
+            tokio::time::sleep(WATCH_RETRY).await;
+        }
+    }
+
+    async fn delete_pod(&self, pod: &PodLaunch, grace: Duration) -> Result<bool, DepError> {
+        let pods: Api<Pod> = Api::namespaced(self.client().await?, &pod.namespace);
+        let parameters = DeleteParams {
+            // At least a second: zero would remove the object while its containers run.
+            grace_period_seconds: Some(u32::try_from(grace.as_secs()).unwrap_or(u32::MAX).max(1)),
+            preconditions: Some(Preconditions { uid: Some(pod.uid.clone()), resource_version: None }),
+            ..DeleteParams::default()
+        };
+        let what = format!("delete pod {}/{}", pod.namespace, pod.name);
+        match tokio::time::timeout(CALL_LIMIT, pods.delete(&pod.name, &parameters)).await {
+            Err(_) => Err(DepError::NotNow(format!("{what}: no answer within {} s", CALL_LIMIT.as_secs()))),
+            Ok(Ok(_)) => Ok(true),
+            // Gone, another pod by now, or (forbidden) not bound to this node: no container of it is here.
+            Ok(Err(kube::Error::Api(status))) if [404, 409, 403].contains(&status.code) => {
+                if status.code == 403 {
+                    warn!("{what}: {}", status.message);
+                }
+                Ok(false)
+            }
+            Ok(Err(error)) => Err(DepError::other(what)(error)),
+        }
+    }
+}
+
+async fn limited<T>(call: impl Future<Output = Result<T, kube::Error>>, what: String) -> Result<T, DepError> {
+    match tokio::time::timeout(CALL_LIMIT, call).await {
+        Err(_) => Err(DepError::NotNow(format!("{what}: no answer within {} s", CALL_LIMIT.as_secs()))),
+        Ok(result) => result.map_err(DepError::other(what)),
+    }
+}
+
+/// What the agent needs of a pod.
+pub fn view(pod: &Pod) -> PodView {
+    let status = pod.status.clone().unwrap_or_default();
+    let phase = match status.phase.as_deref() {
+        Some("Running") => PodPhase::Running,
+        Some("Succeeded") => PodPhase::Succeeded,
+        Some("Failed") => PodPhase::Failed,
+        _ => PodPhase::Pending,
+    };
+    PodView {
+        uid: pod.uid().unwrap_or_default(),
+        namespace: pod.namespace().unwrap_or_default(),
+        name: pod.name_any(),
+        phase,
+        message: message(&status),
+        terminating: pod.metadata.deletion_timestamp.is_some(),
+    }
+}
+
+/// Why the pod is in its phase: its own reason, or its first container that ended badly.
+fn message(status: &k8s_openapi::api::core::v1::PodStatus) -> String {
+    let own: Vec<&str> = [status.reason.as_deref(), status.message.as_deref()].into_iter().flatten().collect();
+    if !own.is_empty() {
+        return own.join(": ");
+    }
+    let containers = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
+    containers
+        .filter_map(|container| {
+            let ended = container.state.as_ref()?.terminated.as_ref()?;
+            let reason = ended.reason.as_deref().unwrap_or("Error");
+            (ended.exit_code != 0).then(|| format!("container {}: {reason}, exit code {}", container.name, ended.exit_code))
+        })
+        .next()
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_pods_message_names_the_container_and_its_exit_code() {
+        let pod: Pod = serde_json::from_value(serde_json::json!({
+            "metadata": { "name": "p", "namespace": "default", "uid": "u" },
+            "status": { "phase": "Failed", "containerStatuses": [
+                { "name": "good", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                  "state": { "terminated": { "exitCode": 0, "reason": "Completed" } } },
+                { "name": "bad", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                  "state": { "terminated": { "exitCode": 137, "reason": "OOMKilled" } } },
+            ]},
+        }))
+        .unwrap();
+        let view = view(&pod);
+        assert_eq!(view.phase, PodPhase::Failed);
+        assert_eq!(view.message, "container bad: OOMKilled, exit code 137");
+    }
+}

@@ -1,0 +1,43 @@
+//! The one place where the real objects are made.
+use std::sync::Arc;
+
+use super::super::deps::{DepError, Executor, KubeletDeps, PortAllocator};
+use super::super::spec::DepsSpec;
+use super::api::RealApi;
+use super::cgroup_tree::Tree;
+use super::cgroups::RealCgroups;
+use super::clock::RealClock;
+use super::containerd::Containerd;
+use super::fetch::RealFetcher;
+use super::folders::RealMounter;
+use super::kubelet::Kubelet;
+use super::ports::RealPorts;
+use super::processes::RealLauncher;
+use super::proxy::KubeProxy;
+use super::proxy_lock::ProxySlot;
+
+/// Makes a node's objects. `token`: the launch's one-time bootstrap token.
+pub fn build(spec: DepsSpec, token: String, executor: Arc<dyn Executor>) -> Result<KubeletDeps, DepError> {
+    let read = |file: &str| std::fs::read_to_string(file).map_err(DepError::io(format!("read {file}")));
+    let tree = Tree::read(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?, &spec.cgroups);
+    let api = Arc::new(RealApi::new(spec.clone()));
+    let ports: Arc<dyn PortAllocator> = Arc::new(RealPorts::new(spec.node.ip));
+    let lock = ProxySlot::default();
+    Ok(KubeletDeps {
+        node_task: spec.node.node_task.clone(),
+        executor,
+        api: api.clone(),
+        artifacts: Arc::new(RealFetcher::new(spec.folders.clone(), spec.artifacts.clone())),
+        mounter: Arc::new(RealMounter::new(spec.clone(), tree.clone(), lock.clone())),
+        cgroups: Arc::new(RealCgroups::new(tree, &spec.cgroups)),
+        ports: ports.clone(),
+        launcher: Arc::new(RealLauncher::new(spec.folders.sandbox.clone())),
+        // Each needs the one before: the kubelet its runtime, kube-proxy the kubelet's certificate.
+        services: vec![
+            Arc::new(Containerd::new(spec.clone())),
+            Arc::new(Kubelet::new(spec.clone(), api.clone(), token)),
+            Arc::new(KubeProxy::new(spec, api, ports, lock)),
+        ],
+        clock: Arc::new(RealClock::new()),
+    })
+}

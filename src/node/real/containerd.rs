@@ -1,0 +1,209 @@
+//! containerd: configured for this run alone, so that it shares nothing with a containerd that the agent may have.
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::json;
+use tracing::info;
+
+use super::super::config::KubeletConfiguration;
+use super::super::deps::{DepError, Program, Service};
+use super::super::spec::DepsSpec;
+use super::remains::run_program;
+use crate::cluster::NetworkMode;
+
+const POLL: Duration = Duration::from_millis(200);
+
+/// The container runtime of a run.
+pub struct Containerd {
+    spec: DepsSpec,
+}
+
+impl Containerd {
+    /// For one run.
+    pub fn new(spec: DepsSpec) -> Self {
+        Containerd { spec }
+    }
+
+    async fn ctr(&self, arguments: &[&str]) -> Result<String, DepError> {
+        let folders = &self.spec.folders;
+        let program = folders.programs().join("ctr");
+        let socket = folders.runtime_socket().display().to_string();
+        let all = [&["--address", &socket, "--namespace", "k8s.io"], arguments].concat();
+        run_program(&program.display().to_string(), &all, None).await
+    }
+}
+
+#[async_trait]
+impl Service for Containerd {
+    fn name(&self) -> &'static str {
+        "containerd"
+    }
+
+    async fn program(&self, _: &KubeletConfiguration) -> Result<Program, DepError> {
+        let folders = &self.spec.folders;
+        write(&folders.settings("containerd.toml"), &configuration(&self.spec))?;
+        if self.spec.network.mode == NetworkMode::HostPorts {
+            write(&folders.run.join("cni.d/10-kmctl.conflist"), &network(&self.spec))?;
+        }
+        // A runtime that was killed leaves its socket, and the next one wants to make it.
+        let _ = std::fs::remove_file(folders.runtime_socket());
+        Ok(Program {
+            name: self.name().to_owned(),
+            argv: vec![
+                path(&folders.programs().join("containerd")),
+                "--config".to_owned(),
+                path(&folders.settings("containerd.toml")),
+                // Also the mark by which a sweep knows this run's processes.
+                "--address".to_owned(),
+                path(&folders.runtime_socket()),
+            ],
+            environment: vec![("PATH".to_owned(), search_path(&self.spec))],
+        })
+    }
+
+    async fn ready(&self) -> Result<(), DepError> {
+        while self.ctr(&["version"]).await.is_err() {
+            tokio::time::sleep(POLL).await;
+        }
+        for artifact in self.spec.artifacts.iter().filter(|artifact| artifact.path.starts_with("images/")) {
+            let archive = path(&self.spec.folders.run.join(&artifact.path));
+            // Verified before; what fails here is the runtime, which may be starting anew.
+            let mut attempts = 0;
+            while let Err(error) = self.ctr(&["images", "import", "--no-unpack=false", &archive]).await {
+                attempts += 1;
+                if attempts >= 5 {
+                    return Err(error);
+                }
+                tokio::time::sleep(POLL * attempts).await;
+            }
+            info!("imported {}", artifact.path);
+        }
+        Ok(())
+    }
+}
+
+/// Programs of the run come before the host's: shims, runc and plugins must be the bundle's.
+pub(super) fn search_path(spec: &DepsSpec) -> String {
+    format!("{}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", spec.folders.programs().display())
+}
+
+pub(super) fn path(path: &Path) -> String {
+    path.display().to_string()
+}
+
+pub(super) fn write(file: &Path, text: &str) -> Result<(), DepError> {
+    std::fs::write(file, text).map_err(DepError::io(format!("write {}", file.display())))
+}
+
+/// Configuration version 2, which containerd 1.6 to 2.x read.
+fn configuration(spec: &DepsSpec) -> String {
+    let folders = &spec.folders;
+    let quoted = |path: PathBuf| serde_json::Value::from(path.display().to_string()).to_string();
+    let (cni_programs, cni_settings) = match spec.network.mode {
+        NetworkMode::HostPorts => (folders.run.join("cni"), folders.run.join("cni.d")),
+        // The user's plugin, where every plugin installs itself.
+        NetworkMode::Cni => (PathBuf::from("/opt/cni/bin"), PathBuf::from("/etc/cni/net.d")),
+    };
+    format!(
+        r#"version = 2
+root = {root}
+state = {state}
+# The kubelet's and ours do the same; lowering needs a capability that nested agents lack.
+oom_score = 0
+
+[grpc]
+address = {socket}
+
+[plugins."io.containerd.internal.v1.opt"]
+path = {opt}
+
+[plugins."io.containerd.grpc.v1.cri"]
+sandbox_image = {sandbox_image}
+restrict_oom_score_adj = {restrict}
+# In the run's own folder: a namespace file in /run/netns would outlive the mount that makes it one.
+netns_mounts_under_state_dir = true
+disable_tcp_service = true
+stream_server_address = "127.0.0.1"
+stream_server_port = "0"
+
+[plugins."io.containerd.grpc.v1.cri".containerd]
+default_runtime_name = "runc"
+
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+runtime_type = "io.containerd.runc.v2"
+
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+BinaryName = {runc}
+SystemdCgroup = false
+
+[plugins."io.containerd.grpc.v1.cri".cni]
+bin_dir = {cni_programs}
+conf_dir = {cni_settings}
+"#,
+        root = quoted(folders.run.join("containerd")),
+        state = quoted(folders.short.join("containerd")),
+        socket = quoted(folders.runtime_socket()),
+        opt = quoted(folders.run.join("opt")),
+        sandbox_image = serde_json::Value::from(spec.runtime.sandbox_image.as_str()),
+        restrict = spec.runtime.restrict_oom_score_adj,
+        runc = quoted(folders.programs().join("runc")),
+        cni_programs = quoted(cni_programs),
+        cni_settings = quoted(cni_settings),
+    )
+}
+
+/// One bridge per cluster; a pod's hostPort is mapped by the stock plugin.
+fn network(spec: &DepsSpec) -> String {
+    let network = &spec.network;
+    json!({
+        "cniVersion": "0.3.1",
+        "name": network.name,
+        "plugins": [
+            {
+                "type": "bridge",
+                "bridge": network.bridge,
+                "isGateway": true,
+                "ipMasq": true,
+                "hairpinMode": true,
+                "ipam": {
+                    "type": "host-local",
+                    "ranges": [[{ "subnet": network.pod_cidr }]],
+                    "routes": [{ "dst": "0.0.0.0/0" }],
+                    "dataDir": spec.folders.run.join("ipam"),
+                },
+            },
+            { "type": "portmap", "capabilities": { "portMappings": true }, "snat": true },
+        ],
+    })
+    .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::launch;
+    use crate::node::spec::Place;
+
+    #[test]
+    fn the_runtime_lies_in_the_run_and_spares_what_it_may_not_do() {
+        let place = Place { may_lower_oom_score: false, ..Place::example() };
+        let text = configuration(&DepsSpec::for_launch(&launch::example(), &place));
+        for expected in [
+            "root = \"/var/lib/kmctl/demo/runs/agent-1.0123abcd/containerd\"\n",
+            "address = \"/run/km-0123abcd/containerd.sock\"\n",
+            "restrict_oom_score_adj = true\n",
+            "SystemdCgroup = false\n",
+        ] {
+            assert!(text.contains(expected), "{expected} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn with_the_users_plugin_its_own_folders_are_used() {
+        let mut launch = launch::example();
+        launch.network_mode = NetworkMode::Cni;
+        let text = configuration(&DepsSpec::for_launch(&launch, &Place::example()));
+        assert!(text.contains("bin_dir = \"/opt/cni/bin\""), "{text}");
+    }
+}

@@ -1,0 +1,114 @@
+//! The stock kubelet. It gets its credentials itself, with the launch's one-time token.
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::super::config::KubeletConfiguration;
+use super::super::deps::{DepError, Program, Service};
+use super::super::spec::{DepsSpec, KUBELET_ROOT};
+use super::api::RealApi;
+use super::containerd::{path, search_path, write};
+use super::kubeconfig::{User, client_certificate, document, write_private};
+use crate::k8s::Version;
+
+const POLL: Duration = Duration::from_millis(500);
+
+/// The kubelet of a run.
+pub struct Kubelet {
+    spec: DepsSpec,
+    api: Arc<RealApi>,
+    token: String,
+}
+
+impl Kubelet {
+    /// For one run.
+    pub fn new(spec: DepsSpec, api: Arc<RealApi>, token: String) -> Self {
+        Kubelet { spec, api, token }
+    }
+}
+
+#[async_trait]
+impl Service for Kubelet {
+    fn name(&self) -> &'static str {
+        "kubelet"
+    }
+
+    async fn program(&self, configuration: &KubeletConfiguration) -> Result<Program, DepError> {
+        let folders = &self.spec.folders;
+        write(&folders.settings("ca.crt"), &self.spec.api.ca_certificate)?;
+        write(&folders.settings("kubelet.yaml"), &configuration.to_document())?;
+        let (certificate, server) = (client_certificate(), self.api.server().await);
+        // At every start, so that a restarted kubelet talks to a server that is there.
+        if certificate.exists() {
+            let text = document(&server, folders, &User::Certificate(&certificate));
+            write_private(&folders.kubelet_kubeconfig(), &text)?;
+        } else {
+            let text = document(&server, folders, &User::Token(&self.token));
+            write_private(&folders.settings("bootstrap.kubeconfig"), &text)?;
+        }
+        let mut argv = vec![path(&folders.programs().join("kubelet"))];
+        argv.extend(flags(&self.spec));
+        Ok(Program {
+            name: self.name().to_owned(),
+            argv,
+            environment: vec![("PATH".to_owned(), search_path(&self.spec))],
+        })
+    }
+
+    async fn ready(&self) -> Result<(), DepError> {
+        while !client_certificate().exists() {
+            tokio::time::sleep(POLL).await;
+        }
+        // The token is used up; the cluster has deleted its half.
+        let _ = std::fs::remove_file(self.spec.folders.settings("bootstrap.kubeconfig"));
+        while !matches!(self.api.node_ready().await, Ok(true)) {
+            tokio::time::sleep(POLL).await;
+        }
+        Ok(())
+    }
+}
+
+/// What is a flag and not configuration, and what differs between versions.
+fn flags(spec: &DepsSpec) -> Vec<String> {
+    let folders = &spec.folders;
+    let version = Version::parse(&spec.node.kubernetes_version);
+    let mut flags = vec![
+        format!("--config={}", path(&folders.settings("kubelet.yaml"))),
+        format!("--bootstrap-kubeconfig={}", path(&folders.settings("bootstrap.kubeconfig"))),
+        format!("--kubeconfig={}", path(&folders.kubelet_kubeconfig())),
+        format!("--cert-dir={KUBELET_ROOT}/pki"),
+        format!("--root-dir={KUBELET_ROOT}"),
+        format!("--hostname-override={}", spec.node.name),
+        format!("--node-ip={}", spec.node.ip),
+        // km scheduler alone makes, labels and removes Node objects.
+        "--register-node=false".to_owned(),
+        format!("--container-runtime-endpoint=unix://{}", path(&folders.runtime_socket())),
+        "--v=2".to_owned(),
+    ];
+    if version.is_none_or(|version| version.minor < 24) {
+        flags.push("--container-runtime=remote".to_owned());
+        flags.push("--network-plugin=cni".to_owned());
+    }
+    flags
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::launch;
+    use crate::node::spec::Place;
+
+    #[test]
+    fn flags_follow_the_version_and_carry_no_secret() {
+        let mut launch = launch::example();
+        launch.bootstrap_token = "abcdef.0123456789abcdef".to_owned();
+        let old = flags(&DepsSpec::for_launch(&launch, &Place::example()));
+        assert!(old.contains(&"--network-plugin=cni".to_owned()));
+        assert!(old.contains(&"--register-node=false".to_owned()));
+        assert!(!old.join(" ").contains("0123456789abcdef"));
+        launch.kubernetes_version = "v1.36.2".to_owned();
+        let new = flags(&DepsSpec::for_launch(&launch, &Place::example()));
+        assert!(!new.iter().any(|flag| flag.starts_with("--network-plugin") || flag == "--container-runtime=remote"));
+    }
+}

@@ -1,0 +1,78 @@
+//! One kube-proxy per network namespace: its chains' names are compiled in, so two would rewrite each other's rules.
+//! The lock is an abstract socket's name: such names are per network namespace, leave no file behind, and are free
+//! again however their holder ends.
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+
+use super::super::deps::DepError;
+
+const NAME: &str = "kmctl/kube-proxy";
+
+/// Held while this process uses the namespace's chains.
+#[derive(Debug)]
+pub struct ProxyLock {
+    _listener: UnixListener,
+}
+
+/// Where kube-proxy's service keeps the lock until the run's remains are removed.
+#[derive(Clone, Debug, Default)]
+pub struct ProxySlot(Arc<Mutex<Option<ProxyLock>>>);
+
+impl ProxySlot {
+    /// Takes the lock if this run does not have it yet.
+    pub fn fill(&self) -> Result<(), DepError> {
+        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if slot.is_none() {
+            *slot = Some(take()?);
+        }
+        Ok(())
+    }
+
+    /// Hands the lock on.
+    pub fn take(&self) -> Option<ProxyLock> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// Takes the lock, or says who has it.
+pub fn take() -> Result<ProxyLock, DepError> {
+    take_named(NAME)
+}
+
+fn take_named(name: &str) -> Result<ProxyLock, DepError> {
+    let what = "take the lock of this network namespace's kube-proxy";
+    let address = SocketAddr::from_abstract_name(name).map_err(DepError::io(what))?;
+    match UnixListener::bind_addr(&address) {
+        Ok(listener) => Ok(ProxyLock { _listener: listener }),
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+            // Nobody accepts; the kernel tells whose socket it is as soon as we are in its queue.
+            let holder = UnixStream::connect_addr(&address)
+                .ok()
+                .and_then(|stream| getsockopt(&stream, PeerCredentials).ok())
+                .map_or_else(|| "unknown".to_owned(), |peer| peer.pid().to_string());
+            Err(DepError::Refused(format!(
+                "another node (process {holder}) already runs kube-proxy in this agent's network namespace, and two \
+                 would rewrite each other's rules; keep the clusters on different agents with nodes.constraints"
+            )))
+        }
+        Err(source) => Err(DepError::Io { what: what.to_owned(), source }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_is_refused_and_told_who_has_it_until_the_first_is_gone() {
+        let name = format!("kmctl-test/{}", std::process::id());
+        let first = take_named(&name).unwrap();
+        let refused = take_named(&name).unwrap_err().to_string();
+        assert!(refused.contains(&format!("process {}", std::process::id())), "{refused}");
+        drop(first);
+        take_named(&name).unwrap();
+    }
+}

@@ -1,0 +1,200 @@
+//! Removes what a run's ledger lists: at the run's own end, by the next run, or by a sweep.
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::fcntl::{Flock, FlockArg};
+use nix::mount::{MntFlags, umount2};
+use tokio::process::Command;
+use tracing::{info, warn};
+
+use super::super::deps::DepError;
+use super::super::ledger::{Held, Ledger};
+use super::folders::MARKER;
+use super::proxy_lock::{self, ProxyLock};
+use super::{cgroups, firewall, signals, sysctls};
+
+/// How long processes of the run may take to be gone after SIGKILL.
+const KILL_LIMIT: Duration = Duration::from_secs(5);
+
+/// Removes everything, goes on after errors, and forgets the ledger only when nothing is left. `lock`: the run's own.
+pub async fn remove(held: Held, lock: Option<ProxyLock>) -> Result<(), DepError> {
+    let Ledger { format: _, cluster: _, executor_id, pid: _, mark, run, mount_points, .. } = &held.ledger;
+    let Ledger { cgroups: whole, cgroup_parents, links, network, sysctls: before, .. } = &held.ledger;
+    let mut left = Vec::new();
+    for cgroup in whole {
+        // Pods first: their processes hold everything else.
+        note(&mut left, cgroups::remove(cgroup).await);
+    }
+    kill_strays(mark).await;
+    for parent in cgroup_parents {
+        // Fails where another container lives, and then it is not ours to remove.
+        let _ = std::fs::remove_dir(parent);
+    }
+    for link in links {
+        note(&mut left, remove_link(link).await);
+    }
+    // Whoever can have the lock is the only one here, so the common chains and settings are nobody's.
+    let alone = lock.or_else(|| proxy_lock::take().ok());
+    note(&mut left, clean_firewall(network, alone.is_some()).await);
+    sysctls::restore(before, alone.is_some());
+    let mut points = mount_points.clone();
+    points.push(run.clone());
+    note(&mut left, unmount(&points));
+    for point in mount_points {
+        note(&mut left, remove_mount_point(point));
+    }
+    if left.is_empty() {
+        note(&mut left, remove_folder(run));
+    }
+    if !left.is_empty() {
+        return Err(DepError::NotNow(left.join("; ")));
+    }
+    info!(run = executor_id, "nothing of the run is left");
+    held.forget().map_err(DepError::other("forget the ledger"))
+}
+
+fn note(left: &mut Vec<String>, result: Result<(), DepError>) {
+    if let Err(error) = result {
+        warn!("{}", error.chain());
+        left.push(error.chain());
+    }
+}
+
+/// Shims and children that outlived the run: they name its short folder.
+async fn kill_strays(mark: &str) {
+    let end = tokio::time::Instant::now() + KILL_LIMIT;
+    loop {
+        let strays = signals::naming(mark);
+        if strays.is_empty() || tokio::time::Instant::now() >= end {
+            return;
+        }
+        strays.into_iter().for_each(signals::kill);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+async fn remove_link(link: &str) -> Result<(), DepError> {
+    if !Path::new("/sys/class/net").join(link).exists() {
+        return Ok(());
+    }
+    run_program("ip", &["link", "delete", "dev", link], None).await.map(|_| ())
+}
+
+async fn clean_firewall(network: &str, proxy: bool) -> Result<(), DepError> {
+    for family in ["iptables", "ip6tables"] {
+        let Ok(saved) = run_program(&format!("{family}-save"), &[], None).await else {
+            // Without the program no node could have made rules.
+            continue;
+        };
+        if let Some(script) = firewall::removal(&saved, network, proxy) {
+            run_program(&format!("{family}-restore"), &["--noflush", "--wait"], Some(script)).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Runs a program of the host to its end.
+pub(super) async fn run_program(name: &str, arguments: &[&str], input: Option<String>) -> Result<String, DepError> {
+    let what = || format!("run {name} {}", arguments.join(" "));
+    let mut command = Command::new(name);
+    command.args(arguments).kill_on_drop(true);
+    command.stdin(if input.is_some() { std::process::Stdio::piped() } else { std::process::Stdio::null() });
+    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let mut child = command.spawn().map_err(DepError::io(what()))?;
+    if let (Some(text), Some(mut stdin)) = (input, child.stdin.take()) {
+        tokio::io::AsyncWriteExt::write_all(&mut stdin, text.as_bytes()).await.map_err(DepError::io(what()))?;
+    }
+    let output = tokio::time::timeout(Duration::from_secs(60), child.wait_with_output())
+        .await
+        .map_err(|_| DepError::NotNow(format!("{}: no end within 60 s", what())))?
+        .map_err(DepError::io(what()))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        return Err(DepError::NotNow(format!("{}: {}: {}", what(), output.status, said.trim())));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Unmounts everything at and below these folders, as this namespace sees it, topmost mount first.
+fn unmount(folders: &[PathBuf]) -> Result<(), DepError> {
+    for _ in 0..16 {
+        let mounted = mounts_below(folders);
+        if mounted.is_empty() {
+            return Ok(());
+        }
+        for point in mounted.iter().rev() {
+            // Detached: a process that is about to end may still have its folder there.
+            let _ = umount2(point, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW);
+        }
+    }
+    Err(DepError::NotNow(format!("mounts stay below {}", folders.iter().map(|f| f.display().to_string()).collect::<Vec<_>>().join(", "))))
+}
+
+fn mounts_below(folders: &[PathBuf]) -> Vec<PathBuf> {
+    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    table
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .map(|point| PathBuf::from(unescape(point)))
+        .filter(|point| folders.iter().any(|folder| point.starts_with(folder)))
+        .collect()
+}
+
+/// The kernel writes a space as `\040`.
+fn unescape(text: &str) -> String {
+    text.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
+}
+
+/// Removes a mount point that was made for nodes, unless another node uses it: removing a folder that is a mount
+/// point in another namespace would take that mount away.
+fn remove_mount_point(point: &Path) -> Result<(), DepError> {
+    if !point.join(MARKER).exists() {
+        return Ok(());
+    }
+    let what = format!("remove {}", point.display());
+    let folder = std::fs::File::open(point).map_err(DepError::io(what.clone()))?;
+    let Ok(_lock) = Flock::lock(folder, FlockArg::LockExclusiveNonblock) else { return Ok(()) };
+    let others = std::fs::read_dir(point).map_err(DepError::io(what.clone()))?.count();
+    if others > 1 {
+        return Ok(());
+    }
+    std::fs::remove_file(point.join(MARKER)).map_err(DepError::io(what.clone()))?;
+    std::fs::remove_dir(point).map_err(DepError::io(what))
+}
+
+/// Removes the run's folder. Only after [`unmount`] succeeded: below a mount would be somebody's data.
+fn remove_folder(run: &Path) -> Result<(), DepError> {
+    if !mounts_below(&[run.to_owned()]).is_empty() {
+        return Err(DepError::NotNow(format!("{} still has mounts", run.display())));
+    }
+    match std::fs::remove_dir_all(run) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(DepError::Io { what: format!("remove {}", run.display()), source })
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_point_goes_only_when_it_is_ours_and_unused() {
+        let folder = tempfile::tempdir().unwrap();
+        let make = |name: &str, files: &[&str]| {
+            let path = folder.path().join(name);
+            std::fs::create_dir(&path).unwrap();
+            files.iter().for_each(|file| std::fs::write(path.join(file), "").unwrap());
+            path
+        };
+        let (ours, theirs, filled) = (make("a", &[MARKER]), make("b", &[]), make("c", &[MARKER, "data"]));
+        let used = make("d", &[MARKER]);
+        let lock = Flock::lock(std::fs::File::open(&used).unwrap(), FlockArg::LockSharedNonblock);
+        for path in [&ours, &theirs, &filled, &used] {
+            remove_mount_point(path).unwrap();
+        }
+        drop(lock);
+        assert_eq!([&ours, &theirs, &filled, &used].map(|path| path.exists()), [false, true, true, true]);
+    }
+}
