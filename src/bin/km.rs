@@ -19,6 +19,11 @@ struct Arguments {
 enum Role {
     /// Write Endpoints and EndpointSlices in terms of node addresses and granted host ports
     Endpoints(EndpointsArguments),
+    /// The node agent, a Mesos executor (started by a Mesos agent)
+    Node,
+    /// Become a program that ends with the node agent (run by km node)
+    #[command(hide = true)]
+    NodeChild(NodeChildArguments),
     /// Compare and change a control-plane host (run by kmctl over SSH)
     Host(kmctl::host::agent::Arguments),
     /// Look at Mesos, end a framework, hold resources
@@ -35,6 +40,16 @@ struct EndpointsArguments {
     kubeconfig: PathBuf,
 }
 
+#[derive(Args)]
+struct NodeChildArguments {
+    /// Process id of the node agent
+    #[arg(long)]
+    parent: i32,
+    /// Program and arguments
+    #[arg(last = true, required = true)]
+    argv: Vec<String>,
+}
+
 fn main() -> ExitCode {
     // reqwest and kube are built without a default TLS provider and would panic on first use.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -44,6 +59,8 @@ fn main() -> ExitCode {
         Role::Mesos(arguments) => {
             serve(|stop| async { Ok(kmctl::mesos::commands::run(arguments, stop).await?) })
         }
+        Role::Node => node(),
+        Role::NodeChild(arguments) => Err(node_child(&arguments)),
         Role::Endpoints(arguments) => serve(|stop| endpoints(arguments, stop)),
     };
     match outcome {
@@ -85,4 +102,17 @@ async fn endpoints(arguments: EndpointsArguments, stop: CancellationToken) -> an
     let EndpointsArguments { config, kubeconfig } = arguments;
     let options = kmctl::endpoints::run::Options { config, kubeconfig };
     kmctl::endpoints::run::run(options, stop).await.context("run km endpoints")
+}
+
+fn node() -> anyhow::Result<()> {
+    // Before the runtime has threads: each would keep the namespace it was born in.
+    kmctl::node::command::enter_mount_namespace().context("prepare the node")?;
+    serve(|stop| async {
+        let environment = kmctl::mesos::executor::ExecutorEnvironment::from_env().context("run km node")?;
+        kmctl::node::session::serve(environment, stop).await.context("run km node")
+    })
+}
+
+fn node_child(arguments: &NodeChildArguments) -> anyhow::Error {
+    kmctl::node::command::become_child(arguments.parent, &arguments.argv).into()
 }

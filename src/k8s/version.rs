@@ -47,6 +47,12 @@ impl Version {
         }
     }
 
+    /// Whether the kubelet has to be told that its runtime is not the built-in one, and that it uses CNI; newer ones
+    /// refuse these flags.
+    pub fn has_built_in_runtime(self) -> bool {
+        self.minor < 24
+    }
+
     /// Whether kube-controller-manager and kube-scheduler have an insecure port that must be switched off.
     pub fn has_insecure_port(self) -> bool {
         self.minor < 23

@@ -1,2 +1,21 @@
-//! `km node`: the node agent, a Mesos executor that supervises containerd, kubelet and kube-proxy.
+//! `km node`: the node agent, a Mesos executor that supervises stock containerd, kubelet and kube-proxy.
+//!
+//! [`session`] talks to Mesos and, on the node task's launch, makes a [`NodeAgent`] of a
+//! [`KubeletConfiguration`] (static data, [`config`]) and [`KubeletDeps`] (injected objects, [`deps`], built from a
+//! [`DepsSpec`](spec::DepsSpec)). [`decide`] is the agent's pure half, [`run`] the other one. [`real`] are the objects
+//! of production,. [`ledger`] and [`sweep`] see to it that nothing stays.
+pub mod command;
+pub mod config;
+pub mod decide;
+pub mod deps;
 pub mod launch;
+pub mod ledger;
+pub mod real;
+pub mod run;
+pub mod session;
+pub mod spec;
+pub mod sweep;
+
+pub use config::KubeletConfiguration;
+pub use deps::KubeletDeps;
+pub use run::NodeAgent;

@@ -92,8 +92,9 @@ impl ArtifactFetcher for RealFetcher {
             .read_timeout(SILENCE_LIMIT)
             .build()
             .map_err(DepError::other("make an HTTP client"))?;
-        futures::stream::iter(&self.artifacts)
-            .map(|artifact| self.place(&client, artifact))
+        let (fetcher, client) = (self, &client);
+        futures::stream::iter(self.artifacts.clone())
+            .map(|artifact| async move { fetcher.place(client, &artifact).await })
             .buffer_unordered(AT_ONCE)
             .try_collect::<()>()
             .await

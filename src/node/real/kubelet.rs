@@ -72,7 +72,7 @@ impl Service for Kubelet {
 /// What is a flag and not configuration, and what differs between versions.
 fn flags(spec: &DepsSpec) -> Vec<String> {
     let folders = &spec.folders;
-    let version = Version::parse(&spec.node.kubernetes_version);
+    let version: Result<Version, _> = spec.node.kubernetes_version.parse();
     let mut flags = vec![
         format!("--config={}", path(&folders.settings("kubelet.yaml"))),
         format!("--bootstrap-kubeconfig={}", path(&folders.settings("bootstrap.kubeconfig"))),
@@ -86,7 +86,7 @@ fn flags(spec: &DepsSpec) -> Vec<String> {
         format!("--container-runtime-endpoint=unix://{}", path(&folders.runtime_socket())),
         "--v=2".to_owned(),
     ];
-    if version.is_none_or(|version| version.minor < 24) {
+    if version.is_ok_and(Version::has_built_in_runtime) {
         flags.push("--container-runtime=remote".to_owned());
         flags.push("--network-plugin=cni".to_owned());
     }

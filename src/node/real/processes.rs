@@ -34,7 +34,7 @@ impl ProcessLauncher for RealLauncher {
         let Program { name, argv, environment } = program;
         // Not the path of km: the program file may be gone from the sandbox, /proc still has it.
         let mut command = Command::new("/proc/self/exe");
-        command.arg("node-child").arg("--").args(argv);
+        command.args(["node-child", "--parent", &std::process::id().to_string(), "--"]).args(argv);
         command.env_clear().envs(environment);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut process = command.spawn().map_err(DepError::io(format!("start {name}")))?;
