@@ -4,8 +4,8 @@
 //!
 //! - the operator's tool: [`cli`] → [`cluster`] (desired) + [`inventory`] (observed) → [`plan`] (pure) → [`apply`],
 //!   over [`host`]s, with [`render`], [`pki`], [`bundle`] and [`progress`];
-//! - what runs in the cluster: [`scheduler`] (the Mesos framework), [`node`] (the node agent, a Mesos executor) and
-//!   [`endpoints`], on top of [`mesos`] and [`k8s`].
+//! - what runs in the cluster: [`scheduler`] (the Mesos framework), [`node`] (the node agent, a Mesos executor), its
+//!   plugin [`cni`] and [`endpoints`], on top of [`mesos`] and [`k8s`].
 
 pub mod bundle;
 #[cfg(feature = "cli")]
@@ -13,6 +13,7 @@ pub mod apply;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod cluster;
+pub mod cni;
 pub mod endpoints;
 pub mod host;
 #[cfg(feature = "cli")]

@@ -55,12 +55,12 @@ const RULES: &[Rule] = &[
 
 fn is_pure(path: &str) -> bool {
     let decides = path.ends_with("/decide.rs") || path.contains("/decide/") || path.ends_with("/decide_tests.rs");
-    decides || path.starts_with("plan/") || path == "cluster/spec.rs"
+    decides || path.starts_with("plan/") || path == "cluster/spec.rs" || path == "cni/rules.rs"
 }
 
 /// The command's entry reads flags, and the one place that builds the real dependencies may ask the machine.
 fn is_node_agent(path: &str) -> bool {
-    const EXCEPT: &[&str] = &["node/command.rs", "node/deps/real.rs"];
+    const EXCEPT: &[&str] = &["node/command.rs", "node/real/build.rs"];
     path.starts_with("node/") && !EXCEPT.contains(&path)
 }
 

@@ -1,6 +1,6 @@
 //! `km`: everything that runs inside the cluster, as one static multi-call binary.
 #![forbid(unsafe_code)]
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -24,6 +24,8 @@ enum Role {
     /// Become a program that ends with the node agent (run by km node)
     #[command(hide = true)]
     NodeChild(NodeChildArguments),
+    /// Map a pod's granted host ports, as a CNI plugin; the settings come as CNI says
+    Cni,
     /// Compare and change a control-plane host (run by kmctl over SSH)
     Host(kmctl::host::agent::Arguments),
     /// Look at Mesos, end a framework, hold resources
@@ -53,6 +55,11 @@ struct NodeChildArguments {
 fn main() -> ExitCode {
     // reqwest and kube are built without a default TLS provider and would panic on first use.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    // A container runtime starts plugins by a file's name and without arguments.
+    let as_plugin = std::env::args_os().next().is_some_and(|name| Path::new(&name).ends_with("km-cni"));
+    if as_plugin {
+        return cni();
+    }
     let arguments = Arguments::parse();
     let outcome = match arguments.command {
         Role::Host(arguments) => return kmctl::host::agent::run(arguments),
@@ -62,6 +69,7 @@ fn main() -> ExitCode {
         Role::Node => node(),
         Role::NodeChild(arguments) => Err(node_child(&arguments)),
         Role::Endpoints(arguments) => serve(|stop| endpoints(arguments, stop)),
+        Role::Cni => return cni(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -115,4 +123,24 @@ fn node() -> anyhow::Result<()> {
 
 fn node_child(arguments: &NodeChildArguments) -> anyhow::Error {
     kmctl::node::command::become_child(arguments.parent, &arguments.argv).into()
+}
+
+/// A plugin says its failures on standard output, as JSON.
+fn cni() -> ExitCode {
+    let variable = |name: &str| std::env::var(name).unwrap_or_default();
+    let environment = kmctl::cni::request::Environment {
+        command: variable("CNI_COMMAND"),
+        container: variable("CNI_CONTAINERID"),
+        arguments: variable("CNI_ARGS"),
+    };
+    match kmctl::cni::run::run(&environment, std::io::stdin().lock()) {
+        Ok(text) => {
+            println!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err((error, version)) => {
+            println!("{}", error.to_document(&version));
+            ExitCode::FAILURE
+        }
+    }
 }

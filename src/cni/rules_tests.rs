@@ -1,0 +1,173 @@
+use super::*;
+
+fn mapping(container_port: u16, host_port: u16, protocol: &str) -> PortMapping {
+    PortMapping { container_port, host_port, protocol: protocol.to_owned() }
+}
+
+fn mapped<'a>(container: &'a str, address: &str, ports: &'a [PortMapping]) -> Mapped<'a> {
+    Mapped { container, pod: "ns/web", bridge: "km0", address: address.parse().unwrap(), prefix: 16, ports }
+}
+
+/// A small `iptables-restore --noflush`: applies a script to the text of a save and returns the new text.
+fn apply(saved: &str, script: &str) -> String {
+    let mut tables: Vec<(String, Vec<String>, Vec<String>)> = Vec::new();
+    for text in [saved, script] {
+        let mut at = 0;
+        for line in text.lines() {
+            if let Some(name) = line.strip_prefix('*') {
+                at = tables.iter().position(|(table, ..)| table == name).unwrap_or_else(|| {
+                    tables.push((name.to_owned(), Vec::new(), Vec::new()));
+                    tables.len() - 1
+                });
+                continue;
+            }
+            let Some((_, chains, rules)) = tables.get_mut(at) else { continue };
+            let word = |index: usize| line.split(' ').nth(index).unwrap_or_default().to_owned();
+            let in_chain = |rule: &String, chain: &str| rule.split(' ').nth(1) == Some(chain);
+            if let Some(chain) = line.strip_prefix(':') {
+                let chain = chain.split(' ').next().unwrap().to_owned();
+                rules.retain(|rule| !in_chain(rule, &chain));
+                if !chains.contains(&chain) {
+                    chains.push(chain);
+                }
+            } else if line.starts_with("-A ") {
+                assert!(chains.contains(&word(1)), "no chain for {line}");
+                rules.push(line.to_owned());
+            } else if line.starts_with("-I ") {
+                rules.insert(0, line.replacen("-I ", "-A ", 1));
+            } else if line.starts_with("-D ") {
+                let rule = line.replacen("-D ", "-A ", 1);
+                let at = rules.iter().position(|there| *there == rule);
+                rules.remove(at.unwrap_or_else(|| panic!("nothing to delete: {line}")));
+            } else if line.starts_with("-F ") {
+                rules.retain(|rule| !in_chain(rule, &word(1)));
+            } else if line.starts_with("-X ") {
+                let used = rules.iter().find(|rule| in_chain(rule, &word(1)) || rule.ends_with(&format!("-j {}", word(1))));
+                assert_eq!(used, None, "chain in use: {line}");
+                chains.retain(|chain| *chain != word(1));
+            } else {
+                assert!(line == "COMMIT" || line.starts_with('#') || line.is_empty(), "{line}");
+            }
+        }
+    }
+    let mut out = String::new();
+    for (table, chains, rules) in tables {
+        out.push_str(&format!("*{table}\n"));
+        out.extend(chains.iter().map(|chain| format!(":{chain} - [0:0]\n")));
+        out.extend(rules.iter().map(|rule| format!("{rule}\n")));
+        out.push_str("COMMIT\n");
+    }
+    out
+}
+
+const STOCK: &str = "*filter\n:INPUT ACCEPT [0:0]\n:FORWARD DROP [0:0]\n:OUTPUT ACCEPT [0:0]\n:DOCKER - [0:0]\n\
+    -A FORWARD -j DOCKER\nCOMMIT\n*nat\n:PREROUTING ACCEPT [0:0]\n:INPUT ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n\
+    :POSTROUTING ACCEPT [0:0]\n:KUBE-SERVICES - [0:0]\n-A PREROUTING -j KUBE-SERVICES\nCOMMIT\n";
+
+fn stock() -> String {
+    apply("", &STOCK.replace("    ", ""))
+}
+
+#[test]
+fn a_port_leads_to_the_pod_and_what_comes_from_pods_is_masqueraded() {
+    let chains = Chains::new("demo");
+    let ports = [mapping(80, 31001, "TCP"), mapping(53, 31002, "UDP")];
+    let script = chains.add(&stock(), &mapped("c1", "172.30.0.5", &ports));
+    let (dnat, masquerade) = (chains.chain("DNAT"), chains.chain("MASQ"));
+    let tag = tag("c1");
+    for expected in [
+        format!("-A PREROUTING -m addrtype --dst-type LOCAL -j {dnat}\n"),
+        format!("-A OUTPUT -m addrtype --dst-type LOCAL -j {dnat}\n"),
+        format!("-I FORWARD -j {}\n", chains.chain("FWD")),
+        format!(
+            "-A {dnat} -p tcp -m comment --comment \"ns/web {tag}\" -m tcp --dport 31001 \
+             -j DNAT --to-destination 172.30.0.5:80\n"
+        ),
+        format!(
+            "-A {dnat} -p udp -m comment --comment \"ns/web {tag}\" -m udp --dport 31002 \
+             -j DNAT --to-destination 172.30.0.5:53\n"
+        ),
+        format!(
+            "-A {masquerade} -s 172.30.0.0/16 -d 172.30.0.5/32 -p tcp -m comment --comment \"ns/web {tag}\" -m tcp \
+             --dport 80 -m conntrack --ctstate DNAT --ctorigdstport 31001 -j MASQUERADE\n"
+        ),
+    ] {
+        assert!(script.contains(&expected), "{expected} in\n{script}");
+    }
+}
+
+#[test]
+fn adding_again_changes_nothing_and_adding_other_ports_replaces_them() {
+    let chains = Chains::new("demo");
+    let first = [mapping(80, 31001, "TCP")];
+    let once = apply(&stock(), &chains.add(&stock(), &mapped("c1", "172.30.0.5", &first)));
+    let twice = apply(&once, &chains.add(&once, &mapped("c1", "172.30.0.5", &first)));
+    assert_eq!(twice, once);
+    let second = [mapping(80, 31009, "TCP")];
+    let other = apply(&once, &chains.add(&once, &mapped("c1", "172.30.0.6", &second)));
+    assert!(!other.contains("31001") && !other.contains("172.30.0.5"), "{other}");
+    assert_eq!(chains.check(&other, &mapped("c1", "172.30.0.6", &second)), None);
+}
+
+#[test]
+fn pods_come_and_go_independently_and_the_last_takes_the_chains_along() {
+    let chains = Chains::new("demo");
+    let (one, two) = ([mapping(80, 31001, "TCP")], [mapping(80, 31002, "TCP")]);
+    let first = apply(&stock(), &chains.add(&stock(), &mapped("c1", "172.30.0.5", &one)));
+    let both = apply(&first, &chains.add(&first, &mapped("c2", "172.30.0.6", &two)));
+    assert_eq!(apply(&both, &chains.delete(&both, "c2").unwrap()), first);
+    assert_eq!(apply(&first, &chains.delete(&first, "c1").unwrap()), stock());
+    assert_eq!(chains.delete(&stock(), "c1"), None);
+    assert_eq!(chains.delete(&first, "never seen"), None);
+}
+
+#[test]
+fn a_pod_without_ports_is_forwarded_and_keeps_the_chains() {
+    let chains = Chains::new("demo");
+    let ports = [mapping(80, 31001, "TCP")];
+    let first = apply(&stock(), &chains.add(&stock(), &mapped("plain", "172.30.0.4", &[])));
+    assert!(first.contains("-s 172.30.0.4/32 -i km0"), "{first}");
+    let both = apply(&first, &chains.add(&first, &mapped("c1", "172.30.0.5", &ports)));
+    assert_eq!(apply(&both, &chains.delete(&both, "c1").unwrap()), first);
+}
+
+#[test]
+fn clusters_on_one_machine_do_not_touch_each_other() {
+    let (demo, other) = (Chains::new("demo"), Chains::new("other"));
+    let ports = [mapping(80, 31001, "TCP")];
+    let first = apply(&stock(), &demo.add(&stock(), &mapped("c1", "172.30.0.5", &ports)));
+    let both = apply(&first, &other.add(&first, &mapped("c2", "172.31.0.5", &ports)));
+    assert_eq!(apply(&both, &other.delete(&both, "c2").unwrap()), first);
+    assert_eq!(apply(&both, &other.purge(&both).unwrap()), first);
+    assert_eq!(demo.purge(&stock()), None);
+}
+
+#[test]
+fn a_check_names_what_is_missing() {
+    let chains = Chains::new("demo");
+    let ports = [mapping(80, 31001, "TCP")];
+    let mapped = mapped("c1", "172.30.0.5", &ports);
+    let good = apply(&stock(), &chains.add(&stock(), &mapped));
+    assert_eq!(chains.check(&good, &mapped), None);
+    let without = |part: &str| good.lines().filter(|line| !line.contains(part)).map(|line| format!("{line}\n")).collect();
+    let cases: [(String, &str); 4] = [
+        (stock(), "PREROUTING does not lead to"),
+        (without("-A POSTROUTING"), "POSTROUTING does not lead to"),
+        (without("MASQUERADE"), "4 rules instead of 6"),
+        (good.replace("--to-destination 172.30.0.5:80", "--to-destination 172.30.0.5:81"), "31001/TCP is not mapped"),
+    ];
+    for (saved, expected) in cases {
+        let missing = chains.check(&saved, &mapped).unwrap();
+        assert!(missing.contains(expected), "{missing}");
+    }
+}
+
+#[test]
+fn chain_names_fit_and_networks_are_cut_at_their_prefix() {
+    let chains = Chains::new(&"c".repeat(63));
+    assert!(chains.hooks().iter().all(|(.., chain)| chain.len() <= 28));
+    let cases = [("172.30.5.7", 16, "172.30.0.0"), ("10.1.2.3", 24, "10.1.2.0"), ("10.1.2.3", 32, "10.1.2.3"), ("10.1.2.3", 0, "0.0.0.0")];
+    for (address, prefix, expected) in cases {
+        assert_eq!(network(address.parse().unwrap(), prefix), expected.parse::<Ipv4Addr>().unwrap());
+    }
+}

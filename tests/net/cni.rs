@@ -1,0 +1,201 @@
+//! `km cni` between a host, its pods and a machine outside.
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kmctl::node::cni::{GrantedPorts, listen, serve};
+use kmctl::node::launch::PortMapping;
+use serde_json::{Value, json};
+
+use crate::namespaces::{Namespace, Program};
+
+/// Prints who called, over TCP and UDP.
+const SERVER: &str = r#"
+import socket, sys, threading
+name, port = sys.argv[1], int(sys.argv[2])
+tcp = socket.socket(); tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+tcp.bind(("", port)); tcp.listen(16)
+udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); udp.bind(("", port))
+def answer_udp():
+    while True:
+        _, peer = udp.recvfrom(100)
+        udp.sendto(f"{name} {peer[0]}".encode(), peer)
+threading.Thread(target=answer_udp, daemon=True).start()
+while True:
+    connection, peer = tcp.accept()
+    connection.sendall(f"{name} {peer[0]}".encode()); connection.close()
+"#;
+
+/// Calls and prints the answer, or `-`.
+const CLIENT: &str = r#"
+import socket, sys
+kind = socket.SOCK_STREAM if sys.argv[1] == "TCP" else socket.SOCK_DGRAM
+s = socket.socket(socket.AF_INET, kind); s.settimeout(2)
+try:
+    s.connect((sys.argv[2], int(sys.argv[3])))
+    if sys.argv[1] == "UDP": s.send(b"?")
+    print(s.recv(100).decode() or "-")
+except OSError:
+    print("-")
+"#;
+
+struct Pods;
+
+impl GrantedPorts for Pods {
+    fn granted(&self, uid: Option<&str>, _: &str, _: &str) -> Option<Vec<PortMapping>> {
+        let both = |host_port| {
+            let mapping = |protocol: &str| PortMapping { container_port: 80, host_port, protocol: protocol.to_owned() };
+            vec![mapping("TCP"), mapping("UDP")]
+        };
+        match uid? {
+            "a" => Some(both(31001)),
+            "b" => Some(both(31002)),
+            _ => None,
+        }
+    }
+}
+
+/// A host with two pods on a bridge, and a machine outside.
+struct World {
+    host: Namespace,
+    outside: Namespace,
+    pods: Vec<(Namespace, Program)>,
+    configuration: Value,
+}
+
+impl World {
+    fn new(socket: &Path) -> World {
+        let host = Namespace::new("host");
+        let outside = Namespace::new("out");
+        host.run(&["ip", "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", &outside.name]);
+        for (namespace, address) in [(&host, "10.88.0.1/24"), (&outside, "10.88.0.9/24")] {
+            namespace.run(&["ip", "address", "add", address, "dev", "eth0"]);
+            namespace.run(&["ip", "link", "set", "eth0", "up"]);
+        }
+        host.run(&["ip", "link", "add", "km0", "type", "bridge"]);
+        host.run(&["ip", "address", "add", "172.30.0.1/16", "dev", "km0"]);
+        host.run(&["ip", "link", "set", "km0", "up"]);
+        host.run(&["sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"]);
+        // As Docker leaves a host.
+        host.run(&["iptables", "-P", "FORWARD", "DROP"]);
+        let pods = [("a", "172.30.0.5"), ("b", "172.30.0.6")].map(|(name, address)| {
+            let pod = Namespace::new(name);
+            let link = format!("v{name}");
+            host.run(&["ip", "link", "add", &link, "type", "veth", "peer", "name", "eth0", "netns", &pod.name]);
+            host.run(&["ip", "link", "set", &link, "master", "km0", "up"]);
+            host.run(&["sh", "-c", &format!("echo 1 > /sys/class/net/{link}/brport/hairpin_mode || bridge link set dev {link} hairpin on")]);
+            pod.run(&["ip", "address", "add", &format!("{address}/16"), "dev", "eth0"]);
+            pod.run(&["ip", "link", "set", "eth0", "up"]);
+            pod.run(&["ip", "route", "add", "default", "via", "172.30.0.1"]);
+            let server = pod.start(&["python3", "-c", SERVER, name, "80"]);
+            (pod, server)
+        });
+        let configuration = json!({
+            "cniVersion": "0.4.0", "name": "kmctl-demo", "type": "km-cni",
+            "cluster": "demo", "bridge": "km0", "socket": socket,
+        });
+        World { host, outside, pods: pods.into(), configuration }
+    }
+
+    fn plugin(&self, command: &str, pod: &str) -> (bool, String) {
+        let mut configuration = self.configuration.clone();
+        let address = if pod == "a" { "172.30.0.5/16" } else { "172.30.0.6/16" };
+        configuration["prevResult"] = json!({ "cniVersion": "0.4.0", "ips": [{ "version": "4", "address": address }] });
+        let container = format!("container-{pod}");
+        let arguments = format!("IgnoreUnknown=1;K8S_POD_NAMESPACE=ns;K8S_POD_NAME={pod};K8S_POD_UID={pod}");
+        let environment = [
+            ("CNI_COMMAND", command),
+            ("CNI_CONTAINERID", container.as_str()),
+            ("CNI_ARGS", arguments.as_str()),
+            ("CNI_IFNAME", "eth0"),
+            ("CNI_NETNS", "/run/netns/unused"),
+        ];
+        self.host.try_run(&[env!("CARGO_BIN_EXE_km"), "cni"], &environment, &configuration.to_string())
+    }
+
+    fn call(&self, from: &Namespace, protocol: &str, address: &str, port: &str) -> String {
+        from.run(&["python3", "-c", CLIENT, protocol, address, port]).trim().to_owned()
+    }
+
+    fn wait_for_servers(&self) {
+        let begin = Instant::now();
+        for (address, name) in [("172.30.0.5", "a"), ("172.30.0.6", "b")] {
+            while !self.call(&self.host, "TCP", address, "80").starts_with(name) {
+                assert!(begin.elapsed() < Duration::from_secs(20), "the server of pod {name} does not start");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root, ip and iptables"]
+async fn granted_ports_lead_to_pods_from_everywhere_and_are_gone_afterwards() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("ports.sock");
+    let server = tokio::spawn(serve(listen(&socket).unwrap(), Arc::new(Pods)));
+    tokio::task::spawn_blocking(move || everything(&socket)).await.unwrap();
+    server.abort();
+}
+
+fn rules(world: &World) -> String {
+    let saved = world.host.run(&["iptables-save"]);
+    saved.lines().filter(|line| line.contains("KM-")).map(|line| format!("{line}\n")).collect()
+}
+
+fn everything(socket: &Path) {
+    let world = World::new(socket);
+    world.wait_for_servers();
+    assert_eq!(world.call(&world.outside, "TCP", "10.88.0.1", "31001"), "-", "nothing is mapped yet");
+
+    for pod in ["a", "b"] {
+        let (good, printed) = world.plugin("ADD", pod);
+        assert!(good, "{printed}");
+        let printed: Value = serde_json::from_str(&printed).unwrap();
+        assert!(printed["ips"][0]["address"].is_string(), "the result of the plugin before is passed on: {printed}");
+    }
+    let (a, b) = (&world.pods[0].0, &world.pods[1].0);
+    // Who calls whom by which address, and whom the pod sees.
+    let calls = [
+        (&world.outside, "10.88.0.1", "31001", "a 10.88.0.9"),
+        (&world.outside, "10.88.0.1", "31002", "b 10.88.0.9"),
+        (&world.host, "10.88.0.1", "31001", "a 10.88.0.1"),
+        (&world.host, "127.0.0.1", "31001", "a 172.30.0.1"),
+        (b, "10.88.0.1", "31001", "a 172.30.0.1"),
+        (a, "10.88.0.1", "31001", "a 172.30.0.1"),
+        (b, "172.30.0.5", "80", "a 172.30.0.6"),
+        (&world.outside, "10.88.0.1", "31003", "-"),
+    ];
+    for protocol in ["TCP", "UDP"] {
+        for (from, address, port, expected) in calls {
+            let answer = world.call(from, protocol, address, port);
+            assert_eq!(answer, expected, "{protocol} from {} to {address}:{port}", from.name);
+        }
+    }
+
+    for pod in ["a", "b"] {
+        assert_eq!(world.plugin("CHECK", pod), (true, "\n".to_owned()));
+    }
+    let before = rules(&world);
+    assert!(world.plugin("ADD", "a").0, "adding twice is no error");
+    assert_eq!(sorted(&rules(&world)), sorted(&before), "and changes nothing");
+
+    let (good, printed) = world.plugin("ADD", "stranger");
+    let error: Value = serde_json::from_str(&printed).unwrap();
+    assert_eq!((good, &error["code"]), (false, &json!(11)), "{printed}");
+
+    assert_eq!(world.plugin("DEL", "a"), (true, "\n".to_owned()));
+    assert_eq!(world.call(&world.outside, "TCP", "10.88.0.1", "31001"), "-");
+    assert_eq!(world.call(&world.outside, "TCP", "10.88.0.1", "31002"), "b 10.88.0.9");
+    let (good, printed) = world.plugin("CHECK", "a");
+    assert!(!good && printed.contains("rules instead of"), "{printed}");
+    for pod in ["a", "b", "b"] {
+        assert_eq!(world.plugin("DEL", pod), (true, "\n".to_owned()));
+    }
+    assert_eq!(rules(&world), "", "the last pod takes everything along");
+}
+
+fn sorted(text: &str) -> Vec<&str> {
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines.sort_unstable();
+    lines
+}
