@@ -21,7 +21,7 @@ pub(crate) async fn confirm(context: &Context, what: &str) -> Result<bool, Failu
     Ok(answer.transpose()?.unwrap_or(false))
 }
 
-/// Asks for a name that must be typed. `given` is what the command line already says.
+/// Asks for a name that must be typed, unless the command line gives it, or says `--yes`.
 pub(crate) async fn confirm_name(
     context: &Context,
     what: &str,
@@ -33,6 +33,9 @@ pub(crate) async fn confirm_name(
             context.talk(&format!("Nothing was done: the cluster's name is `{name}`, not `{given}`.\n"));
         }
         return Ok(given == name);
+    }
+    if context.settings.yes {
+        return Ok(true);
     }
     if !is_terminal() {
         context.talk(&format!(

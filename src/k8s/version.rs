@@ -53,7 +53,7 @@ impl Version {
         self.minor < 24
     }
 
-    /// Whether kube-controller-manager and kube-scheduler have an insecure port that must be switched off.
+    /// Whether kube-controller-manager and kube-scheduler have an insecure port that must be switched off or confined.
     pub fn has_insecure_port(self) -> bool {
         self.minor < 23
     }

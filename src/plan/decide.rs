@@ -104,13 +104,16 @@ impl Plan {
         self.hosts.iter().all(|host| host.steps.is_empty())
     }
 
-    /// The steps that stop something for a while, as `host: unit`.
+    /// The steps that make the API unavailable for a while, as `unit on host`. Nobody notices a restart of the others:
+    /// they catch up.
     pub fn interruptions(&self) -> Vec<String> {
         self.hosts
             .iter()
             .flat_map(|host| {
-                let restarts = host.steps.iter().filter(|step| step.action == Action::Restart);
-                restarts.map(|step| format!("{}: {}", host.host, step.subject))
+                let restarts = host.steps.iter().filter(|step| {
+                    step.action == Action::Restart && ["etcd.service", "kube-apiserver.service"].contains(&&*step.subject)
+                });
+                restarts.map(|step| format!("{} on {}", step.subject, host.host))
             })
             .collect()
     }
@@ -203,9 +206,11 @@ fn decide_item(
         if observation.observed.is_same() && read.is_empty() {
             return Ok(None);
         }
-        let action = if runs { Action::Restart } else { Action::Start };
+        // A unit whose start was never recorded was left by a run that did not end: nobody relies on it yet.
+        let relied_on = runs && observation.unit.as_ref().is_some_and(|unit| unit.recorded);
+        let action = if relied_on { Action::Restart } else { Action::Start };
         // That a unit which does not run has to be started needs no reason.
-        return Ok(Some(Step { why: if runs { why } else { Vec::new() }, ..step(action, &name) }));
+        return Ok(Some(Step { why: if relied_on { why } else { Vec::new() }, ..step(action, &name) }));
     }
     if let Item::Secret { path, sha256: None } = item {
         if observation.observed == Observed::Missing {

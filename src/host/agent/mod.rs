@@ -29,6 +29,7 @@ pub use manifest::{
 };
 pub use observe::{Observation, Observations, Observed};
 pub use remove::{Removal, RemoveRequest};
+pub use units::UnitState;
 pub use apply::{Header, Payload};
 
 /// Exit status when another run holds the lock.

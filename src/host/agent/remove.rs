@@ -68,7 +68,6 @@ pub(crate) fn remove(root: &Root, request: RemoveRequest, reporter: &mut Reporte
             Item::Directory { path, data: true, .. } => Some(path.clone()),
             _ => None,
         }));
-        trees.push(STATE.to_owned());
     }
     for tree in trees {
         match root.remove_tree(&tree) {
@@ -78,6 +77,10 @@ pub(crate) fn remove(root: &Root, request: RemoveRequest, reporter: &mut Reporte
         }
     }
     root.remove(&format!("{STATE}/digests.json"))?;
+    if purge {
+        // Others may have their folders beside it: this host can be an agent of another cluster.
+        root.remove(&format!("{STATE}/lock"))?;
+    }
     // km itself: the running program keeps its inode.
     if root.remove(KM)? {
         reporter.done(KM.to_owned(), Change::Removed)?;

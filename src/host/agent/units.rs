@@ -20,6 +20,8 @@ pub struct UnitState {
     pub invocation: String,
     /// The unit file on the disk is newer than what systemd has loaded.
     pub stale_definition: bool,
+    /// A run has started it, and got as far as to record that.
+    pub recorded: bool,
 }
 
 /// Asks systemd about units, all at once. Nothing is known in a private root.
@@ -29,7 +31,11 @@ pub(crate) fn states(root: &Root, names: &[String]) -> Result<BTreeMap<String, U
     }
     let mut arguments = vec!["show", "--property=Id,ActiveState,UnitFileState,NeedDaemonReload,InvocationID"];
     arguments.extend(names.iter().map(String::as_str));
-    Ok(parse(&systemctl(&arguments)?))
+    let mut states = parse(&systemctl(&arguments)?);
+    for (name, state) in &mut states {
+        state.recorded = root.mode(&record(name)).is_some();
+    }
+    Ok(states)
 }
 
 fn parse(text: &str) -> BTreeMap<String, UnitState> {
@@ -170,7 +176,8 @@ mod tests {
                 active: "active".to_owned(),
                 enabled: "enabled".to_owned(),
                 invocation: "ab".to_owned(),
-                stale_definition: false
+                stale_definition: false,
+                recorded: false
             }
         );
         assert!(states["km-scheduler.service"].stale_definition);
