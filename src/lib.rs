@@ -7,9 +7,9 @@
 //! - what runs in the cluster: [`scheduler`] (the Mesos framework), [`node`] (the node agent, a Mesos executor), its
 //!   plugin [`cni`] and [`endpoints`], on top of [`mesos`] and [`k8s`].
 
-pub mod bundle;
 #[cfg(feature = "cli")]
 pub mod apply;
+pub mod bundle;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod cluster;

@@ -229,9 +229,12 @@ fn violations(path: &str, text: &str) -> Vec<String> {
     let mut found = Vec::new();
     for rule in RULES.iter().filter(|rule| (rule.covers)(path)) {
         for forbidden in rule.forbidden {
-            found.extend(paths.iter().filter(|path| names(path, forbidden)).map(|used| {
-                format!("src/{path} names {used}, but {}", rule.name)
-            }));
+            found.extend(
+                paths
+                    .iter()
+                    .filter(|path| names(path, forbidden))
+                    .map(|used| format!("src/{path} names {used}, but {}", rule.name)),
+            );
             found.extend(imported.iter().filter(|used| whole.contains(&used.as_str())).filter_map(|used| {
                 let inside = forbidden.strip_prefix(used.as_str())?.starts_with("::");
                 inside.then(|| format!("src/{path} imports {used} whole, but {}", rule.name))
@@ -276,7 +279,8 @@ fn there_are_files_that_decide() {
 
 #[test]
 fn a_planted_import_is_found() {
-    let pure = ["endpoints/decide.rs", "scheduler/decide.rs", "scheduler/decide/offers.rs", "plan/mod.rs", "cluster/spec.rs"];
+    let pure =
+        ["endpoints/decide.rs", "scheduler/decide.rs", "scheduler/decide/offers.rs", "plan/mod.rs", "cluster/spec.rs"];
     for path in pure {
         for forbidden in IMPURE {
             let (parent, name) = forbidden.rsplit_once("::").unwrap_or(("", forbidden));
@@ -288,7 +292,8 @@ fn a_planted_import_is_found() {
                 format!("fn f() {{ let _ = ::{forbidden}::something(); }}"),
                 format!("use {forbidden}::{{a, b::{{c, d}}}};"),
             ];
-            let nested = [format!("use {parent}::{{a::{{b, c}}, {name}}};"), format!("use {parent}::{{{name}::e, f}};")];
+            let nested =
+                [format!("use {parent}::{{a::{{b, c}}, {name}}};"), format!("use {parent}::{{{name}::e, f}};")];
             let nested = nested.into_iter().filter(|_| !parent.is_empty());
             for text in planted.into_iter().chain(nested) {
                 assert!(!violations(path, &text).is_empty(), "not found in {path}: {text}");
@@ -308,7 +313,9 @@ fn a_planted_import_is_found() {
 
 #[test]
 fn hidden_ways_are_found_too() {
-    for text in ["use std::time;", "use std::time::*;", "use kube;", "use std;", "use kube::api::*;", "use std::{time, fmt};"] {
+    for text in
+        ["use std::time;", "use std::time::*;", "use kube;", "use std;", "use kube::api::*;", "use std::{time, fmt};"]
+    {
         assert!(!violations("endpoints/decide.rs", text).is_empty(), "{text}");
     }
 }

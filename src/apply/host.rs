@@ -72,10 +72,7 @@ pub async fn install(host: &dyn Host, work: &Work) -> Result<(), ApplyError> {
 }
 
 /// Applies every manifest to its host, all at once. Every host's failure is returned.
-pub async fn apply_hosts(
-    hosts: Vec<(Arc<dyn Host>, HostManifest, Found)>,
-    work: &Work,
-) -> Result<(), Vec<ApplyError>> {
+pub async fn apply_hosts(hosts: Vec<(Arc<dyn Host>, HostManifest, Found)>, work: &Work) -> Result<(), Vec<ApplyError>> {
     let shared = share(&hosts, work).await.map_err(|error| vec![error])?;
     let mut tasks = JoinSet::new();
     for (host, manifest, found) in hosts {
@@ -147,12 +144,11 @@ async fn share(
     keys.items.retain(|item| item.is_shared() || matches!(item, Item::Directory { .. }));
     send(first.as_ref(), &keys, &Vec::new(), &BTreeMap::new(), work).await?;
     let what = "read the shared keys";
-    let command = Command::new([KM, "host", "export"]).privileged().stdin(serde_json::to_vec(&keys).unwrap_or_default());
+    let command =
+        Command::new([KM, "host", "export"]).privileged().stdin(serde_json::to_vec(&keys).unwrap_or_default());
     let refused = |answer| ApplyError::Refused { what, host: first.name().to_owned(), answer };
-    let output = first
-        .run(command)
-        .await
-        .map_err(|source| ApplyError::Host { what, host: first.name().to_owned(), source })?;
+    let output =
+        first.run(command).await.map_err(|source| ApplyError::Host { what, host: first.name().to_owned(), source })?;
     if !output.success() {
         return Err(refused(output.last_words()));
     }
@@ -175,8 +171,7 @@ async fn send(
         }
         step.done("verified");
     }
-    let secrets =
-        work.secrets.iter().map(|(path, bytes)| (path.clone(), BASE64_STANDARD.encode(bytes))).collect();
+    let secrets = work.secrets.iter().map(|(path, bytes)| (path.clone(), BASE64_STANDARD.encode(bytes))).collect();
     let stream = stream::stream(&work.bundle, manifest, missing, &secrets, shared, &work.holder)?;
     let command = Command::new([KM, "host", "apply"]).privileged().timeout(APPLY);
     let (sent, moved) = mpsc::channel(16);

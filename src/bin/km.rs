@@ -63,9 +63,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match arguments.command {
         Role::Host(arguments) => return kmctl::host::agent::run(arguments),
-        Role::Mesos(arguments) => {
-            serve(|stop| async { Ok(kmctl::mesos::commands::run(arguments, stop).await?) })
-        }
+        Role::Mesos(arguments) => serve(|stop| async { Ok(kmctl::mesos::commands::run(arguments, stop).await?) }),
         Role::Node => node(),
         Role::NodeChild(arguments) => Err(node_child(&arguments)),
         Role::Endpoints(arguments) => serve(|stop| endpoints(arguments, stop)),

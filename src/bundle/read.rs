@@ -88,7 +88,9 @@ impl Bundle {
             });
             match outcome {
                 Ok((sha256, size)) if sha256 == file.sha256 && size == file.size => {}
-                Ok((sha256, _)) => problems.push(format!("{} has sha256 {sha256}, expected {}", file.path, file.sha256)),
+                Ok((sha256, _)) => {
+                    problems.push(format!("{} has sha256 {sha256}, expected {}", file.path, file.sha256))
+                }
                 Err(error) => problems.push(format!("{} cannot be unpacked: {error}", file.path)),
             }
         }

@@ -63,7 +63,9 @@ pub(crate) fn wanted(loaded: &Loaded) -> Result<Wanted, Failure> {
         .iter()
         .map(|host| plan::desired(&loaded.cluster, host, &inputs))
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| Failure::new(Code::Invalid, anyhow::Error::new(error).context("work out what hosts should have")))?;
+        .map_err(|error| {
+            Failure::new(Code::Invalid, anyhow::Error::new(error).context("work out what hosts should have"))
+        })?;
     let secrets = secret.map(|bytes| (MESOS_SECRET.to_owned(), bytes)).into_iter().collect();
     Ok(Wanted { bundle: Arc::new(bundle), secrets, manifests })
 }
@@ -86,7 +88,9 @@ fn optional(file: &str) -> Result<Option<Vec<u8>>, Failure> {
             Ok(Some(bytes))
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Err::<(), _>(error).with_context(|| format!("read mesos.secretFile {file}")).unwrap_err().into()),
+        Err(error) => {
+            Err(Err::<(), _>(error).with_context(|| format!("read mesos.secretFile {file}")).unwrap_err().into())
+        }
     }
 }
 
@@ -153,7 +157,9 @@ pub(crate) fn decide(seen: &[Seen], km: &str) -> Result<Plan, Failure> {
             PlanError::Upgrade { .. } => {
                 "run `kmctl down` and then `kmctl up`: etcd's data, keys and settings stay, pods do not".to_owned()
             }
-            PlanError::NoSecret { .. } => "put the principal's secret into the file that mesos.secretFile names".to_owned(),
+            PlanError::NoSecret { .. } => {
+                "put the principal's secret into the file that mesos.secretFile names".to_owned()
+            }
         };
         Failure::new(Code::Invalid, error).hint(hint)
     })

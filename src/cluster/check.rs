@@ -77,7 +77,8 @@ fn mesos(spec: &ClusterSpec, found: &mut Findings) {
     let masters = &mesos.master.0;
     found.unless(!masters.is_empty(), "spec.mesos.master", "must name at least one master");
     for (index, master) in masters.iter().enumerate() {
-        let key = if masters.len() == 1 { "spec.mesos.master".to_owned() } else { format!("spec.mesos.master[{index}]") };
+        let key =
+            if masters.len() == 1 { "spec.mesos.master".to_owned() } else { format!("spec.mesos.master[{index}]") };
         if master.starts_with("zk://") {
             found.wrong(key, "zk:// is not supported yet; list the masters as `host:port`");
             continue;
@@ -218,7 +219,9 @@ fn control_plane(spec: &ClusterSpec, found: &mut Findings) {
         && let Some((name, _)) = host_port(endpoint)
         && hosts.iter().any(|host| host.address == name)
     {
-        found.advice.push(format!("controlPlane.endpoint is the address of one host: without {name} the API is out of reach"));
+        found
+            .advice
+            .push(format!("controlPlane.endpoint is the address of one host: without {name} the API is out of reach"));
     }
 }
 
@@ -254,7 +257,11 @@ fn nodes(spec: &ClusterSpec, found: &mut Findings) {
         ("spec.nodes.podDefaults", &nodes.pod_defaults, 1 << 20),
     ] {
         if let Some(cpu) = found.parsed::<Millicores>(&format!("{key}.cpu"), &quantities.cpu) {
-            found.unless(cpu >= Millicores(10), format!("{key}.cpu"), "must be at least 10m, the least that Mesos gives");
+            found.unless(
+                cpu >= Millicores(10),
+                format!("{key}.cpu"),
+                "must be at least 10m, the least that Mesos gives",
+            );
         }
         if let Some(memory) = found.parsed::<Bytes>(&format!("{key}.memory"), &quantities.memory) {
             found.unless(memory >= Bytes(least), format!("{key}.memory"), format!("must be at least {}", Bytes(least)));
@@ -263,13 +270,20 @@ fn nodes(spec: &ClusterSpec, found: &mut Findings) {
     for (index, constraint) in nodes.constraints.iter().enumerate() {
         let key = format!("spec.nodes.constraints[{index}]");
         found.unless(!constraint.attribute.is_empty(), format!("{key}.attribute"), "must not be empty");
-        found.unless(!constraint.values.is_empty(), format!("{key}.in"), "must list at least one value, or no agent fits");
+        found.unless(
+            !constraint.values.is_empty(),
+            format!("{key}.in"),
+            "must list at least one value, or no agent fits",
+        );
     }
     let root = &nodes.root_dir;
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
     found.unless(
         root.is_empty()
-            || root.starts_with('/') && root.len() > 1 && root.chars().all(plain) && !root.split('/').any(|part| part == ".."),
+            || root.starts_with('/')
+                && root.len() > 1
+                && root.chars().all(plain)
+                && !root.split('/').any(|part| part == ".."),
         "spec.nodes.rootDir",
         format!("`{root}` must be an absolute path of letters, digits, `-`, `_` and `.`, below `/`"),
     );
@@ -287,7 +301,11 @@ fn addresses(spec: &ClusterSpec, found: &mut Findings) {
             Err(reason) => found.wrong(key, format!("`{text}` {reason}")),
             Ok(network) => {
                 let (least, most) = (sizes.start(), sizes.end());
-                found.unless(sizes.contains(&network.prefix), key, format!("must be between /{least} and /{most}, not /{}", network.prefix));
+                found.unless(
+                    sizes.contains(&network.prefix),
+                    key,
+                    format!("must be between /{least} and /{most}, not /{}", network.prefix),
+                );
                 for (other, written, taken) in &known {
                     found.unless(!network.meets(taken), key, format!("`{text}` overlaps {other}, `{written}`"));
                 }
@@ -295,7 +313,8 @@ fn addresses(spec: &ClusterSpec, found: &mut Findings) {
             }
         }
     }
-    let endpoint = host_port(&spec.control_plane.endpoint).map(|(host, _)| ("spec.controlPlane.endpoint".to_owned(), host));
+    let endpoint =
+        host_port(&spec.control_plane.endpoint).map(|(host, _)| ("spec.controlPlane.endpoint".to_owned(), host));
     let hosts = spec.control_plane.hosts.iter().enumerate();
     let hosts = hosts.map(|(index, host)| (format!("spec.controlPlane.hosts[{index}].address"), host.address.as_str()));
     for (key, address) in endpoint.into_iter().chain(hosts) {
@@ -426,7 +445,8 @@ mod tests {
         for fine in ["10.0.0.1:6443", "cp.example.com:1", "CP1:443", "[::1]:6443"] {
             assert!(host_port(fine).is_some(), "{fine}");
         }
-        for wrong in ["10.0.0.1", "10.0.0.256:1", "a:0", "a:65536", ":1", "a b:1", "::1:6443", "[10.0.0.1]:1", "a:+1x"] {
+        for wrong in ["10.0.0.1", "10.0.0.256:1", "a:0", "a:65536", ":1", "a b:1", "::1:6443", "[10.0.0.1]:1", "a:+1x"]
+        {
             assert!(host_port(wrong).is_none(), "{wrong}");
         }
     }

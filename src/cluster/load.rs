@@ -51,8 +51,7 @@ fn listed(path: &Path, problems: &[Problem]) -> String {
 
 /// Reads, checks and completes the file at `path`.
 pub fn load(path: &Path) -> Result<Loaded, LoadError> {
-    let content =
-        std::fs::read_to_string(path).map_err(|source| LoadError::Read { path: path.to_owned(), source })?;
+    let content = std::fs::read_to_string(path).map_err(|source| LoadError::Read { path: path.to_owned(), source })?;
     parse(&content, path)
 }
 
@@ -65,8 +64,11 @@ fn parse(content: &str, path: &Path) -> Result<Loaded, LoadError> {
         // From the text, where `1.20` is still `1.20` and not a number.
         serde_yaml::from_str::<Cluster>(content).map_err(|error| syntax(&error))
     } else {
-        serde_json::from_value::<Cluster>(remainder)
-            .map_err(|error| Problem { place: None, key: String::new(), text: error.to_string() })
+        serde_json::from_value::<Cluster>(remainder).map_err(|error| Problem {
+            place: None,
+            key: String::new(),
+            text: error.to_string(),
+        })
     };
     let mut cluster = match parsed {
         Ok(cluster) => cluster,
@@ -79,7 +81,8 @@ fn parse(content: &str, path: &Path) -> Result<Loaded, LoadError> {
     // What stands in for a key that has been reported is not worth a second report.
     let reported: Vec<String> = problems.iter().map(|problem| problem.key.clone()).collect();
     let covers = |reported: &String, key: &str| {
-        reported.is_empty() || key.strip_prefix(reported.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        reported.is_empty()
+            || key.strip_prefix(reported.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
     };
     problems.extend(
         wrong
@@ -120,7 +123,9 @@ fn complete(cluster: &mut Cluster, path: &Path) {
     if spec.nodes.root_dir.is_empty() {
         spec.nodes.root_dir = format!("/var/lib/kmctl/{name}");
     }
-    for file in [&mut spec.mesos.secret_file, &mut spec.mesos.ca_file, &mut spec.ssh.identity_file, &mut spec.ssh.known_hosts] {
+    for file in
+        [&mut spec.mesos.secret_file, &mut spec.mesos.ca_file, &mut spec.ssh.identity_file, &mut spec.ssh.known_hosts]
+    {
         resolve(file, &folder);
     }
     if let Some(bundle) = &mut spec.bundle {
@@ -192,7 +197,10 @@ spec:
         let spec = loaded.cluster.spec;
         assert_eq!(spec.mesos.secret_file, "/c/secret");
         assert_eq!(spec.ssh.known_hosts, "/k");
-        assert_eq!(Some(spec.ssh.identity_file), std::env::home_dir().map(|home| home.join("key").display().to_string()));
+        assert_eq!(
+            Some(spec.ssh.identity_file),
+            std::env::home_dir().map(|home| home.join("key").display().to_string())
+        );
         assert_eq!(spec.bundle, Some(PathBuf::from("/c/../b")));
     }
 
@@ -264,13 +272,17 @@ spec:
 
     #[test]
     fn networks_and_hosts_must_not_meet() {
-        let content = LEAST.to_owned() + "  kubernetes: { serviceCIDR: 10.0.0.0/16 }\n  network: { podCIDR: 10.0.128.0/20 }\n";
+        let content =
+            LEAST.to_owned() + "  kubernetes: { serviceCIDR: 10.0.0.0/16 }\n  network: { podCIDR: 10.0.128.0/20 }\n";
         insta::assert_snapshot!(told(&content));
     }
 
     #[test]
     fn an_even_count_and_a_login_without_sudo_are_only_advised_against() {
-        let content = LEAST.replace("- { address: 10.0.0.11 }", "- { address: 10.0.0.11, ssh: { user: ops } }\n      - { address: 10.0.0.12 }");
+        let content = LEAST.replace(
+            "- { address: 10.0.0.11 }",
+            "- { address: 10.0.0.11, ssh: { user: ops } }\n      - { address: 10.0.0.12 }",
+        );
         let loaded = parse(&content, Path::new("/c/cluster.yaml")).unwrap();
         insta::assert_debug_snapshot!(loaded.advice);
     }

@@ -108,10 +108,7 @@ const ROOT: &[Field] = &[
                     may("rootDir", Kind::Text),
                 ]),
             ),
-            may(
-                "network",
-                Kind::Map(&[may("mode", Kind::Word(&["hostPorts", "cni"])), may("podCIDR", Kind::Text)]),
-            ),
+            may("network", Kind::Map(&[may("mode", Kind::Word(&["hostPorts", "cni"])), may("podCIDR", Kind::Text)])),
             may("bundle", Kind::Text),
         ]),
     ),
@@ -264,8 +261,9 @@ fn find(fields: &[Field], key: &str, name: &str, places: &mut Vec<String>) {
 /// The most similar of `candidates`, if any is similar at all: at most a third of its letters differ.
 fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let lower = name.to_lowercase();
-    let (distance, best) =
-        candidates.map(|candidate| (edits(&lower, &candidate.to_lowercase()), candidate)).min_by_key(|(edits, _)| *edits)?;
+    let (distance, best) = candidates
+        .map(|candidate| (edits(&lower, &candidate.to_lowercase()), candidate))
+        .min_by_key(|(edits, _)| *edits)?;
     (distance <= (best.len() / 3).max(1)).then_some(best)
 }
 

@@ -43,7 +43,9 @@ impl Node {
         let (mut node, mut place) = (self, self.place);
         for part in key.split(['.', '[']) {
             let found = match &node.value {
-                Value::Map(entries) => entries.iter().find(|(_, name, _)| name == part).map(|(at, _, node)| (*at, node)),
+                Value::Map(entries) => {
+                    entries.iter().find(|(_, name, _)| name == part).map(|(at, _, node)| (*at, node))
+                }
                 Value::List(items) => {
                     let index = part.trim_end_matches(']').parse::<usize>().ok();
                     index.and_then(|index| items.get(index)).map(|node| (node.place, node))

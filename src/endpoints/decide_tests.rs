@@ -201,12 +201,14 @@ fn each_change_of_a_pod_leads_to_exactly_the_writes_it_needs() {
         (pod_event(pod("stranger", "nobody", 1)), &[]),
         (changed(|pod| pod.ready = false), &replace_both),
         (changed(|_| ()), &replace_both),
-        (changed(|pod| pod.granted[0].host_port = 31002), &[
-            "replace endpoints web", "create slice of web", "delete slice of web",
-        ]),
-        (changed(|pod| pod.labels = labels(&[("app", "other")])), &[
-            "replace endpoints other", "create slice of other", "replace endpoints web", "delete slice of web",
-        ]),
+        (
+            changed(|pod| pod.granted[0].host_port = 31002),
+            &["replace endpoints web", "create slice of web", "delete slice of web"],
+        ),
+        (
+            changed(|pod| pod.labels = labels(&[("app", "other")])),
+            &["replace endpoints other", "create slice of other", "replace endpoints web", "delete slice of web"],
+        ),
         (Event::Gone(Kind::Pod, a.key.clone()), &["replace endpoints other", "delete slice of other"]),
     ];
     for (event, expected) in cases {
@@ -306,7 +308,8 @@ fn somebody_who_keeps_changing_it_back_is_met_with_growing_patience() {
     world.play(Event::Service(service("web")));
     let mut said = Vec::new();
     for round in 0..6 {
-        let edit = world.foreign(&endpoints_of("web"), |body| body["metadata"]["labels"] = json!({ "r": round.to_string() }));
+        let edit =
+            world.foreign(&endpoints_of("web"), |body| body["metadata"]["labels"] = json!({ "r": round.to_string() }));
         said.push(world.play(edit).join(", "));
     }
     let prompt = "replace endpoints web";

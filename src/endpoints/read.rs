@@ -132,15 +132,14 @@ pub fn pod(metadata: ObjectMeta, spec: PodSpec, status: PodStatus) -> Pod {
     // An init container that keeps running is a sidecar, whose ports count.
     let sidecars =
         spec.init_containers.into_iter().filter(|container| container.restart_policy.as_deref() == Some("Always"));
-    let named_ports = spec.containers.into_iter().chain(sidecars).flat_map(|container| container.ports).filter_map(
-        |declared| {
+    let named_ports =
+        spec.containers.into_iter().chain(sidecars).flat_map(|container| container.ports).filter_map(|declared| {
             Some(NamedPort {
                 name: declared.name?,
                 number: port(declared.container_port)?,
                 protocol: protocol(declared.protocol),
             })
-        },
-    );
+        });
     let granted = metadata.annotations.as_ref().and_then(|annotations| annotations.get(PORTS_ANNOTATION));
     // Anybody who may edit a pod may break its annotation; it then has no ports.
     let granted = granted.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();

@@ -64,10 +64,7 @@ pub fn wanted<'a>(
     version: SliceVersion,
 ) -> Wanted {
     let endpoints: Vec<Endpoint> = pods.filter_map(|pod| endpoint(service, pod)).collect();
-    Wanted {
-        endpoints: endpoints_body(service, &endpoints),
-        slices: slice_bodies(service, &endpoints, nodes, version),
-    }
+    Wanted { endpoints: endpoints_body(service, &endpoints), slices: slice_bodies(service, &endpoints, nodes, version) }
 }
 
 /// The pod's part in the Service; none when it cannot be reached (yet, or any more).
@@ -119,10 +116,8 @@ fn hostname<'a>(service: &Service, pod: &'a Pod) -> Option<&'a str> {
 
 fn endpoints_body(service: &Service, endpoints: &[Endpoint]) -> Value {
     // Terminating pods are left out of Endpoints, which cannot tell them from starting ones.
-    let mut listed: Vec<&Endpoint> = endpoints
-        .iter()
-        .filter(|endpoint| !endpoint.pod.terminating || service.publish_not_ready)
-        .collect();
+    let mut listed: Vec<&Endpoint> =
+        endpoints.iter().filter(|endpoint| !endpoint.pod.terminating || service.publish_not_ready).collect();
     // Ready ones first, so that the cut takes the others.
     listed.sort_by_key(|endpoint| (!endpoint.ready, &endpoint.pod.key.name));
     listed.truncate(ENDPOINTS_CAPACITY);

@@ -126,7 +126,10 @@ fn a_pod_that_serves_some_of_several_ports_is_listed_with_those() {
     let expected = ["a 10.0.0.1:31002,31001", "b 10.0.0.2:31001"];
     assert_eq!(listed(&wanted), expected);
     assert_eq!(sliced(&wanted), expected);
-    assert_eq!(wanted.endpoints["subsets"][0]["ports"][0], json!({ "name": "admin", "port": 31002, "protocol": "TCP" }));
+    assert_eq!(
+        wanted.endpoints["subsets"][0]["ports"][0],
+        json!({ "name": "admin", "port": 31002, "protocol": "TCP" })
+    );
 }
 
 #[test]
@@ -226,7 +229,10 @@ fn a_headless_service_without_ports_lists_addresses_and_names() {
     let addresses = &wanted.endpoints["subsets"][0]["addresses"];
     assert_eq!((&addresses[0]["hostname"], &addresses[1]["hostname"]), (&json!("db-0"), &Value::Null));
     let slice = wanted.slices.values().next().unwrap();
-    assert_eq!((&slice["endpoints"][0]["hostname"], &slice["endpoints"][1]["hostname"]), (&json!("db-0"), &Value::Null));
+    assert_eq!(
+        (&slice["endpoints"][0]["hostname"], &slice["endpoints"][1]["hostname"]),
+        (&json!("db-0"), &Value::Null)
+    );
 }
 
 #[test]
@@ -285,8 +291,11 @@ fn endpoints_are_cut_at_a_thousand_and_lose_those_not_ready_first() {
 #[test]
 fn order_of_pods_does_not_change_the_bodies() {
     let service = service(&[("", TargetPort::Number(80))]);
-    let mut pods =
-        vec![pod("b", "10.0.0.2", &[(80, 31001)]), pod("a", "10.0.0.1", &[(80, 31001)]), pod("c", "10.0.0.1", &[(80, 9)])];
+    let mut pods = vec![
+        pod("b", "10.0.0.2", &[(80, 31001)]),
+        pod("a", "10.0.0.1", &[(80, 31001)]),
+        pod("c", "10.0.0.1", &[(80, 9)]),
+    ];
     let before = compute(&service, &pods, SliceVersion::V1);
     pods.reverse();
     assert_eq!(compute(&service, &pods, SliceVersion::V1), before);
@@ -294,11 +303,8 @@ fn order_of_pods_does_not_change_the_bodies() {
 
 #[test]
 fn a_slice_name_leads_back_to_its_service() {
-    let wanted = compute(
-        &service(&[("", TargetPort::Number(80))]),
-        &[pod("a", "10.0.0.1", &[(80, 31001)])],
-        SliceVersion::V1,
-    );
+    let wanted =
+        compute(&service(&[("", TargetPort::Number(80))]), &[pod("a", "10.0.0.1", &[(80, 31001)])], SliceVersion::V1);
     assert_eq!(service_of_slice(wanted.slices.keys().next().unwrap()), "web");
     assert_eq!(service_of_slice("a-b-0123456789"), "a-b");
     assert_eq!(service_of_slice("odd"), "odd");

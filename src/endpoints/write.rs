@@ -1,9 +1,9 @@
 //! Carries out one write and says how it ended.
 use std::time::Duration;
 
-use kube::{Client, Resource};
 use kube::api::{Api, DeleteParams, DynamicObject, Preconditions};
 use kube::core::ApiResource;
+use kube::{Client, Resource};
 use serde_json::{Value, json};
 
 use super::decide::{Action, Object, Outcome};
@@ -112,14 +112,13 @@ fn creation(body: &Value, resource: &ApiResource, namespace: &str, name: &str) -
 /// A JSON patch, not a PUT: it replaces what is ours to say as a whole, keeps what is not (annotations), and fails
 /// when the object is no longer the one that was seen.
 fn replacement(body: &Value, seen: &Seen) -> Value {
-    let mut operations = vec![
-        set("/metadata/uid", json!(seen.uid)),
-        set("/metadata/resourceVersion", json!(seen.resource_version)),
-    ];
+    let mut operations =
+        vec![set("/metadata/uid", json!(seen.uid)), set("/metadata/resourceVersion", json!(seen.resource_version))];
     for (field, value) in body.as_object().into_iter().flatten() {
         match value.as_object() {
             Some(metadata) if field == "metadata" => {
-                operations.extend(metadata.iter().map(|(field, value)| set(&format!("/metadata/{field}"), value.clone())));
+                operations
+                    .extend(metadata.iter().map(|(field, value)| set(&format!("/metadata/{field}"), value.clone())));
             }
             _ => operations.push(set(&format!("/{field}"), value.clone())),
         }

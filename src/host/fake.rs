@@ -42,9 +42,9 @@ impl FakeHost {
     pub fn answers(self, part: &str, status: i32, stdout: &str) -> Self {
         let (part, stdout) = (part.to_owned(), stdout.to_owned());
         self.answers_with(move |call| {
-            call.line.contains(&part).then(|| {
-                Ok(Output { status, stdout: stdout.clone().into_bytes(), stderr: Vec::new() })
-            })
+            call.line
+                .contains(&part)
+                .then(|| Ok(Output { status, stdout: stdout.clone().into_bytes(), stderr: Vec::new() }))
         })
     }
 

@@ -20,7 +20,8 @@ mod tests {
 
     #[test]
     fn a_shell_gives_every_argument_back_unchanged() {
-        let arguments = ["plain", "", "two words", "it's", "$HOME", "`id`", "a\nb", "*", "~", "!x", "\\", "\"", "é", "-n"];
+        let arguments =
+            ["plain", "", "two words", "it's", "$HOME", "`id`", "a\nb", "*", "~", "!x", "\\", "\"", "é", "-n"];
         let line = format!("printf '%s\\0' {}", command_line(&arguments));
         let output = std::process::Command::new("sh").arg("-c").arg(line).output().unwrap();
         let seen: Vec<_> = output.stdout.split(|b| *b == 0).map(|b| String::from_utf8_lossy(b).into_owned()).collect();

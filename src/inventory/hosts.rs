@@ -60,10 +60,8 @@ async fn run(host: &dyn Host, manifest: &HostManifest, km: &str) -> Result<Strin
     }));
     let stdin = serde_json::to_vec(manifest).unwrap_or_default();
     let command = Command::new(argv).privileged().stdin(stdin).timeout(INSPECT);
-    let output = host
-        .run(command)
-        .await
-        .map_err(|source| HostInventoryError::Host { host: host.name().to_owned(), source })?;
+    let output =
+        host.run(command).await.map_err(|source| HostInventoryError::Host { host: host.name().to_owned(), source })?;
     // A km that does not know the manifest fails; what it printed is then no answer.
     Ok(if output.success() { output.text() } else { output.last_words() })
 }
@@ -104,9 +102,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_km_that_does_not_understand_is_passed_over() {
-        let host = FakeHost::new("cp1")
-            .answers("host inspect", 1, "")
-            .answers("/nonexistent", 0, "bare\n");
+        let host = FakeHost::new("cp1").answers("host inspect", 1, "").answers("/nonexistent", 0, "bare\n");
         assert_eq!(look(&host, &manifest()).await.unwrap(), Found::Bare { existing: BTreeSet::new() });
         assert_eq!(host.calls().len(), 2);
     }

@@ -170,9 +170,13 @@ impl MesosError {
     /// What the operator can do about it.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Unauthenticated { .. } => Some("compare spec.mesos.principal and secretFile with the master's --credentials"),
+            Self::Unauthenticated { .. } => {
+                Some("compare spec.mesos.principal and secretFile with the master's --credentials")
+            }
             Self::Forbidden { .. } => Some("look at the master's --acls for this principal"),
-            Self::NoLeader { .. } => Some("check that spec.mesos.master names running masters, and that one is elected"),
+            Self::NoLeader { .. } => {
+                Some("check that spec.mesos.master names running masters, and that one is elected")
+            }
             _ => None,
         }
     }

@@ -34,9 +34,8 @@ impl Masters {
         secret_file: Option<&Path>,
         ca_file: Option<&Path>,
     ) -> Result<Self, MesosError> {
-        let read = |path: &Path| {
-            std::fs::read(path).map_err(|source| MesosError::File { path: path.to_owned(), source })
-        };
+        let read =
+            |path: &Path| std::fs::read(path).map_err(|source| MesosError::File { path: path.to_owned(), source });
         let authentication = match secret_file {
             Some(path) if !principal.is_empty() => {
                 let secret = String::from_utf8_lossy(&read(path)?).trim_end_matches(['\r', '\n']).to_owned();
@@ -67,13 +66,15 @@ impl Masters {
             let mut transport = master.clone();
             for _ in 0..=REDIRECTS {
                 match transport.send(request.clone()).await {
-                    Ok(reply) if reply.status == 307 => match leader_of(transport.target(), reply.location.as_deref()) {
-                        Some(base) => transport = transport.to(&base),
-                        None => {
-                            attempts.push(format!("{} redirects to nowhere", transport.target()));
-                            break;
+                    Ok(reply) if reply.status == 307 => {
+                        match leader_of(transport.target(), reply.location.as_deref()) {
+                            Some(base) => transport = transport.to(&base),
+                            None => {
+                                attempts.push(format!("{} redirects to nowhere", transport.target()));
+                                break;
+                            }
                         }
-                    },
+                    }
                     Ok(reply) if reply.status == 503 => {
                         let target = transport.target().to_owned();
                         attempts.push(format!("{target} is not ready: {}", reply.message().await));
@@ -183,6 +184,9 @@ mod tests {
         let masters = ["127.0.0.1:1".to_owned(), "127.0.0.1:2".to_owned()];
         let masters = Masters::new(&masters, &HttpSettings::default()).unwrap();
         let error = masters.leader().await.unwrap_err().to_string();
-        assert!(error.contains("reach http://127.0.0.1:1: ") && error.contains("reach http://127.0.0.1:2: "), "{error}");
+        assert!(
+            error.contains("reach http://127.0.0.1:1: ") && error.contains("reach http://127.0.0.1:2: "),
+            "{error}"
+        );
     }
 }

@@ -219,9 +219,15 @@ enum Phase {
     Starting,
     Ready,
     /// Pods are being deleted through the API, so that they end as their specification asks.
-    Draining { until: Duration, end: Duration },
+    Draining {
+        until: Duration,
+        end: Duration,
+    },
     /// Children and pods are being stopped; then the node task is reported so.
-    TearingDown { state: TaskState, message: String },
+    TearingDown {
+        state: TaskState,
+        message: String,
+    },
     Done,
 }
 
@@ -264,8 +270,7 @@ pub struct Agent {
 impl Agent {
     /// An agent whose node task is `node_task`, with children of these names, in the order of their start.
     pub fn new(node_task: String, services: &[&str]) -> Self {
-        let services =
-            services.iter().map(|name| Service { name: (*name).to_owned(), ..Service::default() }).collect();
+        let services = services.iter().map(|name| Service { name: (*name).to_owned(), ..Service::default() }).collect();
         Agent {
             node_task,
             phase: Phase::Preparing,
@@ -369,10 +374,7 @@ impl Agent {
             Ok(()) => {
                 self.phase = Phase::Starting;
                 // The pods that came meanwhile were admitted into a cgroup that was not there yet.
-                vec![
-                    Effect::Resize { total: self.total() },
-                    Effect::StartService { index: 0, after: Duration::ZERO },
-                ]
+                vec![Effect::Resize { total: self.total() }, Effect::StartService { index: 0, after: Duration::ZERO }]
             }
         }
     }

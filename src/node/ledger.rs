@@ -106,8 +106,8 @@ impl Held {
             .mode(0o600)
             .open(&partial)
             .map_err(failed("write", &partial))?;
-        let text = serde_json::to_vec_pretty(&ledger)
-            .map_err(|source| LedgerError::Content { path: path.clone(), source })?;
+        let text =
+            serde_json::to_vec_pretty(&ledger).map_err(|source| LedgerError::Content { path: path.clone(), source })?;
         file.write_all(&text).and_then(|()| file.sync_all()).map_err(failed("write", &partial))?;
         let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock)
             .map_err(|(_, errno)| failed("lock", &partial)(errno.into()))?;
@@ -131,8 +131,8 @@ impl Held {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             read => read.map_err(failed("read"))?,
         };
-        let ledger: Ledger = serde_json::from_slice(&text)
-            .map_err(|source| LedgerError::Content { path: path.to_owned(), source })?;
+        let ledger: Ledger =
+            serde_json::from_slice(&text).map_err(|source| LedgerError::Content { path: path.to_owned(), source })?;
         if ledger.format != FORMAT {
             return Err(LedgerError::Format { path: path.to_owned(), format: ledger.format });
         }

@@ -60,8 +60,7 @@ impl NodeAgent {
         let (events, mut inbox) = mpsc::unbounded_channel();
         let children = deps.services.iter().map(|_| None).collect();
         let awaiting_ready = vec![false; deps.services.len()];
-        let mut hands =
-            Hands {
+        let mut hands = Hands {
             config,
             placed: Arc::default(),
             preparing: None,
@@ -191,11 +190,7 @@ impl Hands {
             self.tasks.spawn(async move {
                 let event = match service.ready().await {
                     Ok(()) => Event::ServiceReady { index },
-                    Err(error) => Event::ServiceEnded {
-                        index,
-                        why: error.chain(),
-                        fatal: true,
-                    },
+                    Err(error) => Event::ServiceEnded { index, why: error.chain(), fatal: true },
                 };
                 send(&events, event);
             });

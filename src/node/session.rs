@@ -162,9 +162,8 @@ impl MesosExecutor {
                 match self.order(event) {
                     Some(Order::Shutdown { .. }) => return None,
                     Some(Order::Kill { task_id, .. }) => {
-                        let is_it = |order: &Order| {
-                            matches!(order, Order::LaunchPod { task_id: pod, .. } if *pod == task_id)
-                        };
+                        let is_it =
+                            |order: &Order| matches!(order, Order::LaunchPod { task_id: pod, .. } if *pod == task_id);
                         self.early.lock().await.retain(|order| !is_it(order));
                         self.send(&task_id, TaskState::Killed, "never started");
                     }

@@ -78,9 +78,8 @@ impl Certificate {
 
     fn holds_key(&self, key: &str) -> bool {
         let Ok(key) = rcgen::KeyPair::from_pem(key) else { return false };
-        x509(&self.der).is_ok_and(|certificate| {
-            certificate.public_key().subject_public_key.data.as_ref() == key.public_key_raw()
-        })
+        x509(&self.der)
+            .is_ok_and(|certificate| certificate.public_key().subject_public_key.data.as_ref() == key.public_key_raw())
     }
 
     fn is_signed_by(&self, authority: &Certificate) -> bool {
@@ -127,7 +126,8 @@ pub fn problems_of_leaf(spec: &LeafSpec, certificate: &str, key: &str, authority
     };
     let mut problems = Vec::new();
     if certificate.common_name != *common_name || certificate.organization != *organization {
-        let shown = |organization: &Option<String>| organization.as_deref().map(|o| format!(", {o}")).unwrap_or_default();
+        let shown =
+            |organization: &Option<String>| organization.as_deref().map(|o| format!(", {o}")).unwrap_or_default();
         problems.push(format!(
             "subject is {}{}, wanted {common_name}{}",
             certificate.common_name,
@@ -177,7 +177,9 @@ mod tests {
         let (ca_key, key) = (new_key().unwrap(), new_key().unwrap());
         let ca = authority("kubernetes", &ca_key, now()).unwrap();
         let certificate = leaf(&spec(), &key, &ca, &ca_key, now()).unwrap();
-        let at = |days: i64| problems_of_leaf(&spec(), &certificate, &key, &ca, now() + SignedDuration::from_hours(24 * days));
+        let at = |days: i64| {
+            problems_of_leaf(&spec(), &certificate, &key, &ca, now() + SignedDuration::from_hours(24 * days))
+        };
         assert_eq!(at(0), Vec::<String>::new());
         assert_eq!(at(270), Vec::<String>::new());
         assert_eq!(at(276).len(), 1);

@@ -24,8 +24,7 @@ pub fn public_key(key: &str) -> Result<String, PkiError> {
 pub fn authority(common_name: &str, key: &str, now: Timestamp) -> Result<String, PkiError> {
     let mut params = params(common_name, None, now, AUTHORITY_DAYS);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages =
-        vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
     let certificate = params
         .self_signed(&parse_key(key)?)
         .map_err(|source| PkiError::Issue { what: "sign an authority's certificate", source })?;
@@ -53,10 +52,11 @@ pub fn leaf(
     for name in names {
         params.subject_alt_names.push(match name.parse::<IpAddr>() {
             Ok(address) => SanType::IpAddress(address),
-            Err(_) => SanType::DnsName(name.as_str().try_into().map_err(|source| PkiError::Issue {
-                what: "put a DNS name into a certificate",
-                source,
-            })?),
+            Err(_) => SanType::DnsName(
+                name.as_str()
+                    .try_into()
+                    .map_err(|source| PkiError::Issue { what: "put a DNS name into a certificate", source })?,
+            ),
         });
     }
     let issuer = Issuer::from_ca_cert_pem(authority_certificate, parse_key(authority_key)?)
@@ -81,11 +81,7 @@ fn params(common_name: &str, organization: Option<&str>, now: Timestamp, days: i
     params.distinguished_name.push(DnType::CommonName, common_name);
     let day = |offset: i64| {
         let date = (now + SignedDuration::from_hours(24 * offset)).to_zoned(TimeZone::UTC).date();
-        rcgen::date_time_ymd(
-            i32::from(date.year()),
-            date.month().unsigned_abs(),
-            date.day().unsigned_abs(),
-        )
+        rcgen::date_time_ymd(i32::from(date.year()), date.month().unsigned_abs(), date.day().unsigned_abs())
     };
     params.not_before = day(-1);
     params.not_after = day(days);

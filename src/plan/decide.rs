@@ -111,7 +111,8 @@ impl Plan {
             .iter()
             .flat_map(|host| {
                 let restarts = host.steps.iter().filter(|step| {
-                    step.action == Action::Restart && ["etcd.service", "kube-apiserver.service"].contains(&&*step.subject)
+                    step.action == Action::Restart
+                        && ["etcd.service", "kube-apiserver.service"].contains(&&*step.subject)
                 });
                 restarts.map(|step| format!("{} on {}", step.subject, host.host))
             })
@@ -149,7 +150,9 @@ fn decide_bare(manifest: &HostManifest, existing: &BTreeSet<String>) -> Result<H
             Item::Snapshot { .. } => unchanged += 1,
             Item::Unit(_) => steps.push(step(Action::Start, &name)),
             Item::Health(_) => steps.push(step(Action::Await, &name)),
-            Item::Objects { .. } => steps.push(step(if etcd_data(existing) { Action::Compare } else { Action::Create }, &name)),
+            Item::Objects { .. } => {
+                steps.push(step(if etcd_data(existing) { Action::Compare } else { Action::Create }, &name))
+            }
             Item::Program { size, .. } => {
                 let action = if there { Action::Compare } else { Action::Create };
                 steps.push(Step { size: Some(*size), ..step(action, &name) });

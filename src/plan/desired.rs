@@ -82,8 +82,14 @@ impl Builder<'_> {
             folder(LIBRARY, 0o755, false),
             folder(&self.library, 0o755, false),
         ];
-        let mut parts: Vec<&str> =
-            self.inputs.bundle.files.iter().filter_map(|file| file.path.rsplit_once('/')).map(|(part, _)| part).collect();
+        let mut parts: Vec<&str> = self
+            .inputs
+            .bundle
+            .files
+            .iter()
+            .filter_map(|file| file.path.rsplit_once('/'))
+            .map(|(part, _)| part)
+            .collect();
         parts.sort_unstable();
         parts.dedup();
         all.extend(parts.into_iter().map(|part| folder(&format!("{}/{part}", self.library), 0o755, false)));
@@ -154,7 +160,12 @@ impl Builder<'_> {
             certificate("scheduler", "ca", server("kube-scheduler", local())),
             certificate("extender-server", "ca", server("km-scheduler", local())),
             certificate("extender-client", "ca", client("kube-scheduler-extender-client", None)),
-            kubeconfig("admin", &format!("https://{}", self.settings.endpoint), "kubernetes-admin", Some("system:masters")),
+            kubeconfig(
+                "admin",
+                &format!("https://{}", self.settings.endpoint),
+                "kubernetes-admin",
+                Some("system:masters"),
+            ),
             kubeconfig("controller-manager", &here, "system:kube-controller-manager", None),
             kubeconfig("scheduler", &here, "system:kube-scheduler", None),
             kubeconfig("km-scheduler", &here, "system:km-scheduler", None),
@@ -265,7 +276,8 @@ impl Builder<'_> {
     /// Units, each with everything that its process reads once.
     fn unit(&self, name: &str) -> Item {
         let bin = |program: &str| format!("{}/bin/{program}", self.library);
-        let pki = |names: &[&str]| -> Vec<String> { names.iter().map(|name| format!("{}/{name}", render::PKI)).collect() };
+        let pki =
+            |names: &[&str]| -> Vec<String> { names.iter().map(|name| format!("{}/{name}", render::PKI)).collect() };
         let conf = |name: &str| format!("/etc/kubernetes/{name}.conf");
         let mut reads = vec![format!("{SYSTEMD}/{name}")];
         match name {

@@ -3,9 +3,9 @@ use std::time::{Duration, Instant};
 
 use kmctl::endpoints::run::serve;
 use kmctl::endpoints::wanted::{ENDPOINTS_MANAGER_LABEL, MANAGER, SLICE_MANAGER_LABEL};
+use kube::Client;
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::ApiResource;
-use kube::Client;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -98,7 +98,11 @@ impl World {
     }
 
     async fn raw_slices(&self) -> Vec<DynamicObject> {
-        self.slice_api().list(&ListParams::default().labels(&format!("{SLICE_MANAGER_LABEL}={MANAGER}"))).await.unwrap().items
+        self.slice_api()
+            .list(&ListParams::default().labels(&format!("{SLICE_MANAGER_LABEL}={MANAGER}")))
+            .await
+            .unwrap()
+            .items
     }
 
     /// The same out of its slices.
@@ -199,7 +203,8 @@ async fn endpoints_follow_pods_are_repaired_and_survive_restarts() {
 
     // Somebody else edits, relabels and deletes.
     let endpoints = world.api("Endpoints", "endpoints");
-    let edit = Patch::Merge(json!({ "subsets": [], "metadata": { "labels": { "x": "y" }, "annotations": { "k": "v" } } }));
+    let edit =
+        Patch::Merge(json!({ "subsets": [], "metadata": { "labels": { "x": "y" }, "annotations": { "k": "v" } } }));
     endpoints.patch("web", &PatchParams::default(), &edit).await.unwrap();
     world.expect("web", &["!10.0.0.2:31002", "10.0.0.1:31001"]).await;
     let repaired = endpoints.get("web").await.unwrap();

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use kube::config::{AuthInfo, Config};
 use kube::Client;
+use kube::config::{AuthInfo, Config};
 use tempfile::TempDir;
 
 /// Ends its process with itself.
@@ -95,7 +95,8 @@ impl Server {
         for _ in 0..120 {
             let request = http::Request::get("/readyz").body(Vec::new()).unwrap();
             let namespaces = kube::Api::<k8s_openapi::api::core::v1::Namespace>::all(client.clone());
-            if client.request_text(request).await.is_ok() && matches!(namespaces.get_opt("kube-system").await, Ok(Some(_)))
+            if client.request_text(request).await.is_ok()
+                && matches!(namespaces.get_opt("kube-system").await, Ok(Some(_)))
             {
                 return server;
             }

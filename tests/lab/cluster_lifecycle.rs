@@ -104,8 +104,12 @@ fn up_killed_at_five_points_then_up_again_gives_the_same_manifest() {
     assert_eq!(manifest(&lab, &host), undisturbed, "a new cluster has the same manifest");
     lab.kmctl(&["down", "--yes", "--purge", "--confirm-name", &cluster_name(&lab)]).success();
     for point in 1..=5u32 {
-        let mut child =
-            lab.kmctl_command(&["up", "--yes"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("kmctl starts");
+        let mut child = lab
+            .kmctl_command(&["up", "--yes"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("kmctl starts");
         std::thread::sleep(whole * point / 7);
         if point % 2 == 0 {
             // The other side dies; kmctl has to see that and end by itself.

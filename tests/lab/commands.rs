@@ -57,7 +57,8 @@ spec:
     let inside = namespace.wait("inside", NODE_START);
     let address = inside["status"]["hostIP"].as_str().expect("an address").to_owned();
     let answer = eventually(SETTLE, "the host port to answer", || {
-        let finished = run(std::process::Command::new("curl").args(["-sS", "-m", "3", &format!("http://{address}:31234/")]));
+        let finished =
+            run(std::process::Command::new("curl").args(["-sS", "-m", "3", &format!("http://{address}:31234/")]));
         finished.ok().then_some(finished.stdout)
     });
     assert_eq!(answer.trim(), "inside");

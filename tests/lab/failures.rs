@@ -49,10 +49,12 @@ fn killing_the_scheduler_three_times_and_the_master_disturbs_no_pod() {
         "Mesos and Kubernetes to agree",
         || format!("{:?}", lab.tasks().iter().map(|t| t["name"].clone()).collect::<Vec<_>>()),
         || {
-            let mut tasks: Vec<String> = lab.tasks().iter().map(|t| t["name"].as_str().unwrap_or("").to_owned()).collect();
+            let mut tasks: Vec<String> =
+                lab.tasks().iter().map(|t| t["name"].as_str().unwrap_or("").to_owned()).collect();
             tasks.retain(|name| !name.starts_with("node."));
             tasks.sort();
-            let mut pods: Vec<String> = lab.list(&["-n", "kills", "pods"]).iter().map(|p| format!("{}.kills", name_of(p))).collect();
+            let mut pods: Vec<String> =
+                lab.list(&["-n", "kills", "pods"]).iter().map(|p| format!("{}.kills", name_of(p))).collect();
             pods.sort();
             (tasks == pods).then_some(())
         },
@@ -95,7 +97,8 @@ fn a_killed_mesos_agent_recovers_its_executor() {
 fn after_a_killed_node_agent_pods_start_elsewhere_and_nothing_is_left() {
     let lab = Lab::ready();
     lab.wait_for_zero_nodes();
-    let residue: BTreeMap<String, String> = lab.hosts("agent").into_iter().map(|h| (h.clone(), residue(&lab, &h))).collect();
+    let residue: BTreeMap<String, String> =
+        lab.hosts("agent").into_iter().map(|h| (h.clone(), residue(&lab, &h))).collect();
     let namespace = Namespace::new(&lab, "node-kill");
     lab.apply(
         "apiVersion: apps/v1

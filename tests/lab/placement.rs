@@ -136,4 +136,3 @@ fn kubelets_on(lab: &Lab, host: &str) -> usize {
 fn distinct(pods: &[Value], key: impl Fn(&Value) -> Value) -> BTreeSet<String> {
     pods.iter().map(|p| key(p).to_string()).collect()
 }
-

@@ -158,7 +158,8 @@ impl Lab {
     /// Waits until no node and no executor is left.
     pub fn wait_for_zero_nodes(&self) {
         eventually(Duration::from_secs(180), "every idle node to go", || {
-            (self.nodes().is_empty() && self.framework()["executors"].as_array().is_none_or(Vec::is_empty)).then_some(())
+            (self.nodes().is_empty() && self.framework()["executors"].as_array().is_none_or(Vec::is_empty))
+                .then_some(())
         });
     }
 
@@ -167,17 +168,25 @@ impl Lab {
     }
 
     pub fn wait_for_pod(&self, namespace: &str, name: &str, limit: Duration) -> Value {
-        eventually_or(limit, &format!("pod {namespace}/{name} to run"), || self.describe(namespace), || {
-            self.pod(namespace, name).filter(ready)
-        })
+        eventually_or(
+            limit,
+            &format!("pod {namespace}/{name} to run"),
+            || self.describe(namespace),
+            || self.pod(namespace, name).filter(ready),
+        )
     }
 
     /// Waits until `count` pods are ready.
     pub fn wait_for_pods(&self, namespace: &str, count: usize, limit: Duration) -> Vec<Value> {
-        eventually_or(limit, &format!("{count} pods of {namespace} to run"), || self.describe(namespace), || {
-            let pods: Vec<Value> = self.list(&["-n", namespace, "pods"]).into_iter().filter(ready).collect();
-            (pods.len() == count).then_some(pods)
-        })
+        eventually_or(
+            limit,
+            &format!("{count} pods of {namespace} to run"),
+            || self.describe(namespace),
+            || {
+                let pods: Vec<Value> = self.list(&["-n", namespace, "pods"]).into_iter().filter(ready).collect();
+                (pods.len() == count).then_some(pods)
+            },
+        )
     }
 
     /// All events on an object, newest last, as one text.

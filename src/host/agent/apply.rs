@@ -57,7 +57,8 @@ impl Header {
         let failed = |source| AgentError::Input { what: "read the stream's header".to_owned(), source };
         let mut line = String::new();
         stream.read_line(&mut line).map_err(failed)?;
-        let length: u64 = line.trim().parse().map_err(|_| failed(io::Error::other("it does not begin with a length")))?;
+        let length: u64 =
+            line.trim().parse().map_err(|_| failed(io::Error::other("it does not begin with a length")))?;
         let mut text = Vec::new();
         stream.take(length).read_to_end(&mut text).map_err(failed)?;
         let header: Header = serde_json::from_slice(&text).map_err(|error| failed(io::Error::other(error)))?;

@@ -53,8 +53,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         }
         Action::Remove => {
             let mut reporter = Reporter::new(&mut out);
-            read_input::<RemoveRequest>("the request")
-                .and_then(|request| remove::remove(&root, request, &mut reporter))
+            read_input::<RemoveRequest>("the request").and_then(|request| remove::remove(&root, request, &mut reporter))
         }
     };
     match outcome {

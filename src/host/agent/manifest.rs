@@ -217,11 +217,9 @@ impl Item {
                 vec![format!("{path}.key"), format!("{path}.crt")]
             }
             Item::Kubeconfig(spec) => vec![spec.path.clone()],
-            Item::Directory { .. }
-            | Item::Snapshot { .. }
-            | Item::Unit(_)
-            | Item::Health(_)
-            | Item::Objects { .. } => Vec::new(),
+            Item::Directory { .. } | Item::Snapshot { .. } | Item::Unit(_) | Item::Health(_) | Item::Objects { .. } => {
+                Vec::new()
+            }
         }
     }
 

@@ -21,6 +21,7 @@ mod observe;
 mod remove;
 mod units;
 
+pub use apply::{Header, Payload};
 pub use command::{Arguments, run};
 pub use events::{Change, Event};
 pub use lock::Holder;
@@ -30,7 +31,6 @@ pub use manifest::{
 pub use observe::{Observation, Observations, Observed};
 pub use remove::{Removal, RemoveRequest};
 pub use units::UnitState;
-pub use apply::{Header, Payload};
 
 /// Exit status when another run holds the lock.
 pub const EXIT_LOCKED: i32 = 6;

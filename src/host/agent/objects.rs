@@ -89,7 +89,8 @@ fn name_of(object: &Value) -> String {
 
 /// The object's address in the API.
 fn path_of(object: &Value) -> Result<String, AgentError> {
-    let (version, kind) = (object["apiVersion"].as_str().unwrap_or_default(), object["kind"].as_str().unwrap_or_default());
+    let (version, kind) =
+        (object["apiVersion"].as_str().unwrap_or_default(), object["kind"].as_str().unwrap_or_default());
     // The few kinds that the templates use; a new one is added here together with its template.
     let plural = match kind {
         "ClusterRole" => "clusterroles",
@@ -130,7 +131,10 @@ mod tests {
     #[test]
     fn what_the_server_adds_is_no_difference_and_what_it_lacks_is() {
         let wanted = json!({"kind": "Role", "rules": [{"verbs": ["get"]}]});
-        assert!(holds(&json!({"kind": "Role", "metadata": {"uid": "1"}, "rules": [{"verbs": ["get"], "x": 1}]}), &wanted));
+        assert!(holds(
+            &json!({"kind": "Role", "metadata": {"uid": "1"}, "rules": [{"verbs": ["get"], "x": 1}]}),
+            &wanted
+        ));
         assert!(!holds(&json!({"kind": "Role", "rules": [{"verbs": ["get", "list"]}]}), &wanted));
         assert!(!holds(&json!({"kind": "Role"}), &wanted));
     }
@@ -139,11 +143,15 @@ mod tests {
     fn addresses_follow_version_kind_and_namespace() {
         let path = |object| path_of(&object).unwrap();
         assert_eq!(
-            path(json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "a:b"}})),
+            path(
+                json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "a:b"}})
+            ),
             "/apis/rbac.authorization.k8s.io/v1/clusterroles/a:b"
         );
         assert_eq!(
-            path(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": "kube-system"}})),
+            path(
+                json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": "kube-system"}})
+            ),
             "/api/v1/namespaces/kube-system/configmaps/a"
         );
         assert!(path_of(&json!({"apiVersion": "v1", "kind": "Gadget"})).is_err());

@@ -125,8 +125,7 @@ impl Digests {
             }
         }
         let file = File::open(&at).map_err(AgentError::file("read", &at))?;
-        let (sha256, size) =
-            hex_digest(&mut BufReader::new(file)).map_err(AgentError::file("read", &at))?;
+        let (sha256, size) = hex_digest(&mut BufReader::new(file)).map_err(AgentError::file("read", &at))?;
         let remembered = Remembered { inode: found.ino(), size, changed, sha256: sha256.clone() };
         self.known.insert(path.to_owned(), remembered);
         Ok(Some(sha256))

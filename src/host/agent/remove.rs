@@ -34,7 +34,9 @@ fn goes(item: &Item) -> bool {
         Item::Program { .. } | Item::Kubeconfig(_) => true,
         Item::Secret { .. } | Item::Authority(_) | Item::KeyPair { .. } | Item::EncryptionKey { .. } => false,
         Item::Certificate(_) => false,
-        Item::Directory { .. } | Item::Snapshot { .. } | Item::Unit(_) | Item::Health(_) | Item::Objects { .. } => false,
+        Item::Directory { .. } | Item::Snapshot { .. } | Item::Unit(_) | Item::Health(_) | Item::Objects { .. } => {
+            false
+        }
     }
 }
 

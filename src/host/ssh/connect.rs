@@ -65,9 +65,8 @@ pub(super) struct Connected {
 /// Connects and logs in within `settings.connect_timeout`.
 pub(super) fn connect(settings: &SshSettings, abort: &Abort) -> Result<Connected, HostError> {
     let deadline = Instant::now() + settings.connect_timeout;
-    let known = Known::read(&settings.known_hosts, &settings.address, settings.port).map_err(|source| {
-        HostError::Broken { what: format!("read {}", settings.known_hosts.display()), source }
-    })?;
+    let known = Known::read(&settings.known_hosts, &settings.address, settings.port)
+        .map_err(|source| HostError::Broken { what: format!("read {}", settings.known_hosts.display()), source })?;
     let trust = Trust { settings, known: &known };
     let mut first_seen: Option<Vec<u8>> = None;
     for algorithms in trust.attempts() {
@@ -256,8 +255,13 @@ impl Trust<'_> {
         }
         if let Some(line) = self.known.authority {
             return HostError::HostKey {
-                what: format!("the host key of {place}, {seen}, is not in {file}; its @cert-authority line {line} is not supported yet"),
-                hint: format!("add the host's own key: `ssh-keyscan -p {} {} >> {file}`, after comparing fingerprints", self.settings.port, self.settings.address),
+                what: format!(
+                    "the host key of {place}, {seen}, is not in {file}; its @cert-authority line {line} is not supported yet"
+                ),
+                hint: format!(
+                    "add the host's own key: `ssh-keyscan -p {} {} >> {file}`, after comparing fingerprints",
+                    self.settings.port, self.settings.address
+                ),
             };
         }
         HostError::HostKey {

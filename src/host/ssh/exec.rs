@@ -42,7 +42,9 @@ enum Phase {
     /// Both outputs ended; the exit status is awaited.
     Ending,
     /// Nobody waits for the result, or it has been handed over.
-    Closing { since: Instant },
+    Closing {
+        since: Instant,
+    },
 }
 
 /// A command under way.

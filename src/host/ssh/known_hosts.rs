@@ -183,7 +183,9 @@ mod tests {
 
     #[test]
     fn broken_lines_are_passed_over() {
-        for content in ["h", "h ssh-ed25519", "h ssh-ed25519 not*base64", "|1|x|y ssh-ed25519 AAAA", "|1| ssh-ed25519 AAAA"] {
+        for content in
+            ["h", "h ssh-ed25519", "h ssh-ed25519 not*base64", "|1|x|y ssh-ed25519 AAAA", "|1| ssh-ed25519 AAAA"]
+        {
             assert_eq!(Known::parse(content, "h", 22), Known::default(), "{content}");
         }
     }

@@ -289,7 +289,8 @@ async fn lines_arrive_while_the_command_runs() {
         }
         seen
     };
-    let (output, seen) = tokio::join!(host.run_lines(Command::new(["sh", "-c", script]).stdin("two\n"), sender), reader);
+    let (output, seen) =
+        tokio::join!(host.run_lines(Command::new(["sh", "-c", script]).stdin("two\n"), sender), reader);
     assert_eq!(output.unwrap().status, 0);
     assert_eq!(seen, ["one", "two", "end"]);
 }

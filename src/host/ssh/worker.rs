@@ -59,13 +59,8 @@ impl Worker {
         let (requests, inbox) = channel();
         let (connected, result) = oneshot::channel();
         // Built before the thread, so that dropping this future aborts the attempt.
-        let mut worker = Worker {
-            requests: Some(requests),
-            wake,
-            abort: Abort::default(),
-            connected: false,
-            ended: Arc::default(),
-        };
+        let mut worker =
+            Worker { requests: Some(requests), wake, abort: Abort::default(), connected: false, ended: Arc::default() };
         let (abort, ended) = (worker.abort.clone(), worker.ended.clone());
         std::thread::Builder::new()
             .name(format!("ssh {}", settings.name))
@@ -268,7 +263,8 @@ impl Loop {
                         let _ = reply.send(Ok(near));
                     }
                     Err(source) => {
-                        let _ = reply.send(Err(HostError::Broken { what: "make a pair of sockets".to_owned(), source }));
+                        let _ =
+                            reply.send(Err(HostError::Broken { what: "make a pair of sockets".to_owned(), source }));
                     }
                 }
             }
@@ -355,7 +351,9 @@ impl Loop {
         self.unread = false;
         if !wants_socket && flags.contains(PollFlags::POLLIN) && seen[0].contains(PollFlags::POLLIN) {
             match socket.peek(&mut [0]) {
-                Ok(0) => return Err(io::Error::new(io::ErrorKind::ConnectionReset, "the server closed the connection")),
+                Ok(0) => {
+                    return Err(io::Error::new(io::ErrorKind::ConnectionReset, "the server closed the connection"));
+                }
                 _ => self.unread = true,
             }
         } else if !wants_socket {

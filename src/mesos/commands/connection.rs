@@ -38,8 +38,11 @@ impl Connection {
 
 /// Reads the settings of km scheduler.
 pub(super) fn settings(path: &Path) -> Result<SchedulerConfiguration, CommandError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| CommandError::File { what: "read", path: path.to_owned(), source })?;
+    let text = std::fs::read_to_string(path).map_err(|source| CommandError::File {
+        what: "read",
+        path: path.to_owned(),
+        source,
+    })?;
     serde_yaml::from_str(&text)
         .map_err(|source| CommandError::Settings { path: path.to_owned(), source: source.into() })
 }

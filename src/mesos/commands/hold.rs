@@ -62,7 +62,9 @@ struct Agents(Option<usize>);
 fn agents(text: &str) -> Result<Agents, String> {
     match text {
         "all" => Ok(Agents(None)),
-        _ => text.parse().map(|count| Agents(Some(count))).map_err(|_| format!("`{text}` is neither a number nor `all`")),
+        _ => {
+            text.parse().map(|count| Agents(Some(count))).map_err(|_| format!("`{text}` is neither a number nor `all`"))
+        }
     }
 }
 

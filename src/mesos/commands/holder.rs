@@ -315,10 +315,8 @@ mod tests {
     #[test]
     fn reserved_and_unreserved_shares_are_taken_apart() {
         let mut reserved = Resource::scalar("cpus", 0.5).allocated_to("test");
-        reserved.reservations = vec![crate::mesos::types::ReservationInfo {
-            role: Some("test".into()),
-            ..Default::default()
-        }];
+        reserved.reservations =
+            vec![crate::mesos::types::ReservationInfo { role: Some("test".into()), ..Default::default() }];
         let mut both = offer("a", 1.0, 512.0);
         both.resources.insert(0, reserved.clone());
         let calls = holder(Amount::Exactly(1.2), Amount::All, None).offers(vec![both], || "1".into());

@@ -1,8 +1,8 @@
 //! `km mesos teardown`: ends this cluster's framework. Doing it again changes nothing.
 use std::path::{Path, PathBuf};
 
-use super::connection::{masters, settings};
 use super::CommandError;
+use super::connection::{masters, settings};
 use crate::mesos::operator::{Framework, Operator};
 use crate::mesos::scheduler::{Call, Scheduler};
 use crate::mesos::types::FrameworkId;

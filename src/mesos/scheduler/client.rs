@@ -65,8 +65,7 @@ impl Scheduler {
             .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
             .unwrap_or(HEARTBEAT_INTERVAL);
         events.expect_sign_of_life_within(interval * MISSED_HEARTBEATS);
-        let caller =
-            Caller { transport, principal, stream_id, framework_id: subscribed.framework_id.clone() };
+        let caller = Caller { transport, principal, stream_id, framework_id: subscribed.framework_id.clone() };
         Ok((Subscription { events, subscribed }, caller))
     }
 }

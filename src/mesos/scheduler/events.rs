@@ -125,7 +125,10 @@ mod tests {
     fn events_of_a_stream_are_read() {
         let cases = [
             (r#"{"type":"HEARTBEAT"}"#, "Heartbeat"),
-            (r#"{"type":"SUBSCRIBED","subscribed":{"framework_id":{"value":"f"},"heartbeat_interval_seconds":15.0}}"#, "Subscribed"),
+            (
+                r#"{"type":"SUBSCRIBED","subscribed":{"framework_id":{"value":"f"},"heartbeat_interval_seconds":15.0}}"#,
+                "Subscribed",
+            ),
             (r#"{"type":"RESCIND","rescind":{"offer_id":{"value":"o"}}}"#, "Rescind"),
             (r#"{"type":"ERROR","error":{"message":"no"}}"#, "Error"),
             (r#"{"type":"INVERSE_OFFERS","inverse_offers":{"inverse_offers":[]}}"#, "Unknown"),

@@ -67,7 +67,8 @@ impl CommandInfo {
     /// Fetches a program and runs it only if it has this sha256: Mesos' fetcher checks nothing, and the program may
     /// come over plain HTTP and run as root. The hash must be hexadecimal and the name a plain file name.
     pub fn verified(name: &str, uri: &str, sha256: &str, arguments: &[&str]) -> Self {
-        let quoted: Vec<String> = arguments.iter().map(|argument| format!("'{}'", argument.replace('\'', r"'\''"))).collect();
+        let quoted: Vec<String> =
+            arguments.iter().map(|argument| format!("'{}'", argument.replace('\'', r"'\''"))).collect();
         let line = format!("echo '{sha256}  {name}' | sha256sum -c - && exec ./{name} {}", quoted.join(" "));
         let fetched = Uri {
             value: uri.to_owned(),

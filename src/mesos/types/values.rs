@@ -290,7 +290,8 @@ mod tests {
 
     #[test]
     fn whole_numbers_are_amounts_too() {
-        let resource: Resource = serde_json::from_str(r#"{"name":"cpus","type":"SCALAR","scalar":{"value":2}}"#).unwrap();
+        let resource: Resource =
+            serde_json::from_str(r#"{"name":"cpus","type":"SCALAR","scalar":{"value":2}}"#).unwrap();
         assert_eq!(resource.amount(), 2.0);
     }
 }

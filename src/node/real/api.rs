@@ -72,7 +72,11 @@ impl RealApi {
     }
 
     /// Watches until the stream has to be made anew.
-    async fn watch_once(&self, events: &mpsc::UnboundedSender<Event>, known: &mut BTreeSet<String>) -> Result<(), DepError> {
+    async fn watch_once(
+        &self,
+        events: &mpsc::UnboundedSender<Event>,
+        known: &mut BTreeSet<String>,
+    ) -> Result<(), DepError> {
         let pods: Api<Pod> = Api::all(self.client().await?);
         // Nodes may list pods by this selector only.
         let config = watcher::Config::default().fields(&format!("spec.nodeName={}", self.spec.node.name));
@@ -184,7 +188,8 @@ fn message(status: &k8s_openapi::api::core::v1::PodStatus) -> String {
         .filter_map(|container| {
             let ended = container.state.as_ref()?.terminated.as_ref()?;
             let reason = ended.reason.as_deref().unwrap_or("Error");
-            (ended.exit_code != 0).then(|| format!("container {}: {reason}, exit code {}", container.name, ended.exit_code))
+            (ended.exit_code != 0)
+                .then(|| format!("container {}: {reason}, exit code {}", container.name, ended.exit_code))
         })
         .next()
         .unwrap_or_default()

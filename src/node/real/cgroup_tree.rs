@@ -209,7 +209,8 @@ fn container_path(own_cgroups: &str, controllers: &[String], mount_root: &str, c
         names.split(',').any(|name| controllers.iter().any(|one| one == name)).then(|| fields.next())?
     })?;
     let seen = path.strip_prefix(mount_root.trim_end_matches('/')).unwrap_or(path);
-    let (before, _) = format!("{seen}/").split_once(&format!("/{container_id}/")).map(|(a, b)| (a.to_owned(), b.to_owned()))?;
+    let (before, _) =
+        format!("{seen}/").split_once(&format!("/{container_id}/")).map(|(a, b)| (a.to_owned(), b.to_owned()))?;
     Some(format!("{before}/{container_id}"))
 }
 
@@ -256,7 +257,8 @@ pub(super) mod fake {
              34 25 0:30 / {root}/unified rw shared:13 - cgroup2 cgroup2 rw\n\
              35 25 8:1 / / rw shared:1 - ext4 /dev/sda1 rw\n"
         );
-        let cgroups = format!("4:memory:{container}\n3:cpuset:/\n2:cpu,cpuacct:{container}\n1:name=systemd:/agent\n0::/\n");
+        let cgroups =
+            format!("4:memory:{container}\n3:cpuset:/\n2:cpu,cpuacct:{container}\n1:name=systemd:/agent\n0::/\n");
         let machine = Machine { folder, mountinfo, cgroups };
         machine.write("cpuset/cpuset.cpus", "0-1\n");
         machine.write("cpuset/cpuset.mems", "0\n");

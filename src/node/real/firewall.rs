@@ -131,7 +131,10 @@ COMMIT
         );
         let script = removal(&saved, "kmctl-demo", true).unwrap();
         assert!(!script.contains("-X CNI-HOSTPORT-DNAT"), "{script}");
-        assert!(script.contains("-D CNI-HOSTPORT-DNAT -p tcp -m comment --comment \"dnat name: \\\"kmctl-demo"), "{script}");
+        assert!(
+            script.contains("-D CNI-HOSTPORT-DNAT -p tcp -m comment --comment \"dnat name: \\\"kmctl-demo"),
+            "{script}"
+        );
     }
 
     #[test]

@@ -42,7 +42,8 @@ impl Service for KubeProxy {
         let kubeconfig = folders.settings("kube-proxy.kubeconfig");
         let text = document(&self.api.server().await, folders, &User::Certificate(&client_certificate()));
         write_private(&kubeconfig, &text)?;
-        let mut argv = vec![path(&folders.programs().join("kube-proxy")), format!("--kubeconfig={}", path(&kubeconfig))];
+        let mut argv =
+            vec![path(&folders.programs().join("kube-proxy")), format!("--kubeconfig={}", path(&kubeconfig))];
         argv.extend(flags(&self.spec, self.ports.own(HEALTH_PORT)?));
         Ok(Program {
             name: self.name().to_owned(),

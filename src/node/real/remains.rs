@@ -127,7 +127,10 @@ fn unmount(folders: &[PathBuf]) -> Result<(), DepError> {
             let _ = umount2(point, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW);
         }
     }
-    Err(DepError::NotNow(format!("mounts stay below {}", folders.iter().map(|f| f.display().to_string()).collect::<Vec<_>>().join(", "))))
+    Err(DepError::NotNow(format!(
+        "mounts stay below {}",
+        folders.iter().map(|f| f.display().to_string()).collect::<Vec<_>>().join(", ")
+    )))
 }
 
 fn mounts_below(folders: &[PathBuf]) -> Vec<PathBuf> {
