@@ -1,0 +1,279 @@
+//! Nodes come and go: candidates, the kubelet's arrival, idle nodes, bounds, and what happens when a node ends.
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::effect::{Effect, NodeSpec};
+use super::place::Placement;
+use super::state::{Flight, NodeEntry, NodeState, Scheduler};
+use crate::scheduler::nodes::{LEAVING_TAINT, NodePhase};
+use crate::scheduler::resources::Amount;
+
+/// The Lease lasts 40 s; a kubelet renews every 10 s, and so do we in its place.
+const RENEW_LEASE: Duration = Duration::from_secs(10);
+
+/// A node that passed a filter so recently may be about to get a pod.
+const MAY_BE_CHOSEN: Duration = Duration::from_secs(5);
+
+/// Deletions and marks are repeated until the API shows them.
+const REPEAT: Duration = Duration::from_secs(5);
+
+/// A leaving node's pods have this long to stop before the node task is killed.
+const DRAIN: Duration = Duration::from_secs(60);
+
+impl Scheduler {
+    pub(super) fn settle_nodes(&mut self) {
+        let amounts = self.granted();
+        let names: Vec<String> = self.nodes.keys().cloned().collect();
+        for name in &names {
+            self.settle_lease(name);
+            self.settle_phase(name);
+            self.publish(name, amounts.get(name).copied().unwrap_or_default());
+            match self.nodes.get(name).map(|node| node.state.clone()) {
+                Some(NodeState::Starting | NodeState::Ready) => self.settle_idle(name),
+                Some(NodeState::Leaving { since, killed }) => self.settle_leaving(name, self.now.since(since) > DRAIN, killed.is_some()),
+                Some(NodeState::Gone) => self.delete(name),
+                _ => {}
+            }
+        }
+    }
+
+    fn settle_lease(&mut self, name: &str) {
+        let now = self.now;
+        let Some(node) = self.nodes.get_mut(name) else { return };
+        let alone = node.facts.as_ref().is_some_and(|facts| !facts.kubelet);
+        if alone && node.state.open() && node.leased.is_none_or(|leased| now.since(leased) >= RENEW_LEASE) {
+            node.leased = Some(now);
+            self.push(Effect::RenewLease { node: name.to_owned() });
+        }
+    }
+
+    /// Follows the kubelet, and writes the state down.
+    fn settle_phase(&mut self, name: &str) {
+        let now = self.now;
+        let Some(node) = self.nodes.get_mut(name) else { return };
+        let Some(facts) = &node.facts else { return };
+        if node.state == NodeState::Starting && facts.ready {
+            node.state = NodeState::Ready;
+        }
+        let phase = match node.state {
+            NodeState::Candidate => NodePhase::Candidate,
+            // Written with the preparation, before the launch.
+            NodeState::Preparing | NodeState::Prepared { .. } | NodeState::Gone => return,
+            NodeState::Starting => NodePhase::Starting,
+            NodeState::Ready => NodePhase::Ready,
+            NodeState::Leaving { .. } => NodePhase::Leaving,
+        };
+        let tainted = facts.taints.iter().any(|taint| taint.key == LEAVING_TAINT);
+        let written = facts.phase == phase && tainted == (phase == NodePhase::Leaving);
+        if !written && node.marked.is_none_or(|(marked, at)| marked != phase || now.since(at) >= REPEAT) {
+            node.marked = Some((phase, now));
+            self.push(Effect::MarkNode { node: name.to_owned(), phase });
+        }
+    }
+
+    /// What Mesos has granted to the pods of each node.
+    fn granted(&self) -> BTreeMap<String, Amount> {
+        let mut granted: BTreeMap<String, Amount> = BTreeMap::new();
+        for pod in self.pods.values() {
+            let node = match &pod.flight {
+                Flight::Launched { node, .. } | Flight::Binding { node, .. } => Some(node),
+                _ => pod.facts.node.as_ref().filter(|_| pod.facts.occupies() && pod.facts.task.is_some()),
+            };
+            if let Some(node) = node {
+                *granted.entry(node.clone()).or_default() += pod.facts.amount;
+            }
+        }
+        granted
+    }
+
+    fn publish(&mut self, name: &str, pods: Amount) {
+        let own = self.first_launch();
+        let Some(node) = self.nodes.get_mut(name) else { return };
+        let launched = matches!(node.state, NodeState::Starting | NodeState::Ready);
+        let grant = pods + own;
+        if launched && node.facts.is_some() && node.published != Some(grant) {
+            node.published = Some(grant);
+            self.push(Effect::PublishGrant { node: name.to_owned(), grant });
+        }
+    }
+
+    fn settle_idle(&mut self, name: &str) {
+        let now = self.now;
+        let busy = self.pods.values().any(|pod| {
+            let bound = pod.facts.node.as_deref() == Some(name) && pod.facts.keeps_node();
+            bound || (pod.flight.node() == Some(name) && !pod.facts.daemon)
+        });
+        let open = self.nodes.values().filter(|node| node.state.open()).count();
+        let purge = self.bounds.purge;
+        let (timeout, min) = (self.settings.idle_timeout, self.bounds.min as usize);
+        let Some(node) = self.nodes.get_mut(name) else { return };
+        if busy {
+            node.idle_since = None;
+        }
+        let chosen = node.filtered.is_some_and(|filtered| now.since(filtered) < MAY_BE_CHOSEN);
+        let idle = !busy && now.since(*node.idle_since.get_or_insert(now)) >= timeout && !chosen && open > min;
+        if busy && !purge {
+            node.idle_since = None;
+        }
+        if idle || purge {
+            node.state = NodeState::Leaving { since: now, killed: None };
+            self.fail_binds(name, "node is leaving");
+            self.settle_phase(name);
+        }
+    }
+
+    /// Taint, then drain, then kill.
+    fn settle_leaving(&mut self, name: &str, patience_over: bool, killed: bool) {
+        let now = self.now;
+        let Some(node) = self.nodes.get(name) else { return };
+        let Some(task) = node.task.clone() else { return self.node_ended(name, true, "it has no task") };
+        let tainted = node.facts.as_ref().is_none_or(|facts| facts.taints.iter().any(|taint| taint.key == LEAVING_TAINT));
+        if killed {
+            return self.kill(&task);
+        }
+        if !tainted {
+            return;
+        }
+        let deleted_by_hand = node.facts.is_none();
+        let mut left = false;
+        let mut evictions = Vec::new();
+        for (uid, pod) in &self.pods {
+            if pod.facts.node.as_deref() == Some(name) && pod.facts.keeps_node() {
+                left = true;
+                if !pod.facts.deleting {
+                    evictions.push(Effect::DeletePod {
+                        namespace: pod.facts.namespace.clone(),
+                        name: pod.facts.name.clone(),
+                        uid: uid.clone(),
+                        force: false,
+                    });
+                }
+            }
+        }
+        if left && !patience_over && !deleted_by_hand {
+            let Some(node) = self.nodes.get_mut(name) else { return };
+            if node.deleted.is_none_or(|at| now.since(at) >= REPEAT) {
+                node.deleted = Some(now);
+                self.effects.extend(evictions);
+            }
+            return;
+        }
+        if let Some(NodeState::Leaving { killed, .. }) = self.nodes.get_mut(name).map(|node| &mut node.state) {
+            *killed = Some(now);
+        }
+        self.kill(&task);
+    }
+
+    /// Nothing of the node runs any more: its pods are gone with it, and the object goes too.
+    pub(super) fn node_ended(&mut self, name: &str, clean: bool, why: &str) {
+        let Some(node) = self.nodes.get_mut(name) else { return };
+        if node.state == NodeState::Gone {
+            return;
+        }
+        node.state = NodeState::Gone;
+        node.deleted = None;
+        let (agent, executor) = (node.agent.clone(), node.executor_id().map(str::to_owned));
+        self.push(Effect::Report(format!("node {name} ended: {why}")));
+        if let Some(executor) = executor.filter(|_| !clean) {
+            self.sweeps.add(&agent, &executor, false, self.now);
+            self.demand.grown = true;
+        }
+        self.fail_binds(name, "the node ended");
+        let lost = self.pods.iter().filter(|(_, pod)| pod.facts.node.as_deref() == Some(name) && pod.facts.occupies());
+        let lost: Vec<Effect> = lost
+            .map(|(uid, pod)| Effect::DeletePod {
+                namespace: pod.facts.namespace.clone(),
+                name: pod.facts.name.clone(),
+                uid: uid.clone(),
+                force: true,
+            })
+            .collect();
+        self.effects.extend(lost);
+        self.delete(name);
+    }
+
+    /// Deletes the object of a node that is gone, until the API shows it.
+    fn delete(&mut self, name: &str) {
+        let now = self.now;
+        let Some(node) = self.nodes.get_mut(name) else { return };
+        if node.facts.is_none() && node.deleted.is_some() {
+            return;
+        }
+        if node.deleted.is_none_or(|at| now.since(at) >= REPEAT) {
+            node.deleted = Some(now);
+            let token_id = node.facts.as_ref().and_then(|facts| facts.token_id.clone());
+            let without_object = node.facts.is_none();
+            self.push(Effect::DeleteNode { node: name.to_owned(), token_id });
+            if without_object {
+                self.nodes.remove(name);
+            }
+        }
+    }
+
+    pub(super) fn creation_failed(&mut self, name: &str, why: &str) {
+        self.push(Effect::Report(format!("node {name} cannot be created: {why}")));
+        if self.nodes.get(name).is_some_and(|node| node.facts.is_none() && node.state == NodeState::Candidate) {
+            self.nodes.remove(name);
+        }
+    }
+
+    /// How many nodes are missing to `nodes.min`.
+    pub(super) fn nodes_short_of_min(&self) -> usize {
+        if self.bounds.purge {
+            return 0;
+        }
+        let launched = |node: &&NodeEntry| matches!(node.state, NodeState::Starting | NodeState::Ready);
+        (self.bounds.min as usize).saturating_sub(self.nodes.values().filter(launched).count())
+    }
+
+    /// Creates candidates for pods that no node takes and for `nodes.min`, and withdraws those that nobody needs.
+    pub(super) fn settle_candidates(&mut self, placement: &Placement) {
+        for agent in &placement.wake {
+            self.create(agent);
+        }
+        let open = self.nodes.values().filter(|node| node.state.open()).count();
+        let missing = (self.bounds.min as usize).saturating_sub(open).min(self.room_for_nodes());
+        if missing > 0 && !self.bounds.purge {
+            let mut sites = self.landscape().sites;
+            sites.retain(|site| !site.exists && site.offered.covers(Amount::default()));
+            sites.sort_by_key(|site| (-site.offered.cpus, -site.offered.mem, site.name.clone()));
+            for site in sites.into_iter().take(missing) {
+                self.create(&site.agent);
+            }
+        }
+        let now = self.now;
+        let needed_for_min = self.bounds.min as usize;
+        let mut open = self.nodes.values().filter(|node| node.state.open()).count();
+        for name in self.nodes.keys().cloned().collect::<Vec<_>>() {
+            let used = placement.on_node.values().any(|node| *node == name) || self.pods.values().any(|pod| pod.flight.node() == Some(&name));
+            let Some(node) = self.nodes.get_mut(&name) else { continue };
+            let recent = now.since(node.filtered.unwrap_or(node.created).max(node.created)) < MAY_BE_CHOSEN;
+            let surplus = open > needed_for_min && !used && !recent;
+            if node.state == NodeState::Candidate && node.facts.is_some() && (surplus || self.bounds.purge) {
+                node.state = NodeState::Gone;
+                open -= 1;
+                self.fail_binds(&name, "node is leaving");
+                self.delete(&name);
+            }
+        }
+    }
+
+    fn create(&mut self, agent: &str) {
+        if self.node_on(agent).is_some() {
+            return;
+        }
+        let Some(agent) = self.agents.get(agent) else { return };
+        let name = self.name_for(agent);
+        let labels = agent.labels(&name);
+        let spec = NodeSpec {
+            name: name.clone(),
+            agent: agent.id.clone(),
+            labels: labels.clone(),
+            address: agent.address,
+            capacity: agent.capacity(),
+        };
+        let entry = NodeEntry::new(agent.id.clone(), labels, agent.capacity(), self.now);
+        self.nodes.insert(name, entry);
+        self.push(Effect::CreateNode(spec));
+    }
+}

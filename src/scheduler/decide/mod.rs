@@ -1,0 +1,30 @@
+//! The scheduler's decisions: an [`Event`] and a time go in, [`Effect`]s come out. No I/O, no clock, no randomness.
+//!
+//! - `updates`: what Mesos says about tasks, executors and agents;
+//! - `reconcile`: after a (re)start, nothing is decided before everything is known;
+//! - `filter`, `bind`: kube-scheduler's questions; `launch`: tasks out of offers;
+//! - `place`: which pending pod could go where, and which agents to wake for the others; `explain`: why not;
+//! - `lifecycle`: candidates, idle nodes, bounds, what happens when a node ends; `sweep`: cleaning after it;
+//! - `offers`: hold, decline, suppress, revive.
+mod bind;
+mod effect;
+mod event;
+mod explain;
+mod filter;
+mod launch;
+mod lifecycle;
+mod offers;
+mod place;
+mod reconcile;
+mod settings;
+mod state;
+mod sweep;
+mod updates;
+
+#[cfg(test)]
+mod tests;
+
+pub use effect::{Binding, Effect, NodeSpec};
+pub use event::{Bounds, Event, NodeStep, RequestId, Token};
+pub use settings::{KmProgram, NodeTemplate, Settings};
+pub use state::{Scheduler, Summary};

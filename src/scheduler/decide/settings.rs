@@ -1,0 +1,60 @@
+//! What does not change while the scheduler runs.
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::cluster::{Constraint, NetworkMode};
+use crate::node::launch::Artifact;
+use crate::scheduler::resources::Amount;
+
+/// Static settings of the decisions.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// The cluster's name.
+    pub cluster: String,
+    /// The role whose offers are used.
+    pub role: String,
+    /// User that executors run as.
+    pub user: String,
+    /// What a node agent itself takes.
+    pub overhead: Amount,
+    /// How long a node without pods is kept.
+    pub idle_timeout: Duration,
+    /// Which agents may become nodes.
+    pub constraints: Vec<Constraint>,
+    /// How pods are reached.
+    pub network_mode: NetworkMode,
+    /// The program that executors run.
+    pub km: KmProgram,
+    /// What every node is told.
+    pub node: NodeTemplate,
+}
+
+/// The program that executors run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KmProgram {
+    /// Lower-case hexadecimal.
+    pub sha256: String,
+    /// Where agents fetch it.
+    pub url: String,
+}
+
+/// What every node is told.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodeTemplate {
+    /// API servers.
+    pub api_servers: Vec<String>,
+    /// The cluster CA, PEM.
+    pub ca_certificate: String,
+    /// Kubernetes version.
+    pub kubernetes_version: String,
+    /// Folder on agents.
+    pub root_dir: PathBuf,
+    /// Subnet of pods.
+    pub pod_cidr: String,
+    /// Subnet of Services.
+    pub service_cidr: String,
+    /// DNS domain.
+    pub cluster_domain: String,
+    /// Programs and images.
+    pub artifacts: Vec<Artifact>,
+}

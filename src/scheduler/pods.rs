@@ -1,0 +1,200 @@
+//! Pods, reduced to what the scheduler decides by.
+use k8s_openapi::api::core::v1::{Pod, PodAffinityTerm, Toleration};
+
+use super::requests;
+use super::resources::Amount;
+use super::selectors::{Labels, NodeDemand, Selector};
+use crate::k8s::names::{PORTS_ANNOTATION, TASK_ANNOTATION};
+
+/// The scheduler whose pods are ours to place.
+const SCHEDULER_NAME: &str = "default-scheduler";
+
+/// A pod's UID.
+pub type Uid = String;
+
+/// Where a pod stands in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Not finished.
+    Alive,
+    /// Succeeded or Failed: it takes nothing more.
+    Finished,
+}
+
+/// Pods that must (not) share a domain with this one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Neighbours {
+    /// Label of nodes that makes the domains.
+    pub topology_key: String,
+    /// Which pods.
+    pub selector: Selector,
+    /// Namespaces of those pods; empty means the pod's own.
+    pub namespaces: Vec<String>,
+}
+
+/// A topology spread constraint with `DoNotSchedule`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spread {
+    /// Label of nodes that makes the domains.
+    pub topology_key: String,
+    /// Which pods are counted.
+    pub selector: Selector,
+    /// Most that a domain may have above the emptiest.
+    pub max_skew: i64,
+}
+
+/// A declared port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodPort {
+    /// Port in the pod.
+    pub container_port: u16,
+    /// Wanted port of the node.
+    pub host_port: Option<u16>,
+    /// `TCP`, `UDP` or `SCTP`.
+    pub protocol: String,
+}
+
+/// A pod.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PodFacts {
+    /// `metadata.uid`.
+    pub uid: Uid,
+    /// `metadata.namespace`.
+    pub namespace: String,
+    /// `metadata.name`.
+    pub name: String,
+    /// Labels.
+    pub labels: Labels,
+    /// The node it is bound to.
+    pub node: Option<String>,
+    /// Whether it waits for the scheduler that this extender serves.
+    pub ours: bool,
+    /// Belongs to a DaemonSet.
+    pub daemon: bool,
+    /// Mirrors a static pod of a node.
+    pub mirror: bool,
+    /// Whether it is finished.
+    pub phase: Phase,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+    /// Its Mesos task, as the Binding recorded it.
+    pub task: Option<String>,
+    /// Host ports recorded with the Binding (JSON).
+    pub granted_ports: Option<String>,
+    /// What it takes; an unreadable quantity counts as nothing, which the API server does not let happen.
+    pub amount: Amount,
+    /// Declared ports.
+    pub ports: Vec<PodPort>,
+    /// Lives in its node's network namespace, where declared ports are host ports already.
+    pub host_network: bool,
+    /// nodeSelector and required node affinity.
+    pub demand: NodeDemand,
+    /// Tolerations.
+    pub tolerations: Vec<Toleration>,
+    /// Required pod affinity.
+    pub near: Vec<Neighbours>,
+    /// Required pod anti-affinity.
+    pub apart: Vec<Neighbours>,
+    /// Topology spread constraints that forbid.
+    pub spread: Vec<Spread>,
+}
+
+impl PodFacts {
+    /// Reads a pod; none without a UID, which only a pod that was never stored lacks.
+    pub fn new(pod: &Pod, defaults: Amount) -> Option<PodFacts> {
+        let meta = &pod.metadata;
+        let spec = pod.spec.clone().unwrap_or_default();
+        let annotation = |name: &str| meta.annotations.as_ref().and_then(|all| all.get(name)).cloned();
+        let affinity = spec.affinity.clone().unwrap_or_default();
+        let terms = affinity.node_affinity.and_then(|node| node.required_during_scheduling_ignored_during_execution);
+        let near = affinity.pod_affinity.and_then(|near| near.required_during_scheduling_ignored_during_execution);
+        let apart = affinity.pod_anti_affinity.and_then(|apart| apart.required_during_scheduling_ignored_during_execution);
+        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+        let owners = meta.owner_references.iter().flatten();
+        let gated = spec.scheduling_gates.as_ref().is_some_and(|gates| !gates.is_empty());
+        let spread = spec.topology_spread_constraints.iter().flatten();
+        Some(PodFacts {
+            uid: meta.uid.clone()?,
+            namespace: meta.namespace.clone().unwrap_or_default(),
+            name: meta.name.clone().unwrap_or_default(),
+            labels: meta.labels.clone().unwrap_or_default(),
+            ours: spec.scheduler_name.as_deref().unwrap_or(SCHEDULER_NAME) == SCHEDULER_NAME && !gated,
+            daemon: owners.into_iter().any(|owner| owner.kind == "DaemonSet" && owner.controller == Some(true)),
+            mirror: annotation("kubernetes.io/config.mirror").is_some(),
+            phase: if matches!(phase, Some("Succeeded" | "Failed")) { Phase::Finished } else { Phase::Alive },
+            deleting: meta.deletion_timestamp.is_some(),
+            task: annotation(TASK_ANNOTATION),
+            granted_ports: annotation(PORTS_ANNOTATION),
+            amount: requests::effective(&spec, defaults).unwrap_or(requests::SMALLEST),
+            ports: ports(&spec),
+            host_network: spec.host_network == Some(true),
+            demand: NodeDemand::new(
+                spec.node_selector.as_ref(),
+                terms.as_ref().map(|terms| terms.node_selector_terms.as_slice()),
+            ),
+            near: neighbours(near),
+            apart: neighbours(apart),
+            spread: spread
+                .filter(|each| each.when_unsatisfiable == "DoNotSchedule")
+                .map(|each| Spread {
+                    topology_key: each.topology_key.clone(),
+                    selector: Selector::new(each.label_selector.as_ref()),
+                    max_skew: each.max_skew.into(),
+                })
+                .collect(),
+            node: spec.node_name.filter(|name| !name.is_empty()),
+            tolerations: spec.tolerations.unwrap_or_default(),
+        })
+    }
+
+    /// Waits for a node, and a node should be found.
+    pub fn pending(&self) -> bool {
+        self.ours && self.node.is_none() && self.phase == Phase::Alive && !self.deleting
+    }
+
+    /// Holds its node's resources.
+    pub fn occupies(&self) -> bool {
+        self.node.is_some() && self.phase == Phase::Alive
+    }
+
+    /// Keeps a node from being idle: everything but what every node has anyway.
+    pub fn keeps_node(&self) -> bool {
+        self.occupies() && !self.daemon && !self.mirror
+    }
+
+    /// Host ports that its specification names.
+    pub fn host_ports(&self) -> impl Iterator<Item = &PodPort> {
+        self.ports.iter().filter(|port| port.host_port.is_some())
+    }
+
+    /// `namespace/name`, for messages.
+    pub fn full_name(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+}
+
+fn neighbours(terms: Option<Vec<PodAffinityTerm>>) -> Vec<Neighbours> {
+    let terms = terms.into_iter().flatten();
+    terms
+        .map(|term| Neighbours {
+            selector: Selector::new(term.label_selector.as_ref()),
+            topology_key: term.topology_key,
+            namespaces: term.namespaces.unwrap_or_default(),
+        })
+        .collect()
+}
+
+fn ports(spec: &k8s_openapi::api::core::v1::PodSpec) -> Vec<PodPort> {
+    let sidecars = spec.init_containers.iter().flatten().filter(|each| each.restart_policy.as_deref() == Some("Always"));
+    let ports = spec.containers.iter().chain(sidecars).flat_map(|container| container.ports.iter().flatten());
+    let number = |port: i32| u16::try_from(port).ok().filter(|port| *port != 0);
+    ports
+        .filter_map(|port| {
+            Some(PodPort {
+                container_port: number(port.container_port)?,
+                host_port: port.host_port.and_then(number),
+                protocol: port.protocol.clone().unwrap_or_else(|| "TCP".to_owned()),
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,22 @@
+//! Time as the pure core sees it: milliseconds handed in with every event, never read from a clock.
+use std::ops::Add;
+use std::time::Duration;
+
+/// A point in time, in milliseconds since an epoch that only has to stay the same while the process lives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Time(pub u64);
+
+impl Time {
+    /// How much time has passed since `earlier`; zero when it lies in the future.
+    pub fn since(self, earlier: Time) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl Add<Duration> for Time {
+    type Output = Time;
+
+    fn add(self, span: Duration) -> Time {
+        Time(self.0.saturating_add(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)))
+    }
+}
