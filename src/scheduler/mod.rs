@@ -1,13 +1,24 @@
 //! `km scheduler`: the Mesos framework, an extender of the stock kube-scheduler, and the owner of Node objects.
 //!
-//! `decide` is pure: an event and a time go in, effects come out. `run` feeds it and carries the effects out.
-pub mod agents;
+//! `decide` is pure: an event and a time go in, effects come out. `run` feeds it from `watches`, `framework` (Mesos)
+//! and `extender` (kube-scheduler), and `effects` carries out what it decides, through `api` and `framework`.
+//! `artifacts` serves nodes what they fetch, `csr` approves their certificates.
+mod agents;
+mod api;
+mod artifacts;
 pub mod config;
+mod csr;
 pub mod decide;
-pub mod ids;
+mod effects;
+mod extender;
+mod framework;
+mod ids;
+mod metrics;
 pub mod nodes;
 pub mod pods;
 pub mod requests;
 pub mod resources;
+pub mod run;
 pub mod selectors;
 pub mod time;
+mod watches;

@@ -3,9 +3,9 @@ use std::fmt;
 
 use k8s_openapi::api::core::v1::{Node, Taint};
 
-use super::requests::parse;
 use super::resources::Amount;
 use super::selectors::Labels;
+use crate::cluster::quantity::{Bytes, Millicores};
 use crate::k8s::names::{
     AGENT_ID_ANNOTATION, EXECUTOR_ANNOTATION, NODE_TASK_ANNOTATION, STATE_ANNOTATION, TOKEN_ID_ANNOTATION,
 };
@@ -93,9 +93,12 @@ impl NodeFacts {
         let status = node.status.clone().unwrap_or_default();
         let kubelet = status.node_info.as_ref().is_some_and(|info| !info.kubelet_version.is_empty());
         let allocatable = status.allocatable.unwrap_or_default();
-        let quantity = |name: &str, unit: i128| {
-            allocatable.get(name).and_then(|quantity| parse(&quantity.0, unit).ok()).and_then(|value| i64::try_from(value).ok()).unwrap_or(0)
-        };
+        let text = |name: &str| allocatable.get(name).map(|quantity| quantity.0.as_str()).unwrap_or("0");
+        let number = |parsed: u64| i64::try_from(parsed).unwrap_or(i64::MAX);
+        let cpus = number(text("cpu").parse().map_or(0, |Millicores(number)| number));
+        // Downwards: this is what there is.
+        let megabytes = number(text("memory").parse().map_or(0, |Bytes(number)| number)) >> 20;
+        let most_pods = text("pods").parse().unwrap_or(0);
         let addresses = status.addresses.unwrap_or_default();
         Some(NodeFacts {
             name: meta.name.clone()?,
@@ -109,8 +112,8 @@ impl NodeFacts {
             kubelet,
             ready: kubelet
                 && status.conditions.iter().flatten().any(|each| each.type_ == "Ready" && each.status == "True"),
-            allocatable: Amount::new(quantity("cpu", 1000), quantity("memory", 1) >> 20),
-            most_pods: usize::try_from(quantity("pods", 1)).unwrap_or(0),
+            allocatable: Amount::new(cpus, megabytes),
+            most_pods,
             address: addresses.into_iter().find(|each| each.type_ == "InternalIP").map(|each| each.address),
         })
     }

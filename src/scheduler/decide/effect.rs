@@ -179,3 +179,34 @@ pub struct Binding {
     /// Merged into the pod by the API server.
     pub annotations: BTreeMap<String, String>,
 }
+
+impl Effect {
+    /// A word for each kind, for metrics and logs.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Effect::Accept { .. } => "accept",
+            Effect::Decline { .. } => "decline",
+            Effect::Suppress => "suppress",
+            Effect::Revive => "revive",
+            Effect::Kill { .. } => "kill",
+            Effect::Acknowledge { .. } => "acknowledge",
+            Effect::Reconcile(_) => "reconcile",
+            Effect::ListAgents => "list_agents",
+            Effect::CreateNode(_) => "create_node",
+            Effect::PrepareNode { .. } => "prepare_node",
+            Effect::MarkNode { .. } => "mark_node",
+            Effect::PublishGrant { .. } => "publish_grant",
+            Effect::RenewLease { .. } => "renew_lease",
+            Effect::DeleteNode { .. } => "delete_node",
+            Effect::Bind(_) => "bind",
+            Effect::Nudge { .. } => "nudge",
+            Effect::Explain { .. } => "explain",
+            Effect::DeletePod { .. } => "delete_pod",
+            Effect::AnswerFilter { .. } => "answer_filter",
+            Effect::AnswerPrioritize { .. } => "answer_prioritize",
+            Effect::AnswerBind { .. } => "answer_bind",
+            Effect::PurgeDone => "purge_done",
+            Effect::Report(_) => "report",
+        }
+    }
+}

@@ -118,6 +118,8 @@ pub struct Bounds {
     pub max: Option<u32>,
     /// Remove everything from the agents.
     pub purge: bool,
+    /// That has been done, by this process or an earlier one.
+    pub purged: bool,
 }
 
 /// A bootstrap token, `id.secret`. Never shown.

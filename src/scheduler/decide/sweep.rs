@@ -118,7 +118,7 @@ impl Scheduler {
             self.sweeps.purge_done = false;
             return;
         }
-        if !self.nodes.is_empty() || self.sweeps.purge_done {
+        if !self.nodes.is_empty() || self.sweeps.purge_done || self.bounds.purged {
             return;
         }
         let now = self.now;

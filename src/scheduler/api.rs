@@ -1,0 +1,295 @@
+//! Writes to the Kubernetes API, one function per effect. No policy in here.
+use std::sync::Arc;
+
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{ConfigMap, Event as PodEvent, Node, Pod, Secret};
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::{Api as Objects, Client};
+use rand::Rng;
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
+
+use super::decide::{Binding, NodeSpec, Token};
+use super::nodes::{LEAVING_TAINT, NodePhase};
+use super::resources::Amount;
+use crate::k8s::names::{
+    AGENT_ID_ANNOTATION, BOOTSTRAP_GROUP, EXECUTOR_ANNOTATION, FRAMEWORK_CONFIG_MAP, GRANT_ANNOTATION,
+    MANAGED_BY_LABEL, NAMESPACE, NODE_TASK_ANNOTATION, NUDGE_ANNOTATION, SETTINGS_CONFIG_MAP, STATE_ANNOTATION,
+    TASK_ANNOTATION, TOKEN_ID_ANNOTATION,
+};
+use crate::mesos::types::ExecutorInfo;
+
+/// Our name among those who write objects.
+pub const MANAGER: &str = "km-scheduler";
+
+/// Where the kubelets' Leases are.
+const LEASES: &str = "kube-node-lease";
+
+/// Long enough to fetch everything onto a new agent, short enough to be worthless soon.
+const TOKEN_LIFE: SignedDuration = SignedDuration::from_hours(1);
+
+/// The API, for writing.
+#[derive(Clone)]
+pub struct Api {
+    client: Client,
+    /// The list of agents is read, changed and written by one at a time.
+    agents: Arc<Mutex<()>>,
+}
+
+fn merge() -> PatchParams {
+    PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() }
+}
+
+fn status_of(error: &kube::Error) -> u16 {
+    match error {
+        kube::Error::Api(status) => status.code,
+        _ => 0,
+    }
+}
+
+/// What is not there is deleted already.
+fn unless_absent<T>(result: Result<T, kube::Error>) -> Result<(), kube::Error> {
+    match result {
+        Err(error) if status_of(&error) != 404 => Err(error),
+        _ => Ok(()),
+    }
+}
+
+impl Api {
+    /// Through this client.
+    pub fn new(client: Client) -> Api {
+        Api { client, agents: Arc::new(Mutex::new(())) }
+    }
+
+    fn nodes(&self) -> Objects<Node> {
+        Objects::all(self.client.clone())
+    }
+
+    fn pods(&self, namespace: &str) -> Objects<Pod> {
+        Objects::namespaced(self.client.clone(), namespace)
+    }
+
+    fn maps(&self) -> Objects<ConfigMap> {
+        Objects::namespaced(self.client.clone(), NAMESPACE)
+    }
+
+    async fn apply_map(&self, name: &str, data: Value) -> Result<(), kube::Error> {
+        let patch = json!({"apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": name, "labels": {MANAGED_BY_LABEL: MANAGER}}, "data": data});
+        match self.maps().patch(name, &merge(), &Patch::Merge(&patch)).await {
+            Err(error) if status_of(&error) == 404 => {
+                let map: ConfigMap = serde_json::from_value(patch).map_err(kube::Error::SerdeError)?;
+                self.maps().create(&PostParams::default(), &map).await.map(|_| ())
+            }
+            other => other.map(|_| ()),
+        }
+    }
+
+    /// Keeps the framework's id for other hosts and for the operator.
+    pub async fn save_framework_id(&self, id: &str) -> Result<(), kube::Error> {
+        let _one = self.agents.lock().await;
+        self.apply_map(FRAMEWORK_CONFIG_MAP, json!({"id": id})).await
+    }
+
+    /// The id that was kept.
+    pub async fn framework_id(&self) -> Option<String> {
+        let map = self.maps().get_opt(FRAMEWORK_CONFIG_MAP).await.ok()??;
+        map.data?.remove("id").filter(|id| !id.is_empty())
+    }
+
+    async fn remember_agent(&self, agent: &str) -> Result<(), kube::Error> {
+        let _one = self.agents.lock().await;
+        let map = self.maps().get_opt(FRAMEWORK_CONFIG_MAP).await?.unwrap_or_default();
+        let mut agents = super::watches::known_agents(&map);
+        if agents.iter().any(|known| known == agent) {
+            return Ok(());
+        }
+        agents.push(agent.to_owned());
+        let text = serde_json::to_string(&agents).map_err(kube::Error::SerdeError)?;
+        self.apply_map(FRAMEWORK_CONFIG_MAP, json!({"agents": text})).await
+    }
+
+    /// Says in the live settings that the purge is done.
+    pub async fn purge_done(&self) -> Result<(), kube::Error> {
+        self.apply_map(SETTINGS_CONFIG_MAP, json!({"purge": "done"})).await
+    }
+
+    /// Creates a candidate: a Node that is Ready without a kubelet, so that pods are scheduled to it.
+    pub async fn create_node(&self, spec: NodeSpec) -> Result<(), kube::Error> {
+        let NodeSpec { name, agent, mut labels, address, capacity } = spec;
+        labels.insert(MANAGED_BY_LABEL.to_owned(), MANAGER.to_owned());
+        let resources = json!({"cpu": format!("{}m", capacity.cpus), "memory": format!("{}Mi", capacity.mem / 1000), "pods": "110"});
+        let now = Timestamp::now().to_string();
+        let condition = |kind: &str, status: &str| {
+            json!({"type": kind, "status": status, "reason": "Candidate",
+                "message": "a Mesos agent that starts a kubelet when a pod is bound to it",
+                "lastHeartbeatTime": now, "lastTransitionTime": now})
+        };
+        let conditions: Vec<Value> = [("Ready", "True"), ("MemoryPressure", "False"), ("DiskPressure", "False"), ("PIDPressure", "False")]
+            .into_iter()
+            .map(|(kind, status)| condition(kind, status))
+            .collect();
+        let mut addresses = vec![json!({"type": "Hostname", "address": name})];
+        addresses.extend(address.map(|address| json!({"type": "InternalIP", "address": address.to_string()})));
+        let node = json!({
+            "apiVersion": "v1", "kind": "Node",
+            "metadata": {"name": name, "labels": labels,
+                "annotations": {AGENT_ID_ANNOTATION: agent, STATE_ANNOTATION: NodePhase::Candidate.as_str()}},
+            "status": {"capacity": resources, "allocatable": resources, "conditions": conditions, "addresses": addresses},
+        });
+        let node: Node = serde_json::from_value(node).map_err(kube::Error::SerdeError)?;
+        // Before the Node: its Lease is what the node controller goes by.
+        self.renew_lease(&name).await?;
+        self.nodes().create(&PostParams::default(), &node).await.map(|_| ())
+    }
+
+    /// Renews a Node's Lease in the kubelet's place, under the kubelet's name, so that it goes on with it.
+    pub async fn renew_lease(&self, node: &str) -> Result<(), kube::Error> {
+        let leases = Objects::<Lease>::namespaced(self.client.clone(), LEASES);
+        let spec = json!({"holderIdentity": node, "leaseDurationSeconds": 40, "renewTime": micro_time(Timestamp::now())});
+        match leases.patch(node, &merge(), &Patch::Merge(json!({"spec": spec}))).await {
+            Err(error) if status_of(&error) == 404 => {
+                let lease = json!({"metadata": {"name": node}, "spec": spec});
+                let lease: Lease = serde_json::from_value(lease).map_err(kube::Error::SerdeError)?;
+                leases.create(&PostParams::default(), &lease).await.map(|_| ())
+            }
+            other => other.map(|_| ()),
+        }
+    }
+
+    /// Makes a token, records it with the executor on the Node, and the agent among those that had a node.
+    pub async fn prepare_node(&self, node: &str, agent: &str, executor: &ExecutorInfo, task: &str) -> Result<Token, kube::Error> {
+        self.remember_agent(agent).await?;
+        let (id, secret) = (random(6), random(16));
+        let expires = Timestamp::now().checked_add(TOKEN_LIFE).unwrap_or(Timestamp::now()).to_string();
+        let token = json!({
+            "apiVersion": "v1", "kind": "Secret", "type": "bootstrap.kubernetes.io/token",
+            "metadata": {"name": format!("bootstrap-token-{id}"), "labels": {MANAGED_BY_LABEL: MANAGER}},
+            "stringData": {"token-id": id, "token-secret": secret, "usage-bootstrap-authentication": "true",
+                "auth-extra-groups": BOOTSTRAP_GROUP, "expiration": expires, "description": format!("node {node}")},
+        });
+        let token: Secret = serde_json::from_value(token).map_err(kube::Error::SerdeError)?;
+        let secrets = Objects::<Secret>::namespaced(self.client.clone(), NAMESPACE);
+        secrets.create(&PostParams::default(), &token).await?;
+        let executor = serde_json::to_string(executor).map_err(kube::Error::SerdeError)?;
+        let patch = json!({"metadata": {"annotations": {
+            EXECUTOR_ANNOTATION: executor, NODE_TASK_ANNOTATION: task, TOKEN_ID_ANNOTATION: id,
+            STATE_ANNOTATION: NodePhase::Starting.as_str()}}});
+        self.nodes().patch(node, &merge(), &Patch::Merge(patch)).await?;
+        Ok(Token(format!("{id}.{secret}")))
+    }
+
+    /// Writes a node's state, and the taint that belongs to it.
+    pub async fn mark_node(&self, node: &str, phase: NodePhase) -> Result<(), kube::Error> {
+        let mut patch = json!({"metadata": {"annotations": {STATE_ANNOTATION: phase.as_str()}}});
+        if phase == NodePhase::Leaving {
+            // A strategic merge adds to the list of taints by key and effect.
+            patch["spec"] = json!({"taints": [{"key": LEAVING_TAINT, "effect": "NoSchedule"}]});
+        }
+        self.nodes().patch(node, &merge(), &Patch::Strategic(patch)).await.map(|_| ())
+    }
+
+    /// Publishes what Mesos has granted to a node.
+    pub async fn publish_grant(&self, node: &str, grant: Amount) -> Result<(), kube::Error> {
+        let patch = json!({"metadata": {"annotations": {GRANT_ANNOTATION: grant.to_string()}}});
+        self.nodes().patch(node, &merge(), &Patch::Merge(patch)).await.map(|_| ())
+    }
+
+    /// Deletes a Node, its Lease and its token.
+    pub async fn delete_node(&self, node: &str, token_id: Option<&str>) -> Result<(), kube::Error> {
+        if let Some(id) = token_id {
+            self.delete_token(id).await?;
+        }
+        unless_absent(self.nodes().delete(node, &DeleteParams::default()).await)?;
+        let leases = Objects::<Lease>::namespaced(self.client.clone(), LEASES);
+        unless_absent(leases.delete(node, &DeleteParams::default()).await)
+    }
+
+    /// Deletes a bootstrap token.
+    pub async fn delete_token(&self, id: &str) -> Result<(), kube::Error> {
+        let secrets = Objects::<Secret>::namespaced(self.client.clone(), NAMESPACE);
+        unless_absent(secrets.delete(&format!("bootstrap-token-{id}"), &DeleteParams::default()).await)
+    }
+
+    /// Binds a pod. A conflict is a success where the pod is where it should be, with the task that it should have.
+    pub async fn bind(&self, binding: &Binding) -> Result<(), kube::Error> {
+        let Binding { namespace, name, uid, node, annotations } = binding;
+        let object = json!({"apiVersion": "v1", "kind": "Binding",
+            "metadata": {"name": name, "namespace": namespace, "uid": uid, "annotations": annotations},
+            "target": {"apiVersion": "v1", "kind": "Node", "name": node}});
+        let pods = self.pods(namespace);
+        let answer: Result<Value, kube::Error> = pods.create_subresource("binding", name, &PostParams::default(), &object).await;
+        let Err(error) = answer else { return Ok(()) };
+        if status_of(&error) != 409 {
+            return Err(error);
+        }
+        let pod = pods.get(name).await?;
+        let there = pod.spec.and_then(|spec| spec.node_name).as_ref() == Some(node)
+            && pod.metadata.uid.as_ref() == Some(uid)
+            && pod.metadata.annotations.and_then(|mut all| all.remove(TASK_ANNOTATION)) == annotations.get(TASK_ANNOTATION).cloned();
+        if there { Ok(()) } else { Err(error) }
+    }
+
+    /// Makes kube-scheduler look at a pod again.
+    pub async fn nudge(&self, namespace: &str, name: &str, uid: &str) -> Result<(), kube::Error> {
+        let patch = json!({"metadata": {"uid": uid, "annotations": {NUDGE_ANNOTATION: Timestamp::now().as_millisecond().to_string()}}});
+        match self.pods(namespace).patch(name, &merge(), &Patch::Merge(patch)).await {
+            // Another pod of that name: it needs no nudge from us.
+            Err(error) if matches!(status_of(&error), 404 | 409) => Ok(()),
+            other => other.map(|_| ()),
+        }
+    }
+
+    /// Writes a FailedScheduling event of our own.
+    pub async fn explain(&self, namespace: &str, name: &str, uid: &str, message: &str) -> Result<(), kube::Error> {
+        let now = Timestamp::now().to_string();
+        let event = json!({
+            "metadata": {"name": format!("{name}.{}", random(16)), "namespace": namespace},
+            "involvedObject": {"apiVersion": "v1", "kind": "Pod", "namespace": namespace, "name": name, "uid": uid},
+            "reason": "FailedScheduling", "message": message, "type": "Warning", "count": 1,
+            "firstTimestamp": now, "lastTimestamp": now, "source": {"component": MANAGER},
+            "reportingComponent": MANAGER, "reportingInstance": "",
+        });
+        let event: PodEvent = serde_json::from_value(event).map_err(kube::Error::SerdeError)?;
+        Objects::namespaced(self.client.clone(), namespace).create(&PostParams::default(), &event).await.map(|_: PodEvent| ())
+    }
+
+    /// Deletes a pod, if it still is the one that is meant.
+    pub async fn delete_pod(&self, namespace: &str, name: &str, uid: &str, force: bool) -> Result<(), kube::Error> {
+        let parameters = DeleteParams {
+            grace_period_seconds: force.then_some(0),
+            preconditions: Some(Preconditions { uid: Some(uid.to_owned()), resource_version: None }),
+            ..DeleteParams::default()
+        };
+        match self.pods(namespace).delete(name, &parameters).await {
+            Err(error) if matches!(status_of(&error), 404 | 409) => Ok(()),
+            other => other.map(|_| ()),
+        }
+    }
+}
+
+fn micro_time(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()
+}
+
+/// Letters and digits as bootstrap tokens have them.
+fn random(length: usize) -> String {
+    const ALPHABET: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789";
+    let mut generator = rand::rng();
+    (0..length).map(|_| char::from(ALPHABET[generator.random_range(0..ALPHABET.len())])).collect()
+}
+
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_have_the_form_that_the_api_server_wants() {
+        let (id, secret) = (random(6), random(16));
+        assert!(id.len() == 6 && secret.len() == 16);
+        assert!(id.chars().chain(secret.chars()).all(|c| c.is_ascii_lowercase() || c.is_ascii_digit()));
+        assert_ne!(secret, random(16));
+    }
+}

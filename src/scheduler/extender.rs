@@ -1,0 +1,372 @@
+//! What kube-scheduler asks: an HTTP server with client certificates. It understands the questions, hands them to the
+//! core and returns the core's answers; it knows nothing itself.
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::service::TowerToHyperService;
+use k8s_openapi::api::core::v1::Pod;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_rustls::TlsAcceptor;
+
+use super::config::ExtenderServer;
+use super::decide::{Event, RequestId, Summary};
+use super::metrics::Metrics;
+use super::pods::PodFacts;
+use super::resources::Amount;
+
+/// kube-scheduler gives filter and prioritize 2 s; an answer after that is of no use.
+const QUICK: Duration = Duration::from_millis(1900);
+
+/// It gives bind 120 s.
+const SLOW: Duration = Duration::from_secs(118);
+
+/// A client that does not finish its TLS handshake is dropped.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+
+/// The largest request: a pod is at most 1.5 MB, and node names are short.
+const BODY_LIMIT: usize = 16 << 20;
+
+/// A question, and where its answer goes.
+#[derive(Debug)]
+pub struct Question {
+    /// For the core.
+    pub event: Event,
+    /// Its name.
+    pub request: RequestId,
+    /// Takes the answer.
+    pub answer: oneshot::Sender<Answer>,
+}
+
+/// The core's answer.
+#[derive(Debug)]
+pub enum Answer {
+    /// To filter.
+    Filter {
+        /// Nodes that will do.
+        kept: Vec<String>,
+        /// The others, with reasons.
+        failed: BTreeMap<String, String>,
+    },
+    /// To prioritize.
+    Prioritize(Vec<(String, i64)>),
+    /// To bind: an error, or none.
+    Bind(Option<String>),
+}
+
+/// Why the server cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum ExtenderError {
+    /// A file of certificates or keys.
+    #[error("read {path}")]
+    Pem {
+        /// Which.
+        path: String,
+        /// Why.
+        #[source]
+        source: rustls::pki_types::pem::Error,
+    },
+    /// They do not fit together.
+    #[error("set up TLS")]
+    Tls(#[source] rustls::Error),
+    /// The CA of the clients.
+    #[error("set up the verification of client certificates")]
+    Clients(#[source] rustls::server::VerifierBuilderError),
+    /// The port.
+    #[error("listen on {0}")]
+    Listen(SocketAddr, #[source] std::io::Error),
+}
+
+#[derive(Clone)]
+struct Shared {
+    questions: mpsc::Sender<Question>,
+    next: Arc<AtomicU64>,
+    pod_defaults: Amount,
+    summary: watch::Receiver<Summary>,
+    metrics: Arc<Metrics>,
+}
+
+/// Extender arguments (`extender/v1`); only what is used.
+#[derive(Deserialize)]
+struct Arguments {
+    pod: Pod,
+    #[serde(default)]
+    nodenames: Option<Vec<String>>,
+    #[serde(default)]
+    nodes: Option<Value>,
+}
+
+impl Arguments {
+    /// Node names, in whichever form they came.
+    fn names(&self) -> Vec<String> {
+        match (&self.nodenames, &self.nodes) {
+            (Some(names), _) => names.clone(),
+            (None, Some(nodes)) => items(nodes).filter_map(|node| name_of(node).map(str::to_owned)).collect(),
+            (None, None) => Vec::new(),
+        }
+    }
+}
+
+fn items(list: &Value) -> impl Iterator<Item = &Value> {
+    list.get("items").and_then(Value::as_array).into_iter().flatten()
+}
+
+fn name_of(node: &Value) -> Option<&str> {
+    node.pointer("/metadata/name").and_then(Value::as_str)
+}
+
+#[derive(Serialize)]
+struct FilterResult {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nodes: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nodenames: Option<Vec<String>>,
+    #[serde(rename = "failedNodes")]
+    failed_nodes: BTreeMap<String, String>,
+    error: String,
+}
+
+#[derive(Serialize)]
+struct HostPriority {
+    host: String,
+    score: i64,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct BindArguments {
+    #[serde(rename = "podUID")]
+    pod_uid: String,
+    node: String,
+}
+
+#[derive(Serialize)]
+struct BindResult {
+    error: String,
+}
+
+/// The server, listening already, so that a wrong address is known at once.
+pub struct Extender {
+    listener: TcpListener,
+    tls: TlsAcceptor,
+    router: Router,
+}
+
+impl Extender {
+    /// Reads the certificates and listens.
+    pub async fn bind(
+        settings: &ExtenderServer,
+        pod_defaults: Amount,
+        questions: mpsc::Sender<Question>,
+        summary: watch::Receiver<Summary>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Extender, ExtenderError> {
+        let tls = TlsAcceptor::from(Arc::new(tls(settings)?));
+        let listener =
+            TcpListener::bind(settings.listen).await.map_err(|source| ExtenderError::Listen(settings.listen, source))?;
+        let shared = Shared { questions, next: Arc::default(), pod_defaults, summary, metrics };
+        Ok(Extender { listener, tls, router: router(shared) })
+    }
+
+    /// Serves for ever.
+    pub async fn serve(self) {
+        loop {
+            let Ok((stream, _)) = self.listener.accept().await else {
+                // Out of descriptors, for example: a pause, not a busy loop.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            };
+            let (tls, router) = (self.tls.clone(), self.router.clone());
+            tokio::spawn(async move {
+                let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await else { return };
+                let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+                let service = TowerToHyperService::new(router);
+                if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
+                    tracing::debug!(%error, "a connection to the extender ended");
+                }
+            });
+        }
+    }
+}
+
+fn tls(settings: &ExtenderServer) -> Result<rustls::ServerConfig, ExtenderError> {
+    let pem = |path: &std::path::Path, source| ExtenderError::Pem { path: path.display().to_string(), source };
+    let certificates = |path: &std::path::Path| -> Result<Vec<CertificateDer<'static>>, ExtenderError> {
+        CertificateDer::pem_file_iter(path)
+            .and_then(|all| all.collect())
+            .map_err(|source| pem(path, source))
+    };
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in certificates(&settings.client_ca_file)? {
+        roots.add(certificate).map_err(ExtenderError::Tls)?;
+    }
+    let clients = rustls::server::WebPkiClientVerifier::builder(Arc::new(roots)).build().map_err(ExtenderError::Clients)?;
+    let key = PrivateKeyDer::from_pem_file(&settings.key_file).map_err(|source| pem(&settings.key_file, source))?;
+    rustls::ServerConfig::builder()
+        .with_client_cert_verifier(clients)
+        .with_single_cert(certificates(&settings.cert_file)?, key)
+        .map_err(ExtenderError::Tls)
+}
+
+fn router(shared: Shared) -> Router {
+    Router::new()
+        .route("/filter", post(filter))
+        .route("/prioritize", post(prioritize))
+        .route("/bind", post(bind))
+        .route("/metrics", get(metrics))
+        .route("/state", get(state))
+        .layer(axum::extract::DefaultBodyLimit::max(BODY_LIMIT))
+        .with_state(shared)
+}
+
+impl Shared {
+    async fn ask(&self, patience: Duration, event: impl FnOnce(RequestId) -> Event) -> Option<Answer> {
+        let request = self.next.fetch_add(1, Ordering::Relaxed);
+        let (answer, answered) = oneshot::channel();
+        let question = Question { event: event(request), request, answer };
+        // The core goes on with a bind also when the client has gone: the next one joins it.
+        let questions = self.questions.clone();
+        let asked = tokio::time::timeout(patience, async move {
+            questions.send(question).await.ok()?;
+            answered.await.ok()
+        });
+        asked.await.ok().flatten()
+    }
+}
+
+async fn filter(State(shared): State<Shared>, Json(arguments): Json<Arguments>) -> Response {
+    shared.metrics.question("filter");
+    let names = arguments.names();
+    let Some(pod) = PodFacts::new(&arguments.pod, shared.pod_defaults) else {
+        return (StatusCode::BAD_REQUEST, "the pod has no UID").into_response();
+    };
+    let event = |request| Event::Filter { request, pod: Box::new(pod), nodes: names };
+    let Some(Answer::Filter { kept, failed }) = shared.ask(QUICK, event).await else { return unavailable() };
+    let nodes = arguments.nodes.filter(|_| arguments.nodenames.is_none()).map(|mut list| {
+        let items: Vec<Value> =
+            items(&list).filter(|node| name_of(node).is_some_and(|name| kept.iter().any(|kept| kept == name))).cloned().collect();
+        list["items"] = Value::Array(items);
+        list
+    });
+    let nodenames = nodes.is_none().then_some(kept);
+    Json(FilterResult { nodes, nodenames, failed_nodes: failed, error: String::new() }).into_response()
+}
+
+async fn prioritize(State(shared): State<Shared>, Json(arguments): Json<Arguments>) -> Response {
+    shared.metrics.question("prioritize");
+    let names = arguments.names();
+    let event = |request| Event::Prioritize { request, nodes: names };
+    let Some(Answer::Prioritize(scores)) = shared.ask(QUICK, event).await else { return unavailable() };
+    Json(scores.into_iter().map(|(host, score)| HostPriority { host, score }).collect::<Vec<_>>()).into_response()
+}
+
+async fn bind(State(shared): State<Shared>, Json(arguments): Json<BindArguments>) -> Response {
+    shared.metrics.question("bind");
+    let BindArguments { pod_uid, node } = arguments;
+    let event = |request| Event::Bind { request, uid: pod_uid, node };
+    let error = match shared.ask(SLOW, event).await {
+        Some(Answer::Bind(error)) => error.unwrap_or_default(),
+        _ => "km scheduler did not answer in time".to_owned(),
+    };
+    Json(BindResult { error }).into_response()
+}
+
+fn unavailable() -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, "km scheduler did not answer in time").into_response()
+}
+
+async fn metrics(State(shared): State<Shared>) -> Response {
+    let text = shared.metrics.encode(&shared.summary.borrow().clone());
+    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
+}
+
+async fn state(State(shared): State<Shared>) -> Response {
+    Json(shared.summary.borrow().clone()).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use serde_json::json;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    async fn asked(path: &str, body: Value, answer: Answer) -> (StatusCode, Value, Event) {
+        let (questions, mut asked) = mpsc::channel(1);
+        let (_, summary) = watch::channel(Summary::default());
+        let shared = Shared {
+            questions,
+            next: Arc::default(),
+            pod_defaults: Amount::new(250, 64),
+            summary,
+            metrics: Arc::new(Metrics::new()),
+        };
+        let request = axum::http::Request::post(path)
+            .header("content-type", "application/json")
+            .body(Body::from(body.to_string()))
+            .unwrap();
+        let core = tokio::spawn(async move {
+            let question: Question = asked.recv().await.unwrap();
+            question.answer.send(answer).unwrap();
+            question.event
+        });
+        let response = router(shared).oneshot(request).await.unwrap();
+        let status = response.status();
+        let bytes = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        (status, serde_json::from_slice(&bytes).unwrap(), core.await.unwrap())
+    }
+
+    #[tokio::test]
+    async fn reasons_go_to_kube_scheduler_word_for_word() {
+        let answer = Answer::Filter {
+            kept: vec!["n1".into()],
+            failed: BTreeMap::from([("n2".to_owned(), "Mesos: 0.5 of 2 cpus offered, 1 needed".to_owned())]),
+        };
+        let pod = json!({"metadata": {"uid": "u", "name": "p", "namespace": "d"}, "spec": {"containers": []}});
+        let (status, body, event) = asked("/filter", json!({"pod": pod, "nodenames": ["n1", "n2"]}), answer).await;
+        assert_eq!(status, StatusCode::OK);
+        let expected = json!({"nodenames": ["n1"], "error": "",
+            "failedNodes": {"n2": "Mesos: 0.5 of 2 cpus offered, 1 needed"}});
+        assert_eq!(body, expected);
+        let Event::Filter { pod, nodes, .. } = event else { panic!("{event:?}") };
+        assert_eq!((pod.full_name(), nodes), ("d/p".to_owned(), vec!["n1".to_owned(), "n2".to_owned()]));
+    }
+
+    #[tokio::test]
+    async fn a_scheduler_without_a_cache_gets_its_nodes_back() {
+        let answer = Answer::Filter { kept: vec!["n1".into()], failed: BTreeMap::new() };
+        let pod = json!({"metadata": {"uid": "u"}, "spec": {"containers": []}});
+        let nodes = json!({"items": [{"metadata": {"name": "n1"}}, {"metadata": {"name": "n2"}}]});
+        let (_, body, _) = asked("/filter", json!({"pod": pod, "nodes": nodes}), answer).await;
+        assert_eq!(body["nodes"]["items"], json!([{"metadata": {"name": "n1"}}]));
+    }
+
+    #[tokio::test]
+    async fn bind_says_what_went_wrong() {
+        let arguments = json!({"podName": "p", "podNamespace": "d", "podUID": "u", "node": "n1"});
+        let (_, body, event) = asked("/bind", arguments, Answer::Bind(Some("node is leaving".into()))).await;
+        assert_eq!(body, json!({"error": "node is leaving"}));
+        assert!(matches!(event, Event::Bind { uid, node, .. } if uid == "u" && node == "n1"));
+    }
+
+    #[tokio::test]
+    async fn prioritize_returns_a_score_per_host() {
+        let pod = json!({"metadata": {"uid": "u"}, "spec": {"containers": []}});
+        let answer = Answer::Prioritize(vec![("n1".into(), 7)]);
+        let (_, body, _) = asked("/prioritize", json!({"pod": pod, "nodenames": ["n1"]}), answer).await;
+        assert_eq!(body, json!([{"host": "n1", "score": 7}]));
+    }
+}
