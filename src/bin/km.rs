@@ -17,6 +17,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Role {
+    /// Be the Mesos framework: turn pods into tasks, agents into nodes
+    Scheduler(SchedulerArguments),
     /// Write Endpoints and EndpointSlices in terms of node addresses and granted host ports
     Endpoints(EndpointsArguments),
     /// The node agent, a Mesos executor (started by a Mesos agent)
@@ -30,6 +32,13 @@ enum Role {
     Host(kmctl::host::agent::Arguments),
     /// Look at Mesos, end a framework, hold resources
     Mesos(kmctl::mesos::commands::Arguments),
+}
+
+#[derive(Args)]
+struct SchedulerArguments {
+    /// Settings file
+    #[arg(long, default_value = "/etc/kmctl/scheduler.yaml")]
+    config: PathBuf,
 }
 
 #[derive(Args)]
@@ -66,6 +75,7 @@ fn main() -> ExitCode {
         Role::Mesos(arguments) => serve(|stop| async { Ok(kmctl::mesos::commands::run(arguments, stop).await?) }),
         Role::Node => node(),
         Role::NodeChild(arguments) => Err(node_child(&arguments)),
+        Role::Scheduler(arguments) => serve(|stop| scheduler(arguments, stop)),
         Role::Endpoints(arguments) => serve(|stop| endpoints(arguments, stop)),
         Role::Cni => return cni(),
     };
@@ -102,6 +112,11 @@ fn serve<F: Future<Output = anyhow::Result<()>>>(role: impl FnOnce(CancellationT
         });
         role(stop).await
     })
+}
+
+async fn scheduler(arguments: SchedulerArguments, stop: CancellationToken) -> anyhow::Result<()> {
+    let SchedulerArguments { config } = arguments;
+    kmctl::scheduler::run::run(&config, stop).await.context("run km scheduler")
 }
 
 async fn endpoints(arguments: EndpointsArguments, stop: CancellationToken) -> anyhow::Result<()> {

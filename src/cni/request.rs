@@ -146,12 +146,8 @@ pub fn parse(environment: &Environment, input: &str) -> Result<Request, CniError
     let previous = configuration.get("prevResult").filter(|previous| previous.is_object()).cloned();
     let previous = previous
         .ok_or_else(|| CniError::new(CniError::SETTINGS, "there is no prevResult: a plugin has to stand before"))?;
-    let attachment = Attachment {
-        container: container.clone(),
-        pod: pod(arguments)?,
-        addresses: addresses(&previous)?,
-        previous,
-    };
+    let attachment =
+        Attachment { container: container.clone(), pod: pod(arguments)?, addresses: addresses(&previous)?, previous };
     match command.as_str() {
         "ADD" => Ok(Request::Add(Box::new(attachment), settings)),
         _ => Ok(Request::Check(Box::new(attachment), settings)),
@@ -178,7 +174,8 @@ fn addresses(previous: &Value) -> Result<Vec<(IpAddr, u8)>, CniError> {
     let ips = previous["ips"].as_array().map(Vec::as_slice).unwrap_or_default();
     let parsed = ips.iter().map(|ip| {
         let text = ip["address"].as_str().unwrap_or_default();
-        let parts = text.split_once('/').and_then(|(address, prefix)| Some((address.parse().ok()?, prefix.parse().ok()?)));
+        let parts =
+            text.split_once('/').and_then(|(address, prefix)| Some((address.parse().ok()?, prefix.parse().ok()?)));
         parts.ok_or_else(|| CniError::new(CniError::SETTINGS, format!("prevResult has an address {text:?}")))
     });
     parsed.collect()

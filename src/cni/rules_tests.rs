@@ -42,7 +42,8 @@ fn apply(saved: &str, script: &str) -> String {
             } else if line.starts_with("-F ") {
                 rules.retain(|rule| !in_chain(rule, &word(1)));
             } else if line.starts_with("-X ") {
-                let used = rules.iter().find(|rule| in_chain(rule, &word(1)) || rule.ends_with(&format!("-j {}", word(1))));
+                let used =
+                    rules.iter().find(|rule| in_chain(rule, &word(1)) || rule.ends_with(&format!("-j {}", word(1))));
                 assert_eq!(used, None, "chain in use: {line}");
                 chains.retain(|chain| *chain != word(1));
             } else {
@@ -149,7 +150,8 @@ fn a_check_names_what_is_missing() {
     let mapped = mapped("c1", "172.30.0.5", &ports);
     let good = apply(&stock(), &chains.add(&stock(), &mapped));
     assert_eq!(chains.check(&good, &mapped), None);
-    let without = |part: &str| good.lines().filter(|line| !line.contains(part)).map(|line| format!("{line}\n")).collect();
+    let without =
+        |part: &str| good.lines().filter(|line| !line.contains(part)).map(|line| format!("{line}\n")).collect();
     let cases: [(String, &str); 4] = [
         (stock(), "PREROUTING does not lead to"),
         (without("-A POSTROUTING"), "POSTROUTING does not lead to"),
@@ -166,7 +168,12 @@ fn a_check_names_what_is_missing() {
 fn chain_names_fit_and_networks_are_cut_at_their_prefix() {
     let chains = Chains::new(&"c".repeat(63));
     assert!(chains.hooks().iter().all(|(.., chain)| chain.len() <= 28));
-    let cases = [("172.30.5.7", 16, "172.30.0.0"), ("10.1.2.3", 24, "10.1.2.0"), ("10.1.2.3", 32, "10.1.2.3"), ("10.1.2.3", 0, "0.0.0.0")];
+    let cases = [
+        ("172.30.5.7", 16, "172.30.0.0"),
+        ("10.1.2.3", 24, "10.1.2.0"),
+        ("10.1.2.3", 32, "10.1.2.3"),
+        ("10.1.2.3", 0, "0.0.0.0"),
+    ];
     for (address, prefix, expected) in cases {
         assert_eq!(network(address.parse().unwrap(), prefix), expected.parse::<Ipv4Addr>().unwrap());
     }

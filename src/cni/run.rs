@@ -40,8 +40,7 @@ fn carry_out(request: Request) -> Result<String, CniError> {
             if let Some((address, prefix)) = address(&attachment) {
                 let pod = format!("{}/{}", attachment.pod.namespace, attachment.pod.name);
                 let container = attachment.container.as_str();
-                let mapped =
-                    Mapped { container, pod: &pod, bridge: &settings.bridge, address, prefix, ports: &ports };
+                let mapped = Mapped { container, pod: &pod, bridge: &settings.bridge, address, prefix, ports: &ports };
                 allow_localhost(&settings.bridge);
                 locked(&settings, |saved| Some(chains.add(saved, &mapped)))?;
                 forget_udp(&ports);

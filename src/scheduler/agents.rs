@@ -78,7 +78,9 @@ impl Agent {
     /// Ports in all held offers.
     pub fn offered_ports(&self) -> Ports {
         let mut all = Ports::default();
-        for resource in self.offers.iter().flat_map(|offer| &offer.resources).filter(|resource| resource.name == "ports") {
+        for resource in
+            self.offers.iter().flat_map(|offer| &offer.resources).filter(|resource| resource.name == "ports")
+        {
             all.extend(&Ports::new(resource.intervals()));
         }
         all
@@ -111,7 +113,8 @@ impl Agent {
         let lower = self.hostname.to_ascii_lowercase();
         let cleaned: String =
             lower.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).take(200).collect();
-        let labels: Vec<&str> = cleaned.split('.').map(|part| part.trim_matches('-')).filter(|part| !part.is_empty()).collect();
+        let labels: Vec<&str> =
+            cleaned.split('.').map(|part| part.trim_matches('-')).filter(|part| !part.is_empty()).collect();
         if labels.is_empty() { "agent".to_owned() } else { labels.join(".") }
     }
 }
@@ -139,7 +142,8 @@ fn text(attribute: &Attribute) -> Option<String> {
 
 /// Processor and memory among resources.
 pub fn scalars(resources: &[Resource]) -> Amount {
-    let of = |name: &str| resources.iter().filter(|each| each.name == name).map(|each| to_thousandths(each.amount())).sum();
+    let of =
+        |name: &str| resources.iter().filter(|each| each.name == name).map(|each| to_thousandths(each.amount())).sum();
     Amount { cpus: of("cpus"), mem: of("mem") }
 }
 
@@ -150,7 +154,9 @@ pub fn take(offers: &mut [HeldOffer], amount: Amount, ports: &[u16]) -> Option<V
     let mut taken = Vec::new();
     for (name, mut need) in [("cpus", amount.cpus), ("mem", amount.mem)] {
         for reserved in [true, false] {
-            for resource in left.iter_mut().flatten().filter(|each| each.name == name && each.reservations.is_empty() != reserved) {
+            for resource in
+                left.iter_mut().flatten().filter(|each| each.name == name && each.reservations.is_empty() != reserved)
+            {
                 let part = need.min(to_thousandths(resource.amount()));
                 if part <= 0 {
                     continue;
@@ -167,7 +173,10 @@ pub fn take(offers: &mut [HeldOffer], amount: Amount, ports: &[u16]) -> Option<V
         }
     }
     for &port in ports {
-        let from = left.iter_mut().flatten().find(|each| each.name == "ports" && Ports::new(each.intervals()).contains(port))?;
+        let from = left
+            .iter_mut()
+            .flatten()
+            .find(|each| each.name == "ports" && Ports::new(each.intervals()).contains(port))?;
         let mut rest = Ports::new(from.intervals());
         rest.remove(port);
         let mut piece = from.clone();
@@ -194,7 +203,8 @@ fn set_amount(resource: &mut Resource, thousandths: i64) {
 }
 
 fn set_ports(resource: &mut Resource, ports: &Ports) {
-    resource.ranges = Resource::ranges("", ports.ranges().iter().map(|&(begin, end)| (begin.into(), end.into()))).ranges;
+    resource.ranges =
+        Resource::ranges("", ports.ranges().iter().map(|&(begin, end)| (begin.into(), end.into()))).ranges;
 }
 
 #[cfg(test)]
@@ -207,7 +217,9 @@ mod tests {
     }
 
     fn reserved(mut resource: Resource) -> Resource {
-        resource.reservations.push(ReservationInfo { role: Some("kubernetes".to_owned()), ..ReservationInfo::default() });
+        resource
+            .reservations
+            .push(ReservationInfo { role: Some("kubernetes".to_owned()), ..ReservationInfo::default() });
         resource
     }
 
@@ -219,8 +231,11 @@ mod tests {
             Resource::scalar("mem", 100.0),
         ])];
         let taken = take(&mut offers, Amount::new(700, 10), &[]).unwrap();
-        let cpus: Vec<(f64, bool)> =
-            taken.iter().filter(|each| each.name == "cpus").map(|each| (each.amount(), each.reservations.is_empty())).collect();
+        let cpus: Vec<(f64, bool)> = taken
+            .iter()
+            .filter(|each| each.name == "cpus")
+            .map(|each| (each.amount(), each.reservations.is_empty()))
+            .collect();
         assert_eq!(cpus, [(0.5, false), (0.2, true)]);
         assert_eq!(taken[0].allocation_role(), Some("kubernetes"));
         assert_eq!(scalars(&offers[0].resources), Amount::new(1800, 90));
@@ -228,8 +243,14 @@ mod tests {
 
     #[test]
     fn what_is_not_covered_takes_nothing() {
-        let before = offer(vec![Resource::scalar("cpus", 2.0), Resource::scalar("mem", 100.0), Resource::ranges("ports", [(31000, 31001)])]);
-        for (amount, ports) in [(Amount::new(2001, 1), vec![]), (Amount::new(1, 101), vec![]), (Amount::new(1, 1), vec![31000, 80])] {
+        let before = offer(vec![
+            Resource::scalar("cpus", 2.0),
+            Resource::scalar("mem", 100.0),
+            Resource::ranges("ports", [(31000, 31001)]),
+        ]);
+        for (amount, ports) in
+            [(Amount::new(2001, 1), vec![]), (Amount::new(1, 101), vec![]), (Amount::new(1, 1), vec![31000, 80])]
+        {
             let mut offers = [before.clone()];
             assert_eq!(take(&mut offers, amount, &ports), None);
             assert_eq!(offers[0], before);

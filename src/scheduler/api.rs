@@ -126,10 +126,11 @@ impl Api {
                 "message": "a Mesos agent that starts a kubelet when a pod is bound to it",
                 "lastHeartbeatTime": now, "lastTransitionTime": now})
         };
-        let conditions: Vec<Value> = [("Ready", "True"), ("MemoryPressure", "False"), ("DiskPressure", "False"), ("PIDPressure", "False")]
-            .into_iter()
-            .map(|(kind, status)| condition(kind, status))
-            .collect();
+        let conditions: Vec<Value> =
+            [("Ready", "True"), ("MemoryPressure", "False"), ("DiskPressure", "False"), ("PIDPressure", "False")]
+                .into_iter()
+                .map(|(kind, status)| condition(kind, status))
+                .collect();
         let mut addresses = vec![json!({"type": "Hostname", "address": name})];
         addresses.extend(address.map(|address| json!({"type": "InternalIP", "address": address.to_string()})));
         let node = json!({
@@ -147,7 +148,8 @@ impl Api {
     /// Renews a Node's Lease in the kubelet's place, under the kubelet's name, so that it goes on with it.
     pub async fn renew_lease(&self, node: &str) -> Result<(), kube::Error> {
         let leases = Objects::<Lease>::namespaced(self.client.clone(), LEASES);
-        let spec = json!({"holderIdentity": node, "leaseDurationSeconds": 40, "renewTime": micro_time(Timestamp::now())});
+        let spec =
+            json!({"holderIdentity": node, "leaseDurationSeconds": 40, "renewTime": micro_time(Timestamp::now())});
         match leases.patch(node, &merge(), &Patch::Merge(json!({"spec": spec}))).await {
             Err(error) if status_of(&error) == 404 => {
                 let lease = json!({"metadata": {"name": node}, "spec": spec});
@@ -159,7 +161,13 @@ impl Api {
     }
 
     /// Makes a token, records it with the executor on the Node, and the agent among those that had a node.
-    pub async fn prepare_node(&self, node: &str, agent: &str, executor: &ExecutorInfo, task: &str) -> Result<Token, kube::Error> {
+    pub async fn prepare_node(
+        &self,
+        node: &str,
+        agent: &str,
+        executor: &ExecutorInfo,
+        task: &str,
+    ) -> Result<Token, kube::Error> {
         self.remember_agent(agent).await?;
         let (id, secret) = (random(6), random(16));
         let expires = Timestamp::now().checked_add(TOKEN_LIFE).unwrap_or(Timestamp::now()).to_string();
@@ -219,7 +227,8 @@ impl Api {
             "metadata": {"name": name, "namespace": namespace, "uid": uid, "annotations": annotations},
             "target": {"apiVersion": "v1", "kind": "Node", "name": node}});
         let pods = self.pods(namespace);
-        let answer: Result<Value, kube::Error> = pods.create_subresource("binding", name, &PostParams::default(), &object).await;
+        let answer: Result<Value, kube::Error> =
+            pods.create_subresource("binding", name, &PostParams::default(), &object).await;
         let Err(error) = answer else { return Ok(()) };
         if status_of(&error) != 409 {
             return Err(error);
@@ -227,7 +236,8 @@ impl Api {
         let pod = pods.get(name).await?;
         let there = pod.spec.and_then(|spec| spec.node_name).as_ref() == Some(node)
             && pod.metadata.uid.as_ref() == Some(uid)
-            && pod.metadata.annotations.and_then(|mut all| all.remove(TASK_ANNOTATION)) == annotations.get(TASK_ANNOTATION).cloned();
+            && pod.metadata.annotations.and_then(|mut all| all.remove(TASK_ANNOTATION))
+                == annotations.get(TASK_ANNOTATION).cloned();
         if there { Ok(()) } else { Err(error) }
     }
 
@@ -252,7 +262,10 @@ impl Api {
             "reportingComponent": MANAGER, "reportingInstance": "",
         });
         let event: PodEvent = serde_json::from_value(event).map_err(kube::Error::SerdeError)?;
-        Objects::namespaced(self.client.clone(), namespace).create(&PostParams::default(), &event).await.map(|_: PodEvent| ())
+        Objects::namespaced(self.client.clone(), namespace)
+            .create(&PostParams::default(), &event)
+            .await
+            .map(|_: PodEvent| ())
     }
 
     /// Deletes a pod, if it still is the one that is meant.
@@ -279,7 +292,6 @@ fn random(length: usize) -> String {
     let mut generator = rand::rng();
     (0..length).map(|_| char::from(ALPHABET[generator.random_range(0..ALPHABET.len())])).collect()
 }
-
 
 #[cfg(test)]
 mod tests {

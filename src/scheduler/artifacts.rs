@@ -71,7 +71,12 @@ impl Artifacts {
         let mut files = BTreeMap::from([(sha256.clone(), program)]);
         let mut for_nodes = Vec::new();
         for file in manifest.files.into_iter().filter(|file| file.purposes.contains(&Purpose::Node)) {
-            for_nodes.push(Artifact { urls: vec![url(&file.sha256)], path: file.path.clone(), size: file.size, sha256: file.sha256.clone() });
+            for_nodes.push(Artifact {
+                urls: vec![url(&file.sha256)],
+                path: file.path.clone(),
+                size: file.size,
+                sha256: file.sha256.clone(),
+            });
             files.insert(file.sha256, folder.join(file.path));
         }
         Ok(Artifacts { files: Arc::new(files), km: KmProgram { url: url(&sha256), sha256 }, for_nodes })
@@ -79,8 +84,9 @@ impl Artifacts {
 
     /// Listens; the returned future serves for ever.
     pub async fn serve(&self, settings: &ArtifactServer) -> Result<impl Future<Output = ()> + use<>, ArtifactsError> {
-        let listener =
-            TcpListener::bind(settings.listen).await.map_err(|source| ArtifactsError::Listen(settings.listen, source))?;
+        let listener = TcpListener::bind(settings.listen)
+            .await
+            .map_err(|source| ArtifactsError::Listen(settings.listen, source))?;
         let router = self.router();
         Ok(async move {
             if let Err(error) = axum::serve(listener, router).await {
@@ -107,7 +113,10 @@ async fn artifact(State(files): State<Arc<BTreeMap<String, PathBuf>>>, Segment(s
     };
     match opened.await {
         Ok((file, size)) => {
-            let headers = [(header::CONTENT_TYPE, "application/octet-stream".to_owned()), (header::CONTENT_LENGTH, size.to_string())];
+            let headers = [
+                (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
+                (header::CONTENT_LENGTH, size.to_string()),
+            ];
             (headers, Body::from_stream(ReaderStream::with_capacity(file, 256 << 10))).into_response()
         }
         Err(error) => {
@@ -147,7 +156,11 @@ mod tests {
             {"path": "bin/kube-apiserver", "sha256": "00", "size": 7, "purposes": ["controlPlane"]}]});
         std::fs::write(folder.join("manifest.json"), manifest.to_string()).unwrap();
         let listen = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
-        let settings = ArtifactServer { listen, advertise: "http://10.0.0.1:10271/".into(), manifest: folder.join("manifest.json") };
+        let settings = ArtifactServer {
+            listen,
+            advertise: "http://10.0.0.1:10271/".into(),
+            manifest: folder.join("manifest.json"),
+        };
         Artifacts::open(&settings).unwrap()
     }
 

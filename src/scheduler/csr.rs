@@ -91,15 +91,17 @@ impl Request {
                     GeneralName::DNSName(name) => {
                         read.dns_names.insert((*name).to_owned());
                     }
-                    GeneralName::IPAddress(bytes) => match (<[u8; 4]>::try_from(*bytes), <[u8; 16]>::try_from(*bytes)) {
-                        (Ok(four), _) => {
-                            read.addresses.insert(IpAddr::from(four));
+                    GeneralName::IPAddress(bytes) => {
+                        match (<[u8; 4]>::try_from(*bytes), <[u8; 16]>::try_from(*bytes)) {
+                            (Ok(four), _) => {
+                                read.addresses.insert(IpAddr::from(four));
+                            }
+                            (_, Ok(sixteen)) => {
+                                read.addresses.insert(IpAddr::from(sixteen));
+                            }
+                            _ => read.other_names = true,
                         }
-                        (_, Ok(sixteen)) => {
-                            read.addresses.insert(IpAddr::from(sixteen));
-                        }
-                        _ => read.other_names = true,
-                    },
+                    }
                     _ => read.other_names = true,
                 }
             }
@@ -147,7 +149,11 @@ pub fn judge(request: &Request, node: Option<&NodeFacts>) -> Verdict {
             let address: BTreeSet<IpAddr> = node.address.iter().filter_map(|address| address.parse().ok()).collect();
             let hostname = node.labels.get("kubernetes.io/hostname");
             let own = |name: &String| *name == node.name || Some(name) == hostname;
-            if plain || request.other_names || !request.dns_names.iter().all(own) || !request.addresses.is_subset(&address) {
+            if plain
+                || request.other_names
+                || !request.dns_names.iter().all(own)
+                || !request.addresses.is_subset(&address)
+            {
                 return Verdict::Refuse("it asks for names or addresses that are not the node's");
             }
             if !only(&["digital signature", "key encipherment", "server auth"]) {

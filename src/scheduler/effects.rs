@@ -137,7 +137,9 @@ async fn write(api: &Api, masters: &Masters, effect: Effect) -> (Option<String>,
         Effect::MarkNode { node, phase } => (timely(api.mark_node(&node, phase)).await.err(), None),
         Effect::PublishGrant { node, grant } => (timely(api.publish_grant(&node, grant)).await.err(), None),
         Effect::RenewLease { node } => (timely(api.renew_lease(&node)).await.err(), None),
-        Effect::DeleteNode { node, token_id } => (timely(api.delete_node(&node, token_id.as_deref())).await.err(), None),
+        Effect::DeleteNode { node, token_id } => {
+            (timely(api.delete_node(&node, token_id.as_deref())).await.err(), None)
+        }
         Effect::Nudge { namespace, name, uid } => (timely(api.nudge(&namespace, &name, &uid)).await.err(), None),
         Effect::Explain { namespace, name, uid, message } => {
             (timely(api.explain(&namespace, &name, &uid, &message)).await.err(), None)
@@ -168,8 +170,12 @@ fn log(effect: &Effect) {
         Effect::CreateNode(spec) => tracing::info!(node = spec.name, agent = spec.agent, "create a candidate"),
         Effect::MarkNode { node, phase } => tracing::info!(node, %phase, "mark"),
         Effect::DeleteNode { node, .. } => tracing::info!(node, "delete the node"),
-        Effect::Bind(binding) => tracing::info!(pod = binding.name, namespace = binding.namespace, node = binding.node, "bind"),
-        Effect::DeletePod { namespace, name, force, .. } => tracing::info!(pod = name, namespace, force, "delete the pod"),
+        Effect::Bind(binding) => {
+            tracing::info!(pod = binding.name, namespace = binding.namespace, node = binding.node, "bind")
+        }
+        Effect::DeletePod { namespace, name, force, .. } => {
+            tracing::info!(pod = name, namespace, force, "delete the pod")
+        }
         Effect::Explain { namespace, name, message, .. } => tracing::info!(pod = name, namespace, message, "explain"),
         Effect::Suppress | Effect::Revive | Effect::PurgeDone => tracing::info!("{}", effect.kind()),
         other => tracing::debug!("{}", other.kind()),

@@ -174,8 +174,9 @@ impl Extender {
         metrics: Arc<Metrics>,
     ) -> Result<Extender, ExtenderError> {
         let tls = TlsAcceptor::from(Arc::new(tls(settings)?));
-        let listener =
-            TcpListener::bind(settings.listen).await.map_err(|source| ExtenderError::Listen(settings.listen, source))?;
+        let listener = TcpListener::bind(settings.listen)
+            .await
+            .map_err(|source| ExtenderError::Listen(settings.listen, source))?;
         let shared = Shared { questions, next: Arc::default(), pod_defaults, summary, metrics };
         Ok(Extender { listener, tls, router: router(shared) })
     }
@@ -204,15 +205,14 @@ impl Extender {
 fn tls(settings: &ExtenderServer) -> Result<rustls::ServerConfig, ExtenderError> {
     let pem = |path: &std::path::Path, source| ExtenderError::Pem { path: path.display().to_string(), source };
     let certificates = |path: &std::path::Path| -> Result<Vec<CertificateDer<'static>>, ExtenderError> {
-        CertificateDer::pem_file_iter(path)
-            .and_then(|all| all.collect())
-            .map_err(|source| pem(path, source))
+        CertificateDer::pem_file_iter(path).and_then(|all| all.collect()).map_err(|source| pem(path, source))
     };
     let mut roots = rustls::RootCertStore::empty();
     for certificate in certificates(&settings.client_ca_file)? {
         roots.add(certificate).map_err(ExtenderError::Tls)?;
     }
-    let clients = rustls::server::WebPkiClientVerifier::builder(Arc::new(roots)).build().map_err(ExtenderError::Clients)?;
+    let clients =
+        rustls::server::WebPkiClientVerifier::builder(Arc::new(roots)).build().map_err(ExtenderError::Clients)?;
     let key = PrivateKeyDer::from_pem_file(&settings.key_file).map_err(|source| pem(&settings.key_file, source))?;
     rustls::ServerConfig::builder()
         .with_client_cert_verifier(clients)
@@ -255,8 +255,10 @@ async fn filter(State(shared): State<Shared>, Json(arguments): Json<Arguments>) 
     let event = |request| Event::Filter { request, pod: Box::new(pod), nodes: names };
     let Some(Answer::Filter { kept, failed }) = shared.ask(QUICK, event).await else { return unavailable() };
     let nodes = arguments.nodes.filter(|_| arguments.nodenames.is_none()).map(|mut list| {
-        let items: Vec<Value> =
-            items(&list).filter(|node| name_of(node).is_some_and(|name| kept.iter().any(|kept| kept == name))).cloned().collect();
+        let items: Vec<Value> = items(&list)
+            .filter(|node| name_of(node).is_some_and(|name| kept.iter().any(|kept| kept == name)))
+            .cloned()
+            .collect();
         list["items"] = Value::Array(items);
         list
     });

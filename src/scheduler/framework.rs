@@ -92,7 +92,11 @@ pub async fn run(
                 }
                 report(&error);
                 match error {
-                    SessionError::Mesos(error) if !error.is_transient() && !matches!(error, MesosError::FrameworkRemoved) => LONG_PAUSE,
+                    SessionError::Mesos(error)
+                        if !error.is_transient() && !matches!(error, MesosError::FrameworkRemoved) =>
+                    {
+                        LONG_PAUSE
+                    }
                     _ => PAUSE,
                 }
             }
@@ -168,7 +172,11 @@ fn translate(event: FromMesos) -> Option<Event> {
             (Some(agent), None) => Some(Event::AgentLost(agent.value)),
             _ => None,
         },
-        FromMesos::Subscribed { .. } | FromMesos::Message { .. } | FromMesos::Error { .. } | FromMesos::Heartbeat | FromMesos::Unknown => None,
+        FromMesos::Subscribed { .. }
+        | FromMesos::Message { .. }
+        | FromMesos::Error { .. }
+        | FromMesos::Heartbeat
+        | FromMesos::Unknown => None,
     }
 }
 
@@ -260,7 +268,8 @@ mod tests {
         };
         let info = framework_info(&identity, None);
         let capabilities: Vec<&str> = info.capabilities.iter().map(|each| each.kind.as_str()).collect();
-        let expected = ["MULTI_ROLE", "PARTITION_AWARE", "RESERVATION_REFINEMENT", "REGION_AWARE", "TASK_KILLING_STATE"];
+        let expected =
+            ["MULTI_ROLE", "PARTITION_AWARE", "RESERVATION_REFINEMENT", "REGION_AWARE", "TASK_KILLING_STATE"];
         assert_eq!(capabilities, expected);
         assert_eq!((info.failover_timeout, info.checkpoint, info.principal), (Some(604_800.0), Some(true), None));
     }

@@ -52,9 +52,14 @@ impl Metrics {
         let mut registry = Registry::with_prefix("km_scheduler");
         let (effects, failures, questions) = (Family::default(), Family::default(), Family::default());
         let (nodes, pods) = (Family::default(), Family::default());
-        let (tasks, offers, agents, suppressed) = (Gauge::default(), Gauge::default(), Gauge::default(), Gauge::default());
+        let (tasks, offers, agents, suppressed) =
+            (Gauge::default(), Gauge::default(), Gauge::default(), Gauge::default());
         registry.register("effects", "Decisions carried out, by kind", Family::clone(&effects));
-        registry.register("effect_failures", "Decisions that could not be carried out, by kind", Family::clone(&failures));
+        registry.register(
+            "effect_failures",
+            "Decisions that could not be carried out, by kind",
+            Family::clone(&failures),
+        );
         registry.register("questions", "Requests of kube-scheduler, by kind", Family::clone(&questions));
         registry.register("nodes", "Nodes by state", Family::clone(&nodes));
         registry.register("pods", "Pods that wait, by state", Family::clone(&pods));

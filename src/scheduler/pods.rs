@@ -108,7 +108,8 @@ impl PodFacts {
         let affinity = spec.affinity.clone().unwrap_or_default();
         let terms = affinity.node_affinity.and_then(|node| node.required_during_scheduling_ignored_during_execution);
         let near = affinity.pod_affinity.and_then(|near| near.required_during_scheduling_ignored_during_execution);
-        let apart = affinity.pod_anti_affinity.and_then(|apart| apart.required_during_scheduling_ignored_during_execution);
+        let apart =
+            affinity.pod_anti_affinity.and_then(|apart| apart.required_during_scheduling_ignored_during_execution);
         let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
         let owners = meta.owner_references.iter().flatten();
         let gated = spec.scheduling_gates.as_ref().is_some_and(|gates| !gates.is_empty());
@@ -185,7 +186,8 @@ fn neighbours(terms: Option<Vec<PodAffinityTerm>>) -> Vec<Neighbours> {
 }
 
 fn ports(spec: &k8s_openapi::api::core::v1::PodSpec) -> Vec<PodPort> {
-    let sidecars = spec.init_containers.iter().flatten().filter(|each| each.restart_policy.as_deref() == Some("Always"));
+    let sidecars =
+        spec.init_containers.iter().flatten().filter(|each| each.restart_policy.as_deref() == Some("Always"));
     let ports = spec.containers.iter().chain(sidecars).flat_map(|container| container.ports.iter().flatten());
     let number = |port: i32| u16::try_from(port).ok().filter(|port| *port != 0);
     ports

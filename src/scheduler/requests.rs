@@ -117,15 +117,22 @@ mod tests {
 
     #[test]
     fn a_pod_takes_what_its_containers_request_and_memory_rounds_up_to_whole_megabytes() {
-        let container = |cpu: &str, memory: &str| json!({"name": "a", "resources": {"requests": {"cpu": cpu, "memory": memory}}});
+        let container =
+            |cpu: &str, memory: &str| json!({"name": "a", "resources": {"requests": {"cpu": cpu, "memory": memory}}});
         let cases = [
             (json!({"containers": [container("500m", "128Mi")]}), "cpus:0.5;mem:128"),
             (json!({"containers": [container("500m", "100M"), container("1", "1")]}), "cpus:1.5;mem:96"),
             (json!({"containers": [{"name": "a"}]}), "cpus:0.25;mem:64"),
             (json!({"containers": [{"name": "a"}, container("1", "1Gi")]}), "cpus:1.25;mem:1088"),
             (json!({"containers": [container("1m", "1Mi")]}), "cpus:0.01;mem:32"),
-            (json!({"containers": [container("100m", "64Mi")], "initContainers": [container("1", "32Mi"), {"name": "b"}]}), "cpus:1;mem:64"),
-            (json!({"containers": [container("100m", "64Mi")], "overhead": {"cpu": "50m", "memory": "16Mi"}}), "cpus:0.15;mem:80"),
+            (
+                json!({"containers": [container("100m", "64Mi")], "initContainers": [container("1", "32Mi"), {"name": "b"}]}),
+                "cpus:1;mem:64",
+            ),
+            (
+                json!({"containers": [container("100m", "64Mi")], "overhead": {"cpu": "50m", "memory": "16Mi"}}),
+                "cpus:0.15;mem:80",
+            ),
             (
                 json!({"containers": [container("100m", "64Mi")],
                     "initContainers": [
@@ -133,7 +140,10 @@ mod tests {
                         container("50m", "200Mi")]}),
                 "cpus:0.3;mem:264",
             ),
-            (json!({"containers": [{"name": "a"}], "resources": {"requests": {"cpu": "2", "memory": "1Gi"}}}), "cpus:2;mem:1024"),
+            (
+                json!({"containers": [{"name": "a"}], "resources": {"requests": {"cpu": "2", "memory": "1Gi"}}}),
+                "cpus:2;mem:1024",
+            ),
         ];
         for (spec, expected) in cases {
             assert_eq!(effective_of(spec.clone()), expected, "{spec}");

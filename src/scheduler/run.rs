@@ -97,8 +97,9 @@ pub async fn run(config: &Path, stop: CancellationToken) -> Result<(), Scheduler
     };
     let settings = core_settings(&configuration, &artifacts)?;
     let mesos = &configuration.mesos;
-    let masters = Masters::open(&mesos.masters, &mesos.principal, mesos.secret_file.as_deref(), mesos.ca_file.as_deref())
-        .map_err(SchedulerError::Mesos)?;
+    let masters =
+        Masters::open(&mesos.masters, &mesos.principal, mesos.secret_file.as_deref(), mesos.ca_file.as_deref())
+            .map_err(SchedulerError::Mesos)?;
     let client = connect(&configuration.kubeconfig).await?;
 
     let mut parts = JoinSet::new();
@@ -184,8 +185,12 @@ async fn lead(
         for effect in core.on(event, now) {
             metrics.effect(&effect);
             match effect {
-                Effect::AnswerFilter { request, kept, failed } => answer(&mut waiting, request, Answer::Filter { kept, failed }),
-                Effect::AnswerPrioritize { request, scores } => answer(&mut waiting, request, Answer::Prioritize(scores)),
+                Effect::AnswerFilter { request, kept, failed } => {
+                    answer(&mut waiting, request, Answer::Filter { kept, failed })
+                }
+                Effect::AnswerPrioritize { request, scores } => {
+                    answer(&mut waiting, request, Answer::Prioritize(scores))
+                }
                 Effect::AnswerBind { request, error } => answer(&mut waiting, request, Answer::Bind(error)),
                 effect => executor.carry_out(effect).await,
             }
@@ -202,11 +207,15 @@ fn answer(waiting: &mut HashMap<RequestId, oneshot::Sender<Answer>>, request: Re
 }
 
 fn read_settings(path: &Path) -> Result<SchedulerConfiguration, SchedulerError> {
-    let text = std::fs::read_to_string(path).map_err(|source| SchedulerError::Read { path: path.to_owned(), source })?;
+    let text =
+        std::fs::read_to_string(path).map_err(|source| SchedulerError::Read { path: path.to_owned(), source })?;
     serde_yaml::from_str(&text).map_err(|source| SchedulerError::Settings { path: path.to_owned(), source })
 }
 
-fn quantities(key: &'static str, given: &crate::cluster::Quantities) -> Result<super::resources::Amount, SchedulerError> {
+fn quantities(
+    key: &'static str,
+    given: &crate::cluster::Quantities,
+) -> Result<super::resources::Amount, SchedulerError> {
     requests::amount(&given.cpu, &given.memory).map_err(|source| SchedulerError::Value { key, source })
 }
 

@@ -86,7 +86,10 @@ impl NodeDemand {
     pub fn new(selector: Option<&Labels>, terms: Option<&[NodeSelectorTerm]>) -> NodeDemand {
         let selector = selector.into_iter().flatten();
         let read = |list: Option<&Vec<k8s_openapi::api::core::v1::NodeSelectorRequirement>>| {
-            list.into_iter().flatten().map(|each| Requirement::new(&each.key, &each.operator, each.values.as_ref())).collect()
+            list.into_iter()
+                .flatten()
+                .map(|each| Requirement::new(&each.key, &each.operator, each.values.as_ref()))
+                .collect()
         };
         NodeDemand {
             selector: selector.map(|(key, value)| Requirement::new(key, "In", Some(&vec![value.clone()]))).collect(),
@@ -125,7 +128,9 @@ impl NodeDemand {
         let mut parts: Vec<String> = self.selector.iter().map(Requirement::describe).collect();
         let terms = self.terms.iter().flatten();
         let terms: Vec<String> = terms
-            .map(|term| term.labels.iter().chain(&term.names).map(Requirement::describe).collect::<Vec<_>>().join(" and "))
+            .map(|term| {
+                term.labels.iter().chain(&term.names).map(Requirement::describe).collect::<Vec<_>>().join(" and ")
+            })
             .collect();
         if !terms.is_empty() {
             parts.push(terms.join(" or "));
@@ -195,7 +200,8 @@ mod tests {
 
     #[test]
     fn taints_need_a_toleration_unless_they_only_prefer() {
-        let taint = |effect: &str| Taint { key: "k".into(), value: Some("v".into()), effect: effect.into(), time_added: None };
+        let taint =
+            |effect: &str| Taint { key: "k".into(), value: Some("v".into()), effect: effect.into(), time_added: None };
         let cases = [
             (json!([]), "NoSchedule", false),
             (json!([]), "PreferNoSchedule", true),

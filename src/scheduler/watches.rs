@@ -4,8 +4,8 @@ use std::pin::pin;
 
 use futures::{Stream, TryStreamExt};
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
-use kube::runtime::watcher::{self, Event as Watched, watcher};
 use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Event as Watched, watcher};
 use kube::{Api, Client};
 use tokio::sync::mpsc;
 
@@ -25,22 +25,52 @@ pub async fn watch_all(client: Client, pod_defaults: Amount, default_bounds: Bou
     let settings = watcher(maps.clone(), named(SETTINGS_CONFIG_MAP));
     let framework = watcher(maps, named(FRAMEWORK_CONFIG_MAP));
     tokio::join!(
-        follow(pods, &events, Some(Event::PodsSynced), |pod: Pod, gone| {
-            let facts = PodFacts::new(&pod, pod_defaults)?;
-            let key = facts.uid.clone();
-            Some((key.clone(), if gone { Event::PodGone(key) } else { Event::Pod(Box::new(facts)) }))
-        }, |uid| Some(Event::PodGone(uid))),
-        follow(nodes, &events, Some(Event::NodesSynced), |node: Node, gone| {
-            let facts = NodeFacts::new(&node)?;
-            let key = facts.name.clone();
-            Some((key.clone(), if gone { Event::NodeGone(key) } else { Event::Node(Box::new(facts)) }))
-        }, |name| Some(Event::NodeGone(name))),
-        follow(settings, &events, Some(Event::Bounds(default_bounds)), |map: ConfigMap, gone| {
-            Some((SETTINGS_CONFIG_MAP.to_owned(), Event::Bounds(if gone { default_bounds } else { bounds(&map, default_bounds) })))
-        }, |_| Some(Event::Bounds(default_bounds))),
-        follow(framework, &events, None, |map: ConfigMap, gone| {
-            Some((FRAMEWORK_CONFIG_MAP.to_owned(), Event::KnownAgents(if gone { Vec::new() } else { known_agents(&map) })))
-        }, |_| None),
+        follow(
+            pods,
+            &events,
+            Some(Event::PodsSynced),
+            |pod: Pod, gone| {
+                let facts = PodFacts::new(&pod, pod_defaults)?;
+                let key = facts.uid.clone();
+                Some((key.clone(), if gone { Event::PodGone(key) } else { Event::Pod(Box::new(facts)) }))
+            },
+            |uid| Some(Event::PodGone(uid))
+        ),
+        follow(
+            nodes,
+            &events,
+            Some(Event::NodesSynced),
+            |node: Node, gone| {
+                let facts = NodeFacts::new(&node)?;
+                let key = facts.name.clone();
+                Some((key.clone(), if gone { Event::NodeGone(key) } else { Event::Node(Box::new(facts)) }))
+            },
+            |name| Some(Event::NodeGone(name))
+        ),
+        follow(
+            settings,
+            &events,
+            Some(Event::Bounds(default_bounds)),
+            |map: ConfigMap, gone| {
+                Some((
+                    SETTINGS_CONFIG_MAP.to_owned(),
+                    Event::Bounds(if gone { default_bounds } else { bounds(&map, default_bounds) }),
+                ))
+            },
+            |_| Some(Event::Bounds(default_bounds))
+        ),
+        follow(
+            framework,
+            &events,
+            None,
+            |map: ConfigMap, gone| {
+                Some((
+                    FRAMEWORK_CONFIG_MAP.to_owned(),
+                    Event::KnownAgents(if gone { Vec::new() } else { known_agents(&map) }),
+                ))
+            },
+            |_| None
+        ),
     );
 }
 

@@ -83,7 +83,11 @@ impl World {
             let link = format!("v{name}");
             host.run(&["ip", "link", "add", &link, "type", "veth", "peer", "name", "eth0", "netns", &pod.name]);
             host.run(&["ip", "link", "set", &link, "master", "km0", "up"]);
-            host.run(&["sh", "-c", &format!("echo 1 > /sys/class/net/{link}/brport/hairpin_mode || bridge link set dev {link} hairpin on")]);
+            host.run(&[
+                "sh",
+                "-c",
+                &format!("echo 1 > /sys/class/net/{link}/brport/hairpin_mode || bridge link set dev {link} hairpin on"),
+            ]);
             pod.run(&["ip", "address", "add", &format!("{address}/16"), "dev", "eth0"]);
             pod.run(&["ip", "link", "set", "eth0", "up"]);
             pod.run(&["ip", "route", "add", "default", "via", "172.30.0.1"]);

@@ -44,8 +44,10 @@ impl Scheduler {
 
     /// Lets binds fail for which no offer came in time.
     pub(super) fn expire_binds(&mut self) {
-        let late = |flight: &Flight| matches!(flight, Flight::Waiting { since, .. } if self.now.since(*since) > PATIENCE);
-        let late: Vec<String> = self.pods.iter().filter(|(_, pod)| late(&pod.flight)).map(|(uid, _)| uid.clone()).collect();
+        let late =
+            |flight: &Flight| matches!(flight, Flight::Waiting { since, .. } if self.now.since(*since) > PATIENCE);
+        let late: Vec<String> =
+            self.pods.iter().filter(|(_, pod)| late(&pod.flight)).map(|(uid, _)| uid.clone()).collect();
         for uid in late {
             self.fail_bind(&uid, "Mesos made no offer that covers the pod in time");
         }

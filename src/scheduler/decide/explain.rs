@@ -67,12 +67,27 @@ impl Scheduler {
         let largest = matching.iter().fold(Amount::default(), |most, agent| most.max(agent.capacity()));
         if !matching.iter().any(|agent| agent.capacity().covers(need)) {
             let lack = |unit: &str, need: i64, pod: i64, largest: i64| {
-                (need > largest)
-                    .then(|| format!("needs {} {unit} and {} for its node; largest agent has {}", decimal(pod), decimal(need - pod), decimal(largest)))
+                (need > largest).then(|| {
+                    format!(
+                        "needs {} {unit} and {} for its node; largest agent has {}",
+                        decimal(pod),
+                        decimal(need - pod),
+                        decimal(largest)
+                    )
+                })
             };
-            let lacks: Vec<String> =
-                [lack("cpus", need.cpus, pod.amount.cpus, largest.cpus), lack("MB", need.mem, pod.amount.mem, largest.mem)].into_iter().flatten().collect();
-            let lacks = if lacks.is_empty() { "needs more processor and memory than any one agent has".to_owned() } else { lacks.join("; ") };
+            let lacks: Vec<String> = [
+                lack("cpus", need.cpus, pod.amount.cpus, largest.cpus),
+                lack("MB", need.mem, pod.amount.mem, largest.mem),
+            ]
+            .into_iter()
+            .flatten()
+            .collect();
+            let lacks = if lacks.is_empty() {
+                "needs more processor and memory than any one agent has".to_owned()
+            } else {
+                lacks.join("; ")
+            };
             return format!("Mesos: no agent could ever take this pod: {lacks}");
         }
         if self.room_for_nodes() == 0 {

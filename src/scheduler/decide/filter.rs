@@ -54,7 +54,9 @@ impl Scheduler {
 
     fn refuse(&self, pod: &PodFacts, name: &str, landscape: &Landscape<'_>) -> Option<Refusal> {
         let no = |why: &str| Some(Refusal::No(why.to_owned()));
-        let Some(node) = self.nodes.get(name) else { return no("node does not stand for a Mesos agent of this cluster") };
+        let Some(node) = self.nodes.get(name) else {
+            return no("node does not stand for a Mesos agent of this cluster");
+        };
         if !self.acting() {
             return no("km scheduler has no connection to Mesos yet");
         }

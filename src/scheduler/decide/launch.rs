@@ -50,7 +50,8 @@ impl Scheduler {
     }
 
     fn too_few_launched(&self) -> bool {
-        let launched = self.nodes.values().filter(|node| node.state.open() && node.state != NodeState::Candidate).count();
+        let launched =
+            self.nodes.values().filter(|node| node.state.open() && node.state != NodeState::Candidate).count();
         !self.bounds.purge && launched < self.bounds.min as usize
     }
 
@@ -190,7 +191,12 @@ impl Scheduler {
     /// Daemon pods of a node start with it: their share would be somebody else's by the time kube-scheduler asks.
     fn recruit_daemons(&mut self, name: &str) {
         let now = self.now;
-        let taints = self.nodes.get(name).and_then(|node| node.facts.as_ref()).map(|facts| facts.taints.clone()).unwrap_or_default();
+        let taints = self
+            .nodes
+            .get(name)
+            .and_then(|node| node.facts.as_ref())
+            .map(|facts| facts.taints.clone())
+            .unwrap_or_default();
         for pod in self.pods.values_mut() {
             let facts = &pod.facts;
             if facts.daemon
@@ -224,7 +230,11 @@ impl Scheduler {
                 None if granted => free.pop()?,
                 None => continue,
             };
-            mappings.push(PortMapping { container_port: port.container_port, host_port, protocol: port.protocol.clone() });
+            mappings.push(PortMapping {
+                container_port: port.container_port,
+                host_port,
+                protocol: port.protocol.clone(),
+            });
         }
         // TCP and UDP of one port are one port to Mesos.
         let mut ports: Vec<u16> = mappings.iter().map(|mapping| mapping.host_port).collect();
@@ -285,7 +295,9 @@ fn take_exactly(offers: &mut [HeldOffer], pieces: &[Resource]) -> Option<()> {
                 && resource.allocation_info == piece.allocation_info
                 && to_thousandths(resource.amount()) >= need
         })?;
-        from.scalar = Resource::scalar("", crate::scheduler::resources::from_thousandths(to_thousandths(from.amount()) - need)).scalar;
+        from.scalar =
+            Resource::scalar("", crate::scheduler::resources::from_thousandths(to_thousandths(from.amount()) - need))
+                .scalar;
     }
     Some(())
 }

@@ -30,7 +30,9 @@ impl Scheduler {
             self.publish(name, amounts.get(name).copied().unwrap_or_default());
             match self.nodes.get(name).map(|node| node.state.clone()) {
                 Some(NodeState::Starting | NodeState::Ready) => self.settle_idle(name),
-                Some(NodeState::Leaving { since, killed }) => self.settle_leaving(name, self.now.since(since) > DRAIN, killed.is_some()),
+                Some(NodeState::Leaving { since, killed }) => {
+                    self.settle_leaving(name, self.now.since(since) > DRAIN, killed.is_some())
+                }
                 Some(NodeState::Gone) => self.delete(name),
                 _ => {}
             }
@@ -127,7 +129,8 @@ impl Scheduler {
         let now = self.now;
         let Some(node) = self.nodes.get(name) else { return };
         let Some(task) = node.task.clone() else { return self.node_ended(name, true, "it has no task") };
-        let tainted = node.facts.as_ref().is_none_or(|facts| facts.taints.iter().any(|taint| taint.key == LEAVING_TAINT));
+        let tainted =
+            node.facts.as_ref().is_none_or(|facts| facts.taints.iter().any(|taint| taint.key == LEAVING_TAINT));
         if killed {
             return self.kill(&task);
         }
@@ -245,7 +248,8 @@ impl Scheduler {
         let needed_for_min = self.bounds.min as usize;
         let mut open = self.nodes.values().filter(|node| node.state.open()).count();
         for name in self.nodes.keys().cloned().collect::<Vec<_>>() {
-            let used = placement.on_node.values().any(|node| *node == name) || self.pods.values().any(|pod| pod.flight.node() == Some(&name));
+            let used = placement.on_node.values().any(|node| *node == name)
+                || self.pods.values().any(|pod| pod.flight.node() == Some(&name));
             let Some(node) = self.nodes.get_mut(&name) else { continue };
             let recent = now.since(node.filtered.unwrap_or(node.created).max(node.created)) < MAY_BE_CHOSEN;
             let surplus = open > needed_for_min && !used && !recent;

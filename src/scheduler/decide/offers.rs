@@ -83,13 +83,15 @@ impl Scheduler {
         // Agents whose offers have a use, and whether that use is certain enough to hold them for as long as it takes.
         let mut useful: BTreeSet<String> = placement.on_agent.values().cloned().collect();
         let mut certain: BTreeSet<String> = BTreeSet::new();
-        useful.extend(placement.on_node.values().filter_map(|name| self.nodes.get(name)).map(|node| node.agent.clone()));
+        useful
+            .extend(placement.on_node.values().filter_map(|name| self.nodes.get(name)).map(|node| node.agent.clone()));
         let mut unmet = placement.unmet;
         for (name, node) in &self.nodes {
             let waiting = self.pods.values().any(|pod| pod.flight.waits_for(name));
             if waiting || matches!(node.state, NodeState::Preparing | NodeState::Prepared { .. }) {
                 certain.insert(node.agent.clone());
-                unmet |= !self.has_offers(&node.agent) || (waiting && node.flush_at.is_none() && !node.state.unlaunched());
+                unmet |=
+                    !self.has_offers(&node.agent) || (waiting && node.flush_at.is_none() && !node.state.unlaunched());
             }
         }
         let short = self.nodes_short_of_min();
@@ -111,9 +113,8 @@ impl Scheduler {
             self.demand.grown = false;
         } else if unmet || self.demand.suppressed {
             let since = self.demand.revived.map_or(Duration::MAX, |revived| now.since(revived));
-            let due = self.demand.suppressed
-                || (self.demand.grown && since >= REVIVE_AT_MOST)
-                || since >= REVIVE_AT_LEAST;
+            let due =
+                self.demand.suppressed || (self.demand.grown && since >= REVIVE_AT_MOST) || since >= REVIVE_AT_LEAST;
             if due {
                 self.demand.suppressed = false;
                 self.demand.grown = false;
@@ -143,7 +144,8 @@ impl Scheduler {
                 useless.extend(agent.offers.drain(..).map(|offer| offer.id));
                 continue;
             }
-            let (old, held) = std::mem::take(&mut agent.offers).into_iter().partition(|offer| now.since(offer.since) > HOLD);
+            let (old, held) =
+                std::mem::take(&mut agent.offers).into_iter().partition(|offer| now.since(offer.since) > HOLD);
             agent.offers = held;
             let old: Vec<_> = old;
             in_vain.extend(old.into_iter().map(|offer| offer.id));
@@ -162,7 +164,11 @@ impl Scheduler {
         let now = self.now;
         let mut nudges = Vec::new();
         for (uid, pod) in &mut self.pods {
-            let visible = placement.on_node.get(uid).and_then(|name| self.nodes.get(name)).is_some_and(|node| node.facts.is_some());
+            let visible = placement
+                .on_node
+                .get(uid)
+                .and_then(|name| self.nodes.get(name))
+                .is_some_and(|node| node.facts.is_some());
             if !visible || pod.flight != Flight::None {
                 (pod.placeable_since, pod.nudges) = (None, 0);
                 continue;

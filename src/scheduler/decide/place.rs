@@ -74,13 +74,20 @@ impl Scheduler {
             let pod = &pod.facts;
             let fitting = |site: &&Site| landscape.covers(pod, site) && landscape.allows(pod, site);
             let mut sites: Vec<&Site> = landscape.sites.iter().filter(fitting).collect();
-            sites.retain(|site| if pod.daemon { site.launched } else { site.exists || placement.wake.contains(&site.agent) || room_for_nodes > 0 });
+            sites.retain(|site| {
+                if pod.daemon {
+                    site.launched
+                } else {
+                    site.exists || placement.wake.contains(&site.agent) || room_for_nodes > 0
+                }
+            });
             // Nodes that run come first, then nodes that exist, then agents that are woken anyway, then the largest.
             let best = sites.into_iter().min_by_key(|site| {
                 let woken = placement.wake.contains(&site.agent);
                 (!site.launched, !site.exists, !woken, -site.offered.cpus, -site.offered.mem, site.name.clone())
             });
-            let Some(index) = best.and_then(|best| landscape.sites.iter().position(|site| site.agent == best.agent)) else {
+            let Some(index) = best.and_then(|best| landscape.sites.iter().position(|site| site.agent == best.agent))
+            else {
                 placement.unmet |= if pod.daemon { self.wanted_on_launched(pod) } else { self.possible(pod) };
                 placement.nowhere.insert(uid.clone());
                 continue;
@@ -132,7 +139,11 @@ impl Scheduler {
 
     fn could_take(&self, agent: &Agent, pod: &PodFacts) -> bool {
         let name = self.node_on(&agent.id).map_or_else(|| self.name_for(agent), str::to_owned);
-        let labels = self.nodes.get(&name).filter(|node| node.agent == agent.id).map_or_else(|| agent.labels(&name), |node| node.labels().clone());
+        let labels = self
+            .nodes
+            .get(&name)
+            .filter(|node| node.agent == agent.id)
+            .map_or_else(|| agent.labels(&name), |node| node.labels().clone());
         agent.capacity().covers(pod.amount + self.first_launch()) && pod.demand.accepts(&name, &labels)
     }
 
@@ -166,7 +177,9 @@ impl Scheduler {
         let mut daemons: BTreeMap<&str, Amount> = BTreeMap::new();
         for entry in self.pods.values() {
             let pod = &entry.facts;
-            if let Some(node) = pod.node.as_deref().or(entry.flight.node()).filter(|_| pod.occupies() || entry.flight != Flight::None) {
+            if let Some(node) =
+                pod.node.as_deref().or(entry.flight.node()).filter(|_| pod.occupies() || entry.flight != Flight::None)
+            {
                 let (amount, pods) = used.entry(node).or_default();
                 *amount += pod.amount;
                 *pods += 1;
@@ -178,7 +191,10 @@ impl Scheduler {
                     *amount += pod.amount;
                     ports.extend(pod.host_ports().filter_map(|port| port.host_port));
                 }
-            } else if pod.daemon && pod.pending() && let Some(node) = pod.demand.pinned() {
+            } else if pod.daemon
+                && pod.pending()
+                && let Some(node) = pod.demand.pinned()
+            {
                 *daemons.entry(node).or_default() += pod.amount;
             }
         }
@@ -187,7 +203,11 @@ impl Scheduler {
             let (taken, taken_ports) = waiting.get(name.as_str()).cloned().unwrap_or_default();
             let (used, pods) = used.get(name.as_str()).copied().unwrap_or_default();
             let unlaunched = node.state.unlaunched();
-            let first = if unlaunched { self.first_launch() + daemons.get(name.as_str()).copied().unwrap_or_default() } else { Amount::default() };
+            let first = if unlaunched {
+                self.first_launch() + daemons.get(name.as_str()).copied().unwrap_or_default()
+            } else {
+                Amount::default()
+            };
             let mut ports = agent.map(Agent::offered_ports).unwrap_or_default();
             for port in taken_ports {
                 ports.remove(port);
@@ -208,7 +228,10 @@ impl Scheduler {
         });
         let mut sites: Vec<Site> = nodes.collect();
         let asleep = self.agents.values().filter(|agent| {
-            !agent.offers.is_empty() && self.eligible(agent) && self.node_on(&agent.id).is_none() && !self.sweeps.concern(&agent.id)
+            !agent.offers.is_empty()
+                && self.eligible(agent)
+                && self.node_on(&agent.id).is_none()
+                && !self.sweeps.concern(&agent.id)
         });
         let asleep = asleep.map(|agent| {
             let name = self.name_for(agent);
@@ -256,7 +279,9 @@ impl Landscape<'_> {
     /// Whether a pod that the rule selects is in the site's domain.
     fn meets(&self, pod: &PodFacts, rule: &Neighbours, site: &Site) -> bool {
         let Some(domain) = site.labels.get(&rule.topology_key) else { return false };
-        self.placed.iter().any(|(other, labels)| labels.get(&rule.topology_key) == Some(domain) && selects(pod, rule, other))
+        self.placed
+            .iter()
+            .any(|(other, labels)| labels.get(&rule.topology_key) == Some(domain) && selects(pod, rule, other))
     }
 
     /// Whether a pod in the site's domain does not want this one beside it.
@@ -302,6 +327,10 @@ impl Landscape<'_> {
 }
 
 fn selects(owner: &PodFacts, rule: &Neighbours, other: &PodFacts) -> bool {
-    let namespace = if rule.namespaces.is_empty() { owner.namespace == other.namespace } else { rule.namespaces.contains(&other.namespace) };
+    let namespace = if rule.namespaces.is_empty() {
+        owner.namespace == other.namespace
+    } else {
+        rule.namespaces.contains(&other.namespace)
+    };
     namespace && rule.selector.matches(&other.labels)
 }

@@ -80,7 +80,9 @@ impl Scheduler {
             Tasks::NotAsked => self.now,
             Tasks::Asked { first, .. } if self.now.since(*first) >= PATIENCE => {
                 self.known.tasks = Tasks::Known;
-                self.push(Effect::Report("the master did not answer for every task: going on, these count as living".to_owned()));
+                self.push(Effect::Report(
+                    "the master did not answer for every task: going on, these count as living".to_owned(),
+                ));
                 return;
             }
             Tasks::Asked { last, .. } if self.now.since(*last) < ASK_AGAIN => return,
@@ -100,7 +102,8 @@ impl Scheduler {
         let nodes = self.nodes.values().filter_map(|node| Some((node.task.clone()?, Some(node.agent.clone()))));
         let pods = self.pods.values().filter(|pod| pod.facts.occupies());
         let pods = pods.filter_map(|pod| Some((pod.facts.task.clone()?, agent_of(pod.facts.node.as_deref()?))));
-        let ours = self.tasks.iter().filter(|(_, task)| !task.over()).map(|(id, task)| (id.clone(), task.agent.clone()));
+        let ours =
+            self.tasks.iter().filter(|(_, task)| !task.over()).map(|(id, task)| (id.clone(), task.agent.clone()));
         let all: std::collections::BTreeMap<String, Option<String>> = ours.chain(nodes).chain(pods).collect();
         all.into_iter().collect()
     }

@@ -270,7 +270,8 @@ impl Scheduler {
 
     /// When the next [`Event::Tick`] is due at the latest.
     pub fn deadline(&self) -> Time {
-        let busy = self.pods.values().any(|pod| pod.facts.pending()) || self.nodes.values().any(|node| node.state != NodeState::Ready);
+        let busy = self.pods.values().any(|pod| pod.facts.pending())
+            || self.nodes.values().any(|node| node.state != NodeState::Ready);
         let flush = self.nodes.values().filter_map(|node| node.flush_at).min();
         let tick = self.now + if busy { BUSY_TICK } else { IDLE_TICK };
         flush.map_or(tick, |flush| flush.min(tick))

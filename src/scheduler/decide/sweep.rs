@@ -103,8 +103,11 @@ impl Scheduler {
         });
         // A sweep that another process of ours launched: nothing waits for it.
         let known: BTreeSet<&String> = self.sweeps.wanted.values().filter_map(|wanted| wanted.task.as_ref()).collect();
-        let strange = |id: &String, task: &Task| matches!(task.kind, crate::scheduler::ids::TaskKind::Sweep(_)) && task.over() && !known.contains(id);
-        let over: Vec<String> = self.tasks.iter().filter(|(id, task)| strange(id, task)).map(|(id, _)| id.clone()).collect();
+        let strange = |id: &String, task: &Task| {
+            matches!(task.kind, crate::scheduler::ids::TaskKind::Sweep(_)) && task.over() && !known.contains(id)
+        };
+        let over: Vec<String> =
+            self.tasks.iter().filter(|(id, task)| strange(id, task)).map(|(id, _)| id.clone()).collect();
         for id in over {
             self.tasks.remove(&id);
         }
@@ -138,7 +141,9 @@ impl Scheduler {
     }
 
     fn launch_sweep(&mut self, agent: &str) {
-        let Some(wanted) = self.sweeps.wanted.get(agent).filter(|wanted| wanted.task.is_none()).cloned() else { return };
+        let Some(wanted) = self.sweeps.wanted.get(agent).filter(|wanted| wanted.task.is_none()).cloned() else {
+            return;
+        };
         let Some(held) = self.agents.get(agent) else { return };
         let mut offers = held.offers.clone();
         let Some(executor) = take(&mut offers, SWEEPER, &[]) else { return };

@@ -109,7 +109,8 @@ impl Scheduler {
             }
             return;
         };
-        let on_its_way = matches!(&pod.flight, Flight::Launched { task, .. } | Flight::Binding { task, .. } if task == id);
+        let on_its_way =
+            matches!(&pod.flight, Flight::Launched { task, .. } | Flight::Binding { task, .. } if task == id);
         let recorded = pod.facts.task.as_deref() == Some(id);
         let running = matches!(task.state, TaskState::Starting | TaskState::Running);
         if task.over() {
@@ -139,7 +140,8 @@ impl Scheduler {
     /// A task of a pod without a node that this process did not launch: it died between launch and Binding.
     fn adopt_pod_task(&mut self, id: &str, uid: &str, task: &Task) {
         let Some(pod) = self.pods.get_mut(uid) else { return };
-        let node = self.nodes.iter().find(|(_, node)| node.state.open() && node.executor_id() == task.executor.as_deref());
+        let node =
+            self.nodes.iter().find(|(_, node)| node.state.open() && node.executor_id() == task.executor.as_deref());
         // Which ports were granted is not known any more. The pod has not run yet, so a new task costs nothing.
         let ports_unknown = !pod.facts.ports.is_empty();
         match node {
@@ -157,7 +159,9 @@ impl Scheduler {
     fn post_binding(&mut self, uid: &str, node: &str, task: &str, ports: &[PortMapping]) {
         let Some(pod) = self.pods.get_mut(uid) else { return };
         let mut annotations = std::collections::BTreeMap::from([(TASK_ANNOTATION.to_owned(), task.to_owned())]);
-        if !ports.is_empty() && let Ok(text) = serde_json::to_string(ports) {
+        if !ports.is_empty()
+            && let Ok(text) = serde_json::to_string(ports)
+        {
             annotations.insert(PORTS_ANNOTATION.to_owned(), text);
         }
         pod.flight = Flight::Binding { node: node.to_owned(), task: task.to_owned() };
@@ -215,7 +219,8 @@ impl Scheduler {
             let Some(node) = &pod.facts.node else { continue };
             match &pod.flight {
                 Flight::Launched { task, .. } | Flight::Binding { task, .. } => {
-                    let error = (pod.facts.task.as_ref() != Some(task)).then(|| format!("the pod was bound to {node} by somebody else"));
+                    let error = (pod.facts.task.as_ref() != Some(task))
+                        .then(|| format!("the pod was bound to {node} by somebody else"));
                     arrived.push((uid.clone(), error));
                 }
                 Flight::Waiting { node: wanted, .. } => {

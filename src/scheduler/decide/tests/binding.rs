@@ -1,0 +1,213 @@
+//! From a pending pod to its Binding.
+use serde_json::json;
+
+use super::bench::*;
+use crate::mesos::types::TaskState;
+use crate::node::launch::{PortMapping, TaskData};
+use crate::scheduler::agents::scalars;
+use crate::scheduler::decide::{Effect, Event};
+use crate::scheduler::resources::Amount;
+
+#[test]
+fn a_pending_pod_wakes_an_agent_and_is_bound_once_its_task_has_started() {
+    let mut bench = Bench::new();
+    let web = pod("web");
+    assert_eq!(kinds(&bench.pod(&web)), ["revive"]);
+    let offered = bench.offer("agent1", 2.0, 2048.0);
+    assert_eq!(kinds(&offered), ["create_node"]);
+    let Some(Effect::CreateNode(spec)) = offered.iter().find(|effect| effect.kind() == "create_node") else { panic!() };
+    assert_eq!(spec.labels["k8s.mesosphere.io/attribute-rack"], "rack-agent1");
+    assert_eq!(spec.labels["topology.kubernetes.io/zone"], "zone-agent1");
+    assert_eq!(bench.filter(&web, &["agent1"]).0, ["agent1"]);
+
+    let (request, at_once) = bench.bind(&web, "agent1");
+    assert_eq!(kinds(&at_once), ["prepare_node"], "the executor is saved before anything is launched");
+    let launched = bench.seconds(1);
+    let tasks = accepted(&launched);
+    let [node, task] = tasks.as_slice() else { panic!("{tasks:?}") };
+    assert_eq!((node.name.as_str(), task.name.as_str()), ("node.agent1", "web.default"));
+    assert_eq!(scalars(&node.resources), Amount::new(10, 1));
+    assert_eq!(scalars(&task.resources), Amount::new(500, 128));
+    let executor = task.executor.clone().unwrap();
+    assert_eq!(node.executor.as_ref(), Some(&executor), "one executor, verbatim");
+    assert_eq!(scalars(&executor.resources), Amount::new(250, 512));
+    assert!(executor.resources.iter().all(|resource| resource.allocation_role() == Some("kubernetes")));
+    assert_eq!(
+        executor.command.unwrap().value.unwrap(),
+        format!("echo \"{}  km\" | sha256sum -c - && exec ./km node", "ab".repeat(32))
+    );
+    let TaskData::Node(launch) = data(node) else { panic!() };
+    assert_eq!((launch.bootstrap_token.as_str(), launch.node_name.as_str()), ("abcdef.0123456789abcdef", "agent1"));
+    assert_eq!(task.task_id.value.split('.').nth(1), Some("uid-web"));
+    assert_eq!(bench.bound(request), None, "nothing is bound before the executor has said so");
+
+    let (node, task) = (node.clone(), task.clone());
+    bench.update(&node, TaskState::Starting);
+    let started = bench.update(&task, TaskState::Starting);
+    assert_eq!(kinds(&started), ["bind", "answer_bind"]);
+    let Some(Effect::Bind(binding)) = started.iter().find(|effect| effect.kind() == "bind") else { panic!() };
+    assert_eq!(
+        (binding.node.as_str(), binding.annotations["kmctl.io/task"].as_str()),
+        ("agent1", task.task_id.value.as_str())
+    );
+    assert_eq!(bench.bound(request), Some(None));
+}
+
+#[test]
+fn binds_that_come_together_go_out_in_one_accept() {
+    let mut bench = Bench::new();
+    let (a, b, c) = (pod("a"), pod("b"), pod("c"));
+    for each in [&a, &b, &c] {
+        bench.pod(each);
+    }
+    bench.offer("agent1", 4.0, 4096.0);
+    bench.running(&pod("first"), "agent1");
+    bench.offer("agent1", 4.0, 4096.0);
+    bench.bind(&a, "agent1");
+    bench.bind(&b, "agent1");
+    let (_, last) = bench.bind(&c, "agent1");
+    assert!(accepted(&last).is_empty(), "collected for a moment");
+    let after = bench.seconds(1);
+    assert_eq!(kinds(&after).iter().filter(|kind| **kind == "accept").count(), 1);
+    assert_eq!(accepted(&after).len(), 3);
+}
+
+#[test]
+fn a_bind_whose_offer_is_gone_waits_for_the_next_and_fails_in_time() {
+    let mut bench = Bench::new();
+    bench.running(&pod("first"), "agent1");
+    let late = pod("late");
+    bench.pod(&late);
+    let (request, _) = bench.bind(&late, "agent1");
+    assert!(kinds(&bench.seconds(5)).contains(&"revive"));
+    assert_eq!(bench.bound(request), None);
+    bench.offer("agent1", 1.0, 1024.0);
+    assert_eq!(accepted(&bench.log).last().map(|task| task.name.clone()), Some("late.default".to_owned()));
+
+    let never = pod("never");
+    bench.pod(&never);
+    let (request, _) = bench.bind(&never, "agent1");
+    bench.seconds(110);
+    assert!(bench.bound(request).flatten().unwrap().contains("no offer"));
+}
+
+#[test]
+fn bind_is_idempotent_by_the_pods_uid() {
+    let mut bench = Bench::new();
+    let web = pod("web");
+    bench.pod(&web);
+    bench.offer_all(&["agent1", "agent2"], 2.0, 2048.0);
+    let (first, _) = bench.bind(&web, "agent1");
+    let (second, _) = bench.bind(&web, "agent1");
+    bench.seconds(1);
+    let tasks = accepted(&bench.log);
+    assert_eq!(tasks.len(), 2, "one node task, one pod task");
+    let (elsewhere, _) = bench.bind(&web, "agent2");
+    assert!(bench.bound(elsewhere).flatten().is_some());
+    assert_eq!(bench.filter(&web, &["agent1"]).0, ["agent1"], "only where its task is");
+    bench.update(&tasks[1], TaskState::Starting);
+    assert_eq!((bench.bound(first), bench.bound(second)), (Some(None), Some(None)));
+    let (again, _) = bench.bind(&bench.pods["uid-web"].clone(), "agent1");
+    assert_eq!(bench.bound(again), Some(None), "bound already is bound");
+}
+
+#[test]
+fn a_task_that_mesos_refuses_fails_the_bind_and_nudges_the_pod() {
+    let mut bench = Bench::new();
+    let web = pod("web");
+    bench.running(&pod("first"), "agent1");
+    bench.pod(&web);
+    bench.offer("agent1", 1.0, 1024.0);
+    let (request, _) = bench.bind(&web, "agent1");
+    let task = accepted(&bench.seconds(1)).pop().unwrap();
+    bench.update(&task, TaskState::Dropped);
+    assert!(bench.bound(request).flatten().unwrap().contains("TASK_DROPPED"));
+    bench.offer("agent1", 1.0, 1024.0);
+    assert!(kinds(&bench.seconds(2)).contains(&"nudge"));
+}
+
+#[test]
+fn a_binding_that_the_api_refuses_ends_the_task() {
+    let mut bench = Bench::new();
+    bench.binds = false;
+    let web = pod("web");
+    bench.pod(&web);
+    bench.offer("agent1", 2.0, 2048.0);
+    let (request, _) = bench.bind(&web, "agent1");
+    let tasks = accepted(&bench.seconds(1));
+    bench.update(&tasks[1], TaskState::Starting);
+    let after = bench.on(Event::BindingPosted { uid: web.uid.clone(), error: Some("not found".into()) });
+    assert!(bench.bound(request).flatten().unwrap().contains("not found"));
+    assert!(after.iter().any(|effect| matches!(effect, Effect::Kill { task, .. } if *task == tasks[1].task_id.value)));
+}
+
+#[test]
+fn the_filter_says_why_word_for_word() {
+    let mut bench = Bench::new();
+    bench.running(&pod("first"), "agent1");
+    let host_port = |port: u16| {
+        pod_with(
+            "p",
+            json!({"spec": {"containers": [{"name": "c", "ports": [{"containerPort": 80, "hostPort": port}],
+            "resources": {"requests": {"cpu": "500m", "memory": "128Mi"}}}]}}),
+        )
+    };
+    let big = pod_with(
+        "big",
+        json!({"spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": "2", "memory": "64Mi"}}}]}}),
+    );
+    bench.pod(&big);
+    bench.pod(&host_port(31001));
+    bench.offer("agent1", 1.5, 1024.0);
+    let reason = |(_, mut failed): (Vec<String>, std::collections::BTreeMap<String, String>)| {
+        failed.remove("agent1").unwrap_or_default()
+    };
+    assert_eq!(reason(bench.filter(&big, &["agent1"])), "Mesos: 1.5 cpus offered, 2 needed");
+    assert_eq!(reason(bench.filter(&host_port(31001), &["agent1"])), "");
+    assert_eq!(
+        reason(bench.filter(&host_port(80), &["agent1"])),
+        "Mesos: host port 80 is not among the ports offered (31000-31009)"
+    );
+    let (_, failed) = bench.filter(&big, &["stranger"]);
+    assert_eq!(failed["stranger"], "node does not stand for a Mesos agent of this cluster");
+}
+
+#[test]
+fn declared_ports_are_mapped_to_granted_ones_and_published() {
+    let mut bench = Bench::new();
+    let web = pod_with(
+        "web",
+        json!({"spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": "500m", "memory": "128Mi"}},
+        "ports": [{"containerPort": 80}, {"containerPort": 53, "protocol": "UDP"}, {"containerPort": 99, "hostPort": 31001}]}]}}),
+    );
+    let (_, task) = bench.running(&web, "agent1");
+    let TaskData::Pod(launch) = data(&task) else { panic!() };
+    let mapping = |container_port, host_port, protocol: &str| PortMapping {
+        container_port,
+        host_port,
+        protocol: protocol.into(),
+    };
+    let expected = [mapping(80, 31000, "TCP"), mapping(53, 31002, "UDP"), mapping(99, 31001, "TCP")];
+    assert_eq!(launch.ports, expected);
+    let ports: Vec<_> = task
+        .resources
+        .iter()
+        .filter(|each| each.name == "ports")
+        .flat_map(|each| each.intervals().collect::<Vec<_>>())
+        .collect();
+    assert_eq!(ports, [(31000, 31000), (31001, 31001), (31002, 31002)]);
+    let published: Vec<PortMapping> =
+        serde_json::from_str(bench.pods[&web.uid].granted_ports.as_ref().unwrap()).unwrap();
+    assert_eq!(published, expected);
+}
+
+#[test]
+fn a_running_node_is_preferred_to_one_that_must_be_started() {
+    let mut bench = Bench::new();
+    bench.running(&pod("first"), "agent1");
+    let effects = bench.on(Event::Prioritize { request: 9, nodes: vec!["agent1".into(), "agent2".into()] });
+    assert_eq!(
+        effects,
+        [Effect::AnswerPrioritize { request: 9, scores: vec![("agent1".into(), 6), ("agent2".into(), 0)] }]
+    );
+}

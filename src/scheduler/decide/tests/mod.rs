@@ -1,0 +1,3 @@
+//! The decisions, event by event.
+mod bench;
+mod binding;
