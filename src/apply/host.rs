@@ -33,8 +33,8 @@ mv "$new" "$1""#;
 /// What is the same for all hosts of a run.
 #[derive(Clone)]
 pub struct Work {
-    /// The bundle.
-    pub bundle: Arc<Bundle>,
+    /// The bundle; none where it is not at hand, which is fine as long as no host misses a file of it.
+    pub bundle: Option<Arc<Bundle>>,
     /// Secret files by their path on the host.
     pub secrets: BTreeMap<String, Vec<u8>>,
     /// The `km` beside this kmctl, and its sha256.
@@ -163,8 +163,11 @@ async fn send(
     work: &Work,
 ) -> Result<(), ApplyError> {
     if !missing.is_empty() {
+        let Some(bundle) = work.bundle.clone() else {
+            return Err(ApplyError::NoBundle { host: host.name().to_owned(), count: missing.len() });
+        };
         let step = work.progress.step(host.name(), "verify the bundle");
-        let (bundle, manifest, missing) = (work.bundle.clone(), manifest.clone(), missing.clone());
+        let (manifest, missing) = (manifest.clone(), missing.clone());
         let verified = tokio::task::spawn_blocking(move || stream::verify(&bundle, &manifest, &missing)).await;
         if let Ok(verified) = verified {
             verified.map_err(ApplyError::Bundle)?;
@@ -172,13 +175,14 @@ async fn send(
         step.done("verified");
     }
     let secrets = work.secrets.iter().map(|(path, bytes)| (path.clone(), BASE64_STANDARD.encode(bytes))).collect();
-    let stream = stream::stream(&work.bundle, manifest, missing, &secrets, shared, &work.holder)?;
+    let stream = stream::stream(work.bundle.as_ref(), manifest, missing, &secrets, shared, &work.holder)?;
     let command = Command::new([KM, "host", "apply"]).privileged().timeout(APPLY);
     let (sent, moved) = mpsc::channel(16);
     let (lines, events) = mpsc::channel(64);
     let run = host.run_with_input(command, stream.reader, sent, lines);
     let total = if missing.is_empty() { 0 } else { stream.bytes };
-    let mut show = Show::new(host.name(), &work.progress, total);
+    let text = if total > 0 { "send what is missing" } else { "compare and write" };
+    let mut show = Show::new(host.name(), &work.progress, text, total);
     let (output, ()) = tokio::join!(run, show.follow(moved, events));
     let what = "apply the manifest";
     let output = output.map_err(|source| ApplyError::Host { what, host: host.name().to_owned(), source })?;
@@ -196,8 +200,7 @@ pub(crate) struct Show<'a> {
 }
 
 impl<'a> Show<'a> {
-    pub(crate) fn new(host: &'a str, progress: &'a Progress, total: u64) -> Self {
-        let text = if total > 0 { "send what is missing" } else { "compare and write" };
+    pub(crate) fn new(host: &'a str, progress: &'a Progress, text: &str, total: u64) -> Self {
         Show { host, progress, total, sending: Some(progress.step(host, text)), open: None, failure: None }
     }
 

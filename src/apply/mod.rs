@@ -7,7 +7,7 @@ mod remove;
 mod stream;
 
 pub use host::{Work, apply_hosts, install, km_beside_kmctl};
-pub use remove::remove_hosts;
+pub use remove::{purge_nodes, remove_hosts};
 
 use crate::bundle::BundleError;
 use crate::host::HostError;
@@ -63,6 +63,14 @@ pub enum ApplyError {
     /// The bundle cannot be sent.
     #[error("read the bundle")]
     Bundle(#[source] BundleError),
+    /// There is no bundle to send files from.
+    #[error("{host} misses {count} files of the bundle, and the bundle is not here")]
+    NoBundle {
+        /// The host.
+        host: String,
+        /// How many.
+        count: usize,
+    },
     /// The program that goes with this kmctl cannot be read.
     #[error("read {path}")]
     Km {

@@ -30,14 +30,25 @@ pub async fn remove_hosts(
     errors
 }
 
+/// The host gives up by itself before this is over.
+const PURGE: Duration = Duration::from_secs(660);
+
+/// Has km scheduler end all nodes and sweep the agents.
+pub async fn purge_nodes(host: &dyn Host, progress: &Progress) -> Result<(), ApplyError> {
+    run(host, Command::new([KM, "host", "purge-nodes"]).privileged().timeout(PURGE), progress, "sweep the agents").await
+}
+
 async fn remove_host(host: &dyn Host, request: &RemoveRequest, progress: &Progress) -> Result<(), ApplyError> {
     let stdin = serde_json::to_vec(request).unwrap_or_default();
     let command = Command::new([KM, "host", "remove"]).privileged().stdin(stdin).timeout(REMOVE);
+    run(host, command, progress, "remove what was installed").await
+}
+
+async fn run(host: &dyn Host, command: Command, progress: &Progress, what: &'static str) -> Result<(), ApplyError> {
     let (_, moved) = mpsc::channel(1);
     let (lines, events) = mpsc::channel(64);
-    let mut show = Show::new(host.name(), progress, 0);
+    let mut show = Show::new(host.name(), progress, what, 0);
     let (output, ()) = tokio::join!(host.run_lines(command, lines), show.follow(moved, events));
-    let what = "remove what was installed";
     let output = output.map_err(|source| ApplyError::Host { what, host: host.name().to_owned(), source })?;
     show.end(what, &output)
 }

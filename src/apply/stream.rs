@@ -29,7 +29,7 @@ pub(crate) fn verify(bundle: &Bundle, manifest: &HostManifest, missing: &Missing
 
 /// Puts a stream together.
 pub(crate) fn stream(
-    bundle: &Arc<Bundle>,
+    bundle: Option<&Arc<Bundle>>,
     manifest: &HostManifest,
     missing: &Missing,
     secrets: &BTreeMap<String, String>,
@@ -41,6 +41,7 @@ pub(crate) fn stream(
     // The host reads them in the manifest's order.
     for item in &manifest.items {
         let Item::Program { path, .. } = item else { continue };
+        let Some(bundle) = bundle else { continue };
         let Some(name) = in_bundle(manifest, path).filter(|_| missing.contains(path)) else { continue };
         let (_, packed) = bundle.packed(name).map_err(|source| {
             let path = bundle.path().to_owned();
@@ -59,13 +60,13 @@ pub(crate) fn stream(
     };
     let header = header.to_bytes();
     let bytes = header.len() as u64 + packed;
-    let files = Files { bundle: bundle.clone(), names: parts.into_iter(), open: None };
+    let files = Files { bundle: bundle.cloned(), names: parts.into_iter(), open: None };
     Ok(Stream { reader: Box::new(Cursor::new(header).chain(files)), bytes })
 }
 
 /// The packed files one after the other, each opened when its turn comes.
 struct Files {
-    bundle: Arc<Bundle>,
+    bundle: Option<Arc<Bundle>>,
     names: std::vec::IntoIter<String>,
     open: Option<Box<dyn Read + Send>>,
 }
@@ -79,8 +80,8 @@ impl Read for Files {
                     return Ok(read);
                 }
             }
-            let Some(name) = self.names.next() else { return Ok(0) };
-            self.open = Some(Box::new(self.bundle.packed(&name)?.0));
+            let (Some(bundle), Some(name)) = (&self.bundle, self.names.next()) else { return Ok(0) };
+            self.open = Some(Box::new(bundle.packed(&name)?.0));
         }
     }
 }

@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::context::{Context, OutputFormat, Settings};
 use super::failure::{Code, Failure};
-use super::{bundle, plan, up, version};
+use super::{bundle, down, plan, render, up, version};
 
 #[derive(Parser)]
 #[command(name = "kmctl", version, about = "Kubernetes as an Apache Mesos framework, from one command")]
@@ -43,8 +43,12 @@ struct Global {
 enum Command {
     /// Make and verify bundles: all binaries and images for one version of Kubernetes
     Bundle(bundle::Args),
+    /// Take the cluster down: its framework, programs and units; etcd's data, keys and settings stay
+    Down(down::Args),
     /// Show what `up` would do
     Plan(plan::Args),
+    /// Write every rendered file into a folder (needs --out)
+    Render(render::Args),
     /// Bring the control plane up, or make it what cluster.yaml says
     Up(up::Args),
     /// Print the version
@@ -55,6 +59,8 @@ impl Command {
     async fn run(self, context: &Context) -> Result<Code, Failure> {
         match self {
             Command::Bundle(args) => bundle::run(args, context).await,
+            Command::Down(args) => down::run(args, context).await,
+            Command::Render(args) => render::run(args, context),
             Command::Plan(args) => plan::run(args, context).await,
             Command::Up(args) => up::run(args, context).await,
             Command::Version(args) => version::run(args, context),

@@ -2,10 +2,12 @@
 mod arguments;
 mod bundle;
 mod context;
+mod down;
 mod failure;
 mod plan;
 mod provision;
 mod question;
+mod render;
 mod up;
 mod version;
 

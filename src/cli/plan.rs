@@ -12,9 +12,10 @@ pub struct Args {}
 pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
     let Args {} = args;
     let loaded = context.cluster()?;
-    let wanted = provision::wanted(&loaded)?;
+    let bundle = provision::open_bundle(&loaded)?;
     let (_, km) = provision::km()?;
     let hosts = provision::connect_all(context, &loaded).await?;
+    let wanted = provision::wanted(&loaded, bundle, &hosts).await?;
     let seen = provision::look_all(context, hosts, &wanted.manifests).await?;
     let plan = provision::decide(&seen, &km)?;
     match context.settings.output {

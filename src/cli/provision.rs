@@ -9,16 +9,16 @@ use tokio::task::JoinSet;
 use super::context::{Context, ssh_settings};
 use super::failure::{Code, Failure};
 use crate::apply::{ApplyError, Work, km_beside_kmctl};
-use crate::bundle::Bundle;
+use crate::bundle::{Bundle, BundleError, Manifest};
 use crate::cluster::{HostSpec, Loaded};
-use crate::host::agent::{Holder, HostManifest};
-use crate::host::{Host, SshHost};
+use crate::host::agent::{Holder, HostManifest, LIBRARY};
+use crate::host::{Command, Host, SshHost};
 use crate::inventory::look;
 use crate::plan::{self, Found, Inputs, MESOS_SECRET, Plan, PlanError};
 
 /// What is wanted, out of the operator's files.
 pub(crate) struct Wanted {
-    pub(crate) bundle: Arc<Bundle>,
+    pub(crate) bundle: Option<Arc<Bundle>>,
     pub(crate) secrets: BTreeMap<String, Vec<u8>>,
     pub(crate) manifests: Vec<HostManifest>,
 }
@@ -26,48 +26,103 @@ pub(crate) struct Wanted {
 /// A host, what it should have, and what was found there.
 pub(crate) type Seen = (Arc<dyn Host>, HostManifest, Found);
 
-/// Reads the bundle's table of contents and the secrets, and works out every host's manifest.
-pub(crate) fn wanted(loaded: &Loaded) -> Result<Wanted, Failure> {
+/// Reads the bundle's table of contents. None where there is no such file, or it is not ours to read: another operator
+/// goes on with what the hosts have.
+pub(crate) fn open_bundle(loaded: &Loaded) -> Result<Option<Bundle>, Failure> {
     let spec = &loaded.cluster.spec;
-    let Some(path) = &spec.bundle else {
-        return Err(Failure::message(Code::Invalid, format!("{} names no bundle", loaded.path.display()))
-            .hint("make one with `kmctl bundle create`, and name it in cluster.yaml: `bundle: ./kubernetes.bundle`"));
+    let Some(path) = &spec.bundle else { return Ok(None) };
+    let bundle = match Bundle::open(path) {
+        Ok(bundle) => bundle,
+        Err(BundleError::File { source, .. })
+            if matches!(source.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied) =>
+        {
+            return Ok(None);
+        }
+        Err(error) => return Err(Failure::new(Code::Invalid, anyhow::Error::new(error).context("open the bundle"))),
     };
-    let invalid = |error: crate::bundle::BundleError| {
-        Failure::new(Code::Invalid, anyhow::Error::new(error).context("open the bundle"))
-    };
-    let bundle = Bundle::open(path).map_err(invalid)?;
-    let contained = &bundle.manifest().kubernetes;
-    if *contained != spec.kubernetes.version {
-        let text = format!(
-            "the bundle {} holds Kubernetes {contained}, and kubernetes.version is {}",
-            path.display(),
-            spec.kubernetes.version
-        );
-        return Err(Failure::message(Code::Invalid, text).hint("write the same version in both places"));
+    check_version(loaded, bundle.manifest(), &path.display().to_string())?;
+    Ok(Some(bundle))
+}
+
+fn check_version(loaded: &Loaded, manifest: &Manifest, from: &str) -> Result<(), Failure> {
+    let (contained, version) = (&manifest.kubernetes, &loaded.cluster.spec.kubernetes.version);
+    if contained == version {
+        return Ok(());
     }
-    let secret = optional(&spec.mesos.secret_file)?;
-    let mesos_authority = match spec.mesos.ca_file.as_str() {
+    let text = format!("the bundle {from} holds Kubernetes {contained}, and kubernetes.version is {version}");
+    Err(Failure::message(Code::Invalid, text).hint("write the same version in both places"))
+}
+
+/// The table of contents that was unpacked on a host.
+async fn contents_from(hosts: &[Arc<dyn Host>], loaded: &Loaded) -> Result<(Manifest, String), Failure> {
+    let path = format!("{LIBRARY}/{}/manifest.json", loaded.cluster.spec.kubernetes.version);
+    for host in hosts {
+        let output = host.run(Command::new(["cat", path.as_str()]).privileged()).await?;
+        if let (true, Ok(manifest)) = (output.success(), serde_json::from_slice(&output.stdout)) {
+            return Ok((manifest, output.text()));
+        }
+    }
+    let text = match &loaded.cluster.spec.bundle {
+        Some(path) => format!("the bundle {} is not here, and no host has it yet", path.display()),
+        None => format!("{} names no bundle, and no host has one yet", loaded.path.display()),
+    };
+    Err(Failure::message(Code::Invalid, text)
+        .hint("make one with `kmctl bundle create`, and name it in cluster.yaml: `bundle: ./kubernetes.bundle`"))
+}
+
+/// Reads the secrets, and works out every host's manifest.
+pub(crate) async fn wanted(
+    loaded: &Loaded,
+    bundle: Option<Bundle>,
+    hosts: &[Arc<dyn Host>],
+) -> Result<Wanted, Failure> {
+    let (contents, text) = match &bundle {
+        Some(bundle) => (bundle.manifest().clone(), bundle.manifest_text().to_owned()),
+        None => contents_from(hosts, loaded).await?,
+    };
+    wanted_with(loaded, bundle, contents, text)
+}
+
+/// As [`wanted`], with a table of contents that is already at hand.
+pub(crate) fn wanted_with(
+    loaded: &Loaded,
+    bundle: Option<Bundle>,
+    contents: Manifest,
+    text: String,
+) -> Result<Wanted, Failure> {
+    let secret = optional(&loaded.cluster.spec.mesos.secret_file)?;
+    let inputs = inputs(loaded, contents, text, secret.as_deref())?;
+    let manifests = manifests(loaded, &inputs)?;
+    let secrets = secret.map(|bytes| (MESOS_SECRET.to_owned(), bytes)).into_iter().collect();
+    Ok(Wanted { bundle: bundle.map(Arc::new), secrets, manifests })
+}
+
+/// A bundle of the wanted version with nothing in it.
+pub(crate) fn empty_bundle(loaded: &Loaded) -> Manifest {
+    let kubernetes = loaded.cluster.spec.kubernetes.version.clone();
+    Manifest { format: 1, kubernetes, architecture: String::new(), files: Vec::new() }
+}
+
+/// What comes from the operator's machine beside cluster.yaml.
+pub(crate) fn inputs(
+    loaded: &Loaded,
+    bundle: Manifest,
+    bundle_text: String,
+    secret: Option<&[u8]>,
+) -> Result<Inputs, Failure> {
+    let mesos_authority = match loaded.cluster.spec.mesos.ca_file.as_str() {
         "" => None,
         file => Some(std::fs::read_to_string(file).with_context(|| format!("read mesos.caFile {file}"))?),
     };
-    let inputs = Inputs {
-        bundle: bundle.manifest().clone(),
-        bundle_text: bundle.manifest_text().to_owned(),
-        mesos_secret: secret.as_ref().map(|bytes| digest(bytes)),
-        mesos_authority,
-    };
-    let manifests = spec
-        .control_plane
-        .hosts
-        .iter()
-        .map(|host| plan::desired(&loaded.cluster, host, &inputs))
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| {
-            Failure::new(Code::Invalid, anyhow::Error::new(error).context("work out what hosts should have"))
-        })?;
-    let secrets = secret.map(|bytes| (MESOS_SECRET.to_owned(), bytes)).into_iter().collect();
-    Ok(Wanted { bundle: Arc::new(bundle), secrets, manifests })
+    Ok(Inputs { bundle, bundle_text, mesos_secret: secret.map(digest), mesos_authority })
+}
+
+/// Every host's manifest.
+pub(crate) fn manifests(loaded: &Loaded, inputs: &Inputs) -> Result<Vec<HostManifest>, Failure> {
+    let hosts = &loaded.cluster.spec.control_plane.hosts;
+    hosts.iter().map(|host| plan::desired(&loaded.cluster, host, inputs)).collect::<Result<Vec<_>, _>>().map_err(
+        |error| Failure::new(Code::Invalid, anyhow::Error::new(error).context("work out what hosts should have")),
+    )
 }
 
 fn digest(mut bytes: &[u8]) -> String {
@@ -76,7 +131,7 @@ fn digest(mut bytes: &[u8]) -> String {
 }
 
 /// The secret without the line's end that editors add; none where there is no such file: the hosts keep theirs.
-fn optional(file: &str) -> Result<Option<Vec<u8>>, Failure> {
+pub(crate) fn optional(file: &str) -> Result<Option<Vec<u8>>, Failure> {
     if file.is_empty() {
         return Ok(None);
     }
@@ -201,6 +256,8 @@ pub(crate) fn failed(context: &Context, errors: Vec<ApplyError>, hosts: usize) -
         ApplyError::Locked { .. } => {
             Failure::new(Code::Locked, first).hint("wait until the other run has ended, then run this again")
         }
+        ApplyError::NoBundle { .. } => Failure::new(Code::Invalid, first)
+            .hint("put the bundle where cluster.yaml names it: `bundle: ./kubernetes.bundle`"),
         ApplyError::Bundle(_) => Failure::new(Code::Invalid, first).hint("make the bundle anew: `kmctl bundle create`"),
         _ if count < hosts => Failure::new(Code::SomeHosts, first).hint("run this again: it goes on where it stopped"),
         _ => Failure::new(Code::Failed, first).hint("run this again: it goes on where it stopped"),

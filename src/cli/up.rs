@@ -14,9 +14,10 @@ pub struct Args {}
 pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
     let Args {} = args;
     let loaded = context.cluster()?;
-    let wanted = provision::wanted(&loaded)?;
-    let work = provision::work(context, &wanted, "kmctl up")?;
+    let bundle = provision::open_bundle(&loaded)?;
     let hosts = provision::connect_all(context, &loaded).await?;
+    let wanted = provision::wanted(&loaded, bundle, &hosts).await?;
+    let work = provision::work(context, &wanted, "kmctl up")?;
     let seen = provision::look_all(context, hosts, &wanted.manifests).await?;
     let plan = provision::decide(&seen, &work.km.1)?;
     if plan.is_empty() {

@@ -52,6 +52,12 @@ impl Masters {
         self.principal.as_deref()
     }
 
+    /// Another server of the same Mesos, reached with the same credentials: an agent.
+    pub fn reach(&self, base: &str) -> Arc<dyn Transport> {
+        // There is always a first master: without one there are no `Masters`.
+        self.masters[0].to(base).shared()
+    }
+
     /// The leading master.
     pub async fn leader(&self) -> Result<Arc<dyn Transport>, MesosError> {
         // GET_HEALTH is the cheapest call that only the leader answers itself.

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::events::{Event, Reporter};
 use super::files::Root;
-use super::{AgentError, EXIT_LOCKED, HostManifest, Item, RemoveRequest, apply, observe, remove};
+use super::{AgentError, EXIT_LOCKED, HostManifest, Item, RemoveRequest, apply, objects, observe, remove};
 
 /// `km host`.
 #[derive(Debug, Args)]
@@ -34,6 +34,8 @@ enum Action {
     Apply,
     /// Prints the keys that every control-plane host shares, for the manifest on standard input.
     Export,
+    /// Has km scheduler take every node down and clean the agents, and waits for that.
+    PurgeNodes,
     /// Removes what was installed.
     Remove,
 }
@@ -51,6 +53,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
             let mut stream = BufReader::with_capacity(1 << 20, io::stdin().lock());
             apply::apply(&root, &mut stream, &mut reporter, Timestamp::now())
         }
+        Action::PurgeNodes => objects::purge_nodes(&root, &mut Reporter::new(&mut out)),
         Action::Remove => {
             let mut reporter = Reporter::new(&mut out);
             read_input::<RemoveRequest>("the request").and_then(|request| remove::remove(&root, request, &mut reporter))
@@ -61,7 +64,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Err(error) => {
             let causes = apply::causes(&error);
             eprintln!("error: {}", causes.join("\ncaused by: "));
-            if matches!(action, Action::Apply | Action::Remove) {
+            if matches!(action, Action::Apply | Action::Remove | Action::PurgeNodes) {
                 // An item's failure has been reported with its journal already; the last event counts either way.
                 let event = Event::Failed { item: None, causes, journal: Vec::new() };
                 let _ = Reporter::new(&mut out).send(&event);

@@ -1,15 +1,22 @@
 //! Objects in the API: compared with what lives there, and applied by the server.
-use reqwest::Method;
-use serde_json::Value;
+use std::time::{Duration, Instant};
 
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::events::{Change, Event, Reporter};
 use super::files::Root;
 use super::http::Http;
 use super::material::{self, Access};
 use super::observe::Observed;
 use super::{AgentError, ObjectSpec};
+use crate::k8s::names;
 
 /// Owner of the fields in server-side apply.
 const FIELD_MANAGER: &str = "kmctl";
+
+/// Credentials that may do everything.
+const ADMIN: &str = "/etc/kubernetes/admin.conf";
 
 struct Api {
     http: Http,
@@ -26,6 +33,15 @@ impl Api {
         match self.http.request(Method::GET, &format!("{}{path}", self.access.server), None)? {
             (200, body) => serde_json::from_str(&body).map(Some).map_err(|error| error.to_string()),
             (404, _) => Ok(None),
+            (status, body) => Err(format!("status {status}: {}", message(&body))),
+        }
+    }
+
+    fn merge(&self, path: &str, patch: &Value) -> Result<(), String> {
+        let body = serde_json::to_vec(patch).map_err(|error| error.to_string())?;
+        let url = format!("{}{path}", self.access.server);
+        match self.http.request(Method::PATCH, &url, Some(("application/merge-patch+json", body)))? {
+            (200, _) => Ok(()),
             (status, body) => Err(format!("status {status}: {}", message(&body))),
         }
     }
@@ -81,6 +97,44 @@ pub(crate) fn apply(root: &Root, kubeconfig: &str, objects: &[ObjectSpec]) -> Re
     Ok(changed)
 }
 
+/// How long nodes may take to drain and agents to be swept.
+const PURGE: Duration = Duration::from_secs(600);
+
+/// Sets the live setting that makes km scheduler end every node and sweep every agent that ever had one, and waits
+/// until it says that it is done.
+pub(crate) fn purge_nodes(root: &Root, reporter: &mut Reporter<'_>) -> Result<(), AgentError> {
+    let item = "nodes and what they left on agents".to_owned();
+    let path = format!("/api/v1/namespaces/{}/configmaps/{}", names::NAMESPACE, names::SETTINGS_CONFIG_MAP);
+    let failed = |answer| AgentError::Object { object: "ConfigMap kmctl-settings".to_owned(), answer };
+    let Some(api) = Api::open(root, ADMIN)? else {
+        return Err(AgentError::Refused(format!("{ADMIN} cannot be read")));
+    };
+    reporter.send(&Event::Started { item: item.clone() })?;
+    api.merge(&path, &json!({"data": {"purge": "true"}})).map_err(failed)?;
+    let started = Instant::now();
+    let mut told = Instant::now();
+    loop {
+        let settings = api.get(&path).map_err(failed)?.unwrap_or_default();
+        if settings["data"]["purge"] == "done" {
+            return reporter.done(item, Change::Removed);
+        }
+        let seconds = started.elapsed().as_secs();
+        if started.elapsed() >= PURGE {
+            let last = "km scheduler has not finished".to_owned();
+            return Err(AgentError::Unhealthy { what: item, seconds, last });
+        }
+        if told.elapsed() >= Duration::from_secs(2) {
+            told = Instant::now();
+            reporter.send(&Event::Waiting {
+                item: item.clone(),
+                seconds,
+                last: "nodes end, agents are swept".to_owned(),
+            })?;
+        }
+        std::thread::sleep(Duration::from_millis(500));
+    }
+}
+
 /// `ClusterRole km-scheduler`.
 fn name_of(object: &Value) -> String {
     let text = |value: &Value| value.as_str().unwrap_or("?").to_owned();
@@ -126,7 +180,6 @@ fn holds(live: &Value, wanted: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn what_the_server_adds_is_no_difference_and_what_it_lacks_is() {

@@ -1,9 +1,10 @@
 //! `km mesos teardown`: ends this cluster's framework. Doing it again changes nothing.
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use super::CommandError;
 use super::connection::{masters, settings};
-use crate::mesos::operator::{Framework, Operator};
+use crate::mesos::operator::{Executor, Framework, Operator};
 use crate::mesos::scheduler::{Call, Scheduler};
 use crate::mesos::types::FrameworkId;
 use crate::mesos::{Masters, MesosError};
@@ -17,6 +18,9 @@ pub(super) struct Arguments {
     /// Settings file of km scheduler
     #[arg(long, default_value = "/etc/kmctl/scheduler.yaml")]
     config: PathBuf,
+    /// Seconds to wait until its executors are gone from their agents
+    #[arg(long, default_value_t = 0)]
+    wait: u64,
 }
 
 /// Ends the framework whose id is on file, and every other one with this cluster's name and principal.
@@ -28,6 +32,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     let operator = Operator::leading(&masters).await?;
     let living = operator.frameworks().await?.frameworks;
     let ours = ours(&living, known.as_ref(), &settings.mesos.framework_name, &settings.mesos.principal);
+    // Once a framework has ended, the master knows nothing of its executors any more.
+    let places = if arguments.wait > 0 { places(&operator, &ours).await? } else { Vec::new() };
     for framework in &ours {
         end(&operator, &masters, framework).await?;
         eprintln!("framework {} ended", framework.framework_info.id.as_ref().map_or("", FrameworkId::as_str));
@@ -35,6 +41,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     if ours.is_empty() {
         eprintln!("no framework `{}` in Mesos, nothing to do", settings.mesos.framework_name);
     }
+    wait_for_executors(&masters, places, Duration::from_secs(arguments.wait)).await;
     // The id is used up; a scheduler that found it would only be refused.
     match std::fs::remove_file(&file) {
         Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
@@ -42,6 +49,83 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), CommandError> {
         }
         _ => Ok(()),
     }
+}
+
+/// An agent that runs executors of ours.
+struct Place {
+    host: String,
+    endpoint: String,
+    prefix: String,
+    frameworks: Vec<FrameworkId>,
+}
+
+async fn places(operator: &Operator, ours: &[&Framework]) -> Result<Vec<Place>, MesosError> {
+    let frameworks: Vec<FrameworkId> =
+        ours.iter().filter_map(|framework| framework.framework_info.id.clone()).collect();
+    let executors = operator.executors().await?.executors;
+    let mine =
+        |executor: &Executor| executor.executor_info.framework_id.as_ref().is_some_and(|id| frameworks.contains(id));
+    let agents = operator.agents().await?.agents;
+    Ok(agents
+        .iter()
+        .filter(|agent| {
+            executors.iter().any(|executor| mine(executor) && Some(&executor.agent_id) == agent.agent_info.id.as_ref())
+        })
+        .filter_map(|agent| {
+            Some(Place {
+                host: agent.agent_info.hostname.clone(),
+                endpoint: agent.endpoint()?.to_owned(),
+                prefix: agent.path(),
+                frameworks: frameworks.clone(),
+            })
+        })
+        .collect())
+}
+
+/// Agents end executors in their own time. What still runs when the time is over, or where an agent tells nothing, is
+/// said and left to the agent: it will not run for longer than the grace period.
+async fn wait_for_executors(masters: &Masters, mut places: Vec<Place>, patience: Duration) {
+    let started = Instant::now();
+    let mut told = Instant::now();
+    while !places.is_empty() {
+        let mut left = Vec::new();
+        for place in places {
+            match executors_left(masters, &place).await {
+                Ok(0) => eprintln!("no executor is left on {}", place.host),
+                Ok(count) => {
+                    if told.elapsed() >= Duration::from_secs(2) {
+                        eprintln!("{count} executors still end on {}", place.host);
+                    }
+                    left.push(place);
+                }
+                Err(error) => eprintln!("{} does not tell about its executors: {error}", place.host),
+            }
+        }
+        places = left;
+        if told.elapsed() >= Duration::from_secs(2) {
+            told = Instant::now();
+        }
+        if started.elapsed() >= patience {
+            for place in &places {
+                eprintln!("executors still run on {}", place.host);
+            }
+            return;
+        }
+        if !places.is_empty() {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+    }
+}
+
+async fn executors_left(masters: &Masters, place: &Place) -> Result<usize, MesosError> {
+    let agent = Operator::agent(masters.reach(&format!("http://{}", place.endpoint)), place.prefix.clone());
+    let asked = tokio::time::timeout(Duration::from_secs(5), agent.executors()).await;
+    // An agent that is silent for a moment is asked again.
+    let Ok(found) = asked else { return Ok(1) };
+    let mine = |executor: &&Executor| {
+        executor.executor_info.framework_id.as_ref().is_some_and(|id| place.frameworks.contains(id))
+    };
+    Ok(found?.executors.iter().filter(mine).count())
 }
 
 fn read_id(file: &Path) -> Result<Option<FrameworkId>, CommandError> {

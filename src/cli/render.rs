@@ -1,0 +1,99 @@
+//! `kmctl render`: every file that would land on a host, in the API or on a node, in a folder. Needs no host.
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+
+use anyhow::Context as _;
+
+use super::context::Context;
+use super::failure::{Code, Failure};
+use super::provision;
+use crate::bundle::{Manifest, Purpose};
+use crate::cluster::{Loaded, quantity};
+use crate::host::agent::Item;
+use crate::node::KubeletConfiguration;
+use crate::node::launch::{Artifact, FORMAT, Grant, NodeLaunch};
+use crate::node::spec::{DepsSpec, Place};
+use crate::render;
+
+/// Arguments.
+#[derive(clap::Args)]
+pub struct Args {}
+
+/// Runs `kmctl render`.
+pub fn run(args: Args, context: &Context) -> Result<Code, Failure> {
+    let Args {} = args;
+    let Some(out) = context.settings.out.clone() else {
+        return Err(Failure::message(Code::Usage, "no folder to write to").hint("kmctl render --out DIR"));
+    };
+    let loaded = context.cluster()?;
+    let (contents, text) = match provision::open_bundle(&loaded)? {
+        Some(bundle) => (bundle.manifest().clone(), bundle.manifest_text().to_owned()),
+        None => (provision::empty_bundle(&loaded), String::new()),
+    };
+    let secret = provision::optional(&loaded.cluster.spec.mesos.secret_file)?;
+    let inputs = provision::inputs(&loaded, contents.clone(), text, secret.as_deref())?;
+    let mut count = 0;
+    let mut write = |path: &str, text: &str| -> Result<(), Failure> {
+        let path = out.join(path.trim_start_matches('/'));
+        let folder = path.parent().unwrap_or(Path::new("."));
+        std::fs::create_dir_all(folder).with_context(|| format!("make the folder {}", folder.display()))?;
+        std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
+        count += 1;
+        Ok(())
+    };
+    for (host, manifest) in loaded.cluster.spec.control_plane.hosts.iter().zip(provision::manifests(&loaded, &inputs)?)
+    {
+        for item in &manifest.items {
+            if let Item::File { path, text, .. } = item {
+                write(&format!("{}{path}", manifest.host), text)?;
+            }
+        }
+        let version = loaded.cluster.spec.kubernetes.version.parse()?;
+        let settings = render::settings(&loaded.cluster, host, version)?;
+        for template in &render::API {
+            write(template.path, &render::render(template, &settings)?)?;
+        }
+    }
+    let launch = example_launch(&loaded, &contents);
+    let place = Place::example();
+    write("node/kubelet.yaml", &KubeletConfiguration::for_launch(&launch, &place).to_document())?;
+    write("node/deps.yaml", &DepsSpec::for_launch(&launch, &place).to_document())?;
+    context.progress.note("", &format!("{count} files in {}", out.display()));
+    Ok(Code::Ok)
+}
+
+/// A node that does not exist, on an address kept for documentation.
+fn example_launch(loaded: &Loaded, contents: &Manifest) -> NodeLaunch {
+    let spec = &loaded.cluster.spec;
+    let overhead = &spec.nodes.overhead;
+    NodeLaunch {
+        format: FORMAT,
+        cluster: loaded.cluster.metadata.name.clone(),
+        node_name: "agent-1".to_owned(),
+        node_ip: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
+        api_servers: vec![format!("https://{}", spec.control_plane.endpoint)],
+        ca_certificate: "(the cluster's certificate authority)".to_owned(),
+        bootstrap_token: "(made at launch, used once)".to_owned(),
+        kubernetes_version: spec.kubernetes.version.clone(),
+        root_dir: spec.nodes.root_dir.clone().into(),
+        network_mode: spec.network.mode,
+        pod_cidr: spec.network.pod_cidr.clone(),
+        service_cidr: spec.kubernetes.service_cidr.clone(),
+        cluster_domain: spec.kubernetes.cluster_domain.clone(),
+        artifacts: contents
+            .files
+            .iter()
+            .filter(|file| file.purposes.contains(&Purpose::Node))
+            .map(|file| Artifact {
+                path: file.path.clone(),
+                sha256: file.sha256.clone(),
+                size: file.size,
+                urls: Vec::new(),
+            })
+            .collect(),
+        overhead: Grant {
+            cpus: overhead.cpu.parse().map_or(0.0, quantity::Millicores::cores),
+            mem: overhead.memory.parse().map_or(0.0, quantity::Bytes::megabytes),
+        },
+    }
+}
