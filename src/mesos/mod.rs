@@ -5,6 +5,7 @@
 pub mod commands;
 mod error;
 pub mod executor;
+pub mod fake;
 mod masters;
 pub mod operator;
 mod recordio;

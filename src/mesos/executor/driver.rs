@@ -346,3 +346,117 @@ impl Loop {
         self.events.send(event).await.map_err(|_| End::Dropped)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mesos::fake::FakeAgent;
+    use crate::mesos::types::TaskState;
+
+    async fn next(events: &mut mpsc::Receiver<DriverEvent>) -> DriverEvent {
+        tokio::time::timeout(Duration::from_secs(5), events.recv()).await.expect("an event in time").expect("a driver")
+    }
+
+    fn task(id: &str) -> TaskInfo {
+        TaskInfo { task_id: id.into(), ..TaskInfo::default() }
+    }
+
+    /// An agent, and a driver that is subscribed with it.
+    async fn connected() -> (FakeAgent, ExecutorDriver, mpsc::Receiver<DriverEvent>) {
+        let agent = FakeAgent::start().await.unwrap();
+        let (driver, mut events) = ExecutorDriver::start(agent.environment()).unwrap();
+        assert!(matches!(next(&mut events).await, DriverEvent::Connected(_)));
+        assert!(matches!(agent.next_call().await, Some(Call::Subscribe { .. })));
+        (agent, driver, events)
+    }
+
+    #[tokio::test]
+    async fn what_an_agent_has_not_acknowledged_is_told_again_after_its_restart() {
+        let (agent, driver, mut events) = connected().await;
+        agent.set_acknowledging(false);
+        for id in ["a", "b"] {
+            agent.launch(task(id));
+            assert_eq!(next(&mut events).await, DriverEvent::Launch(Box::new(task(id))));
+        }
+        for id in ["a", "b"] {
+            driver.update(TaskStatus::new(id, TaskState::Running)).await;
+        }
+        let Some(Call::Update { update: first }) = agent.next_call().await else { panic!("no update") };
+        let Some(Call::Update { update: second }) = agent.next_call().await else { panic!("no update") };
+        agent.acknowledge(&first.status);
+        // The acknowledgement has arrived when the event behind it has.
+        agent.send(Event::Message { message: Message { data: Bytes(vec![1]) } });
+        assert_eq!(next(&mut events).await, DriverEvent::Message(Bytes(vec![1])));
+
+        agent.go_down();
+        assert_eq!(next(&mut events).await, DriverEvent::Disconnected);
+        driver.update(TaskStatus::new("a", TaskState::Finished)).await;
+        agent.come_back();
+        assert!(matches!(next(&mut events).await, DriverEvent::Connected(_)));
+        let mut told = Vec::new();
+        while let Some(call) = agent.next_call().await {
+            match call {
+                Call::Subscribe { subscribe } => {
+                    assert_eq!(subscribe.unacknowledged_tasks, [task("b")]);
+                    assert_eq!(subscribe.unacknowledged_updates[0], second);
+                    told.extend(subscribe.unacknowledged_updates.into_iter().map(|update| update.status.state));
+                }
+                Call::Update { update } => told.push(update.status.state),
+                other => panic!("{other:?}"),
+            }
+            if told.len() == 2 {
+                break;
+            }
+        }
+        assert_eq!(told, [TaskState::Running, TaskState::Finished]);
+    }
+
+    #[tokio::test]
+    async fn a_task_that_a_restarted_agent_sends_again_is_launched_once() {
+        let (agent, _driver, mut events) = connected().await;
+        agent.launch(task("a"));
+        agent.launch(task("a"));
+        agent.kill("a".into());
+        assert!(matches!(next(&mut events).await, DriverEvent::Launch(_)));
+        assert_eq!(next(&mut events).await, DriverEvent::Kill { task_id: "a".into(), kill_policy: None });
+    }
+
+    #[tokio::test]
+    async fn flush_waits_for_the_last_acknowledgement() {
+        let (agent, driver, _events) = connected().await;
+        assert!(driver.flush(Duration::ZERO).await);
+        agent.set_acknowledging(false);
+        driver.update(TaskStatus::new("a", TaskState::Killed)).await;
+        assert!(!driver.flush(Duration::from_millis(50)).await);
+        let Some(Call::Update { update }) = agent.next_call().await else { panic!("no update") };
+        agent.acknowledge(&update.status);
+        assert!(driver.flush(Duration::from_secs(5)).await);
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_does_not_come_back_ends_the_executor() {
+        let agent = FakeAgent::start().await.unwrap();
+        let recovery_timeout = Duration::from_millis(100);
+        let environment = ExecutorEnvironment { recovery_timeout, ..agent.environment() };
+        let (_driver, mut events) = ExecutorDriver::start(environment).unwrap();
+        assert!(matches!(next(&mut events).await, DriverEvent::Connected(_)));
+        drop(agent);
+        // The port is closed; connections that were open are closed by ending the stream.
+        let mut seen = Vec::new();
+        while let Ok(Some(event)) = tokio::time::timeout(Duration::from_secs(5), events.recv()).await {
+            seen.push(event);
+        }
+        assert_eq!(seen, [DriverEvent::Disconnected, DriverEvent::Shutdown(ShutdownReason::AgentGone)]);
+    }
+
+    #[tokio::test]
+    async fn without_checkpointing_the_first_disconnection_ends_the_executor() {
+        let agent = FakeAgent::start().await.unwrap();
+        let environment = ExecutorEnvironment { checkpoint: false, ..agent.environment() };
+        let (_driver, mut events) = ExecutorDriver::start(environment).unwrap();
+        assert!(matches!(next(&mut events).await, DriverEvent::Connected(_)));
+        agent.go_down();
+        assert_eq!(next(&mut events).await, DriverEvent::Disconnected);
+        assert_eq!(next(&mut events).await, DriverEvent::Shutdown(ShutdownReason::AgentGone));
+    }
+}
