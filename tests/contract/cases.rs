@@ -109,24 +109,48 @@ pub async fn a_second_role_uses_a_running_executor_only_as_it_was_launched(bed: 
 
 pub async fn offers_of_two_roles_are_not_used_together(bed: &Bed) {
     let mut framework = bed.framework(&[ROLE_A, ROLE_B]).await;
-    // What is left of role A's offer goes to role B, so that both have an offer of the same agent.
-    let (_, running) = framework.running(ROLE_A).await;
-    let second = framework.offer(ROLE_B).await;
-    let agent = second.agent_id.clone();
-    let task = framework.task(&second, &framework.executor(ROLE_B));
-    // One of the two ids names no offer (any more): the whole ACCEPT is void, the tasks never start.
-    let gone = kmctl::mesos::types::OfferId::from("no-such-offer");
-    framework.call(Call::accept(
-        vec![second.id.clone(), gone],
-        vec![kmctl::mesos::types::Operation::launch(vec![task.clone()])],
-        Filters::refuse(0.0),
-    )).await;
+    // Role B gets the rest of the agent, and role A what its task gives back: it has the smaller share then.
+    let (first, running) = framework.running(ROLE_A).await;
+    let large = loop {
+        let offer = framework.offer(ROLE_B).await;
+        if offer.agent_id == first.agent_id {
+            break offer;
+        }
+        framework.call(Call::decline(vec![offer.id], Filters::refuse(30.0))).await;
+    };
+    framework.call(Call::kill(running.task_id.clone(), None)).await;
+    framework.state(&running.task_id, TaskState::Killed).await;
+    framework.call(Call::revive(vec![ROLE_A.into()])).await;
+    let small = framework.wait("offer to role A", |event| match event {
+        Event::Offers { offers } => {
+            offers.offers.into_iter().find(|offer| offer.agent_id == large.agent_id && offer.role() == Some(ROLE_A))
+        }
+        _ => None,
+    }).await;
+    let task = framework.task(&large, &framework.executor(ROLE_B));
+    framework.launch(&[&large, &small], vec![task.clone()]).await;
+    dropped(&mut framework, &task).await;
+    framework.teardown().await;
+}
+
+/// Waits for the state of a task whose offers were not valid together.
+async fn dropped(framework: &mut crate::bed::Framework, task: &kmctl::mesos::types::TaskInfo) {
     let status = framework.state(&task.task_id, TaskState::Dropped).await;
     assert_eq!(status.reason, Some(StatusReason::InvalidOffers));
-    assert_eq!(status.agent_id, Some(agent));
-    // The running task is none the worse.
-    framework.call(Call::reconcile(vec![ReconcileTask { task_id: running.task_id.clone(), agent_id: None }])).await;
-    framework.state(&running.task_id, TaskState::Running).await;
+    assert_eq!(status.source, Some(StatusSource::Master));
+    assert_eq!(status.agent_id.as_ref(), Some(&task.agent_id));
+}
+
+pub async fn an_accept_that_names_an_offer_that_is_gone_starts_nothing(bed: &Bed) {
+    let mut framework = bed.framework(&[ROLE_A]).await;
+    let offer = framework.offer(ROLE_A).await;
+    let task = framework.task(&offer, &framework.executor(ROLE_A));
+    let gone = kmctl::mesos::types::Offer { id: "no-such-offer".into(), ..offer.clone() };
+    framework.launch(&[&offer, &gone], vec![task.clone()]).await;
+    dropped(&mut framework, &task).await;
+    // The offer that was there is used up all the same, and its resources are offered again.
+    framework.call(Call::revive(vec![])).await;
+    framework.offer(ROLE_A).await;
     framework.teardown().await;
 }
 

@@ -37,6 +37,7 @@ cases! {
     an_executor_that_differs_from_the_running_one_is_an_error
     a_second_role_uses_a_running_executor_only_as_it_was_launched
     offers_of_two_roles_are_not_used_together
+    an_accept_that_names_an_offer_that_is_gone_starts_nothing
     a_declined_offer_comes_back_only_after_revive
     a_suppressed_role_gets_no_offers
     reconciliation_tells_known_tasks_from_unknown_ones

@@ -60,8 +60,8 @@ impl Cluster {
             allocation_info: Some(AllocationInfo { role: Some(role.clone()) }),
             ..Offer::default()
         };
-        framework.send(Event::Offers { offers: Offers { offers: vec![offer] } });
-        self.offers.insert(offer_id, Offered { framework: framework_id, agent: agent_id, role, pool });
+        framework.send(Event::Offers { offers: Offers { offers: vec![offer.clone()] } });
+        self.offers.insert(offer_id, Offered { framework: framework_id, agent: agent_id, role, pool, message: offer });
     }
 }
 

@@ -9,7 +9,7 @@ use super::pool::Pool;
 use crate::mesos::scheduler::{Call, Event};
 use crate::mesos::types::{
     AgentId, AgentInfo, Attribute, DomainInfo, ExecutorId, ExecutorInfo, FrameworkCapabilityType, FrameworkId,
-    FrameworkInfo, OfferId, Resource, TaskId, TaskInfo, TaskState, TaskStatus,
+    FrameworkInfo, Offer, OfferId, Resource, TaskId, TaskInfo, TaskState, TaskStatus,
 };
 
 /// An agent to add.
@@ -62,6 +62,7 @@ pub(super) struct Offered {
     pub(super) agent: AgentId,
     pub(super) role: String,
     pub(super) pool: Pool,
+    pub(super) message: Offer,
 }
 
 /// A declined share that is not offered again for a while.

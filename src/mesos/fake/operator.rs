@@ -74,6 +74,12 @@ impl Cluster {
             framework_info: framework.info.clone(),
             active: framework.stream.is_some(),
             connected: framework.stream.is_some(),
+            offers: self
+                .offers
+                .values()
+                .filter(|offered| offered.framework == *id)
+                .map(|offered| offered.message.clone())
+                .collect(),
             allocated_resources: allocated(framework).resources(None),
             offered_resources: self.offered(|offered| offered.framework == *id).resources(None),
             ..messages::Framework::default()
