@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::context::{Context, OutputFormat, Settings};
 use super::failure::{Code, Failure};
-use super::{bundle, down, plan, render, up, version};
+use super::{bundle, check, down, kubeconfig, plan, render, scale, status, up, version};
 
 #[derive(Parser)]
 #[command(name = "kmctl", version, about = "Kubernetes as an Apache Mesos framework, from one command")]
@@ -45,12 +45,20 @@ enum Command {
     Bundle(bundle::Args),
     /// Take the cluster down: its framework, programs and units; etcd's data, keys and settings stay
     Down(down::Args),
+    /// Look whether the hosts and Mesos are fit for the cluster
+    Check(check::Args),
     /// Show what `up` would do
     Plan(plan::Args),
     /// Write every rendered file into a folder (needs --out)
     Render(render::Args),
     /// Bring the control plane up, or make it what cluster.yaml says
     Up(up::Args),
+    /// Show how hosts, nodes, pods and Mesos tasks are doing
+    Status(status::Args),
+    /// Show or set the bounds of nodes
+    Scale(scale::Args),
+    /// Fetch the administrator's kubeconfig
+    Kubeconfig(kubeconfig::Args),
     /// Print the version
     Version(version::Args),
 }
@@ -61,8 +69,12 @@ impl Command {
             Command::Bundle(args) => bundle::run(args, context).await,
             Command::Down(args) => down::run(args, context).await,
             Command::Render(args) => render::run(args, context),
+            Command::Check(args) => check::run(args, context).await,
             Command::Plan(args) => plan::run(args, context).await,
             Command::Up(args) => up::run(args, context).await,
+            Command::Status(args) => status::run(args, context).await,
+            Command::Scale(args) => scale::run(args, context).await,
+            Command::Kubeconfig(args) => kubeconfig::run(args, context).await,
             Command::Version(args) => version::run(args, context),
         }
     }

@@ -58,6 +58,12 @@ impl Failure {
         self.code
     }
 
+    /// The whole chain in one line, and the hint.
+    pub fn summary(&self) -> (String, Option<String>) {
+        let hint = self.hint.as_deref().or_else(|| known_hint(&self.error));
+        (format!("{:#}", self.error), hint.map(str::to_owned))
+    }
+
     /// `error:`, `caused by:`, a blank line and `hint:`, ending in a line break.
     pub fn render(&self) -> String {
         let mut text = format!("error: {}\n", self.error);

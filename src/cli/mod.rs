@@ -1,13 +1,18 @@
 //! The command line of `kmctl`: one file per subcommand, settings, prompts, exit codes.
 mod arguments;
 mod bundle;
+mod check;
 mod context;
 mod down;
 mod failure;
+mod kubeconfig;
 mod plan;
 mod provision;
 mod question;
+mod reach;
 mod render;
+mod scale;
+mod status;
 mod up;
 mod version;
 

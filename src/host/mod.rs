@@ -1,6 +1,8 @@
 //! Machines that are changed: the [`Host`] trait, its SSH, local and fake forms, and `km host` on the other side.
 pub mod agent;
 #[cfg(feature = "cli")]
+mod dialer;
+#[cfg(feature = "cli")]
 pub mod fake;
 #[cfg(feature = "cli")]
 mod local;
@@ -11,6 +13,8 @@ pub mod ssh;
 #[cfg(feature = "cli")]
 mod transport;
 
+#[cfg(feature = "cli")]
+pub use dialer::Dialer;
 #[cfg(feature = "cli")]
 pub use local::LocalHost;
 #[cfg(feature = "cli")]

@@ -2,6 +2,10 @@
 pub mod client;
 pub mod lease;
 pub mod names;
+#[cfg(feature = "cli")]
+mod over_host;
 mod version;
 
+#[cfg(feature = "cli")]
+pub use over_host::{OverHostError, client_over};
 pub use version::{Version, VersionError};

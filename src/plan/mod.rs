@@ -6,6 +6,7 @@
 mod decide;
 mod describe;
 mod desired;
+pub mod preflight;
 
 pub use decide::{Action, Found, HostPlan, Plan, PlanError, Step, decide};
 pub use describe::{describe, summary};

@@ -1,0 +1,222 @@
+//! `kmctl check`: are the hosts and Mesos fit? Looks, and touches nothing.
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::context::{Context, OutputFormat};
+use super::failure::{Code, Failure};
+use super::reach;
+use crate::cluster::{Cluster, Loaded};
+use crate::host::Host;
+use crate::inventory::machine::{self, Machine};
+use crate::inventory::mesos::{self, Master};
+use crate::plan::preflight::{
+    AgentGroup, Finding, Level, group, judge_clocks, judge_machine, judge_mesos, reason_against,
+};
+
+/// Arguments.
+#[derive(clap::Args)]
+pub struct Args {}
+
+/// Everything that was looked at.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    cluster: String,
+    hosts: Vec<HostReport>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mesos: Option<MesosReport>,
+    findings: Vec<Finding>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct HostReport {
+    name: String,
+    address: String,
+    /// None where the host could not be looked at; a finding says why.
+    machine: Option<Machine>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct MesosReport {
+    #[serde(flatten)]
+    master: Master,
+    groups: Vec<AgentGroup>,
+    /// How many agents could become nodes.
+    fit: usize,
+}
+
+/// Looks at everything and tells what was found.
+pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
+    let Args {} = args;
+    let loaded = context.cluster()?;
+    let report = look(context, &loaded).await;
+    match context.settings.output {
+        OutputFormat::Text => context.data(&text(&report))?,
+        OutputFormat::Json => context.json(&report)?,
+    }
+    Ok(code(&report))
+}
+
+fn code(report: &Report) -> Code {
+    if report.hosts.iter().any(|host| host.machine.is_none()) {
+        Code::SomeHosts
+    } else if report.findings.iter().any(|finding| finding.level == Level::Error) {
+        Code::Failed
+    } else {
+        Code::Ok
+    }
+}
+
+async fn look(context: &Context, loaded: &Loaded) -> Report {
+    let specs = &loaded.cluster.spec.control_plane.hosts;
+    let looks = futures::future::join_all(specs.iter().map(|spec| look_at(context, loaded, spec))).await;
+    let mut findings = Vec::new();
+    let mut hosts = Vec::new();
+    let mut first: Option<Arc<dyn Host>> = None;
+    for (spec, look) in specs.iter().zip(looks) {
+        let machine = match look {
+            Ok((host, machine)) => {
+                findings.extend(judge_machine(&spec.name, &machine));
+                first.get_or_insert(host);
+                Some(machine)
+            }
+            Err(failure) => {
+                let (text, hint) = failure.summary();
+                let cure = hint.unwrap_or_else(|| format!("try `ssh {}` from here", spec.address));
+                findings.push(Finding::error(&spec.name, text, cure));
+                None
+            }
+        };
+        hosts.push(HostReport { name: spec.name.clone(), address: spec.address.clone(), machine });
+    }
+    let seen: Vec<_> =
+        hosts.iter().filter_map(|host| Some((host.name.as_str(), host.machine.as_ref()?))).collect();
+    findings.extend(judge_clocks(&seen));
+    let mesos = match first {
+        Some(host) => match ask_mesos(context, loaded, host).await {
+            Ok(master) => {
+                findings.extend(judge_mesos(&loaded.cluster, &master));
+                Some(mesos_report(&loaded.cluster, master))
+            }
+            Err(failure) => {
+                let (text, hint) = failure.summary();
+                let cure = hint.unwrap_or_else(|| {
+                    "look whether the address in spec.mesos.master is right and reachable from the control-plane hosts"
+                        .to_owned()
+                });
+                findings.push(Finding::error("mesos", text, cure));
+                None
+            }
+        },
+        None => None,
+    };
+    findings.sort_by_key(|finding| finding.level);
+    Report { cluster: loaded.cluster.metadata.name.clone(), hosts, mesos, findings }
+}
+
+async fn look_at(
+    context: &Context,
+    loaded: &Loaded,
+    spec: &crate::cluster::HostSpec,
+) -> Result<(Arc<dyn Host>, Machine), Failure> {
+    let step = context.progress.step(&spec.name, "look at the host");
+    let looked = async {
+        let host = context.connect(loaded, spec).await?;
+        let machine = machine::look(&host).await?;
+        Ok::<_, Failure>((Arc::new(host) as Arc<dyn Host>, machine))
+    }
+    .await;
+    match &looked {
+        Ok(_) => step.done(""),
+        Err(failure) => step.failed(&failure.summary().0),
+    }
+    looked
+}
+
+async fn ask_mesos(context: &Context, loaded: &Loaded, host: Arc<dyn Host>) -> Result<Master, Failure> {
+    let spec = &loaded.cluster.spec.mesos;
+    let step = context.progress.step("mesos", "ask the master and the agents");
+    let asked = async {
+        let client = reach::mesos(host, loaded).await?;
+        Ok::<_, Failure>(mesos::read(&client, &spec.master.0, &spec.framework_name).await?)
+    }
+    .await;
+    match &asked {
+        Ok(master) => step.done(&format!("{} agents", master.agents.len())),
+        Err(failure) => step.failed(&failure.summary().0),
+    }
+    asked
+}
+
+fn mesos_report(cluster: &Cluster, master: Master) -> MesosReport {
+    let groups = group(cluster, &master.agents);
+    let fit = master.agents.iter().filter(|agent| reason_against(cluster, agent).is_none()).count();
+    MesosReport { master, groups, fit }
+}
+
+fn text(report: &Report) -> String {
+    let mut out = String::new();
+    let gib = |kib: u64| kib as f64 / f64::from(1 << 20);
+    // Writing to a String cannot fail.
+    for host in &report.hosts {
+        let _ = match &host.machine {
+            Some(machine) => writeln!(
+                out,
+                "host {} ({}): {}, {}, {} cpus, {:.1} GiB memory, {:.1} GiB free in /var/lib",
+                host.name,
+                host.address,
+                machine.os,
+                machine.architecture,
+                machine.cpus,
+                gib(machine.memory_kib),
+                gib(machine.free_kib.get("/var/lib").copied().unwrap_or(0)),
+            ),
+            None => writeln!(out, "host {} ({}): not seen", host.name, host.address),
+        };
+    }
+    if let Some(mesos) = &report.mesos {
+        let region = mesos.master.region.as_ref().map(|region| format!(", region {region}")).unwrap_or_default();
+        let _ = writeln!(out, "mesos {} at {}{region}", mesos.master.version, mesos.master.leader);
+        for group in &mesos.groups {
+            let _ = writeln!(out, "  {}", describe(group));
+        }
+        let all = mesos.master.agents.len();
+        let _ = writeln!(out, "  {} of {all} agents can become nodes", mesos.fit);
+    }
+    let (mut errors, mut warnings) = (0, 0);
+    for finding in &report.findings {
+        let sign = match finding.level {
+            Level::Error => {
+                errors += 1;
+                "✗"
+            }
+            Level::Warning => {
+                warnings += 1;
+                "!"
+            }
+        };
+        let _ = writeln!(out, "{sign} {}: {}\n    cure: {}", finding.about, finding.text, finding.cure);
+    }
+    let _ = match (errors, warnings) {
+        (0, 0) => writeln!(out, "✓ nothing stands in the way of `kmctl up`"),
+        (0, _) => writeln!(out, "✓ nothing stands in the way of `kmctl up`; warnings: {warnings}"),
+        _ => writeln!(out, "✗ errors: {errors}, warnings: {warnings}"),
+    };
+    out
+}
+
+fn describe(group: &AgentGroup) -> String {
+    let AgentGroup { agents, version, resources, ports, launcher, isolation, unfit } = group;
+    let who = if agents.len() == 1 { agents[0].clone() } else { format!("{} agents ({})", agents.len(), agents.join(", ")) };
+    let ports = if ports.is_empty() { "no ports" } else { ports };
+    let isolation = match (launcher, isolation) {
+        (Some(launcher), Some(isolation)) => format!(", launcher {launcher}, isolation {isolation}"),
+        _ => ", flags not visible".to_owned(),
+    };
+    let unfit = unfit.as_ref().map(|why| format!("; cannot become nodes: {why}")).unwrap_or_default();
+    format!("{who}: mesos {version}, {} cpus, {:.0} MB, ports {ports}{isolation}{unfit}", resources.cpus, resources.mem)
+}

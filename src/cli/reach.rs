@@ -1,0 +1,87 @@
+//! The ways from the operator's machine to the API server and to Mesos. Both lead through a control-plane host.
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use super::failure::{Code, Failure};
+use crate::cluster::Loaded;
+use crate::host::{Command, Host};
+use crate::inventory::mesos::{Credentials, MesosClient};
+use crate::k8s::client_over;
+
+/// Where `up` puts the administrator's kubeconfig.
+const ADMIN_CONF: &str = "/etc/kubernetes/admin.conf";
+
+/// Where `up` puts the secret of the Mesos principal.
+const MESOS_SECRET: &str = "/etc/kmctl/mesos-secret";
+
+/// Limit for one question to the API server.
+const ANSWER: Duration = Duration::from_secs(15);
+
+/// The administrator's kubeconfig of `host`; none where there is no cluster yet.
+pub async fn admin_conf(host: &dyn Host) -> Result<Option<String>, Failure> {
+    read_file(host, ADMIN_CONF).await
+}
+
+/// The failure of a command that needs a cluster where there is none.
+pub fn no_cluster(host: &dyn Host) -> Failure {
+    Failure::from(anyhow::anyhow!("{} has no {ADMIN_CONF}: there is no cluster yet", host.name()))
+        .hint("run `kmctl up`")
+}
+
+/// Waits for the API server's answer, but not for ever.
+pub async fn answered<T>(what: &str, answer: impl Future<Output = kube::Result<T>>) -> Result<T, Failure> {
+    match tokio::time::timeout(ANSWER, answer).await {
+        Ok(result) => Ok(result.with_context(|| what.to_owned())?),
+        Err(_) => {
+            let text = format!("{what}: the API server has not answered within {} s", ANSWER.as_secs());
+            Err(Failure::message(Code::Failed, text).hint("run `kmctl status`"))
+        }
+    }
+}
+
+/// A client for the API server, with an administrator's rights.
+pub async fn kube(host: Arc<dyn Host>) -> Result<kube::Client, Failure> {
+    let Some(kubeconfig) = admin_conf(host.as_ref()).await? else {
+        return Err(no_cluster(host.as_ref()));
+    };
+    Ok(client_over(host, &kubeconfig).await?)
+}
+
+/// A client for Mesos. The secret is read here, or from the host where another operator left it.
+pub async fn mesos(host: Arc<dyn Host>, loaded: &Loaded) -> Result<MesosClient, Failure> {
+    let spec = &loaded.cluster.spec.mesos;
+    let credentials = if spec.principal.is_empty() {
+        None
+    } else {
+        let secret = match std::fs::read_to_string(&spec.secret_file) {
+            Ok(secret) => Some(secret),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                read_file(host.as_ref(), MESOS_SECRET).await?
+            }
+            Err(error) => return Err(Err::<(), _>(error).context(format!("read {}", spec.secret_file)).unwrap_err().into()),
+        };
+        secret.map(|secret| Credentials {
+            principal: spec.principal.clone(),
+            secret: secret.trim_end_matches(['\r', '\n']).to_owned(),
+        })
+    };
+    let ca = match spec.ca_file.as_str() {
+        "" => None,
+        file => Some(std::fs::read_to_string(file).with_context(|| format!("read {file}"))?),
+    };
+    Ok(MesosClient::new(host, credentials, ca.as_deref())?)
+}
+
+/// The content of a file that only root may read; none where it does not exist.
+async fn read_file(host: &dyn Host, path: &str) -> Result<Option<String>, Failure> {
+    let script = r#"[ -e "$1" ] || exit 44; exec cat "$1""#;
+    let command = Command::new(["sh", "-c", script, "sh", path]).privileged();
+    let output = host.run(command).await.with_context(|| format!("read {path} on {}", host.name()))?;
+    match output.status {
+        0 => Ok(Some(output.text())),
+        44 => Ok(None),
+        _ => Err(anyhow::anyhow!("read {path} on {}: {}", host.name(), output.last_words()).into()),
+    }
+}

@@ -1,0 +1,5 @@
+//! `kmctl status`: how the hosts, the API server, the nodes and the Mesos tasks are doing.
+mod report;
+mod run;
+
+pub use run::{Args, run};

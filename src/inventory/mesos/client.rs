@@ -1,0 +1,158 @@
+//! Reads Mesos' operator endpoints through a host.
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http_body_util::BodyExt as _;
+use http::{Request, StatusCode, Uri, header};
+use hyper_util::rt::TokioExecutor;
+use kube::client::{Body, ConfigExt};
+use serde::de::DeserializeOwned;
+use tower::util::BoxCloneService;
+use tower::{Service as _, ServiceExt as _};
+
+use crate::host::{Dialer, Host};
+
+/// Limit for one question.
+const ANSWER: Duration = Duration::from_secs(15);
+
+/// A redirect names the leader; one more covers an election in between.
+const REDIRECTS: usize = 2;
+
+/// Principal and secret. Not `Debug`, so that no message can carry the secret.
+#[derive(Clone)]
+pub struct Credentials {
+    /// Who asks.
+    pub principal: String,
+    /// Its secret.
+    pub secret: String,
+}
+
+/// Why Mesos could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum MesosReadError {
+    /// The address makes no sense.
+    #[error("`{0}` is not the address of a master or agent")]
+    Address(String),
+    /// The CA cannot be used.
+    #[error("set up TLS for Mesos")]
+    Tls(#[source] kube::Error),
+    /// The CA file is no PEM.
+    #[error("read the certificates of {0}")]
+    Ca(String),
+    /// No connection, or it broke.
+    #[error("ask {url}")]
+    Ask {
+        /// What was asked.
+        url: String,
+        /// The cause.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Nothing in time.
+    #[error("ask {0}: no answer within {ANSWER:?}")]
+    Silent(String),
+    /// It said no.
+    #[error("{url} answered {status}{}", detail(.text))]
+    Refused {
+        /// What was asked.
+        url: String,
+        /// Its status.
+        status: StatusCode,
+        /// Its body, shortened.
+        text: String,
+    },
+    /// Its answer makes no sense.
+    #[error("understand the answer of {url}")]
+    Answer {
+        /// What was asked.
+        url: String,
+        /// The cause.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+fn detail(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default().trim();
+    let line: String = line.chars().take(200).collect();
+    if line.is_empty() { line } else { format!(": {line}") }
+}
+
+type Http = BoxCloneService<Request<Body>, http::Response<hyper::body::Incoming>, hyper_util::client::legacy::Error>;
+
+/// Asks masters and agents.
+#[derive(Clone)]
+pub struct MesosClient {
+    http: Http,
+    authorization: Option<String>,
+}
+
+impl MesosClient {
+    /// Asks from `host`. `ca` is PEM for https masters; without it the operator's own trust store is used.
+    pub fn new(
+        host: Arc<dyn Host>,
+        credentials: Option<Credentials>,
+        ca: Option<&str>,
+    ) -> Result<Self, MesosReadError> {
+        let mut config = kube::Config::new(Uri::from_static("https://localhost"));
+        if let Some(pem) = ca {
+            let certificates: Result<Vec<_>, _> = rustls_pemfile::certs(&mut pem.as_bytes()).collect();
+            let certificates = certificates.map_err(|error| MesosReadError::Ca(error.to_string()))?;
+            config.root_cert = Some(certificates.into_iter().map(|certificate| certificate.to_vec()).collect());
+        }
+        let connector =
+            config.rustls_https_connector_with_connector(Dialer::new(host)).map_err(MesosReadError::Tls)?;
+        let http = hyper_util::client::legacy::Builder::new(TokioExecutor::new()).build::<_, Body>(connector);
+        let authorization = credentials.map(|Credentials { principal, secret }| {
+            format!("Basic {}", STANDARD.encode(format!("{principal}:{secret}")))
+        });
+        Ok(MesosClient { http: BoxCloneService::new(http), authorization })
+    }
+
+    /// Reads `path` at `base`, e.g. `http://10.0.0.5:5050`.
+    pub async fn get<T: DeserializeOwned>(&self, base: &str, path: &str) -> Result<T, MesosReadError> {
+        let url = format!("{base}{path}");
+        match tokio::time::timeout(ANSWER, self.follow(url.clone())).await {
+            Ok(answer) => {
+                let bytes = answer?;
+                serde_json::from_slice(&bytes).map_err(|source| MesosReadError::Answer { url, source })
+            }
+            Err(_) => Err(MesosReadError::Silent(url)),
+        }
+    }
+
+    async fn follow(&self, mut url: String) -> Result<Vec<u8>, MesosReadError> {
+        for _ in 0..=REDIRECTS {
+            let mut request = Request::get(&url);
+            if let Some(authorization) = &self.authorization {
+                request = request.header(header::AUTHORIZATION, authorization);
+            }
+            let request = request.body(Body::empty()).map_err(|_| MesosReadError::Address(url.clone()))?;
+            let failed = |source: Box<dyn std::error::Error + Send + Sync>| MesosReadError::Ask {
+                url: url.clone(),
+                source,
+            };
+            let mut http = self.http.clone();
+            let ready = http.ready().await.map_err(|error| failed(error.into()))?;
+            let response = ready.call(request).await.map_err(|error| failed(error.into()))?;
+            let (parts, body) = response.into_parts();
+            let location = parts.headers.get(header::LOCATION).and_then(|location| location.to_str().ok());
+            if let (true, Some(location)) = (parts.status.is_redirection(), location) {
+                // Mesos names the leader without a scheme.
+                let scheme = url.split("//").next().unwrap_or("http:").to_owned();
+                url = if location.starts_with("//") { format!("{scheme}{location}") } else { location.to_owned() };
+                continue;
+            }
+            let bytes = body.collect().await.map_err(|error| failed(error.into()))?.to_bytes();
+            if !parts.status.is_success() {
+                let text = String::from_utf8_lossy(&bytes).into_owned();
+                return Err(MesosReadError::Refused { url, status: parts.status, text });
+            }
+            return Ok(bytes.to_vec());
+        }
+        let text = "it redirects in a circle".to_owned();
+        Err(MesosReadError::Refused { url, status: StatusCode::TEMPORARY_REDIRECT, text })
+    }
+}

@@ -1,0 +1,10 @@
+//! Whether hosts and Mesos are fit for a cluster: facts in, findings out, each with its cure.
+mod agents;
+mod finding;
+mod machines;
+mod mesos;
+
+pub use agents::{AgentGroup, group, reason_against};
+pub use finding::{Finding, Level};
+pub use machines::{judge_clocks, judge_machine};
+pub use mesos::judge_mesos;
