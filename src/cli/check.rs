@@ -93,8 +93,7 @@ async fn look(context: &Context, loaded: &Loaded) -> Report {
         };
         hosts.push(HostReport { name: spec.name.clone(), address: spec.address.clone(), machine });
     }
-    let seen: Vec<_> =
-        hosts.iter().filter_map(|host| Some((host.name.as_str(), host.machine.as_ref()?))).collect();
+    let seen: Vec<_> = hosts.iter().filter_map(|host| Some((host.name.as_str(), host.machine.as_ref()?))).collect();
     findings.extend(judge_clocks(&seen));
     let mesos = match first {
         Some(host) => match ask_mesos(context, loaded, host).await {
@@ -211,7 +210,8 @@ fn text(report: &Report) -> String {
 
 fn describe(group: &AgentGroup) -> String {
     let AgentGroup { agents, version, resources, ports, launcher, isolation, unfit } = group;
-    let who = if agents.len() == 1 { agents[0].clone() } else { format!("{} agents ({})", agents.len(), agents.join(", ")) };
+    let who =
+        if agents.len() == 1 { agents[0].clone() } else { format!("{} agents ({})", agents.len(), agents.join(", ")) };
     let ports = if ports.is_empty() { "no ports" } else { ports };
     let isolation = match (launcher, isolation) {
         (Some(launcher), Some(isolation)) => format!(", launcher {launcher}, isolation {isolation}"),

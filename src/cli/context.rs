@@ -90,11 +90,9 @@ impl Context {
             }
         }
         match last {
-            Some((host, error)) => Err(Err::<SshHost, _>(error)
-                .with_context(|| format!("reach {} over SSH", host.name))
-                .err()
-                .unwrap_or_else(|| anyhow::anyhow!("no host"))
-                .into()),
+            Some((host, error)) => {
+                Err(anyhow::Error::new(error).context(format!("reach {} over SSH", host.name)).into())
+            }
             None => Err(anyhow::anyhow!("no control-plane host is listed").into()),
         }
     }
@@ -118,7 +116,7 @@ impl Context {
                 match written {
                     // A reader that has seen enough is no failure.
                     Some(Err(error)) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-                        return Err(Err::<(), _>(error).context("write to standard output").unwrap_err().into());
+                        return Err(anyhow::Error::new(error).context("write to standard output").into());
                     }
                     _ => {}
                 }

@@ -60,7 +60,9 @@ pub async fn mesos(host: Arc<dyn Host>, loaded: &Loaded) -> Result<MesosClient, 
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 read_file(host.as_ref(), MESOS_SECRET).await?
             }
-            Err(error) => return Err(Err::<(), _>(error).context(format!("read {}", spec.secret_file)).unwrap_err().into()),
+            Err(error) => {
+                return Err(anyhow::Error::new(error).context(format!("read {}", spec.secret_file)).into());
+            }
         };
         secret.map(|secret| Credentials {
             principal: spec.principal.clone(),

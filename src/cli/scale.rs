@@ -70,7 +70,9 @@ pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
         }
         let written = Bounds { min: loaded.cluster.spec.nodes.min, max: loaded.cluster.spec.nodes.max };
         if written != after {
-            context.progress.note("", "cluster.yaml says otherwise under nodes; these bounds hold until they are changed again");
+            context
+                .progress
+                .note("", "cluster.yaml says otherwise under nodes; these bounds hold until they are changed again");
         }
     }
     match context.settings.output {
@@ -126,7 +128,10 @@ mod tests {
     fn live_bounds_win_over_the_file_and_an_absent_max_means_none() {
         let nodes = NodesSpec { min: 1, max: Some(5), ..NodesSpec::default() };
         assert_eq!(read(None, &nodes).unwrap(), Bounds { min: 1, max: Some(5) });
-        assert_eq!(read(Some(&stored(&[("min", "2"), ("max", "3")])), &nodes).unwrap(), Bounds { min: 2, max: Some(3) });
+        assert_eq!(
+            read(Some(&stored(&[("min", "2"), ("max", "3")])), &nodes).unwrap(),
+            Bounds { min: 2, max: Some(3) }
+        );
         assert_eq!(read(Some(&stored(&[("min", "0")])), &nodes).unwrap(), Bounds { min: 0, max: None });
         assert!(read(Some(&stored(&[("min", "two")])), &nodes).is_err());
     }

@@ -93,7 +93,8 @@ impl Report {
     /// Adds what the API server and Mesos said, as far as they did.
     pub(super) fn add(&mut self, objects: Option<&Objects>, master: Option<&Master>) {
         // Of several, the one with tasks is the living one; the others are what failovers left.
-        let framework = master.and_then(|master| master.frameworks.iter().max_by_key(|one| (one.connected, one.tasks.len())));
+        let framework =
+            master.and_then(|master| master.frameworks.iter().max_by_key(|one| (one.connected, one.tasks.len())));
         if let Some(master) = master {
             self.mesos = Some(mesos(master, framework));
         }
@@ -221,7 +222,8 @@ fn mesos(master: &Master, framework: Option<&Framework>) -> MesosReport {
 /// may look different; what stays is worth a look.
 fn disagreements(objects: &Objects, tasks: &[RunningTask]) -> Vec<String> {
     let mut found = Vec::new();
-    let uid = |task: &RunningTask| task.id.strip_prefix("pod.").and_then(|rest| rest.split('.').next()).map(str::to_owned);
+    let uid =
+        |task: &RunningTask| task.id.strip_prefix("pod.").and_then(|rest| rest.split('.').next()).map(str::to_owned);
     let with_task: BTreeMap<String, &RunningTask> = tasks.iter().filter_map(|task| Some((uid(task)?, task))).collect();
     for pod in objects.pods.iter().filter(|pod| pod.node.is_some()) {
         if !with_task.contains_key(&pod.uid) {
@@ -363,7 +365,10 @@ mod tests {
         let mut report = report(Some(units()));
         let pods = vec![pod("web", "u1", Some("agent1"), "Running"), pod("wait", "u2", None, "Pending")];
         let tasks = vec![task("pod.u1.0a1b2c3d", "web.default"), task("node.agent1.0a1b2c3d", "node.agent1")];
-        report.add(Some(&objects(vec![node("agent1", "ready"), node("a-longer-name", "candidate")], pods)), Some(&master(tasks)));
+        report.add(
+            Some(&objects(vec![node("agent1", "ready"), node("a-longer-name", "candidate")], pods)),
+            Some(&master(tasks)),
+        );
         insta::assert_snapshot!(report.text());
         assert_eq!(report.code(), Code::Ok);
     }

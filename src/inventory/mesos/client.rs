@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http_body_util::BodyExt as _;
 use http::{Request, StatusCode, Uri, header};
+use http_body_util::BodyExt as _;
 use hyper_util::rt::TokioExecutor;
 use kube::client::{Body, ConfigExt};
 use serde::de::DeserializeOwned;
@@ -102,8 +102,7 @@ impl MesosClient {
             let certificates = certificates.map_err(|error| MesosReadError::Ca(error.to_string()))?;
             config.root_cert = Some(certificates.into_iter().map(|certificate| certificate.to_vec()).collect());
         }
-        let connector =
-            config.rustls_https_connector_with_connector(Dialer::new(host)).map_err(MesosReadError::Tls)?;
+        let connector = config.rustls_https_connector_with_connector(Dialer::new(host)).map_err(MesosReadError::Tls)?;
         let http = hyper_util::client::legacy::Builder::new(TokioExecutor::new()).build::<_, Body>(connector);
         let authorization = credentials.map(|Credentials { principal, secret }| {
             format!("Basic {}", STANDARD.encode(format!("{principal}:{secret}")))
@@ -130,10 +129,8 @@ impl MesosClient {
                 request = request.header(header::AUTHORIZATION, authorization);
             }
             let request = request.body(Body::empty()).map_err(|_| MesosReadError::Address(url.clone()))?;
-            let failed = |source: Box<dyn std::error::Error + Send + Sync>| MesosReadError::Ask {
-                url: url.clone(),
-                source,
-            };
+            let failed =
+                |source: Box<dyn std::error::Error + Send + Sync>| MesosReadError::Ask { url: url.clone(), source };
             let mut http = self.http.clone();
             let ready = http.ready().await.map_err(|error| failed(error.into()))?;
             let response = ready.call(request).await.map_err(|error| failed(error.into()))?;

@@ -47,10 +47,10 @@ fn least(cluster: &Cluster) -> Pressure {
 
 /// The most that one of the cluster's roles could ever get on `agent`: what is not reserved, and what is for the role.
 fn reachable(cluster: &Cluster, agent: &Agent) -> Pressure {
-    let reserved: Pressure = agent.reserved.values().fold(Pressure::default(), |sum, one| Pressure {
-        cpus: sum.cpus + one.cpus,
-        mem: sum.mem + one.mem,
-    });
+    let reserved: Pressure = agent
+        .reserved
+        .values()
+        .fold(Pressure::default(), |sum, one| Pressure { cpus: sum.cpus + one.cpus, mem: sum.mem + one.mem });
     let free = Pressure { cpus: agent.resources.cpus - reserved.cpus, mem: agent.resources.mem - reserved.mem };
     cluster
         .spec

@@ -40,7 +40,11 @@ pub fn judge_machine(host: &str, machine: &Machine) -> Vec<Finding> {
         if *free < LEAST_FREE_KIB {
             found.push(Finding::error(host, text, "free at least 1 GiB, better 4"));
         } else if *free < GOOD_FREE_KIB {
-            found.push(Finding::warning(host, text, "free 4 GiB: etcd's data, its snapshots and the programs live there"));
+            found.push(Finding::warning(
+                host,
+                text,
+                "free 4 GiB: etcd's data, its snapshots and the programs live there",
+            ));
         }
     }
     if machine.memory_kib < GOOD_MEMORY_KIB {
@@ -51,7 +55,11 @@ pub fn judge_machine(host: &str, machine: &Machine) -> Vec<Finding> {
         let ours = PORTS.iter().any(|(known, ours)| known == port && program.starts_with(ours));
         if !ours {
             let text = format!("port {port} is taken by {program}");
-            found.push(Finding::error(host, text, format!("stop {program}, or move it: the control plane needs {port}")));
+            found.push(Finding::error(
+                host,
+                text,
+                format!("stop {program}, or move it: the control plane needs {port}"),
+            ));
         }
     }
     for path in &machine.foreign {
@@ -146,7 +154,10 @@ mod tests {
         let (one, two, slow) = (at(0.0, 0.1), at(-3.0, 0.1), at(3.0, 4.0));
         let found = judge_clocks(&[("cp1", &one), ("cp2", &two), ("cp3", &slow)]);
         let texts: Vec<_> = found.iter().map(|finding| format!("{}: {}", finding.about, finding.text)).collect();
-        assert_eq!(texts, ["cp2: its clock is 3.0 s behind that of cp1", "cp3: its clock is 6.0 s ahead of that of cp2"]);
+        assert_eq!(
+            texts,
+            ["cp2: its clock is 3.0 s behind that of cp1", "cp3: its clock is 6.0 s ahead of that of cp2"]
+        );
         let broken = at(90.0, 0.1);
         assert_eq!(judge_clocks(&[("cp1", &broken)]).len(), 1);
     }

@@ -161,7 +161,11 @@ fn judge_agent(cluster: &Cluster, agent: &Agent) -> Vec<Finding> {
         && agent.resources.cpus > cores
     {
         let text = format!("it offers {} cpus on {cores} cores", agent.resources.cpus);
-        found.push(Finding::warning(about, text, "Kubernetes places no more than the machine has; lower the agent's --resources"));
+        found.push(Finding::warning(
+            about,
+            text,
+            "Kubernetes places no more than the machine has; lower the agent's --resources",
+        ));
     }
     if let Some(memory) = own.machine_mem
         && agent.resources.mem > memory
@@ -299,13 +303,22 @@ mod tests {
         }
         let table: [(Spoil, &str); 13] = [
             (|a| a.version = "1.4.2".to_owned(), "Error a1: Mesos 1.4.2 is too old: it knows no fault domains"),
-            (|a| a.version = "1.9.0".to_owned(), "Warning a1: Mesos 1.9.0 is older than what kmctl is tested with, 1.11"),
-            (|a| a.ports.clear(), "Warning a1: it offers no ports, so pods that are reached through host ports cannot run there"),
+            (
+                |a| a.version = "1.9.0".to_owned(),
+                "Warning a1: Mesos 1.9.0 is older than what kmctl is tested with, 1.11",
+            ),
+            (
+                |a| a.ports.clear(),
+                "Warning a1: it offers no ports, so pods that are reached through host ports cannot run there",
+            ),
             (
                 |a| a.ports = "[1000-2000, 29000-32000]".to_owned(),
                 "Error a1: it offers ports 29000-32000, which meet kubernetes.nodePortRange, 28000-29999",
             ),
-            (|a| set(a, "launcher", "posix"), "Warning a1: the launcher is posix: nothing holds pods to what they requested"),
+            (
+                |a| set(a, "launcher", "posix"),
+                "Warning a1: the launcher is posix: nothing holds pods to what they requested",
+            ),
             (
                 |a| set(a, "isolation", "cgroups/cpu,posix/mem"),
                 "Error a1: the isolator cgroups/mem is off: Mesos does not hold nodes to what it granted",
@@ -398,7 +411,13 @@ mod tests {
 
     #[test]
     fn mesos_durations_are_read_as_mesos_prints_them() {
-        let table = [("1weeks", Some(604_800_000)), ("1.5hrs", Some(5_400_000)), ("500ms", Some(500)), ("5", None), ("x", None)];
+        let table = [
+            ("1weeks", Some(604_800_000)),
+            ("1.5hrs", Some(5_400_000)),
+            ("500ms", Some(500)),
+            ("5", None),
+            ("x", None),
+        ];
         for (text, expected) in table {
             assert_eq!(time(text).map(|time| time.as_millis()), expected, "{text}");
         }
