@@ -207,7 +207,7 @@ impl Report {
 
 fn mesos(master: &Master, framework: Option<&Framework>) -> MesosReport {
     let tasks = framework.map(|framework| framework.tasks.as_slice()).unwrap_or_default();
-    let sum = |amount: fn(&RunningTask) -> f64| tasks.iter().map(amount).sum();
+    let sum = |amount: fn(&RunningTask) -> f64| tasks.iter().map(amount).fold(0.0, |sum, one| sum + one);
     MesosReport {
         version: master.version.clone(),
         leader: master.leader.clone(),
