@@ -36,7 +36,7 @@ impl Scheduler {
                         if let Some(node) = self.nodes.get_mut(&name) {
                             (node.state, node.executor, node.task) = (NodeState::Candidate, None, None);
                         }
-                    } else {
+                    } else if node.flush_at.is_none_or(|at| at <= self.now) {
                         let token = token.clone();
                         self.accept(&name, Some(token));
                     }
