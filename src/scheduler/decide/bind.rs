@@ -40,6 +40,7 @@ impl Scheduler {
         pod.flight = Flight::Waiting { node: name.to_owned(), since: now };
         pod.answers.push(request);
         node.flush_at.get_or_insert(now + COLLECT);
+        self.demand.grown = true;
     }
 
     /// Lets binds fail for which no offer came in time.
