@@ -3,7 +3,7 @@
 //! [`session`] talks to Mesos and, on the node task's launch, makes a [`NodeAgent`] of a
 //! [`KubeletConfiguration`] (static data, [`config`]) and [`KubeletDeps`] (injected objects, [`deps`], built from a
 //! [`DepsSpec`](spec::DepsSpec)). [`decide`] is the agent's pure half, [`run`] the other one. [`real`] are the objects
-//! of production,. [`ledger`] and [`sweep`] see to it that nothing stays.
+//! of production. [`ledger`] and [`sweep`] see to it that nothing stays.
 pub mod cni;
 pub mod command;
 pub mod config;

@@ -14,6 +14,7 @@ use super::proxy_lock::ProxySlot;
 
 const POLL: Duration = Duration::from_millis(200);
 const HEALTH_PORT: u16 = 10256;
+const METRICS_PORT: u16 = 10249;
 
 /// The kube-proxy of a run.
 pub struct KubeProxy {
@@ -44,7 +45,7 @@ impl Service for KubeProxy {
         write_private(&kubeconfig, &text)?;
         let mut argv =
             vec![path(&folders.programs().join("kube-proxy")), format!("--kubeconfig={}", path(&kubeconfig))];
-        argv.extend(flags(&self.spec, self.ports.own(HEALTH_PORT)?));
+        argv.extend(flags(&self.spec, self.ports.own(HEALTH_PORT)?, self.ports.own(METRICS_PORT)?));
         Ok(Program {
             name: self.name().to_owned(),
             argv,
@@ -64,13 +65,14 @@ impl Service for KubeProxy {
     }
 }
 
-fn flags(spec: &DepsSpec, health_port: u16) -> Vec<String> {
+fn flags(spec: &DepsSpec, health_port: u16, metrics_port: u16) -> Vec<String> {
     vec![
         format!("--hostname-override={}", spec.node.name),
         "--proxy-mode=iptables".to_owned(),
         format!("--cluster-cidr={}", spec.network.pod_cidr),
         format!("--healthz-bind-address={}:{health_port}", spec.node.ip),
-        "--metrics-bind-address=127.0.0.1:0".to_owned(),
+        // Zero is refused.
+        format!("--metrics-bind-address=127.0.0.1:{metrics_port}"),
         // The machine's connection tracking is its operator's; changing it needs privileges that nested agents lack.
         "--conntrack-max-per-core=0".to_owned(),
         "--conntrack-min=0".to_owned(),
