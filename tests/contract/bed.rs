@@ -5,8 +5,8 @@ use kmctl::mesos::fake::{AgentSpec, FakeMaster, Options};
 use kmctl::mesos::scheduler::{Call, Caller, Event, Scheduler, Subscription};
 use kmctl::mesos::transport::{Authentication, HttpSettings, Secret};
 use kmctl::mesos::types::{
-    CommandInfo, ExecutorInfo, ExecutorType, Filters, FrameworkCapabilityType, FrameworkInfo, Offer, Operation, Resource,
-    TaskId, TaskInfo, TaskState, TaskStatus,
+    CommandInfo, ExecutorInfo, ExecutorType, Filters, FrameworkCapabilityType, FrameworkInfo, Offer, Operation,
+    Resource, TaskId, TaskInfo, TaskState, TaskStatus,
 };
 use kmctl::mesos::{Masters, MesosError};
 

@@ -64,7 +64,10 @@ pub async fn an_executor_that_differs_from_the_running_one_is_an_error(bed: &Bed
 }
 
 /// An offer of one agent; offers of others go back.
-async fn offer_on(framework: &mut crate::bed::Framework, agent: &kmctl::mesos::types::AgentId) -> kmctl::mesos::types::Offer {
+async fn offer_on(
+    framework: &mut crate::bed::Framework,
+    agent: &kmctl::mesos::types::AgentId,
+) -> kmctl::mesos::types::Offer {
     framework.call(Call::revive(vec![])).await;
     loop {
         let offer = framework.offer(ROLE_A).await;
@@ -80,10 +83,15 @@ pub async fn a_second_role_uses_a_running_executor_only_as_it_was_launched(bed: 
     let (_, first) = framework.running(ROLE_A).await;
     let executor = first.executor.unwrap();
     let implicit = ExecutorInfo {
-        resources: executor.resources.iter().cloned().map(|mut resource| {
-            resource.allocation_info = None;
-            resource
-        }).collect(),
+        resources: executor
+            .resources
+            .iter()
+            .cloned()
+            .map(|mut resource| {
+                resource.allocation_info = None;
+                resource
+            })
+            .collect(),
         ..executor.clone()
     };
     // Without the role of its first offer, Mesos gives the executor's resources the role of this offer.
@@ -97,11 +105,13 @@ pub async fn a_second_role_uses_a_running_executor_only_as_it_was_launched(bed: 
             framework.call(Call::decline(vec![offer.id], Filters::refuse(30.0))).await;
         };
         let task = framework.task(&offer, &executor);
-        framework.call(Call::accept(
-            vec![offer.id.clone()],
-            vec![kmctl::mesos::types::Operation::launch(vec![task.clone()])],
-            Filters::refuse(0.0),
-        )).await;
+        framework
+            .call(Call::accept(
+                vec![offer.id.clone()],
+                vec![kmctl::mesos::types::Operation::launch(vec![task.clone()])],
+                Filters::refuse(0.0),
+            ))
+            .await;
         framework.state(&task.task_id, expected).await;
     }
     framework.teardown().await;
@@ -121,12 +131,14 @@ pub async fn offers_of_two_roles_are_not_used_together(bed: &Bed) {
     framework.call(Call::kill(running.task_id.clone(), None)).await;
     framework.state(&running.task_id, TaskState::Killed).await;
     framework.call(Call::revive(vec![ROLE_A.into()])).await;
-    let small = framework.wait("offer to role A", |event| match event {
-        Event::Offers { offers } => {
-            offers.offers.into_iter().find(|offer| offer.agent_id == large.agent_id && offer.role() == Some(ROLE_A))
-        }
-        _ => None,
-    }).await;
+    let small = framework
+        .wait("offer to role A", |event| match event {
+            Event::Offers { offers } => {
+                offers.offers.into_iter().find(|offer| offer.agent_id == large.agent_id && offer.role() == Some(ROLE_A))
+            }
+            _ => None,
+        })
+        .await;
     let task = framework.task(&large, &framework.executor(ROLE_B));
     framework.launch(&[&large, &small], vec![task.clone()]).await;
     dropped(&mut framework, &task).await;
@@ -223,10 +235,12 @@ pub async fn reconciliation_tells_known_tasks_from_unknown_ones(bed: &Bed) {
     ];
     for (task_id, agent_id, expected) in cases {
         framework.call(ask(task_id, agent_id)).await;
-        let status = framework.wait("answer", |event| match event {
-            Event::Update { update } => Some(update.status),
-            _ => None,
-        }).await;
+        let status = framework
+            .wait("answer", |event| match event {
+                Event::Update { update } => Some(update.status),
+                _ => None,
+            })
+            .await;
         assert_eq!((status.task_id.as_str(), status.state), (task_id, expected), "on {agent_id:?}");
         assert_eq!(status.reason, Some(StatusReason::Reconciliation));
         assert_eq!(status.source, Some(StatusSource::Master));
@@ -301,10 +315,12 @@ pub async fn shutting_an_executor_down_ends_its_tasks_and_says_so(bed: &Bed) {
     let executor = task.executor.unwrap().executor_id;
     framework.call(Call::shutdown(executor.clone(), offer.agent_id.clone())).await;
     framework.state(&task.task_id, TaskState::Killed).await;
-    let failure = framework.wait("FAILURE", |event| match event {
-        Event::Failure { failure } => Some(failure),
-        _ => None,
-    }).await;
+    let failure = framework
+        .wait("FAILURE", |event| match event {
+            Event::Failure { failure } => Some(failure),
+            _ => None,
+        })
+        .await;
     assert_eq!((failure.executor_id, failure.agent_id), (Some(executor), Some(offer.agent_id)));
     framework.teardown().await;
 }

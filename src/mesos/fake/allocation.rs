@@ -30,9 +30,10 @@ impl Cluster {
             }
             framework.filters.retain(|filter| filter.until > now);
             for role in &framework.info.roles {
-                let filtered = framework.filters.iter().any(|filter| {
-                    filter.agent == *agent && filter.role == *role && filter.pool.contains(free)
-                });
+                let filtered = framework
+                    .filters
+                    .iter()
+                    .any(|filter| filter.agent == *agent && filter.role == *role && filter.pool.contains(free));
                 if !filtered && !framework.suppressed.contains(role) {
                     candidates.push((held(framework), id.clone(), role.clone()));
                 }

@@ -146,7 +146,10 @@ impl Cluster {
                 && let Some(offered) = self.offers.remove(offer)
             {
                 self.release(&offered.agent, &offered.pool);
-                self.filter(id, Filter { until: until(filters, now), agent: offered.agent, role: offered.role, pool: offered.pool });
+                self.filter(
+                    id,
+                    Filter { until: until(filters, now), agent: offered.agent, role: offered.role, pool: offered.pool },
+                );
             }
         }
     }

@@ -179,8 +179,12 @@ impl Cluster {
 
     /// Gives back every offer that a framework holds.
     pub(super) fn rescind_all(&mut self, id: &FrameworkId, tell: bool) {
-        let ids: Vec<OfferId> =
-            self.offers.iter().filter(|(_, offered)| offered.framework == *id).map(|(offer, _)| offer.clone()).collect();
+        let ids: Vec<OfferId> = self
+            .offers
+            .iter()
+            .filter(|(_, offered)| offered.framework == *id)
+            .map(|(offer, _)| offer.clone())
+            .collect();
         for offer in ids {
             if let Some(offered) = self.offers.remove(&offer) {
                 self.release(&offered.agent, &offered.pool);

@@ -84,10 +84,10 @@ impl Cluster {
             offered_resources: self.offered(|offered| offered.framework == *id).resources(None),
             ..messages::Framework::default()
         });
-        let ended = self.removed.values().map(|info| messages::Framework {
-            framework_info: info.clone(),
-            ..messages::Framework::default()
-        });
+        let ended = self
+            .removed
+            .values()
+            .map(|info| messages::Framework { framework_info: info.clone(), ..messages::Framework::default() });
         messages::Frameworks { frameworks: living.collect(), completed_frameworks: ended.collect() }
     }
 

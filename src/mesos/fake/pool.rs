@@ -21,7 +21,8 @@ impl Pool {
                     pool.ranges.entry(resource.name.clone()).or_default().extend(values);
                 }
                 _ => {
-                    *pool.scalars.entry(resource.name.clone()).or_default() += (resource.amount() * 1000.0).round() as i64;
+                    *pool.scalars.entry(resource.name.clone()).or_default() +=
+                        (resource.amount() * 1000.0).round() as i64;
                 }
             }
         }

@@ -22,9 +22,7 @@ use super::cluster::{AgentSpec, Cluster, Refusal};
 use crate::mesos::recordio::{RECORD_LIMIT, RecordIo};
 use crate::mesos::scheduler::{Call, Event, FrameworkCall};
 use crate::mesos::transport::{Authentication, STREAM_ID};
-use crate::mesos::types::{
-    AgentId, ExecutorId, FrameworkId, StatusReason, TaskId, TaskState,
-};
+use crate::mesos::types::{AgentId, ExecutorId, FrameworkId, StatusReason, TaskId, TaskState};
 
 /// How a fake master behaves.
 #[derive(Clone, Debug)]
@@ -225,7 +223,8 @@ async fn scheduler(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: 
     };
     if let Call::Subscribe { subscribe } = call {
         if framework_id != subscribe.framework_info.id {
-            let message = "Failed to validate scheduler::Call: 'framework_id' differs from 'subscribe.framework_info.id'";
+            let message =
+                "Failed to validate scheduler::Call: 'framework_id' differs from 'subscribe.framework_info.id'";
             return refuse(Refusal::new(400, message));
         }
         let subscribed = shared.cluster().subscribe(subscribe, principal.as_deref());

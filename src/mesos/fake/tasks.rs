@@ -28,9 +28,9 @@ impl Cluster {
             }
         }
         let valid = taken.len() == accept.offer_ids.len() && !taken.is_empty();
-        let same = taken.iter().all(|offer| {
-            taken.first().is_some_and(|first| first.agent == offer.agent && first.role == offer.role)
-        });
+        let same = taken
+            .iter()
+            .all(|offer| taken.first().is_some_and(|first| first.agent == offer.agent && first.role == offer.role));
         let mut rest = Pool::default();
         for offer in &taken {
             rest.add(&offer.pool);
@@ -195,7 +195,8 @@ impl Cluster {
         let Some(framework) = self.frameworks.get(id) else { return };
         let known = |task_id: &TaskId| {
             framework.tasks.get(task_id).map(|task| {
-                let mut status = TaskStatus::new(task_id.clone(), task.state).with_message("Reconciliation: Latest task state");
+                let mut status =
+                    TaskStatus::new(task_id.clone(), task.state).with_message("Reconciliation: Latest task state");
                 status.agent_id = Some(task.info.agent_id.clone());
                 status.executor_id = Some(task.executor.clone());
                 status
@@ -217,7 +218,8 @@ impl Cluster {
 
     /// What the master says of a task that it does not know: gone, if it knows the agent.
     fn unknown(&self, id: &FrameworkId, task_id: &TaskId, agent: Option<&AgentId>) {
-        let aware = self.frameworks.get(id).is_some_and(|framework| framework.has(FrameworkCapabilityType::PartitionAware));
+        let aware =
+            self.frameworks.get(id).is_some_and(|framework| framework.has(FrameworkCapabilityType::PartitionAware));
         let registered = agent.is_some_and(|agent| self.agents.contains_key(agent));
         let state = match (aware, registered) {
             (false, _) => TaskState::Lost,
@@ -264,7 +266,8 @@ impl Cluster {
                 status.reason = Some(StatusReason::AgentRemoved);
                 framework.send(Event::Update { update: Update { status } });
             }
-            let failure = crate::mesos::scheduler::Failure { agent_id: Some(agent.clone()), executor_id: None, status: None };
+            let failure =
+                crate::mesos::scheduler::Failure { agent_id: Some(agent.clone()), executor_id: None, status: None };
             framework.send(Event::Failure { failure });
         }
     }
