@@ -98,13 +98,15 @@ struct Shared {
     metrics: Arc<Metrics>,
 }
 
-/// Extender arguments (`extender/v1`); only what is used.
+/// Extender arguments (`extender/v1`); only what is used. That version gives its Go fields no JSON names, so they come as
+/// Go spells them; on the way back Go does not mind the case.
 #[derive(Deserialize)]
 struct Arguments {
+    #[serde(rename = "Pod", alias = "pod")]
     pod: Pod,
-    #[serde(default)]
+    #[serde(default, rename = "NodeNames", alias = "nodenames")]
     nodenames: Option<Vec<String>>,
-    #[serde(default)]
+    #[serde(default, rename = "Nodes", alias = "nodes")]
     nodes: Option<Value>,
 }
 
@@ -145,10 +147,10 @@ struct HostPriority {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
 struct BindArguments {
-    #[serde(rename = "podUID")]
+    #[serde(rename = "PodUID", alias = "podUID")]
     pod_uid: String,
+    #[serde(rename = "Node", alias = "node")]
     node: String,
 }
 
@@ -338,7 +340,8 @@ mod tests {
             failed: BTreeMap::from([("n2".to_owned(), "Mesos: 0.5 of 2 cpus offered, 1 needed".to_owned())]),
         };
         let pod = json!({"metadata": {"uid": "u", "name": "p", "namespace": "d"}, "spec": {"containers": []}});
-        let (status, body, event) = asked("/filter", json!({"pod": pod, "nodenames": ["n1", "n2"]}), answer).await;
+        let (status, body, event) =
+            asked("/filter", json!({"Pod": pod, "Nodes": null, "NodeNames": ["n1", "n2"]}), answer).await;
         assert_eq!(status, StatusCode::OK);
         let expected = json!({"nodenames": ["n1"], "error": "",
             "failedNodes": {"n2": "Mesos: 0.5 of 2 cpus offered, 1 needed"}});
@@ -358,7 +361,7 @@ mod tests {
 
     #[tokio::test]
     async fn bind_says_what_went_wrong() {
-        let arguments = json!({"podName": "p", "podNamespace": "d", "podUID": "u", "node": "n1"});
+        let arguments = json!({"PodName": "p", "PodNamespace": "d", "PodUID": "u", "Node": "n1"});
         let (_, body, event) = asked("/bind", arguments, Answer::Bind(Some("node is leaving".into()))).await;
         assert_eq!(body, json!({"error": "node is leaving"}));
         assert!(matches!(event, Event::Bind { uid, node, .. } if uid == "u" && node == "n1"));
