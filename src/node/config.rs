@@ -57,8 +57,10 @@ pub struct KubeletConfiguration {
     /// When pods are evicted.
     pub eviction_hard: BTreeMap<String, String>,
     /// 100 turns image removal off: images come from the bundle and could not be pulled again.
+    #[serde(rename = "imageGCHighThresholdPercent")]
     pub image_gc_high_threshold_percent: u8,
     /// Below the former.
+    #[serde(rename = "imageGCLowThresholdPercent")]
     pub image_gc_low_threshold_percent: u8,
     /// Swap on the agent is the operator's decision.
     pub fail_swap_on: bool,
@@ -107,6 +109,7 @@ pub struct Switch {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct X509 {
     /// CA of client certificates.
+    #[serde(rename = "clientCAFile")]
     pub client_ca_file: PathBuf,
 }
 
@@ -227,6 +230,24 @@ mod tests {
         let written = example().to_document();
         assert!(written.contains("apiVersion: kubelet.config.k8s.io/v1beta1"), "{written}");
         assert_eq!(KubeletConfiguration::from_document(&written).unwrap(), example());
+    }
+
+    #[test]
+    fn keys_have_upstreams_spelling_since_the_kubelet_ignores_any_other() {
+        let written = example().to_document();
+        for key in [
+            "clientCAFile:",
+            "cgroupsPerQOS:",
+            "clusterDomain:",
+            "enforceNodeAllocatable:",
+            "imageGCHighThresholdPercent:",
+            "imageGCLowThresholdPercent:",
+            "makeIPTablesUtilChains:",
+            "serverTLSBootstrap:",
+            "volumePluginDir:",
+        ] {
+            assert!(written.contains(key), "{key} in\n{written}");
+        }
     }
 
     #[test]
