@@ -153,3 +153,69 @@ impl MesosClient {
         Err(MesosReadError::Refused { url, status: StatusCode::TEMPORARY_REDIRECT, text })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+    use crate::host::LocalHost;
+
+    /// Answers every request with what `reply` makes of it, one connection at a time.
+    async fn server(reply: impl Fn(&str) -> String + Send + 'static) -> String {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut seen = Vec::new();
+                while !seen.ends_with(b"\r\n\r\n") {
+                    let mut byte = [0];
+                    if stream.read_exact(&mut byte).await.is_err() {
+                        break;
+                    }
+                    seen.push(byte[0]);
+                }
+                let _ = stream.write_all(reply(&String::from_utf8_lossy(&seen)).as_bytes()).await;
+            }
+        });
+        address
+    }
+
+    fn answer(status: &str, more: &str, body: &str) -> String {
+        format!("HTTP/1.1 {status}\r\nconnection: close\r\n{more}content-length: {}\r\n\r\n{body}", body.len())
+    }
+
+    fn client() -> MesosClient {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let credentials = Credentials { principal: "p".to_owned(), secret: "s".to_owned() };
+        MesosClient::new(Arc::new(LocalHost), Some(credentials), None).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_standby_master_is_left_for_the_leader_with_the_credentials() {
+        let leader = server(|request| {
+            // `p:s`.
+            let allowed = request.to_lowercase().contains("authorization: basic cdpz");
+            if allowed { answer("200 OK", "", r#"{"led":true}"#) } else { answer("401 Unauthorized", "", "") }
+        })
+        .await;
+        let location = format!("location: //{leader}/state\r\n");
+        let standby = server(move |_| answer("307 Temporary Redirect", &location, "")).await;
+        let seen: serde_json::Value = client().get(&format!("http://{standby}"), "/state").await.unwrap();
+        assert_eq!(seen, serde_json::json!({ "led": true }));
+    }
+
+    #[tokio::test]
+    async fn a_refusal_tells_status_and_reason_and_a_circle_ends() {
+        let refusing = server(|_| answer("403 Forbidden", "", "not you\nreally")).await;
+        let error = client().get::<serde_json::Value>(&format!("http://{refusing}"), "/state").await.unwrap_err();
+        assert_eq!(error.to_string(), format!("http://{refusing}/state answered 403 Forbidden: not you"));
+        let circle = server(|request| {
+            let host = request.lines().find_map(|line| line.strip_prefix("host: ")).unwrap_or_default().to_owned();
+            answer("307 Temporary Redirect", &format!("location: //{host}/state\r\n"), "")
+        })
+        .await;
+        let error = client().get::<serde_json::Value>(&format!("http://{circle}"), "/state").await.unwrap_err();
+        assert!(error.to_string().ends_with("it redirects in a circle"), "{error}");
+    }
+}
