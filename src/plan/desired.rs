@@ -380,6 +380,14 @@ impl Builder<'_> {
             let url = format!("https://127.0.0.1:{port}/healthz");
             items.push(health(name, url, "ca", "apiserver-kubelet-client", name));
         }
+        items.push(Item::Health(HealthSpec {
+            name: "km-scheduler is healthy".to_owned(),
+            url: format!("http://{}:10271/healthz", self.settings.url_address),
+            authority: None,
+            client: None,
+            unit: "km-scheduler.service".to_owned(),
+            seconds: START_SECONDS,
+        }));
         Ok(items)
     }
 

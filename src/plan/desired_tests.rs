@@ -1,1 +1,82 @@
+//! What hosts should have.
+use super::*;
 
+fn with(spec: &str) -> Result<HostManifest, RenderError> {
+    let text = format!(
+        "apiVersion: kmctl.io/v1alpha1\nkind: Cluster\nmetadata: {{ name: demo }}\nspec:\n  mesos: {{ master: '192.0.2.5:5050' }}\n  \
+         controlPlane:\n    endpoint: '192.0.2.10:6443'\n    hosts:\n    - {{ address: 192.0.2.11, name: cp1 }}\n    \
+         - {{ address: 192.0.2.12, name: cp2 }}\n{spec}"
+    );
+    let cluster: Cluster = serde_yaml::from_str(&text).unwrap();
+    let bundle =
+        Manifest { format: 1, kubernetes: "v1.20.2".to_owned(), architecture: "amd64".to_owned(), files: Vec::new() };
+    let inputs = Inputs { bundle, bundle_text: "{}".to_owned(), mesos_secret: None, mesos_authority: None };
+    desired(&cluster, &cluster.spec.control_plane.hosts[1], &inputs)
+}
+
+fn text<'a>(manifest: &'a HostManifest, end: &str) -> Option<&'a str> {
+    manifest.items.iter().find_map(|item| match item {
+        Item::File { path, text, .. } if path.ends_with(end) => Some(text.as_str()),
+        _ => None,
+    })
+}
+
+#[test]
+fn every_unit_reads_only_what_the_manifest_puts_there() {
+    let manifest = with("").unwrap();
+    let mut there: Vec<String> = manifest.items.iter().flat_map(Item::paths).collect();
+    there.push(KM.to_owned());
+    for item in &manifest.items {
+        let Item::Unit(spec) = item else { continue };
+        for path in spec.reads.iter().filter(|path| !path.contains("/bin/")) {
+            assert!(there.contains(path), "{} reads {path}", spec.name);
+        }
+    }
+}
+
+#[test]
+fn etcd_knows_every_member_and_only_the_first_host_writes_objects() {
+    let manifest = with("").unwrap();
+    let etcd = text(&manifest, "etcd.service").unwrap();
+    assert!(etcd.contains("--initial-cluster=cp1=https://192.0.2.11:2380,cp2=https://192.0.2.12:2380 \\"), "{etcd}");
+    assert!(!manifest.items.iter().any(|item| matches!(item, Item::Objects { .. })));
+}
+
+#[test]
+fn with_a_network_plugin_the_stock_endpoint_controllers_work() {
+    let manifest = with("  network: { mode: cni }\n").unwrap();
+    assert!(text(&manifest, "km-endpoints.service").is_none());
+    assert!(text(&manifest, "kube-controller-manager.service").unwrap().contains("--controllers=*,tokencleaner"));
+    let own = with("").unwrap();
+    let controllers = "--controllers=*,-endpoint,-endpointslice,tokencleaner";
+    assert!(text(&own, "kube-controller-manager.service").unwrap().contains(controllers));
+    assert!(text(&own, "km-endpoints.service").is_some());
+}
+
+#[test]
+fn the_settings_of_km_scheduler_can_be_read_back() {
+    let manifest = with("").unwrap();
+    let settings: SchedulerConfiguration =
+        serde_yaml::from_str(text(&manifest, "kmctl/scheduler.yaml").unwrap()).unwrap();
+    assert_eq!(settings.mesos.masters, ["http://192.0.2.5:5050"]);
+    assert_eq!(settings.artifacts.advertise, "http://192.0.2.12:10271");
+}
+
+#[test]
+fn the_api_server_answers_to_every_name() {
+    let manifest = with("  kubernetes: { serviceCIDR: 10.7.0.0/16 }\n").unwrap();
+    let names = manifest.items.iter().find_map(|item| match item {
+        Item::Certificate(spec) if spec.path.ends_with("/apiserver") => Some(spec.leaf.names.clone()),
+        _ => None,
+    });
+    let names = names.unwrap();
+    for name in ["10.7.0.1", "192.0.2.10", "192.0.2.11", "192.0.2.12", "cp2", "kubernetes.default.svc", "127.0.0.1"] {
+        assert!(names.iter().any(|known| known == name), "{name} is not in {names:?}");
+    }
+}
+
+#[test]
+fn zookeeper_and_names_for_addresses_are_refused() {
+    assert_eq!(master_url("https://m:5050/").unwrap(), "https://m:5050");
+    assert!(master_url("zk://192.0.2.5:2181/mesos").is_err());
+}

@@ -210,6 +210,7 @@ impl Run<'_> {
             let mut packed = stream.take(payload.packed);
             if found.as_deref() != Some(sha256) {
                 self.root.write_from(path, mode, &mut GzDecoder::new(&mut packed), Some(sha256))?;
+                self.digests.remember(self.root, path, sha256);
                 io::copy(&mut packed, &mut io::sink())
                     .map_err(|source| AgentError::Input { what: format!("read {path} from the stream"), source })?;
                 return Ok(if found.is_none() { Change::Created } else { Change::Updated });
@@ -339,3 +340,7 @@ fn snapshot(
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "apply_tests.rs"]
+mod tests;

@@ -95,6 +95,10 @@ impl Root {
     ) -> Result<(), AgentError> {
         let path = self.at(path);
         let partial = partial(&path);
+        if let Some(folder) = path.parent().filter(|_| !self.is_host()) {
+            // A private root begins empty; on a host a folder that no item makes must be the system's.
+            fs::create_dir_all(folder).map_err(AgentError::file("make the folder", folder))?;
+        }
         (|| {
             let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&partial)?;
             let mut digest = Sha256::new();

@@ -114,11 +114,24 @@ impl Digests {
         root.write(DIGESTS, 0o600, &text)
     }
 
+    /// Remembers a file whose digest was verified while it was written.
+    pub(crate) fn remember(&mut self, root: &Root, path: &str, sha256: &str) {
+        if let Ok(found) = fs::metadata(root.at(path)) {
+            let remembered = Remembered {
+                inode: found.ino(),
+                size: found.len(),
+                changed: changed(&found),
+                sha256: sha256.to_owned(),
+            };
+            self.known.insert(path.to_owned(), remembered);
+        }
+    }
+
     /// The file's sha256, or none where there is no file.
     pub(crate) fn of(&mut self, root: &Root, path: &str) -> Result<Option<String>, AgentError> {
         let at = root.at(path);
         let Ok(found) = fs::metadata(&at) else { return Ok(None) };
-        let changed = i128::from(found.ctime()) * 1_000_000_000 + i128::from(found.ctime_nsec());
+        let changed = changed(&found);
         if let Some(known) = self.known.get(path) {
             if (known.inode, known.size, known.changed) == (found.ino(), found.len(), changed) {
                 return Ok(Some(known.sha256.clone()));
@@ -130,6 +143,10 @@ impl Digests {
         self.known.insert(path.to_owned(), remembered);
         Ok(Some(sha256))
     }
+}
+
+fn changed(found: &fs::Metadata) -> i128 {
+    i128::from(found.ctime()) * 1_000_000_000 + i128::from(found.ctime_nsec())
 }
 
 /// Compares the host with the manifest.

@@ -10,7 +10,7 @@ use super::{AgentError, STATE, UnitSpec};
 
 /// What systemd says about a unit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", default)]
 pub struct UnitState {
     /// `active`, `activating`, `failed`, `inactive` …
     pub active: String,
