@@ -89,7 +89,7 @@ impl Bed {
         let scheduler = Scheduler::new(self.masters());
         let (subscription, caller) = scheduler.subscribe(&info, &[]).await.unwrap();
         info.id = Some(caller.framework_id().clone());
-        Framework { info, scheduler, subscription, caller, command: self.command.clone() }
+        Framework { info, scheduler, subscription, caller, command: self.command.clone(), offers: Vec::new() }
     }
 }
 
@@ -120,6 +120,8 @@ pub struct Framework {
     pub subscription: Subscription,
     pub caller: Caller,
     command: CommandInfo,
+    /// Came, and not used yet.
+    offers: Vec<Offer>,
 }
 
 impl Framework {
@@ -127,38 +129,49 @@ impl Framework {
         self.caller.call(call).await.unwrap();
     }
 
-    /// The first event that `pick` takes.
+    /// The first event that `pick` takes. Offers that come meanwhile are kept for `offer`.
     pub async fn wait<T>(&mut self, what: &str, mut pick: impl FnMut(Event) -> Option<T>) -> T {
         let found = tokio::time::timeout(PATIENCE, async {
             loop {
-                if let Some(found) = pick(self.subscription.next().await.unwrap()) {
+                let event = self.subscription.next().await.unwrap();
+                if let Some(found) = pick(event.clone()) {
                     return found;
                 }
+                self.keep(event);
             }
         });
         found.await.unwrap_or_else(|_| panic!("no {what} within {PATIENCE:?}"))
     }
 
-    /// An offer to a role with enough for a few tasks; others are declined for a moment.
+    fn keep(&mut self, event: Event) {
+        match event {
+            Event::Offers { offers } => self.offers.extend(offers.offers),
+            Event::Rescind { rescind } => self.offers.retain(|offer| offer.id != rescind.offer_id),
+            _ => {}
+        }
+    }
+
+    /// An offer to a role with enough for a few tasks; others are declined for a while.
     pub async fn offer(&mut self, role: &str) -> Offer {
-        let mut stash = Vec::new();
         loop {
-            let offers = match stash.pop() {
-                Some(offer) => vec![offer],
-                None => {
-                    self.wait("offer", |event| match event {
+            if self.offers.is_empty() {
+                self.offers = self
+                    .wait("offer", |event| match event {
                         Event::Offers { offers } => Some(offers.offers),
                         _ => None,
                     })
-                    .await
-                }
-            };
-            for offer in offers {
+                    .await;
+            }
+            for offer in std::mem::take(&mut self.offers) {
                 let cpus: f64 = offer.resources.iter().filter(|r| r.name == "cpus").map(Resource::amount).sum();
-                if offer.role() == Some(role) && cpus >= 0.5 {
-                    return offer;
+                if offer.role() != Some(role) || cpus < 0.5 {
+                    self.call(Call::decline(vec![offer.id], Filters::refuse(30.0))).await;
+                } else {
+                    self.offers.push(offer);
                 }
-                self.call(Call::decline(vec![offer.id], Filters::refuse(30.0))).await;
+            }
+            if !self.offers.is_empty() {
+                return self.offers.remove(0);
             }
         }
     }
@@ -202,7 +215,9 @@ impl Framework {
     pub async fn state(&mut self, task: &TaskId, state: TaskState) -> TaskStatus {
         let found = tokio::time::timeout(PATIENCE, async {
             loop {
-                if let Event::Update { update } = self.subscription.next().await.unwrap() {
+                let event = self.subscription.next().await.unwrap();
+                self.keep(event.clone());
+                if let Event::Update { update } = event {
                     if let Some(call) = Call::acknowledge(&update.status) {
                         self.call(call).await;
                     }
@@ -231,6 +246,7 @@ impl Framework {
     }
 
     pub async fn subscribe_again(&mut self) -> Result<(), MesosError> {
+        self.offers.clear();
         (self.subscription, self.caller) = self.scheduler.subscribe(&self.info, &[]).await?;
         Ok(())
     }

@@ -119,7 +119,7 @@ pub async fn a_second_role_uses_a_running_executor_only_as_it_was_launched(bed: 
 
 pub async fn offers_of_two_roles_are_not_used_together(bed: &Bed) {
     let mut framework = bed.framework(&[ROLE_A, ROLE_B]).await;
-    // Role B gets the rest of the agent, and role A what its task gives back: it has the smaller share then.
+    // Role B gets the rest of the agent, and role A what its task gives back.
     let (first, running) = framework.running(ROLE_A).await;
     let large = loop {
         let offer = framework.offer(ROLE_B).await;
@@ -128,6 +128,7 @@ pub async fn offers_of_two_roles_are_not_used_together(bed: &Bed) {
         }
         framework.call(Call::decline(vec![offer.id], Filters::refuse(30.0))).await;
     };
+    framework.call(Call::suppress(vec![ROLE_B.into()])).await;
     framework.call(Call::kill(running.task_id.clone(), None)).await;
     framework.state(&running.task_id, TaskState::Killed).await;
     framework.call(Call::revive(vec![ROLE_A.into()])).await;
