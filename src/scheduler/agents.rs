@@ -38,6 +38,8 @@ pub struct Agent {
     pub largest: Amount,
     /// Offers held.
     pub offers: Vec<HeldOffer>,
+    /// When a node of ours last died there.
+    pub ended: Option<Time>,
 }
 
 impl Agent {

@@ -65,7 +65,8 @@ impl Scheduler {
         }
         let need = pod.amount + self.first_launch();
         let largest = matching.iter().fold(Amount::default(), |most, agent| most.max(agent.capacity()));
-        if !matching.iter().any(|agent| agent.capacity().covers(need)) {
+        let sizes_known = self.demand.agents_known && matching.iter().all(|agent| agent.total.is_some());
+        if sizes_known && !matching.iter().any(|agent| agent.capacity().covers(need)) {
             let lack = |unit: &str, need: i64, pod: i64, largest: i64| {
                 (need > largest).then(|| {
                     format!(

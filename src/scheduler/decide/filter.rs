@@ -73,17 +73,17 @@ impl Scheduler {
             return no("node not started");
         }
         let site = landscape.sites.iter().find(|site| site.name == name)?;
-        // The node's own share of a first launch already holds the pending daemon pods.
-        if !pod.daemon || !node.state.unlaunched() {
-            if let Some(why) = self.too_little(pod, site) {
-                return Some(Refusal::No(why));
-            }
-        }
         let waited = self.pods.get(&pod.uid).and_then(|entry| entry.spread_wait);
         if waited.is_none_or(|since| self.now.since(since) < WAKING)
             && let Some((key, domain)) = landscape.missing_domain(pod, site)
         {
             return Some(Refusal::Waking(format!("waking Mesos agents for topology {key}: {domain}")));
+        }
+        // The node's own share of a first launch already holds the pending daemon pods.
+        if !pod.daemon || !node.state.unlaunched() {
+            if let Some(why) = self.too_little(pod, site) {
+                return Some(Refusal::No(why));
+            }
         }
         None
     }

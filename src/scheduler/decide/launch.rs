@@ -136,7 +136,7 @@ impl Scheduler {
             self.recruit_daemons(name);
         }
         let mut waiting: Vec<_> = self.pods.iter().filter(|(_, pod)| pod.flight.waits_for(name)).collect();
-        waiting.sort_by_key(|(uid, pod)| (pod.since, *uid));
+        waiting.sort_by_key(|(uid, pod)| (pod.facts.daemon, pod.since, *uid));
         let waiting: Vec<PodFacts> = waiting.into_iter().map(|(_, pod)| pod.facts.clone()).collect();
         for pod in &waiting {
             let Some((resources, ports)) = self.take_for(pod, &mut offers) else { continue };

@@ -178,6 +178,9 @@ impl Scheduler {
         let (agent, executor) = (node.agent.clone(), node.executor_id().map(str::to_owned));
         self.push(Effect::Report(format!("node {name} ended: {why}")));
         if let Some(executor) = executor.filter(|_| !clean) {
+            if let Some(known) = self.agents.get_mut(&agent) {
+                known.ended = Some(self.now);
+            }
             self.sweeps.add(&agent, &executor, false, self.now);
             self.demand.grown = true;
         }

@@ -37,6 +37,8 @@ pub(super) struct Demand {
     pub suppressed: bool,
     /// Something new is wanted since the last REVIVE.
     pub grown: bool,
+    /// The operator API has told of all agents, so that what none of them has is nowhere.
+    pub agents_known: bool,
     revived: Option<Time>,
     listed: Option<Time>,
 }
@@ -66,6 +68,7 @@ impl Scheduler {
     }
 
     pub(super) fn learn_agents(&mut self, infos: &[AgentInfo]) {
+        self.demand.agents_known = true;
         let mut listed = BTreeSet::new();
         for info in infos {
             let Some(id) = info.id.as_ref().map(|id| id.value.clone()) else { continue };

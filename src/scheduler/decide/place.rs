@@ -3,6 +3,7 @@
 //! A rehearsal of kube-scheduler's judgement on the nodes that are there and on those that could be: it only has to be
 //! right about what to wake. Placing is kube-scheduler's own.
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Taint;
 
@@ -14,6 +15,9 @@ use crate::scheduler::selectors::{Labels, tolerates};
 
 /// What the task that stands for a node takes.
 pub(super) const NODE_TASK: Amount = Amount::new(10, 1);
+
+/// How long an agent whose node died is the last choice for the next one.
+const SHAKY: Duration = Duration::from_secs(300);
 
 /// Most pods of a node before its kubelet says how many.
 pub(super) const PODS_PER_NODE: usize = 110;
@@ -35,6 +39,8 @@ pub(super) struct Site {
     /// What Kubernetes would still put there.
     pub room: Amount,
     pub slots: usize,
+    /// A node died here not long ago.
+    pub shaky: bool,
 }
 
 /// All sites, and where the pods are.
@@ -84,7 +90,15 @@ impl Scheduler {
             // Nodes that run come first, then nodes that exist, then agents that are woken anyway, then the largest.
             let best = sites.into_iter().min_by_key(|site| {
                 let woken = placement.wake.contains(&site.agent);
-                (!site.launched, !site.exists, !woken, -site.offered.cpus, -site.offered.mem, site.name.clone())
+                (
+                    !site.launched,
+                    !site.exists,
+                    !woken,
+                    site.shaky,
+                    -site.offered.cpus,
+                    -site.offered.mem,
+                    site.name.clone(),
+                )
             });
             let Some(index) = best.and_then(|best| landscape.sites.iter().position(|site| site.agent == best.agent))
             else {
@@ -132,9 +146,11 @@ impl Scheduler {
         node.is_some_and(|node| matches!(node.state, NodeState::Starting | NodeState::Ready))
     }
 
-    /// Whether any agent could ever take the pod, offered or not. Without agents to look at, it is worth asking.
+    /// Whether any agent could ever take the pod, offered or not. An agent whose size is unknown might, and so might one
+    /// that is unknown itself.
     pub(super) fn possible(&self, pod: &PodFacts) -> bool {
-        self.agents.is_empty() || self.agents.values().any(|agent| self.eligible(agent) && self.could_take(agent, pod))
+        !self.demand.agents_known
+            || self.agents.values().any(|agent| self.eligible(agent) && self.could_take(agent, pod))
     }
 
     fn could_take(&self, agent: &Agent, pod: &PodFacts) -> bool {
@@ -144,7 +160,8 @@ impl Scheduler {
             .get(&name)
             .filter(|node| node.agent == agent.id)
             .map_or_else(|| agent.labels(&name), |node| node.labels().clone());
-        agent.capacity().covers(pod.amount + self.first_launch()) && pod.demand.accepts(&name, &labels)
+        agent.total.is_none_or(|total| total.covers(pod.amount + self.first_launch()))
+            && pod.demand.accepts(&name, &labels)
     }
 
     /// Whether the operator's constraints let this agent become a node.
@@ -224,6 +241,7 @@ impl Scheduler {
                 ports,
                 room: facts.map_or(node.capacity, |facts| facts.allocatable) - used,
                 slots: facts.map_or(PODS_PER_NODE, |facts| facts.most_pods).saturating_sub(pods),
+                shaky: false,
             }
         });
         let mut sites: Vec<Site> = nodes.collect();
@@ -246,6 +264,7 @@ impl Scheduler {
                 ports: agent.offered_ports(),
                 room: agent.capacity(),
                 slots: PODS_PER_NODE,
+                shaky: agent.ended.is_some_and(|ended| self.now.since(ended) < SHAKY),
             }
         });
         let asleep: Vec<Site> = asleep.collect();

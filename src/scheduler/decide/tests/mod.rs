@@ -1,3 +1,7 @@
 //! The decisions, event by event.
 mod bench;
 mod binding;
+mod demand;
+mod every_effect;
+mod life;
+mod restart;

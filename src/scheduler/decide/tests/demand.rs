@@ -1,0 +1,230 @@
+//! When offers are wanted, which agents are woken, and what pods are told that wait.
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::bench::*;
+use crate::cluster::Constraint;
+use crate::mesos::types::{AgentInfo, Attribute, Resource};
+use crate::scheduler::decide::{Bounds, Effect, Event};
+use crate::scheduler::pods::PodFacts;
+
+fn cpus(name: &str, cpus: &str) -> PodFacts {
+    pod_with(
+        name,
+        json!({"spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": cpus, "memory": "64Mi"}}}]}}),
+    )
+}
+
+fn agent_info(name: &str, cpus: f64) -> AgentInfo {
+    AgentInfo {
+        hostname: name.into(),
+        id: Some(format!("id-{name}").into()),
+        resources: vec![Resource::scalar("cpus", cpus), Resource::scalar("mem", 4096.0)],
+        attributes: vec![Attribute::text("rack", format!("rack-{name}"))],
+        ..AgentInfo::default()
+    }
+}
+
+#[test]
+fn with_nothing_pending_no_offer_is_held_and_none_is_wanted() {
+    let mut bench = Bench::new();
+    assert!(bench.core.summary().suppressed);
+    let stray = bench.offer("agent1", 2.0, 2048.0);
+    assert!(matches!(stray.as_slice(), [Effect::Decline { seconds: 3600, .. }]), "{stray:?}");
+    bench.running(&pod("web"), "agent1");
+    assert!(bench.core.summary().suppressed);
+    let left = bench.offer("agent1", 1.0, 1024.0);
+    assert!(matches!(left.as_slice(), [Effect::Decline { seconds: 3600, .. }]), "{left:?}");
+    assert_eq!(bench.core.summary().offers, 0);
+    assert_eq!(kinds(&bench.seconds(60)), Vec::<&str>::new(), "and it stays so");
+}
+
+#[test]
+fn offers_that_help_nobody_go_back_and_held_ones_not_used_too() {
+    let mut bench = Bench::new();
+    bench.pod(&cpus("big", "3"));
+    let small = bench.offer("agent1", 1.0, 4096.0);
+    assert!(small.iter().any(|effect| matches!(effect, Effect::Decline { seconds: 60, .. })), "{small:?}");
+    bench.offer("agent2", 4.0, 4096.0);
+    assert_eq!(bench.core.summary().offers, 1);
+    let later = bench.seconds(31);
+    assert!(later.iter().any(|effect| matches!(effect, Effect::Decline { seconds: 5, .. })));
+}
+
+#[test]
+fn an_offer_of_another_role_is_declined() {
+    let mut bench = Bench::new();
+    bench.pod(&pod("web"));
+    let mut offer = bench.offer_of("agent1", 2.0, 2048.0);
+    offer.allocation_info = Resource::scalar("", 0.0).allocated_to("other").allocation_info;
+    assert_eq!(kinds(&bench.on(Event::Offers(vec![offer]))), ["decline"]);
+}
+
+#[test]
+fn no_more_agents_are_woken_than_pending_pods_need() {
+    let mut bench = Bench::new();
+    for name in ["a", "b", "c"] {
+        bench.pod(&pod(name));
+    }
+    let effects = bench.offer_all(&["agent1", "agent2", "agent3"], 4.0, 4096.0);
+    assert_eq!(created(&effects), ["agent1"], "three small pods fit on one agent");
+    bench.pod(&cpus("d", "3"));
+    let effects = bench.offer_all(&["agent2", "agent3"], 4.0, 4096.0);
+    assert_eq!(created(&effects), ["agent2"]);
+}
+
+#[test]
+fn only_agents_that_could_fit_are_woken() {
+    let on_rack =
+        |rack: &str| pod_with("p", json!({"spec": {"nodeSelector": {"k8s.mesosphere.io/attribute-rack": rack}}}));
+    let cases: Vec<(PodFacts, Vec<&str>)> = vec![
+        (pod("p"), vec!["agent1"]),
+        (on_rack("rack-agent2"), vec!["agent2"]),
+        (on_rack("rack-9"), vec![]),
+        (cpus("p", "100"), vec![]),
+    ];
+    for (pod, expected) in cases {
+        let mut bench = Bench::new();
+        bench.pod(&pod);
+        assert_eq!(created(&bench.offer_all(&["agent1", "agent2"], 4.0, 4096.0)), expected, "{:?}", pod.demand);
+    }
+}
+
+#[test]
+fn constraints_and_the_largest_number_of_nodes_are_kept() {
+    let mut settings = settings();
+    settings.constraints = vec![Constraint { attribute: "rack".into(), values: vec!["rack-agent2".into()] }];
+    let mut bench = Bench::with(settings);
+    bench.pod(&cpus("a", "3"));
+    bench.pod(&cpus("b", "3"));
+    assert_eq!(created(&bench.offer_all(&["agent1", "agent2"], 4.0, 4096.0)), ["agent2"]);
+
+    let mut bench = Bench::new();
+    bench.on(Event::Bounds(Bounds { max: Some(1), ..Bounds::default() }));
+    bench.pod(&cpus("a", "3"));
+    bench.pod(&cpus("b", "3"));
+    assert_eq!(created(&bench.offer_all(&["agent1", "agent2"], 4.0, 4096.0)).len(), 1);
+    let waits = bench.seconds(3);
+    assert_eq!(explained(&waits).unwrap(), "Mesos: nodes.max is reached (1 nodes), and none of them has room");
+}
+
+#[test]
+fn a_pod_that_no_agent_could_take_wakes_nothing_and_is_told_why() {
+    let selector = json!({"spec": {"nodeSelector": {"k8s.mesosphere.io/attribute-rack": "r9"}}});
+    let cases = [
+        (
+            cpus("p", "100"),
+            "Mesos: no agent could ever take this pod: needs 100 cpus and 0.26 for its node; largest agent has 4",
+        ),
+        (pod_with("p", selector), "Mesos: no agent has k8s.mesosphere.io/attribute-rack=r9 (2 agents looked at)"),
+    ];
+    for (pod, expected) in cases {
+        let mut bench = Bench::new();
+        bench.on(Event::Agents(vec![agent_info("agent1", 4.0), agent_info("agent2", 2.0)]));
+        let mut effects = bench.pod(&pod);
+        effects.extend(bench.seconds(30));
+        assert_eq!(explained(&effects).unwrap(), expected);
+        assert!(created(&effects).is_empty() && !kinds(&effects).contains(&"revive"), "{:?}", kinds(&effects));
+        assert!(bench.core.summary().suppressed);
+        assert_eq!(kinds(&effects).iter().filter(|kind| **kind == "explain").count(), 1, "told once");
+    }
+}
+
+#[test]
+fn while_others_hold_the_agents_figures_are_told_and_the_pod_runs_when_they_let_go() {
+    let mut bench = Bench::new();
+    bench.on(Event::Agents(vec![agent_info("agent1", 2.0)]));
+    let web = pod("web");
+    bench.pod(&web);
+    bench.offer("agent1", 0.5, 1024.0);
+    let text = explained(&bench.seconds(3)).unwrap();
+    // The useless offer has been given back by then: nothing is offered.
+    assert_eq!(
+        text,
+        "Mesos: 0 of 2 cpus and 0 of 4096 MB offered on the best of 1 agents; the pod and its node need 0.76 cpus, 641 MB"
+    );
+    assert!(!bench.core.summary().suppressed, "still wanted");
+    assert_eq!(created(&bench.offer("agent1", 2.0, 4096.0)), ["agent1"]);
+}
+
+#[test]
+fn spread_pods_wake_every_domain_that_they_need() {
+    let spread = |name: &str, key: &str| {
+        pod_with(
+            name,
+            json!({"spec": {"topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": key,
+                "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {"matchLabels": {"app": "web"}}}]}}),
+        )
+    };
+    for key in ["topology.kubernetes.io/zone", "kubernetes.io/hostname"] {
+        let mut bench = Bench::new();
+        for name in ["a", "b", "c"] {
+            bench.pod(&spread(name, key));
+        }
+        let effects = bench.offer_all(&["agent1", "agent2", "agent3"], 4.0, 4096.0);
+        assert_eq!(created(&effects).len(), 3, "{key}");
+    }
+    // Pods that come one by one find one node that has room: it must be refused until the other domain is awake.
+    let mut bench = Bench::new();
+    let (a, b) = (spread("a", "topology.kubernetes.io/zone"), spread("b", "topology.kubernetes.io/zone"));
+    bench.running(&a, "agent1");
+    bench.pod(&b);
+    // Another pod keeps the offer of the first node.
+    let mut other = pod("other");
+    other.labels.clear();
+    bench.pod(&other);
+    let both = bench.offer_all(&["agent1", "agent2"], 4.0, 4096.0);
+    assert_eq!(created(&both), ["agent2"]);
+    let (kept, failed) = bench.filter(&b, &["agent1"]);
+    assert!(kept.is_empty());
+    assert_eq!(failed["agent1"], "waking Mesos agents for topology topology.kubernetes.io/zone: zone-agent2");
+    bench.now = bench.now + Duration::from_secs(11);
+    assert_eq!(bench.filter(&b, &["agent1"]).0, ["agent1"], "not for ever");
+}
+
+#[test]
+fn pods_that_must_be_apart_wake_an_agent_each() {
+    let apart = |name: &str| {
+        pod_with(
+            name,
+            json!({"spec": {"affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [
+                {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"app": "web"}}}]}}}}),
+        )
+    };
+    let mut bench = Bench::new();
+    bench.pod(&apart("a"));
+    bench.pod(&apart("b"));
+    let effects = bench.offer_all(&["agent1", "agent2", "agent3"], 4.0, 4096.0);
+    assert_eq!(created(&effects), ["agent1", "agent2"]);
+}
+
+#[test]
+fn a_new_offer_nudges_the_pod_that_it_helps_but_at_most_once_a_second() {
+    let mut bench = Bench::new();
+    bench.running(&pod("first"), "agent1");
+    let web = pod("web");
+    bench.pod(&web);
+    assert!(bench.filter(&web, &["agent1"]).0.is_empty());
+    assert!(!kinds(&bench.seconds(5)).contains(&"nudge"), "nothing has changed");
+    bench.offer("agent1", 2.0, 2048.0);
+    let first = bench.wait(Duration::from_millis(300));
+    assert!(kinds(&first).contains(&"nudge"));
+    let more = bench.seconds(10);
+    let count = kinds(&more).iter().filter(|kind| **kind == "nudge").count();
+    assert!((1..=9).contains(&count), "{count}");
+}
+
+#[test]
+fn two_agents_of_one_hostname_become_two_nodes() {
+    let mut bench = Bench::new();
+    bench.pod(&cpus("a", "3"));
+    bench.pod(&cpus("b", "3"));
+    let (mut one, mut two) = (bench.offer_of("agent1", 4.0, 4096.0), bench.offer_of("agent1", 4.0, 4096.0));
+    one.agent_id = "f-S1".into();
+    two.agent_id = "f-S2".into();
+    let mut names = created(&bench.on(Event::Offers(vec![one, two])));
+    names.sort();
+    assert_eq!(names.len(), 2);
+    assert!(names.iter().any(|name| name.starts_with("agent1-s")), "{names:?}");
+}
