@@ -35,7 +35,8 @@ impl Bundle {
         let mut places = BTreeMap::new();
         let entries = archive.entries_with_seek().map_err(failed)?;
         for entry in entries {
-            let mut entry = entry.map_err(|error| not_ours(error.to_string()))?;
+            // tar's own error would print the bytes that it did not understand.
+            let mut entry = entry.map_err(|_| not_ours("it is damaged, or no archive at all".to_owned()))?;
             let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
             if manifest.is_none() {
                 if name != "manifest.json" {

@@ -143,9 +143,7 @@ pub(crate) fn optional(file: &str) -> Result<Option<Vec<u8>>, Failure> {
             Ok(Some(bytes))
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => {
-            Err(Err::<(), _>(error).with_context(|| format!("read mesos.secretFile {file}")).unwrap_err().into())
-        }
+        Err(error) => Err(anyhow::Error::new(error).context(format!("read mesos.secretFile {file}")).into()),
     }
 }
 
@@ -175,7 +173,7 @@ pub(crate) async fn connect_all(context: &Context, loaded: &Loaded) -> Result<Ve
     match failures.into_iter().next() {
         None => Ok(connected.into_values().collect()),
         Some((index, error)) => {
-            Err(Err::<(), _>(error).with_context(|| format!("reach {} over SSH", name(index))).unwrap_err().into())
+            Err(anyhow::Error::new(error).context(format!("reach {} over SSH", name(index))).into())
         }
     }
 }

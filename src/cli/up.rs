@@ -1,14 +1,23 @@
 //! `kmctl up`: makes the control plane what cluster.yaml says.
+use std::sync::Arc;
+use std::time::Duration;
+
 use super::context::Context;
 use super::failure::{Code, Failure};
-use super::{provision, question};
+use super::{provision, question, reach};
 use crate::apply::apply_hosts;
 use crate::cluster::Loaded;
+use crate::host::Host;
+use crate::inventory::mesos;
+use crate::plan::preflight::reason_against;
 use crate::plan::{describe, summary};
 
 /// Arguments.
 #[derive(clap::Args)]
 pub struct Args {}
+
+/// The last lines are worth a short wait, not a failure.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Runs `kmctl up`.
 pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
@@ -19,6 +28,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
     let wanted = provision::wanted(&loaded, bundle, &hosts).await?;
     let work = provision::work(context, &wanted, "kmctl up")?;
     let seen = provision::look_all(context, hosts, &wanted.manifests).await?;
+    let first = seen.first().map(|(host, _, _)| host.clone());
     let plan = provision::decide(&seen, &work.km.1)?;
     if plan.is_empty() {
         context.progress.note("", "nothing to do");
@@ -36,18 +46,40 @@ pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
         let count = seen.len();
         apply_hosts(seen, &work).await.map_err(|errors| provision::failed(context, errors, count))?;
     }
-    context.talk(&closing(&loaded, context));
+    let fit = agents(&loaded, first).await;
+    context.talk(&closing(&loaded, context, fit));
     Ok(Code::Ok)
 }
 
+/// How many agents can become nodes, and how many there are. Only told where Mesos tells it without another command on
+/// the host: a run that changes nothing looks at each host once.
+async fn agents(loaded: &Loaded, host: Option<Arc<dyn Host>>) -> Option<(usize, usize)> {
+    let spec = &loaded.cluster.spec.mesos;
+    if !spec.principal.is_empty() && !std::path::Path::new(&spec.secret_file).exists() {
+        return None;
+    }
+    let read = async {
+        let client = reach::mesos(host?, loaded).await.ok()?;
+        mesos::read(&client, &spec.master.0, &spec.framework_name).await.ok()
+    };
+    let master = tokio::time::timeout(PATIENCE, read).await.ok()??;
+    let fit = master.agents.iter().filter(|agent| reason_against(&loaded.cluster, agent).is_none()).count();
+    Some((fit, master.agents.len()))
+}
+
 /// What is up, what is normal, and what to type next.
-fn closing(loaded: &Loaded, context: &Context) -> String {
+fn closing(loaded: &Loaded, context: &Context, fit: Option<(usize, usize)>) -> String {
     let spec = &loaded.cluster.spec;
     let file = context.settings.file.display();
+    let fit = match (fit, spec.nodes.max) {
+        (None, _) => String::new(),
+        (Some((fit, all)), None) => format!("{fit} of {all} agents can become nodes.\n"),
+        (Some((fit, all)), Some(max)) => format!("{fit} of {all} agents can become nodes, at most {max} at a time.\n"),
+    };
     format!(
         "\nKubernetes {} is up: https://{}, framework {} on Mesos {}.\n\
          Zero nodes is normal: one comes when a pod needs it, and goes when it is idle for {}.\n\
-         \n\
+         {fit}\n\
          Next:\n  \
          kmctl -f {file} kubeconfig --out kubeconfig\n  \
          export KUBECONFIG=$PWD/kubeconfig\n  \

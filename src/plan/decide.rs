@@ -181,7 +181,9 @@ fn decide_observed(manifest: &HostManifest, found: &Observations, km: &str) -> R
             plan.unchanged += 1;
             continue;
         };
-        changing.extend(item.paths());
+        if observation.observed.changes_content() {
+            changing.extend(item.paths());
+        }
         plan.steps.push(step);
     }
     Ok(plan)

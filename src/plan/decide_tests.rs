@@ -106,6 +106,19 @@ fn a_file_edited_by_hand_is_shown_as_a_diff_and_restarts_its_unit() {
 }
 
 #[test]
+fn repairing_permissions_restarts_nothing() {
+    let manifest = manifest(Some("secret"));
+    let found = found(&manifest, |item| {
+        if item.name.ends_with("etcd.service") && item.unit.is_none() {
+            item.observed = differs("its mode is 0666, wanted 0644", None);
+        }
+    });
+    let plan = decide(&[(manifest, found)], "km").unwrap();
+    assert_eq!(plan.hosts[0].steps.len(), 1);
+    assert_eq!(plan.hosts[0].steps[0].action, Action::Update);
+}
+
+#[test]
 fn a_new_km_restarts_what_runs_it_without_interrupting_anybody() {
     let manifest = manifest(Some("secret"));
     let found = found(&manifest, |_| ());

@@ -113,7 +113,7 @@ pub(crate) fn observe_key_pair(root: &Root, path: &str) -> Result<Observed, Agen
         why.push("its public key is missing or differs".to_owned());
     }
     if root.mode(&format!("{path}.key")) != Some(KEY_MODE) {
-        why.push("the key's mode differs".to_owned());
+        why.push("the mode of its key differs".to_owned());
     }
     Ok(Observed::from_problems(why))
 }
@@ -236,7 +236,7 @@ pub(crate) fn observe_kubeconfig(root: &Root, spec: &KubeconfigSpec, now: Timest
         why.push("its text differs".to_owned());
     }
     if root.mode(&spec.path) != Some(KEY_MODE) {
-        why.push("its mode differs".to_owned());
+        why.push("its mode is not 0600".to_owned());
     }
     Ok(Observed::from_problems(why))
 }

@@ -75,6 +75,16 @@ impl Observed {
         if why.is_empty() { Observed::Same } else { Observed::Different { why, current: None } }
     }
 
+    /// Whether a process that reads the file would read something else after the repair: not where only
+    /// [permissions](wrong_mode) are repaired.
+    pub fn changes_content(&self) -> bool {
+        match self {
+            Observed::Same => false,
+            Observed::Different { why, .. } => why.iter().any(|why| !why.contains(" mode ")),
+            Observed::Missing | Observed::Unknown { .. } => true,
+        }
+    }
+
     /// Whether nothing is to be done.
     pub fn is_same(&self) -> bool {
         *self == Observed::Same
@@ -132,10 +142,10 @@ impl Digests {
         let at = root.at(path);
         let Ok(found) = fs::metadata(&at) else { return Ok(None) };
         let changed = changed(&found);
-        if let Some(known) = self.known.get(path) {
-            if (known.inode, known.size, known.changed) == (found.ino(), found.len(), changed) {
-                return Ok(Some(known.sha256.clone()));
-            }
+        let same =
+            |known: &&Remembered| (known.inode, known.size, known.changed) == (found.ino(), found.len(), changed);
+        if let Some(known) = self.known.get(path).filter(same) {
+            return Ok(Some(known.sha256.clone()));
         }
         let file = File::open(&at).map_err(AgentError::file("read", &at))?;
         let (sha256, size) = hex_digest(&mut BufReader::new(file)).map_err(AgentError::file("read", &at))?;
