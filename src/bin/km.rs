@@ -23,6 +23,8 @@ enum Role {
     Endpoints(EndpointsArguments),
     /// The node agent, a Mesos executor (started by a Mesos agent)
     Node,
+    /// Many node agents that run nothing, against a real API server
+    HollowNode(HollowNodeArguments),
     /// Become a program that ends with the node agent (run by km node)
     #[command(hide = true)]
     NodeChild(NodeChildArguments),
@@ -52,6 +54,19 @@ struct EndpointsArguments {
 }
 
 #[derive(Args)]
+struct HollowNodeArguments {
+    /// How many
+    #[arg(long, default_value_t = 1)]
+    count: u32,
+    /// How their names begin
+    #[arg(long, default_value = "hollow-")]
+    prefix: String,
+    /// Credentials that may write Nodes, their Leases and pods' status
+    #[arg(long)]
+    kubeconfig: PathBuf,
+}
+
+#[derive(Args)]
 struct NodeChildArguments {
     /// Process id of the node agent
     #[arg(long)]
@@ -74,6 +89,7 @@ fn main() -> ExitCode {
         Role::Host(arguments) => return kmctl::host::agent::run(arguments),
         Role::Mesos(arguments) => serve(|stop| async { Ok(kmctl::mesos::commands::run(arguments, stop).await?) }),
         Role::Node => node(),
+        Role::HollowNode(arguments) => serve(|stop| hollow_node(arguments, stop)),
         Role::NodeChild(arguments) => Err(node_child(&arguments)),
         Role::Scheduler(arguments) => serve(|stop| scheduler(arguments, stop)),
         Role::Endpoints(arguments) => serve(|stop| endpoints(arguments, stop)),
@@ -132,6 +148,12 @@ fn node() -> anyhow::Result<()> {
         let environment = kmctl::mesos::executor::ExecutorEnvironment::from_env().context("run km node")?;
         kmctl::node::session::serve(environment, stop).await.context("run km node")
     })
+}
+
+async fn hollow_node(arguments: HollowNodeArguments, stop: CancellationToken) -> anyhow::Result<()> {
+    let HollowNodeArguments { count, prefix, kubeconfig } = arguments;
+    let options = kmctl::node::hollow::Options { count, prefix, kubeconfig };
+    kmctl::node::hollow::run(options, stop).await.context("run hollow nodes")
 }
 
 fn node_child(arguments: &NodeChildArguments) -> anyhow::Error {

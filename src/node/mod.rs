@@ -3,15 +3,18 @@
 //! [`session`] talks to Mesos and, on the node task's launch, makes a [`NodeAgent`] of a
 //! [`KubeletConfiguration`] (static data, [`config`]) and [`KubeletDeps`] (injected objects, [`deps`], built from a
 //! [`DepsSpec`](spec::DepsSpec)). [`decide`] is the agent's pure half, [`run`] the other one. [`real`] are the objects
-//! of production. [`ledger`] and [`sweep`] see to it that nothing stays.
+//! of production, [`hollow`] those of a node without containers. [`ledger`] and [`sweep`] see to it that nothing stays.
 pub mod cni;
 pub mod command;
 pub mod config;
 pub mod decide;
 pub mod deps;
+pub mod hollow;
 pub mod launch;
 pub mod ledger;
 pub mod real;
+#[cfg(test)]
+mod recorded;
 pub mod run;
 pub mod session;
 pub mod spec;

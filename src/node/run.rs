@@ -287,3 +287,7 @@ fn send(events: &mpsc::UnboundedSender<Event>, event: Event) {
     // Nobody listens once the agent has exited.
     let _ = events.send(event);
 }
+
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod tests;
