@@ -164,7 +164,7 @@ fn translate(event: FromMesos) -> Option<Event> {
     match event {
         FromMesos::Offers { offers } => Some(Event::Offers(offers.offers)),
         FromMesos::Rescind { rescind } => Some(Event::Rescinded(rescind.offer_id.value)),
-        FromMesos::Update { update } => Some(Event::Update(update.status)),
+        FromMesos::Update { update } => Some(Event::Update(Box::new(update.status))),
         FromMesos::Failure { failure } => match (failure.agent_id, failure.executor_id) {
             (Some(agent), Some(executor)) => {
                 Some(Event::ExecutorEnded { agent: agent.value, executor: executor.value })

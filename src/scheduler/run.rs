@@ -53,7 +53,7 @@ pub enum SchedulerError {
         path: PathBuf,
         /// Why.
         #[source]
-        source: serde_yaml::Error,
+        source: Box<serde_yaml::Error>,
     },
     /// A value in it.
     #[error("understand the setting {key}")]
@@ -209,7 +209,8 @@ fn answer(waiting: &mut HashMap<RequestId, oneshot::Sender<Answer>>, request: Re
 fn read_settings(path: &Path) -> Result<SchedulerConfiguration, SchedulerError> {
     let text =
         std::fs::read_to_string(path).map_err(|source| SchedulerError::Read { path: path.to_owned(), source })?;
-    serde_yaml::from_str(&text).map_err(|source| SchedulerError::Settings { path: path.to_owned(), source })
+    serde_yaml::from_str(&text)
+        .map_err(|source| SchedulerError::Settings { path: path.to_owned(), source: Box::new(source) })
 }
 
 fn quantities(

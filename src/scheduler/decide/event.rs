@@ -20,7 +20,7 @@ pub enum Event {
     /// An offer is gone.
     Rescinded(String),
     /// A task's state.
-    Update(TaskStatus),
+    Update(Box<TaskStatus>),
     /// An executor ended.
     ExecutorEnded {
         /// On this agent.

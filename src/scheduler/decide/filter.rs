@@ -80,10 +80,10 @@ impl Scheduler {
             return Some(Refusal::Waking(format!("waking Mesos agents for topology {key}: {domain}")));
         }
         // The node's own share of a first launch already holds the pending daemon pods.
-        if !pod.daemon || !node.state.unlaunched() {
-            if let Some(why) = self.too_little(pod, site) {
-                return Some(Refusal::No(why));
-            }
+        if (!pod.daemon || !node.state.unlaunched())
+            && let Some(why) = self.too_little(pod, site)
+        {
+            return Some(Refusal::No(why));
         }
         None
     }

@@ -25,7 +25,6 @@ impl Scheduler {
         let amounts = self.granted();
         let names: Vec<String> = self.nodes.keys().cloned().collect();
         for name in &names {
-            self.settle_lease(name);
             self.settle_phase(name);
             self.publish(name, amounts.get(name).copied().unwrap_or_default());
             match self.nodes.get(name).map(|node| node.state.clone()) {
@@ -39,13 +38,15 @@ impl Scheduler {
         }
     }
 
-    fn settle_lease(&mut self, name: &str) {
+    /// Renews Leases, also while Mesos cannot be reached: Kubernetes must not take the nodes for dead meanwhile.
+    pub(super) fn settle_leases(&mut self) {
         let now = self.now;
-        let Some(node) = self.nodes.get_mut(name) else { return };
-        let alone = node.facts.as_ref().is_some_and(|facts| !facts.kubelet);
-        if alone && node.state.open() && node.leased.is_none_or(|leased| now.since(leased) >= RENEW_LEASE) {
-            node.leased = Some(now);
-            self.push(Effect::RenewLease { node: name.to_owned() });
+        for (name, node) in &mut self.nodes {
+            let alone = node.facts.as_ref().is_some_and(|facts| !facts.kubelet);
+            if alone && node.state.open() && node.leased.is_none_or(|leased| now.since(leased) >= RENEW_LEASE) {
+                node.leased = Some(now);
+                self.effects.push(Effect::RenewLease { node: name.clone() });
+            }
         }
     }
 

@@ -23,6 +23,8 @@ pub(super) struct Known {
     pub bounds: bool,
     /// A master knows us.
     pub subscribed: bool,
+    /// When tasks that pods and nodes name, but of which nothing was heard, were last asked for.
+    pub asked: Option<Time>,
     tasks: Tasks,
 }
 
@@ -41,7 +43,7 @@ enum Tasks {
 impl Scheduler {
     /// Whether enough is known to decide.
     pub(super) fn acting(&self) -> bool {
-        let Known { pods, nodes, bounds, subscribed, tasks } = &self.known;
+        let Known { pods, nodes, bounds, subscribed, tasks, asked: _ } = &self.known;
         *pods && *nodes && *bounds && *subscribed && matches!(tasks, Tasks::Known)
     }
 
@@ -71,7 +73,7 @@ impl Scheduler {
     }
 
     pub(super) fn reconcile(&mut self) {
-        let Known { pods, nodes, bounds, subscribed, tasks } = &self.known;
+        let Known { pods, nodes, bounds, subscribed, tasks, asked: _ } = &self.known;
         if !(*pods && *nodes && *bounds && *subscribed) {
             return;
         }
@@ -97,7 +99,7 @@ impl Scheduler {
     }
 
     /// Tasks that pods and nodes name, and those that we have launched, with their agents.
-    fn recorded_tasks(&self) -> Vec<(String, Option<String>)> {
+    pub(super) fn recorded_tasks(&self) -> Vec<(String, Option<String>)> {
         let agent_of = |node: &str| self.nodes.get(node).map(|node| node.agent.clone());
         let nodes = self.nodes.values().filter_map(|node| Some((node.task.clone()?, Some(node.agent.clone()))));
         let pods = self.pods.values().filter(|pod| pod.facts.occupies());

@@ -338,6 +338,7 @@ impl Scheduler {
 
     /// Everything that follows from what is known, derived anew each time, so that nothing lost stays lost.
     fn settle(&mut self) {
+        self.settle_leases();
         self.reconcile();
         if !self.acting() {
             return;

@@ -261,6 +261,12 @@ impl Scheduler {
                 ask.push((id.clone(), task.agent.clone()));
             }
         }
+        // Of an agent that has come back late, its tasks are told only to those who ask.
+        if self.known.asked.is_none_or(|asked| now.since(asked) > ASK_AGAIN) {
+            self.known.asked = Some(now);
+            let recorded = self.recorded_tasks();
+            ask.extend(recorded.into_iter().filter(|(id, _)| !self.tasks.contains_key(id)));
+        }
         if !ask.is_empty() {
             self.push(Effect::Reconcile(ask));
         }

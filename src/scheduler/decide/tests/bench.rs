@@ -97,7 +97,7 @@ impl Bench {
             }
             _ => None,
         });
-        self.on(Event::Update(TaskStatus::new(sentinel.unwrap(), TaskState::TaskUnknown)));
+        self.on(Event::Update(Box::new(TaskStatus::new(sentinel.unwrap(), TaskState::TaskUnknown))));
     }
 
     /// Hands an event in, and lets the API answer what follows from it. Returns all effects.
@@ -178,10 +178,8 @@ impl Bench {
                     changed = Some(node.clone());
                 }
             }
-            Effect::DeleteNode { node, .. } => {
-                if self.nodes.remove(node).is_some() {
-                    return vec![Event::NodeGone(node.clone())];
-                }
+            Effect::DeleteNode { node, .. } if self.nodes.remove(node).is_some() => {
+                return vec![Event::NodeGone(node.clone())];
             }
             Effect::Bind(Binding { uid, node, annotations, .. }) if self.binds => {
                 let posted = Event::BindingPosted { uid: uid.clone(), error: None };
@@ -191,10 +189,8 @@ impl Bench {
                 pod.granted_ports = annotations.get("kmctl.io/ports").cloned();
                 return vec![posted, Event::Pod(Box::new(pod.clone()))];
             }
-            Effect::DeletePod { uid, .. } => {
-                if self.pods.remove(uid).is_some() {
-                    return vec![Event::PodGone(uid.clone())];
-                }
+            Effect::DeletePod { uid, .. } if self.pods.remove(uid).is_some() => {
+                return vec![Event::PodGone(uid.clone())];
             }
             _ => {}
         }
@@ -289,7 +285,7 @@ impl Bench {
         status.agent_id = Some(task.agent_id.clone());
         status.executor_id = task.executor.as_ref().map(|executor| executor.executor_id.clone());
         status.uuid = Some(Bytes(vec![1]));
-        self.on(Event::Update(status))
+        self.on(Event::Update(Box::new(status)))
     }
 
     /// The kubelet of a node says Ready.

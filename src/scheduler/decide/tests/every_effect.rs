@@ -107,9 +107,9 @@ fn failures_of_effects_are_taken_in() {
 fn only_updates_with_an_id_are_acknowledged() {
     let mut bench = Bench::new();
     let mut status = TaskStatus::new("pod.x.00000000", TaskState::Lost);
-    assert!(!bench.on(Event::Update(status.clone())).iter().any(|effect| effect.kind() == "acknowledge"));
+    assert!(!bench.on(Event::Update(Box::new(status.clone()))).iter().any(|effect| effect.kind() == "acknowledge"));
     status.agent_id = Some("a".into());
     status.uuid = Some(Bytes(vec![7]));
-    let effects = bench.on(Event::Update(status));
+    let effects = bench.on(Event::Update(Box::new(status)));
     assert!(effects.contains(&Effect::Acknowledge { agent: "a".into(), task: "pod.x.00000000".into(), uuid: vec![7] }));
 }
