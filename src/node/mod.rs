@@ -9,6 +9,7 @@ pub mod command;
 pub mod config;
 pub mod decide;
 pub mod deps;
+pub mod events;
 pub mod hollow;
 pub mod launch;
 pub mod ledger;

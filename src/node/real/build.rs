@@ -1,7 +1,7 @@
 //! The one place where the real objects are made.
 use std::sync::Arc;
 
-use super::super::deps::{DepError, Executor, KubeletDeps, PortAllocator};
+use super::super::deps::{DepError, Executor, KubeletDeps};
 use super::super::spec::DepsSpec;
 use super::api::RealApi;
 use super::cgroup_tree::Tree;
@@ -21,7 +21,7 @@ pub fn build(spec: DepsSpec, token: String, executor: Arc<dyn Executor>) -> Resu
     let read = |file: &str| std::fs::read_to_string(file).map_err(DepError::io(format!("read {file}")));
     let tree = Tree::read(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?, &spec.cgroups);
     let api = Arc::new(RealApi::new(spec.clone()));
-    let ports: Arc<dyn PortAllocator> = Arc::new(RealPorts::new(spec.node.ip));
+    let ports = Arc::new(RealPorts::new(spec.node.ip));
     let lock = ProxySlot::default();
     Ok(KubeletDeps {
         node_task: spec.node.node_task.clone(),
@@ -34,7 +34,7 @@ pub fn build(spec: DepsSpec, token: String, executor: Arc<dyn Executor>) -> Resu
         launcher: Arc::new(RealLauncher::new(spec.folders.sandbox.clone())),
         // Each needs the one before: the kubelet its runtime, kube-proxy the kubelet's certificate.
         services: vec![
-            Arc::new(Containerd::new(spec.clone())),
+            Arc::new(Containerd::new(spec.clone(), ports.clone())),
             Arc::new(Kubelet::new(spec.clone(), api.clone(), token)),
             Arc::new(KubeProxy::new(spec, api, ports, lock)),
         ],

@@ -1,14 +1,18 @@
 //! containerd: configured for this run alone, so that it shares nothing with a containerd that the agent may have.
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::json;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::info;
 
+use super::super::cni;
 use super::super::config::KubeletConfiguration;
 use super::super::deps::{DepError, Program, Service};
 use super::super::spec::DepsSpec;
+use super::ports::RealPorts;
 use super::remains::run_program;
 use crate::cluster::NetworkMode;
 
@@ -17,12 +21,32 @@ const POLL: Duration = Duration::from_millis(200);
 /// The container runtime of a run.
 pub struct Containerd {
     spec: DepsSpec,
+    ports: Arc<RealPorts>,
+    /// Answers the CNI plugin while the run lives.
+    answers: Mutex<Option<AbortOnDropHandle<()>>>,
 }
 
 impl Containerd {
-    /// For one run.
-    pub fn new(spec: DepsSpec) -> Self {
-        Containerd { spec }
+    /// For one run, whose pods have these ports.
+    pub fn new(spec: DepsSpec, ports: Arc<RealPorts>) -> Self {
+        Containerd { spec, ports, answers: Mutex::new(None) }
+    }
+
+    /// Puts the plugin that maps granted ports beside the stock ones, and answers its questions.
+    fn serve_ports(&self) -> Result<(), DepError> {
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        if answers.is_some() {
+            return Ok(());
+        }
+        let plugin = self.spec.folders.run.join("cni/km-cni");
+        // A copy of this very program: the one in the sandbox may go, and its name tells it what to be.
+        std::fs::copy("/proc/self/exe", &plugin).map_err(DepError::io(format!("place {}", plugin.display())))?;
+        let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&plugin, executable).map_err(DepError::io(format!("place {}", plugin.display())))?;
+        let socket = self.spec.folders.short.join("cni.sock");
+        let listener = cni::listen(&socket).map_err(DepError::io(format!("listen on {}", socket.display())))?;
+        *answers = Some(AbortOnDropHandle::new(tokio::spawn(cni::serve(listener, self.ports.clone()))));
+        Ok(())
     }
 
     async fn ctr(&self, arguments: &[&str]) -> Result<String, DepError> {
@@ -45,6 +69,7 @@ impl Service for Containerd {
         write(&folders.settings("containerd.toml"), &configuration(&self.spec))?;
         if self.spec.network.mode == NetworkMode::HostPorts {
             write(&folders.run.join("cni.d/10-kmctl.conflist"), &network(&self.spec))?;
+            self.serve_ports()?;
         }
         // A runtime that was killed leaves its socket, and the next one wants to make it.
         let _ = std::fs::remove_file(folders.runtime_socket());
@@ -153,7 +178,7 @@ conf_dir = {cni_settings}
     )
 }
 
-/// One bridge per cluster; a pod's hostPort is mapped by the stock plugin.
+/// One bridge per cluster; a pod's hostPort is mapped by the stock plugin, what Mesos granted for other ports by ours.
 fn network(spec: &DepsSpec) -> String {
     let network = &spec.network;
     json!({
@@ -174,6 +199,12 @@ fn network(spec: &DepsSpec) -> String {
                 },
             },
             { "type": "portmap", "capabilities": { "portMappings": true }, "snat": true },
+            {
+                "type": "km-cni",
+                "cluster": spec.node.cluster,
+                "bridge": network.bridge,
+                "socket": spec.folders.short.join("cni.sock"),
+            },
         ],
     })
     .to_string()

@@ -3,20 +3,23 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, TcpListener};
 use std::sync::{Mutex, PoisonError};
 
+use super::super::cni::GrantedPorts;
 use super::super::deps::{DepError, PortAllocator};
-use super::super::launch::PodLaunch;
+use super::super::launch::{PodLaunch, PortMapping};
 
 /// Ports of one node.
 pub struct RealPorts {
     address: IpAddr,
     /// Port and protocol → the pod's UID.
     taken: Mutex<BTreeMap<(u16, String), String>>,
+    /// By UID: what the CNI plugin asks for.
+    pods: Mutex<BTreeMap<String, PodLaunch>>,
 }
 
 impl RealPorts {
     /// At the node's address.
     pub fn new(address: IpAddr) -> Self {
-        RealPorts { address, taken: Mutex::new(BTreeMap::new()) }
+        RealPorts { address, taken: Mutex::default(), pods: Mutex::default() }
     }
 }
 
@@ -43,18 +46,31 @@ impl PortAllocator for RealPorts {
         for mapping in &pod.ports {
             taken.insert((mapping.host_port, mapping.protocol.clone()), pod.uid.clone());
         }
+        self.pods.lock().unwrap_or_else(PoisonError::into_inner).insert(pod.uid.clone(), pod.clone());
         Ok(())
     }
 
     fn release(&self, uid: &str) {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, holder| holder != uid);
+        self.pods.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+    }
+}
+
+impl GrantedPorts for RealPorts {
+    fn granted(&self, uid: Option<&str>, namespace: &str, name: &str) -> Option<Vec<PortMapping>> {
+        let pods = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
+        let pod = match uid {
+            Some(uid) => pods.get(uid),
+            None => pods.values().find(|pod| pod.namespace == namespace && pod.name == name),
+        };
+        pod.map(|pod| pod.ports.clone())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::launch::{FORMAT, PortMapping};
+    use crate::node::launch::FORMAT;
 
     fn pod(uid: &str, port: u16) -> PodLaunch {
         let ports = vec![PortMapping { container_port: 80, host_port: port, protocol: "TCP".to_owned() }];

@@ -12,13 +12,14 @@ use super::super::ledger::{Held, Ledger};
 use super::folders::MARKER;
 use super::proxy_lock::{self, ProxyLock};
 use super::{cgroups, firewall, signals, sysctls};
+use crate::cni::rules::Chains;
 
 /// How long processes of the run may take to be gone after SIGKILL.
 const KILL_LIMIT: Duration = Duration::from_secs(5);
 
 /// Removes everything, goes on after errors, and forgets the ledger only when nothing is left. `lock`: the run's own.
 pub async fn remove(held: Held, lock: Option<ProxyLock>) -> Result<(), DepError> {
-    let Ledger { format: _, cluster: _, executor_id, pid: _, mark, run, mount_points, .. } = &held.ledger;
+    let Ledger { format: _, cluster, executor_id, pid: _, mark, run, mount_points, .. } = &held.ledger;
     let Ledger { cgroups: whole, cgroup_parents, links, network, sysctls: before, .. } = &held.ledger;
     let mut left = Vec::new();
     for cgroup in whole {
@@ -35,7 +36,7 @@ pub async fn remove(held: Held, lock: Option<ProxyLock>) -> Result<(), DepError>
     }
     // Whoever can have the lock is the only one here, so the common chains and settings are nobody's.
     let alone = lock.or_else(|| proxy_lock::take().ok());
-    note(&mut left, clean_firewall(network, alone.is_some()).await);
+    note(&mut left, clean_firewall(cluster, network, alone.is_some()).await);
     sysctls::restore(before, alone.is_some());
     let mut points = mount_points.clone();
     points.push(run.clone());
@@ -80,13 +81,14 @@ async fn remove_link(link: &str) -> Result<(), DepError> {
     run_program("ip", &["link", "delete", "dev", link], None).await.map(|_| ())
 }
 
-async fn clean_firewall(network: &str, proxy: bool) -> Result<(), DepError> {
+async fn clean_firewall(cluster: &str, network: &str, proxy: bool) -> Result<(), DepError> {
     for family in ["iptables", "ip6tables"] {
         let Ok(saved) = run_program(&format!("{family}-save"), &[], None).await else {
             // Without the program no node could have made rules.
             continue;
         };
-        if let Some(script) = firewall::removal(&saved, network, proxy) {
+        let scripts = [Chains::new(cluster).purge(&saved), firewall::removal(&saved, network, proxy)];
+        for script in scripts.into_iter().flatten() {
             run_program(&format!("{family}-restore"), &["--noflush", "--wait"], Some(script)).await?;
         }
     }
