@@ -97,12 +97,12 @@ fn up_killed_at_five_points_then_up_again_gives_the_same_manifest() {
     let host = lab.hosts("control-plane").remove(0);
     let undisturbed = manifest(&lab, &host);
     // The points are spread over what an undisturbed run took, from its beginning to its end.
-    lab.kmctl(&["down", "--yes", "--purge", "--confirm-name", &cluster_name(&lab)]).success();
+    lab.kmctl(&["down", "--yes", &format!("--purge={}", cluster_name(&lab))]).success();
     let started = std::time::Instant::now();
     lab.kmctl(&["up", "--yes"]).success();
     let whole = started.elapsed();
     assert_eq!(manifest(&lab, &host), undisturbed, "a new cluster has the same manifest");
-    lab.kmctl(&["down", "--yes", "--purge", "--confirm-name", &cluster_name(&lab)]).success();
+    lab.kmctl(&["down", "--yes", &format!("--purge={}", cluster_name(&lab))]).success();
     for point in 1..=5u32 {
         let mut child = lab
             .kmctl_command(&["up", "--yes"])
@@ -128,7 +128,7 @@ fn up_killed_at_five_points_then_up_again_gives_the_same_manifest() {
 #[ignore = "needs the lab: scripts/test"]
 fn down_and_up_keep_the_cluster_and_purge_leaves_nothing() {
     let lab = Lab::ready();
-    lab.kmctl(&["down", "--yes", "--purge", "--confirm-name", &cluster_name(&lab)]).success();
+    lab.kmctl(&["down", "--yes", &format!("--purge={}", cluster_name(&lab))]).success();
     let everyone: Vec<String> = ["control-plane", "agent"].iter().flat_map(|r| lab.hosts(r)).collect();
     let clean: BTreeMap<&String, String> = everyone.iter().map(|h| (h, residue(&lab, h))).collect();
     lab.kmctl(&["up", "--yes"]).success();
@@ -153,7 +153,7 @@ fn down_and_up_keep_the_cluster_and_purge_leaves_nothing() {
     // A purge that nobody confirmed does nothing.
     let refused = lab.kmctl(&["down", "--purge"]);
     assert_eq!(refused.status, 2, "{}{}", refused.stdout, refused.stderr);
-    lab.kmctl(&["down", "--yes", "--purge", "--confirm-name", &cluster_name(&lab)]).success();
+    lab.kmctl(&["down", "--yes", &format!("--purge={}", cluster_name(&lab))]).success();
     for host in &everyone {
         eventually_or(
             Duration::from_secs(60),
