@@ -248,8 +248,8 @@ fn violations(path: &str, text: &str) -> Vec<String> {
 
 fn sources() -> Vec<(String, String)> {
     fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
+        for entry in std::fs::read_dir(folder).expect("src is a tree of folders") {
+            let path = entry.expect("an entry can be read").path();
             if path.is_dir() {
                 walk(&path, found);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
@@ -260,8 +260,9 @@ fn sources() -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut found = Vec::new();
     walk(&root, &mut found);
-    let name = |path: &Path| path.strip_prefix(&root).unwrap().to_string_lossy().replace('\\', "/");
-    found.iter().map(|path| (name(path), std::fs::read_to_string(path).unwrap())).collect()
+    let name =
+        |path: &Path| path.strip_prefix(&root).expect("it was found below src").to_string_lossy().replace('\\', "/");
+    found.iter().map(|path| (name(path), std::fs::read_to_string(path).expect("sources are text"))).collect()
 }
 
 #[test]

@@ -2,6 +2,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use super::pods::PodFacts;
 use super::resources::{Amount, Ports, from_thousandths, to_thousandths};
 use super::selectors::Labels;
 use super::time::Time;
@@ -34,6 +35,8 @@ pub struct Agent {
     pub domain: Option<(String, String)>,
     /// All of its resources, where the operator API may be asked.
     pub total: Option<Amount>,
+    /// All of its ports, where the operator API may be asked.
+    pub total_ports: Option<Ports>,
     /// The most that was ever offered at once.
     pub largest: Amount,
     /// Offers held.
@@ -59,6 +62,7 @@ impl Agent {
         self.hostname.clone_from(&info.hostname);
         self.describe(&info.attributes, info.domain.as_ref());
         self.total = Some(scalars(&info.resources));
+        self.total_ports = Some(ports(&info.resources));
     }
 
     fn describe(&mut self, attributes: &[Attribute], domain: Option<&DomainInfo>) {
@@ -79,13 +83,21 @@ impl Agent {
 
     /// Ports in all held offers.
     pub fn offered_ports(&self) -> Ports {
-        let mut all = Ports::default();
-        for resource in
-            self.offers.iter().flat_map(|offer| &offer.resources).filter(|resource| resource.name == "ports")
-        {
-            all.extend(&Ports::new(resource.intervals()));
-        }
-        all
+        ports(self.offers.iter().flat_map(|offer| &offer.resources))
+    }
+
+    /// Host ports of a pod that lie outside of everything this agent could ever offer, with what it could.
+    pub fn impossible_ports(&self, pod: &PodFacts) -> Option<String> {
+        let total = self.total_ports.as_ref()?;
+        let outside: Vec<String> = pod
+            .host_ports()
+            .filter_map(|port| port.host_port)
+            .filter(|port| !total.contains(*port))
+            .map(|port| port.to_string())
+            .collect();
+        let ranges = if total.is_empty() { "no ports".to_owned() } else { format!("ports {total}") };
+        (!outside.is_empty())
+            .then(|| format!("host port {} is outside of what Mesos grants there: {ranges}", outside.join(", ")))
     }
 
     /// The most that this agent can be thought to give.
@@ -119,6 +131,14 @@ impl Agent {
             cleaned.split('.').map(|part| part.trim_matches('-')).filter(|part| !part.is_empty()).collect();
         if labels.is_empty() { "agent".to_owned() } else { labels.join(".") }
     }
+}
+
+fn ports<'a>(resources: impl IntoIterator<Item = &'a Resource>) -> Ports {
+    let mut all = Ports::default();
+    for resource in resources.into_iter().filter(|resource| resource.name == "ports") {
+        all.extend(&Ports::new(resource.intervals()));
+    }
+    all
 }
 
 /// The architecture that bundles are built for is the one this program runs on.

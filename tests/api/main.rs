@@ -2,5 +2,7 @@
 //!
 //! They need a folder with `etcd` and `kube-apiserver`, named by `KMCTL_TEST_BIN` (scripts/test sets it), and are
 //! therefore ignored by a plain `cargo test`.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, a panic is the failure")]
+
 mod endpoints;
 mod server;

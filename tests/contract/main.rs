@@ -4,6 +4,7 @@
 //! The real one is named by `KMCTL_MESOS_MASTER` (`host:port` or URL) and `KMCTL_MESOS_CREDENTIALS`
 //! (`principal:secret`, may be empty); its agents must reach this machine, which serves them the executor:
 //! `cargo nextest run --test contract --run-ignored all`.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, a panic is the failure")]
 #![forbid(unsafe_code)]
 mod bed;
 mod cases;

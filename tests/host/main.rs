@@ -1,5 +1,7 @@
 //! `km host apply`, killed at every step in a private root: the next run ends with the same result as one that was
 //! never disturbed.
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the failure")]
+
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;

@@ -24,7 +24,9 @@ fn logs_exec_and_port_forward_work() {
         .spawn()
         .expect("kubectl starts");
     let mut line = String::new();
-    BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
+    // Kept open: kubectl goes on printing, and would die of a closed pipe.
+    let mut printed = BufReader::new(child.stdout.take().expect("piped"));
+    printed.read_line(&mut line).expect("a line");
     let _forward = Background(child);
     let port = line.split("127.0.0.1:").nth(1).and_then(|rest| rest.split(' ').next()).expect("a port").to_owned();
     assert_eq!(lab.curl(&format!("http://127.0.0.1:{port}/index.html")).trim(), "served");

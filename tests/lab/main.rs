@@ -3,6 +3,8 @@
 //! These tests need the lab and are therefore ignored by a plain test run; `scripts/test` brings the lab up and runs
 //! them one after the other. Each starts from a living cluster (`kmctl up` is a no-op then) and leaves one behind, with
 //! its own namespace removed.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, a panic is the failure")]
+
 mod support;
 
 mod cluster_lifecycle;

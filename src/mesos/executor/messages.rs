@@ -118,6 +118,7 @@ pub struct ExecutorCall {
 /// A call. Each variant's one field has the name of the message on the wire.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "SCREAMING_SNAKE_CASE")]
+#[expect(clippy::large_enum_variant, reason = "calls are few and short-lived; a box would only hide them")]
 pub enum Call {
     /// Opens the stream of events.
     Subscribe {

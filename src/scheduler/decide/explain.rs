@@ -63,6 +63,12 @@ impl Scheduler {
         if matching.is_empty() {
             return format!("Mesos: no agent has {} ({} agents looked at)", pod.demand.describe(), eligible.len());
         }
+        if let Some(first) = matching.first()
+            && matching.iter().all(|agent| agent.impossible_ports(pod).is_some())
+            && let Some(why) = first.impossible_ports(pod)
+        {
+            return format!("Mesos: no agent could ever take this pod: {why}");
+        }
         let need = pod.amount + self.first_launch();
         let largest = matching.iter().fold(Amount::default(), |most, agent| most.max(agent.capacity()));
         let sizes_known = self.demand.agents_known && matching.iter().all(|agent| agent.total.is_some());

@@ -90,7 +90,11 @@ impl Scheduler {
 
     /// Why the offers of a node's agent do not cover a pod.
     pub(super) fn too_little(&self, pod: &PodFacts, site: &Site) -> Option<String> {
-        let total = self.agents.get(&site.agent).and_then(|agent| agent.total);
+        let agent = self.agents.get(&site.agent);
+        if let Some(never) = agent.and_then(|agent| agent.impossible_ports(pod)) {
+            return Some(format!("Mesos: {never}"));
+        }
+        let total = agent.and_then(|agent| agent.total);
         let mut lacks = Vec::new();
         let parts = [
             ("cpus", pod.amount.cpus, site.offered.cpus, total.map(|total| total.cpus)),
