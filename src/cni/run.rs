@@ -97,8 +97,9 @@ fn ask(socket: &Path, pod: &PortsRequest) -> Result<Vec<PortMapping>, CniError> 
 /// Reads the rules and applies what `script` makes of them, one plugin of the cluster at a time: between reading and
 /// writing another one could remove the chains.
 fn locked(settings: &Settings, script: impl FnOnce(&str) -> Option<String>) -> Result<(), CniError> {
-    let path = format!("/run/km-cni-{}.lock", settings.bridge);
-    let io = |error: &dyn std::error::Error| CniError::new(CniError::IO, format!("lock {path}: {error}"));
+    // Beside the socket, in the run's own folder: nothing of it outlives the node.
+    let path = settings.socket.with_extension("lock");
+    let io = |error: &dyn std::error::Error| CniError::new(CniError::IO, format!("lock {}: {error}", path.display()));
     let file = File::create(&path).map_err(|error| io(&error))?;
     let _lock = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, error)| io(&error))?;
     match script(&saved()?) {

@@ -129,9 +129,13 @@ impl ApiClient for RealApi {
 
     async fn delete_pod(&self, pod: &PodLaunch, grace: Duration) -> Result<bool, DepError> {
         let pods: Api<Pod> = Api::namespaced(self.client().await?, &pod.namespace);
+        let found = limited(pods.get_opt(&pod.name), format!("read pod {}/{}", pod.namespace, pod.name)).await?;
+        let Some(found) = found.filter(|found| found.uid().as_deref() == Some(pod.uid.as_str())) else {
+            return Ok(false);
+        };
+        let own = found.spec.and_then(|spec| spec.termination_grace_period_seconds);
         let parameters = DeleteParams {
-            // At least a second: zero would remove the object while its containers run.
-            grace_period_seconds: Some(u32::try_from(grace.as_secs()).unwrap_or(u32::MAX).max(1)),
+            grace_period_seconds: Some(shorter_grace(grace, own)),
             preconditions: Some(Preconditions { uid: Some(pod.uid.clone()), resource_version: None }),
             ..DeleteParams::default()
         };
@@ -149,6 +153,14 @@ impl ApiClient for RealApi {
             Ok(Err(error)) => Err(DepError::other(what)(error)),
         }
     }
+}
+
+/// The pod's own grace, or what Mesos leaves of it. At least a second: zero would remove the object while its
+/// containers run.
+fn shorter_grace(allowed: Duration, own: Option<i64>) -> u32 {
+    let allowed = u32::try_from(allowed.as_secs()).unwrap_or(u32::MAX);
+    let own = own.and_then(|own| u32::try_from(own).ok()).unwrap_or(u32::MAX);
+    allowed.min(own).max(1)
 }
 
 async fn limited<T>(call: impl Future<Output = Result<T, kube::Error>>, what: String) -> Result<T, DepError> {
@@ -198,6 +210,12 @@ fn message(status: &k8s_openapi::api::core::v1::PodStatus) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pods_own_grace_is_shortened_but_never_prolonged() {
+        let of = |allowed, own| shorter_grace(Duration::from_secs(allowed), own);
+        assert_eq!([of(45, Some(2)), of(5, Some(30)), of(45, None), of(0, Some(30)), of(9, Some(0))], [2, 5, 45, 1, 1]);
+    }
 
     #[test]
     fn a_failed_pods_message_names_the_container_and_its_exit_code() {
