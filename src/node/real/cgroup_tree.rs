@@ -22,6 +22,8 @@ pub struct Tree {
     pub hierarchies: Vec<Hierarchy>,
     /// The v2 mount, where there is no v1 memory hierarchy.
     pub unified: Option<PathBuf>,
+    /// The v2 mount beside v1 hierarchies: it bounds nothing, but runtimes make their cgroups in it, too.
+    pub beside: Option<PathBuf>,
     /// The node's cgroup below each mount: the Mesos container's, or one of the node's own.
     pub base: String,
     /// Mesos gave the node a container cgroup that bounds it.
@@ -52,8 +54,10 @@ impl Tree {
         }
         let has_v1_memory = hierarchies.iter().any(|one| one.controllers.iter().any(|name| name == "memory"));
         let contained = container.is_some();
+        let (beside, unified) = if has_v1_memory { (unified, None) } else { (None, unified) };
         Tree {
-            unified: if has_v1_memory { None } else { unified },
+            unified,
+            beside,
             base: container.unwrap_or_else(|| spec.own.clone()),
             contained,
             hierarchies: if has_v1_memory { hierarchies } else { Vec::new() },
@@ -122,16 +126,18 @@ impl Tree {
         if let Some(mount) = &self.unified {
             return (vec![below(mount, &self.base)], if_empty);
         }
-        for hierarchy in &self.hierarchies {
-            if hierarchy.given {
-                whole.push(below(&hierarchy.mount, &self.kubelet_root()));
+        let given = |hierarchy: &Hierarchy| (hierarchy.mount.clone(), hierarchy.given);
+        let beside = self.beside.iter().map(|mount| (mount.clone(), false));
+        for (mount, given) in self.hierarchies.iter().map(given).chain(beside) {
+            if given {
+                whole.push(below(&mount, &self.kubelet_root()));
                 continue;
             }
-            whole.push(below(&hierarchy.mount, &self.base));
+            whole.push(below(&mount, &self.base));
             // Mesos' root cgroup is nobody's in a controller that Mesos does not isolate.
             let mut parent = Path::new(self.base.trim_start_matches('/')).parent();
             while let Some(path) = parent.filter(|path| !path.as_os_str().is_empty()) {
-                if_empty.push(hierarchy.mount.join(path));
+                if_empty.push(mount.join(path));
                 parent = path.parent();
             }
         }
@@ -316,7 +322,8 @@ mod tests {
         assert!(whole.contains(&machine.path("memory/mesos/c1/pods")));
         assert!(whole.contains(&machine.path("cpuset/mesos/c1")));
         assert!(!whole.contains(&machine.path("memory/mesos/c1")), "Mesos' own");
-        assert_eq!(if_empty, [machine.path("cpuset/mesos"), machine.path("systemd/mesos")]);
+        let parents = ["cpuset/mesos", "systemd/mesos", "unified/mesos"].map(|path| machine.path(path));
+        assert_eq!(if_empty, parents);
     }
 
     #[test]
