@@ -16,6 +16,7 @@ struct Arguments {
 }
 
 #[derive(Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "made once, at the start")]
 enum Role {
     /// Be the Mesos framework: turn pods into tasks, agents into nodes
     Scheduler(SchedulerArguments),
