@@ -138,14 +138,14 @@ spec:
     );
     drop(namespace);
     lab.wait_for_zero_nodes();
+    let kept = lab.ssh(&node, "test -s /srv/kmctl-kept/file && rm -r /srv/kmctl-kept");
+    assert!(kept.ok(), "the file in the hostPath volume is still there");
     eventually_or(
         Duration::from_secs(90),
         "the sweep to leave nothing",
         || difference(&residue[&node], &self::residue(&lab, &node)),
         || (self::residue(&lab, &node) == residue[&node]).then_some(()),
     );
-    let kept = lab.ssh(&node, "test -s /srv/kmctl-kept/file && rm -r /srv/kmctl-kept");
-    assert!(kept.ok(), "the file in the hostPath volume is still there");
 }
 
 /// Watches Node objects from its start and tells who was ever seen not Ready after having been so.
