@@ -121,8 +121,14 @@ impl Lab {
     }
 
     pub fn curl(&self, url: &str) -> String {
+        self.curl_with(&["--max-time", "10", "--location", url]).success()
+    }
+
+    /// curl, with the credentials through standard input.
+    fn curl_with(&self, arguments: &[&str]) -> Finished {
         let mut child = Command::new("curl")
-            .args(["-sS", "--max-time", "10", "--location", "-K", "-", url])
+            .args(["-sS", "-K", "-"])
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -130,7 +136,7 @@ impl Lab {
             .expect("curl starts");
         let config = format!("user = \"{}\"\n", self.credentials);
         child.stdin.take().expect("piped").write_all(config.as_bytes()).expect("curl reads");
-        Finished::of(child.wait_with_output().expect("curl ends"), url).success()
+        Finished::of(child.wait_with_output().expect("curl ends"), &format!("curl {arguments:?}"))
     }
 
     /// This cluster's framework in the master's state.
@@ -387,33 +393,16 @@ pub fn temporary_folder() -> tempfile::TempDir {
 impl Lab {
     /// A GET on the master that may fail, as while it is restarting.
     pub fn curl_maybe(&self, path: &str) -> Option<Value> {
-        let mut child = Command::new("curl")
-            .args(["-sS", "--max-time", "5", "-K", "-", &format!("{}{path}", self.mesos)])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("curl starts");
-        let config = format!("user = \"{}\"\n", self.credentials);
-        child.stdin.take().expect("piped").write_all(config.as_bytes()).expect("curl reads");
-        let output = child.wait_with_output().expect("curl ends");
-        output.status.success().then(|| serde_json::from_slice(&output.stdout).ok()).flatten()
+        let finished = self.curl_with(&["--max-time", "5", &format!("{}{path}", self.mesos)]);
+        finished.ok().then(|| serde_json::from_str(&finished.stdout).ok()).flatten()
     }
 
     /// A call of the master's v1 operator API, its answer as text.
     pub fn mesos_call(&self, kind: &str) -> String {
-        let mut child = Command::new("curl")
-            .args(["-sS", "--max-time", "20", "-K", "-", "-H", "Content-Type: application/json"])
-            .args(["-H", "Accept: application/json", "-d", &format!("{{\"type\":\"{kind}\"}}")])
-            .arg(format!("{}/api/v1", self.mesos))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("curl starts");
-        let config = format!("user = \"{}\"\n", self.credentials);
-        child.stdin.take().expect("piped").write_all(config.as_bytes()).expect("curl reads");
-        Finished::of(child.wait_with_output().expect("curl ends"), kind).success()
+        let body = format!("{{\"type\":\"{kind}\"}}");
+        let url = format!("{}/api/v1", self.mesos);
+        let json = ["-H", "Content-Type: application/json", "-H", "Accept: application/json"];
+        self.curl_with(&[&["--max-time", "20", "-d", &body, &url][..], &json].concat()).success()
     }
 
     /// A lab host's address.
