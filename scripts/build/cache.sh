@@ -29,3 +29,15 @@ publish() {
   touch "$1/complete"
   mv -T "$1" "$2" 2>/dev/null || [ -f "$2/complete" ] || fail "could not move $1 to $2"
 }
+
+# own_cargo_cache ROOT: makes the common Cargo folder safe for this checkout. Cargo names a workspace's packages
+# independently of where the workspace lies and judges sources by their time, so it would take another checkout's
+# compiled code for this one's wherever the files here are older. Whoever built last is written down, and the next
+# checkout makes its sources newer than anything that is compiled.
+own_cargo_cache() {
+  mkdir -p "$CARGO_TARGET_DIR"
+  [ "$(cat "$CARGO_TARGET_DIR/built-from" 2>/dev/null)" != "$1" ] || return 0
+  find "$1" -name target -prune -o -name .git -prune -o -type f \( -name '*.rs' -o -name 'Cargo.*' -o -path '*/templates/*' -o -name '*.snap' \) \
+    -exec touch {} +
+  echo "$1" >"$CARGO_TARGET_DIR/built-from"
+}

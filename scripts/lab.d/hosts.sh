@@ -36,8 +36,12 @@ end_processes() {
     kill -KILL $left 2>/dev/null || true
     sleep 0.1
   done
-  # systemd-nspawn leaves these behind where /run is no tmpfs.
-  for host in ${name:-$(hosts)}; do rm -rf "/run/systemd/nspawn/propagate/$host"; done
+  for host in ${name:-$(hosts)}; do
+    # systemd-nspawn leaves these behind where /run is no tmpfs.
+    rm -rf "/run/systemd/nspawn/propagate/$host"
+    # A host's link goes with its network namespace, which a mount inside may hold for a while.
+    ip link delete "vb-$host" 2>/dev/null || true
+  done
   # A cgroup is busy for a moment after its last process.
   for _ in $(seq 50); do
     find "$cgroups"/*/kmlab${name:+/$name} -depth -type d -exec rmdir {} + 2>/dev/null || true

@@ -5,4 +5,5 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, a panic is the failure")]
 
 mod endpoints;
+mod hollow;
 mod server;

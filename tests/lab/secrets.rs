@@ -22,6 +22,8 @@ fn no_secret_shows_in_mesos_state_sandboxes_process_lists_or_journals() {
         let token = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '.').find(|word| is_bootstrap_token(word));
         assert_eq!(token, None, "a bootstrap token is in {place}");
         assert!(!text.contains("PRIVATE KEY-----"), "a key is in {place}");
+        // The beginning of every signed token, whoever's it is: {"alg":
+        assert!(!text.contains("eyJhbGciOi"), "a service account's token is in {place}");
     }
     // The search works: what is not secret is found where it should be.
     assert!(places.iter().any(|(_, text)| text.contains("awake.secrets")), "the places were really read");

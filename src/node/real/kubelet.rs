@@ -1,4 +1,6 @@
 //! The stock kubelet. It gets its credentials itself, with the launch's one-time token.
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +38,7 @@ impl Service for Kubelet {
 
     async fn program(&self, configuration: &KubeletConfiguration) -> Result<Program, DepError> {
         let folders = &self.spec.folders;
+        hide_systemd_run(&folders.programs())?;
         write(&folders.settings("ca.crt"), &self.spec.api.ca_certificate)?;
         write(&folders.settings("kubelet.yaml"), &configuration.to_document())?;
         let (certificate, server) = (client_certificate(), self.api.server().await);
@@ -69,6 +72,16 @@ impl Service for Kubelet {
     }
 }
 
+/// A kubelet that finds systemd-run mounts volumes in transient scopes of the host's systemd. They would be units of the
+/// host, outside the Mesos container, and stay when the node is killed. One that cannot be run lets the kubelet mount by
+/// itself (`detectSystemd` in k8s.io/utils/mount, Kubernetes 1.20).
+fn hide_systemd_run(programs: &Path) -> Result<(), DepError> {
+    let decoy = programs.join("systemd-run");
+    write(&decoy, "#!/bin/sh\nexit 1\n")?;
+    let executable = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(&decoy, executable).map_err(DepError::io(format!("place {}", decoy.display())))
+}
+
 /// What is a flag and not configuration, and what differs between versions.
 fn flags(spec: &DepsSpec) -> Vec<String> {
     let folders = &spec.folders;
@@ -98,6 +111,17 @@ mod tests {
     use super::*;
     use crate::node::launch;
     use crate::node::spec::Place;
+
+    #[test]
+    fn the_kubelet_finds_a_systemd_run_that_cannot_be_run() {
+        let folder = tempfile::tempdir().unwrap();
+        hide_systemd_run(folder.path()).unwrap();
+        hide_systemd_run(folder.path()).unwrap();
+        let path = search_path(&DepsSpec::for_launch(&launch::example(), &Place::example()));
+        assert!(path.starts_with("/var/lib/kmctl/demo/runs/agent-1.0123abcd/bin:"), "before the host's: {path}");
+        let run = std::process::Command::new(folder.path().join("systemd-run")).args(["--scope", "true"]).status();
+        assert_eq!(run.unwrap().code(), Some(1));
+    }
 
     #[test]
     fn flags_follow_the_version_and_carry_no_secret() {
