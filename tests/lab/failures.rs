@@ -166,11 +166,12 @@ fn sandbox_of_the_node(lab: &Lab, host: &str) -> String {
     sandboxes.into_iter().next().expect("one")
 }
 
-/// Without what nodes keep on purpose from one run to the next: verified programs and images, and the folders for them.
+/// Without the file of this test, and without what nodes keep on purpose from one run to the next: verified programs and
+/// images, and the folders for them.
 fn without_store(residue: &str) -> String {
     let kept = |line: &&str| {
         let path = line.strip_prefix("file: ").and_then(|fact| fact.split(' ').nth(3)).unwrap_or_default();
-        let Some(below) = path.strip_prefix("/var/lib/kmctl") else { return true };
+        let Some(below) = path.strip_prefix("/var/lib/kmctl") else { return !path.starts_with("/srv/kmctl-kept") };
         let depth = below.matches('/').count();
         let name = below.split('/').nth(2).unwrap_or_default();
         !(depth < 2 || ["store", "runs", "ledger"].contains(&name) && depth == 2 || name == "store")

@@ -27,6 +27,8 @@ fn no_secret_shows_in_mesos_state_sandboxes_process_lists_or_journals() {
     }
     // The search works: what is not secret is found where it should be.
     assert!(places.iter().any(|(_, text)| text.contains("awake.secrets")), "the places were really read");
+    let log = |place: &str| place.contains("sandbox file") && place.ends_with("/stderr");
+    assert!(places.iter().any(|(place, text)| log(place) && text.contains("starting the node")), "sandboxes too");
 }
 
 /// Every secret of the cluster, each with a name for the message.

@@ -12,6 +12,7 @@
 #include <arpa/inet.h>
 #include <cxxabi.h>
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <libgen.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -22,6 +23,7 @@
 #include <cstring>
 #include <string>
 #include <typeinfo>
+#include <utility>
 
 // stout's Option<T>: a state word, then the value.
 template <typename T>
@@ -157,7 +159,25 @@ void hook_detector() {
   write_code(jump);
 }
 
+// What a Mesos agent's container logger does by default and local mode leaves out: an executor's output goes into
+// files of its sandbox. The launch is described as JSON, the executor's environment in it.
+void log_into_sandbox() {
+  const char* given = getenv("MESOS_CONTAINERIZER_LAUNCH_INFO");
+  std::string info = given == nullptr ? "" : given, value = "\"value\":\"";
+  size_t from = info.find("\"MESOS_DIRECTORY\"");
+  if (from != std::string::npos) from = info.find(value, from);
+  if (from == std::string::npos) die("the launch names no sandbox: " + info);
+  from += value.size();
+  std::string sandbox = info.substr(from, info.find('"', from) - from);
+  for (size_t at; (at = sandbox.find("\\/")) != std::string::npos;) sandbox.erase(at, 1);  // JSON may escape slashes
+  for (auto [name, target] : {std::pair{"/stdout", 1}, {"/stderr", 2}}) {
+    int file = open((sandbox + name).c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+    if (file < 0 || dup2(file, target) < 0) die("open " + sandbox + name + ": " + strerror(errno));
+  }
+}
+
 int containerizer_launch(int argc, char** argv) {
+  log_into_sandbox();
   alignas(16) static char object[65536];
   *(void**)object = &_ZTVN5mesos8internal5slave24MesosContainerizerLaunchE[2];
   new (object + 8) std::string("launch");
@@ -189,7 +209,8 @@ int main(int argc, char** argv) {
   if (base == nullptr) die("local::Flags has no FlagsBase: not Mesos 1.11.0?");
   const char* name[] = {"mesos-local", nullptr};
   load_from_environment(base, "MESOS_", 1, name);
-  process::initialize(Option<std::string>("master"), Option<std::string>(), Option<std::string>());
+  // Who answers paths without an actor's name, such as /state.
+  process::initialize(Option<std::string>(mode == "agent" ? "slave(1)" : "master"), Option<std::string>(), Option<std::string>());
   local_launch(flags, nullptr);
   for (;;) pause();
 }

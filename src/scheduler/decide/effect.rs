@@ -163,6 +163,8 @@ pub struct NodeSpec {
     pub address: Option<std::net::IpAddr>,
     /// Capacity and allocatable until a kubelet knows better.
     pub capacity: Amount,
+    /// Subnet of its pods, where it is ours to say.
+    pub pod_cidr: Option<String>,
 }
 
 /// A Binding to post.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::effect::{Effect, NodeSpec};
 use super::place::Placement;
 use super::state::{Flight, NodeEntry, NodeState, Scheduler};
+use crate::cluster::NetworkMode;
 use crate::scheduler::nodes::{LEAVING_TAINT, NodePhase};
 use crate::scheduler::resources::Amount;
 
@@ -273,12 +274,14 @@ impl Scheduler {
         let Some(agent) = self.agents.get(agent) else { return };
         let name = self.name_for(agent);
         let labels = agent.labels(&name);
+        let host_ports = self.settings.network_mode == NetworkMode::HostPorts;
         let spec = NodeSpec {
             name: name.clone(),
             agent: agent.id.clone(),
             labels: labels.clone(),
             address: agent.address,
             capacity: agent.capacity(),
+            pod_cidr: host_ports.then(|| self.settings.node.pod_cidr.clone()),
         };
         let entry = NodeEntry::new(agent.id.clone(), labels, agent.capacity(), self.now);
         self.nodes.insert(name, entry);
