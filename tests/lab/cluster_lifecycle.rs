@@ -66,7 +66,7 @@ fn another_operator_with_three_files_and_only_tcp_22_goes_on() {
     run(Command::new("chown").args(["-R", "nobody"]).arg(folder.path())).success();
     run(Command::new("chmod").args(["0755"]).arg(folder.path())).success();
 
-    let _wall = OnlySsh::raise(&lab);
+    let wall = OnlySsh::raise(&lab);
     let kmctl = |arguments: &[&str]| {
         let mut command = Command::new("setpriv");
         command
@@ -87,7 +87,13 @@ fn another_operator_with_three_files_and_only_tcp_22_goes_on() {
     assert!(kmctl(&["scale"]).success().contains('7'));
     kmctl(&["scale", "--max", "20"]).success();
     kmctl(&["down", "--yes"]).success();
-    kmctl(&["up", "--yes"]).success();
+    drop(wall);
+    let frameworks = lab.mesos_get("/state")["frameworks"].to_string();
+    assert!(!frameworks.contains("kubernetes-"), "the framework has ended: {frameworks}");
+    // The bundle went with the rest, and this operator has none: who made the cluster brings it back.
+    let refused = kmctl(&["up", "--yes"]);
+    assert_eq!(refused.status, 3, "{}", refused.stderr);
+    lab.kmctl(&["up", "--yes"]).success();
 }
 
 #[test]

@@ -1,4 +1,6 @@
 //! Takes away what `apply` installed.
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::events::{Change, Event, Reporter};
@@ -48,7 +50,12 @@ pub(crate) fn remove(root: &Root, request: RemoveRequest, reporter: &mut Reporte
     for item in manifest.items.iter().rev() {
         if let Item::Unit(spec) = item {
             reporter.send(&Event::Started { item: spec.name.clone() })?;
-            let change = if units::stop(root, &spec.name)? { Change::Removed } else { Change::Unchanged };
+            let mut waiting = |since: Duration| {
+                let (item, last) = (spec.name.clone(), "still stopping".to_owned());
+                reporter.send(&Event::Waiting { item, seconds: since.as_secs(), last })
+            };
+            let there = units::stop(root, &spec.name, &mut waiting)?;
+            let change = if there { Change::Removed } else { Change::Unchanged };
             reporter.done(spec.name.clone(), change)?;
         }
     }

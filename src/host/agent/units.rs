@@ -1,12 +1,19 @@
 //! systemd units: what runs, with which files, and restarting it.
 use std::collections::BTreeMap;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use super::files::Root;
 use super::observe::Digests;
 use super::{AgentError, STATE, UnitSpec};
+
+/// How often somebody who waits is told so.
+const WAITING: Duration = Duration::from_secs(2);
+
+/// How often a running program is looked at.
+const POLL: Duration = Duration::from_millis(20);
 
 /// What systemd says about a unit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,8 +130,12 @@ pub(crate) fn restart(root: &Root, spec: &UnitSpec, digests: &mut Digests) -> Re
     root.write(&record(&spec.name), 0o600, fingerprint.as_bytes())
 }
 
-/// Stops a unit for good; says whether it was there.
-pub(crate) fn stop(root: &Root, name: &str) -> Result<bool, AgentError> {
+/// Stops a unit for good; says whether it was there. `waiting` is told every two seconds for how long it takes already.
+pub(crate) fn stop(
+    root: &Root,
+    name: &str,
+    waiting: &mut dyn FnMut(Duration) -> Result<(), AgentError>,
+) -> Result<bool, AgentError> {
     if !root.is_host() {
         return Ok(true);
     }
@@ -132,7 +143,7 @@ pub(crate) fn stop(root: &Root, name: &str) -> Result<bool, AgentError> {
         .get(name)
         .is_some_and(|state| state.active != "inactive" || state.enabled == "enabled");
     if there {
-        systemctl(&["disable", "--quiet", "--now", name])?;
+        systemctl_patiently(&["disable", "--quiet", "--now", name], waiting)?;
         // Otherwise a unit that ended badly stays in systemd's list as failed.
         systemctl(&["reset-failed", name]).ok();
     }
@@ -149,11 +160,38 @@ pub(crate) fn journal(name: &str) -> Vec<String> {
 }
 
 fn systemctl(arguments: &[&str]) -> Result<String, AgentError> {
-    let what = format!("systemctl {}", arguments.join(" "));
-    let output = Command::new("systemctl")
-        .args(arguments)
-        .output()
-        .map_err(|source| AgentError::Input { what: format!("run {what}"), source })?;
+    systemctl_patiently(arguments, &mut |_| Ok(()))
+}
+
+fn systemctl_patiently(
+    arguments: &[&str],
+    waiting: &mut dyn FnMut(Duration) -> Result<(), AgentError>,
+) -> Result<String, AgentError> {
+    let mut command = Command::new("systemctl");
+    command.args(arguments);
+    run_patiently(command, &format!("systemctl {}", arguments.join(" ")), waiting)
+}
+
+fn run_patiently(
+    mut command: Command,
+    what: &str,
+    waiting: &mut dyn FnMut(Duration) -> Result<(), AgentError>,
+) -> Result<String, AgentError> {
+    let failed = |source| AgentError::Input { what: format!("run {what}"), source };
+    // What it prints fits into a pipe, so it can be read when the program has ended.
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(failed)?;
+    let started = Instant::now();
+    let mut next = WAITING;
+    while child.try_wait().map_err(failed)?.is_none() {
+        std::thread::sleep(POLL);
+        if started.elapsed() >= next {
+            next += WAITING;
+            waiting(started.elapsed())?;
+        }
+    }
+    let output = child.wait_with_output().map_err(failed)?;
+    let what = what.to_owned();
     if output.status.success() {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     } else {
@@ -164,6 +202,23 @@ fn systemctl(arguments: &[&str]) -> Result<String, AgentError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_waits_for_a_program_is_told_so_every_two_seconds() {
+        let mut told = Vec::new();
+        let mut sleep = Command::new("sleep");
+        sleep.arg("4.5");
+        run_patiently(sleep, "sleep", &mut |since| {
+            told.push(since.as_secs());
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(told, [2, 4]);
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "echo no >&2; exit 3"]);
+        let error = run_patiently(shell, "sh", &mut |_| Ok(())).unwrap_err();
+        assert_eq!(error.to_string(), "sh: no");
+    }
 
     #[test]
     fn systemctl_show_is_read_unit_by_unit() {

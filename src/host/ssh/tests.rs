@@ -548,3 +548,12 @@ async fn logs_in_with_the_agent() {
     let _ = writeln!(out, "trying {}", settings.place());
     SshHost::connect(settings, &Progress::new(Plain::new(out))).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_command_that_says_nothing_for_longer_than_a_dead_server_would_is_waited_for() {
+    let server = Server::start(&["ed25519"]);
+    let host = server.host().await;
+    let (lines, _kept) = mpsc::channel(1);
+    let command = Command::new(["sleep", "23"]).stdin("x").timeout(Duration::from_secs(60));
+    assert_eq!(host.run_lines(command, lines).await.unwrap().status, 0);
+}

@@ -69,7 +69,9 @@ async fn places(operator: &Operator, ours: &[&Framework]) -> Result<Vec<Place>, 
     Ok(agents
         .iter()
         .filter(|agent| {
-            executors.iter().any(|executor| mine(executor) && Some(&executor.agent_id) == agent.agent_info.id.as_ref())
+            executors.iter().any(|executor| {
+                mine(executor) && executor.agent_id.is_some() && executor.agent_id == agent.agent_info.id
+            })
         })
         .filter_map(|agent| {
             Some(Place {

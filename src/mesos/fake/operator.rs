@@ -116,7 +116,7 @@ impl Cluster {
         let executors = self.frameworks.values().flat_map(|framework| &framework.executors);
         let executors = executors.map(|((agent, _), executor): (&(AgentId, _), _)| messages::Executor {
             executor_info: executor.info.clone(),
-            agent_id: agent.clone(),
+            agent_id: Some(agent.clone()),
         });
         messages::Executors { executors: executors.collect() }
     }

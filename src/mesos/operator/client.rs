@@ -137,6 +137,16 @@ mod tests {
     }
 
     #[test]
+    fn an_agents_own_executors_come_without_the_agents_id() {
+        // As an agent of Mesos 1.11 answers.
+        let reply = br#"{"type":"GET_EXECUTORS","get_executors":{"executors":[{"executor_info":{"type":"CUSTOM",
+            "executor_id":{"value":"agent1.708cd441"},"framework_id":{"value":"F0"}}}],"completed_executors":[]}}"#;
+        let executors: Executors = decode("GET_EXECUTORS", reply).unwrap();
+        assert_eq!(executors.executors.len(), 1);
+        assert_eq!(executors.executors[0].agent_id, None);
+    }
+
+    #[test]
     fn an_empty_answer_is_no_error() {
         let tasks: Tasks = decode("GET_TASKS", br#"{"type":"GET_TASKS"}"#).unwrap();
         assert_eq!(tasks, Tasks::default());

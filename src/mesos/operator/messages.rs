@@ -157,8 +157,9 @@ pub struct Executors {
 pub struct Executor {
     /// As its framework described it, with the framework's id added.
     pub executor_info: ExecutorInfo,
-    /// Where it lives.
-    pub agent_id: AgentId,
+    /// Where it lives; an agent that is asked itself leaves it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_id: Option<AgentId>,
 }
 
 /// Everything at one moment.
