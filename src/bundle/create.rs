@@ -111,6 +111,7 @@ fn purposes(path: &str) -> Vec<Purpose> {
 /// Every file below `bin/`, `cni/` and `images/`, sorted by its path in the bundle.
 fn collect(folder: &Path) -> Result<Vec<(String, PathBuf)>, BundleError> {
     let mut found = Vec::new();
+    fs::read_dir(folder).map_err(|source| BundleError::File { what: "list", path: folder.to_owned(), source })?;
     for part in ["bin", "cni", "images"] {
         let part_folder = folder.join(part);
         if !part_folder.is_dir() {

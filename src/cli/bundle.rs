@@ -81,7 +81,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
                     }
                 }
                 Err(error) => {
-                    step.failed("it does not match");
+                    step.failed("failed");
                     return Err(Failure::new(Code::Invalid, anyhow::Error::new(error).context("verify the bundle")));
                 }
             }

@@ -1,8 +1,10 @@
 //! How a command fails: an exit code, a chain of causes, a hint.
 use std::fmt::Write as _;
 
+use crate::bundle::BundleError;
 use crate::cluster::LoadError;
 use crate::host::HostError;
+use crate::inventory::mesos::MesosReadError;
 
 /// Exit codes, as the README lists them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,15 +63,19 @@ impl Failure {
     /// The whole chain in one line, and the hint.
     pub fn summary(&self) -> (String, Option<String>) {
         let hint = self.hint.as_deref().or_else(|| known_hint(&self.error));
-        (format!("{:#}", self.error), hint.map(str::to_owned))
+        (self.telling().join(": "), hint.map(str::to_owned))
+    }
+
+    /// The chain without what HTTP clients add to it, which tells nobody anything.
+    fn telling(&self) -> Vec<String> {
+        const EMPTY: [&str; 2] = ["client error (Connect)", "ServiceError: client error (Connect)"];
+        let chain = self.error.chain().map(ToString::to_string);
+        chain.filter(|text| !EMPTY.contains(&text.as_str())).collect()
     }
 
     /// `error:`, `caused by:`, a blank line and `hint:`, ending in a line break.
     pub fn render(&self) -> String {
-        let mut text = format!("error: {}\n", self.error);
-        for cause in self.error.chain().skip(1) {
-            let _ = writeln!(text, "caused by: {cause}");
-        }
+        let mut text = format!("error: {}\n", self.telling().join("\ncaused by: "));
         if let Some(hint) = self.hint.as_deref().or_else(|| known_hint(&self.error)) {
             let _ = write!(text, "\nhint: {hint}\n");
         }
@@ -79,13 +85,36 @@ impl Failure {
 
 /// What an error in the chain itself knows to say.
 fn known_hint(error: &anyhow::Error) -> Option<&str> {
-    error.chain().find_map(|cause| cause.downcast_ref::<HostError>()).and_then(HostError::hint)
+    error.chain().find_map(|cause| {
+        if let Some(error) = cause.downcast_ref::<HostError>() {
+            let unreached = matches!(error, HostError::Connect { .. } | HostError::Timeout(_));
+            error
+                .hint()
+                .or(unreached.then_some("look whether the host is up and lets you in: try `ssh` to it from here"))
+        } else if let Some(error) = cause.downcast_ref::<MesosReadError>() {
+            error.hint()
+        } else if let Some(LoadError::Read { source, .. }) = cause.downcast_ref() {
+            let absent = source.kind() == std::io::ErrorKind::NotFound;
+            absent.then_some("name the cluster's file: `-f FILE`, or KMCTL_CONFIG in the environment")
+        } else if let Some(BundleError::NotABundle { .. } | BundleError::Mismatch { .. }) = cause.downcast_ref() {
+            Some("make it anew with `kmctl bundle create`, or copy it again from where it was made")
+        } else if let Some(BundleError::Incomplete { .. }) = cause.downcast_ref() {
+            Some("put them there: every host or node runs them")
+        } else {
+            None
+        }
+    })
 }
 
 /// The code that an error in the chain itself implies.
 fn known_code(error: &anyhow::Error) -> Code {
-    if error.chain().any(|cause| cause.is::<LoadError>()) {
+    if error.chain().any(|cause| cause.is::<LoadError>() || cause.is::<BundleError>()) {
         return Code::Invalid;
+    }
+    // What broke later is an operation's failure; these mean that there was no host to begin with.
+    let unreached = |error: &HostError| !matches!(error, HostError::Broken { .. } | HostError::Unsupported(_));
+    if error.chain().filter_map(|cause| cause.downcast_ref()).any(unreached) {
+        return Code::SomeHosts;
     }
     Code::Failed
 }
@@ -109,7 +138,7 @@ mod tests {
         let failure: Failure = Err::<(), _>(source).context("connect to cp1").unwrap_err().into();
         let expected = "error: connect to cp1\ncaused by: no key fits\n\nhint: run `ssh-add`\n";
         assert_eq!(failure.render(), expected);
-        assert_eq!(failure.code(), Code::Failed);
+        assert_eq!(failure.code(), Code::SomeHosts);
         assert!(failure.hint("other").render().ends_with("hint: other\n"));
     }
 

@@ -32,7 +32,8 @@ pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
     match &context.settings.out {
         Some(file) => {
             write_private(file, text.as_bytes()).with_context(|| format!("write {}", file.display()))?;
-            context.progress.note("", &format!("try `KUBECONFIG={} kubectl get nodes`", file.display()));
+            let file = file.display();
+            context.progress.note("", &format!("written to {file}; try `KUBECONFIG={file} kubectl get nodes`"));
         }
         None => context.data(&text)?,
     }

@@ -33,7 +33,9 @@ pub fn no_cluster(host: &dyn Host) -> Failure {
 /// Waits for the API server's answer, but not for ever.
 pub async fn answered<T>(what: &str, answer: impl Future<Output = kube::Result<T>>) -> Result<T, Failure> {
     match tokio::time::timeout(ANSWER, answer).await {
-        Ok(result) => Ok(result.with_context(|| what.to_owned())?),
+        Ok(result) => {
+            result.with_context(|| what.to_owned()).map_err(|error| Failure::from(error).hint("run `kmctl status`"))
+        }
         Err(_) => {
             let text = format!("{what}: the API server has not answered within {} s", ANSWER.as_secs());
             Err(Failure::message(Code::Failed, text).hint("run `kmctl status`"))

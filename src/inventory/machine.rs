@@ -26,8 +26,13 @@ for folder in /var/lib /usr/local/lib /etc; do
   [ -w "$folder" ] || say "readonly:$folder" yes
 done
 for port in "$@"; do
-  user=$(ss -Hltnp "sport = :$port" 2>/dev/null | head -n 1 | sed 's/.*users:(("\([^"]*\)".*/\1/')
-  [ -n "$user" ] && say "port:$port" "$user"
+  line=$(ss -Hltnp "sport = :$port" 2>/dev/null | head -n 1)
+  case $line in
+  '') ;;
+  *'users:(("'*) say "port:$port" "$(echo "$line" | sed 's/.*users:(("\([^"]*\)".*/\1/')" ;;
+  # A socket of the kernel's, or of a process in a container.
+  *) say "port:$port" "an unknown program" ;;
+  esac
 done
 [ -e /etc/kubernetes/manifests ] && [ -n "$(ls -A /etc/kubernetes/manifests)" ] && say foreign /etc/kubernetes/manifests
 exit 0

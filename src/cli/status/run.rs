@@ -46,7 +46,7 @@ async fn look(context: &Context, loaded: &Loaded) -> Report {
                 Some(units)
             }
             Err(failure) => {
-                problems.push(format!("{}: {}", spec.name, failure.summary().0));
+                problems.push(format!("{}: {}", spec.name, told(&failure)));
                 None
             }
         };
@@ -56,13 +56,19 @@ async fn look(context: &Context, loaded: &Loaded) -> Report {
     let mut report = Report::new(&loaded.cluster.metadata.name, endpoint, hosts);
     if let Some(host) = through {
         let (objects, master) = tokio::join!(ask_api(host.clone()), ask_mesos(host, loaded));
-        let mut keep = |failure: Failure| problems.push(failure.summary().0);
+        let mut keep = |failure: Failure| problems.push(told(&failure));
         let objects = objects.map_err(&mut keep).ok();
         let master = master.map_err(&mut keep).ok();
         report.add(objects.as_ref(), master.as_ref());
     }
     report.problems = problems;
     report
+}
+
+/// A failure and what to do about it.
+fn told(failure: &Failure) -> String {
+    let (text, hint) = failure.summary();
+    hint.map_or_else(|| text.clone(), |hint| format!("{text}; {hint}"))
 }
 
 async fn look_at(context: &Context, loaded: &Loaded, spec: &HostSpec) -> Result<(SshHost, Vec<Unit>), Failure> {

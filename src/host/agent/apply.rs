@@ -160,6 +160,9 @@ impl Run<'_> {
             Observed::Missing => Change::Created,
             Observed::Different { .. } => Change::Updated,
         };
+        if observed.changes_content() {
+            self.forget(&item.paths())?;
+        }
         match item {
             Item::Directory { path, mode, .. } => self.root.make_directory(path, *mode)?,
             Item::File { path, mode, text, .. } => self.root.write(path, *mode, text.as_bytes())?,
@@ -172,6 +175,19 @@ impl Run<'_> {
             Item::Program { .. } | Item::Unit(_) | Item::Health(_) | Item::Snapshot { .. } | Item::Objects { .. } => {}
         }
         Ok(change)
+    }
+
+    /// Somebody may have started a unit with what is about to be replaced. What is known of its start goes first, so that
+    /// it is restarted by this run, or by the next one if this one is killed in between.
+    fn forget(&self, paths: &[String]) -> Result<(), AgentError> {
+        for item in &self.header.manifest.items {
+            if let Item::Unit(spec) = item
+                && spec.reads.iter().any(|path| paths.contains(path))
+            {
+                units::forget(self.root, &spec.name)?;
+            }
+        }
+        Ok(())
     }
 
     /// Keys that another control-plane host made come before this host would make its own.
@@ -209,6 +225,7 @@ impl Run<'_> {
             reporter.send(&Event::Started { item: path.to_owned() })?;
             let mut packed = stream.take(payload.packed);
             if found.as_deref() != Some(sha256) {
+                self.forget(&[path.to_owned()])?;
                 self.root.write_from(path, mode, &mut GzDecoder::new(&mut packed), Some(sha256))?;
                 self.digests.remember(self.root, path, sha256);
                 io::copy(&mut packed, &mut io::sink())

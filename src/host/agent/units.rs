@@ -130,6 +130,11 @@ pub(crate) fn restart(root: &Root, spec: &UnitSpec, digests: &mut Digests) -> Re
     root.write(&record(&spec.name), 0o600, fingerprint.as_bytes())
 }
 
+/// Forgets what a unit was started with.
+pub(crate) fn forget(root: &Root, name: &str) -> Result<(), AgentError> {
+    root.remove(&record(name)).map(drop)
+}
+
 /// Stops a unit for good; says whether it was there. `waiting` is told every two seconds for how long it takes already.
 pub(crate) fn stop(
     root: &Root,

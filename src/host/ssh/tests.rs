@@ -1,11 +1,10 @@
 //! Against a real sshd, private to each test: its own keys, its own configuration, a port on loopback.
 use std::io::{Read, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::process::{Child, Command as Process, Stdio};
+use std::process::{Command as Process, Stdio};
 use std::time::{Duration, Instant};
 
-use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
@@ -15,23 +14,15 @@ use crate::cluster::Sudo;
 use crate::host::{Command, Host, HostError};
 use crate::progress::{Event, Plain, Progress};
 
-/// A running sshd; ended when dropped.
-struct Server {
-    folder: TempDir,
-    process: Child,
-    port: u16,
-}
+#[path = "../../../tests/fixture/sshd.rs"]
+mod sshd;
 
-/// Makes a key pair without a passphrase and returns its public half.
-fn key(folder: &TempDir, name: &str, kind: &str, passphrase: &str) -> String {
-    let path = folder.path().join(name);
-    let made = Process::new("ssh-keygen")
-        .args(["-q", "-t", kind, "-N", passphrase, "-C", "", "-f"])
-        .arg(&path)
-        .status()
-        .expect("ssh-keygen is installed");
-    assert!(made.success());
-    std::fs::read_to_string(path.with_extension("pub")).unwrap().trim().to_owned()
+use sshd::{Sshd, key};
+
+/// A running sshd, and how to log in there.
+struct Server {
+    sshd: Sshd,
+    port: u16,
 }
 
 impl Server {
@@ -41,50 +32,21 @@ impl Server {
     }
 
     fn configured(kinds: &[&str], more: &str) -> Server {
-        let folder = TempDir::new().unwrap();
-        let public = key(&folder, "login", "ed25519", "");
-        std::fs::write(folder.path().join("authorized"), public).unwrap();
-        let mut config = format!(
-            "ListenAddress 127.0.0.1\nPidFile none\nUsePAM no\nStrictModes no\nLogLevel VERBOSE\n\
-             PasswordAuthentication no\nAuthorizedKeysFile {}\nPermitRootLogin prohibit-password\n{more}\n",
-            folder.path().join("authorized").display()
-        );
-        for kind in kinds {
-            key(&folder, kind, kind, "");
-            config += &format!("HostKey {}\n", folder.path().join(kind).display());
-        }
-        std::fs::write(folder.path().join("config"), config).unwrap();
-        // sshd's own folder for its unprivileged half; packages make it at boot.
-        std::fs::create_dir_all("/run/sshd").unwrap();
-        // sshd takes no port 0: a free one is found and given up again just before.
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let process = Process::new("/usr/sbin/sshd")
-            .args(["-D", "-e", "-p", &port.to_string(), "-f"])
-            .arg(folder.path().join("config"))
-            .stderr(std::fs::File::create(folder.path().join("log")).unwrap())
-            .spawn()
-            .expect("openssh-server is installed");
-        let server = Server { folder, process, port };
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(Instant::now() < deadline, "sshd does not listen: {}", server.log());
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        server
+        let sshd = Sshd::start(kinds, more);
+        let port = sshd.address.port();
+        Server { sshd, port }
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.sshd.path(name)
     }
 
     fn log(&self) -> String {
-        std::fs::read_to_string(self.path("log")).unwrap()
+        self.sshd.log()
     }
 
-    /// `type base64` of a host key.
     fn public(&self, kind: &str) -> String {
-        let line = std::fs::read_to_string(self.path(kind).with_extension("pub")).unwrap();
-        line.split_whitespace().take(2).collect::<Vec<_>>().join(" ")
+        self.sshd.public(kind)
     }
 
     fn fingerprint(&self, kind: &str) -> String {
@@ -115,13 +77,6 @@ impl Server {
 
     async fn host(&self) -> SshHost {
         connect(self.settings()).await.unwrap()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
 
@@ -217,8 +172,8 @@ async fn a_certificate_authority_is_said_to_be_unsupported() {
 #[tokio::test]
 async fn a_key_that_is_not_accepted_is_named() {
     let server = Server::start(&["ed25519"]);
-    key(&server.folder, "stranger", "ed25519", "");
-    key(&server.folder, "locked", "ed25519", "secret");
+    key(server.sshd.folder.path(), "stranger", "ed25519", "");
+    key(server.sshd.folder.path(), "locked", "ed25519", "secret");
     for (name, reason) in [("stranger", "refused"), ("locked", "passphrase"), ("absent", "No such file")] {
         let mut settings = server.settings();
         settings.identity_file = Some(server.path(name));
@@ -503,8 +458,8 @@ impl crate::progress::Draw for Recorder {
 #[tokio::test]
 async fn the_agent_is_asked_for_all_its_keys() {
     let server = Server::start(&["ed25519"]);
-    key(&server.folder, "stranger", "ed25519", "");
-    key(&server.folder, "second", "ecdsa", "");
+    key(server.sshd.folder.path(), "stranger", "ed25519", "");
+    key(server.sshd.folder.path(), "second", "ecdsa", "");
     let socket = server.path("agent");
     let mut agent = Process::new("ssh-agent").args(["-D", "-a"]).arg(&socket).stdout(Stdio::null()).spawn().unwrap();
     while !socket.exists() {

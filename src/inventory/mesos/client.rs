@@ -54,7 +54,7 @@ pub enum MesosReadError {
     #[error("ask {0}: no answer within {ANSWER:?}")]
     Silent(String),
     /// It said no.
-    #[error("{url} answered {status}{}", detail(.text))]
+    #[error("{url} answered {status}{}", detail(*.status, .text))]
     Refused {
         /// What was asked.
         url: String,
@@ -74,10 +74,32 @@ pub enum MesosReadError {
     },
 }
 
-fn detail(text: &str) -> String {
+impl MesosReadError {
+    /// What the operator can do, where it is known.
+    pub fn hint(&self) -> Option<&str> {
+        match self {
+            MesosReadError::Refused { status: StatusCode::UNAUTHORIZED, .. } => Some(
+                "look whether mesos.principal, and the secret in the file that mesos.secretFile names, are among \
+                 Mesos' credentials",
+            ),
+            MesosReadError::Refused { status: StatusCode::FORBIDDEN, .. } => {
+                Some("allow it to the principal in Mesos' ACLs")
+            }
+            MesosReadError::Ask { .. } | MesosReadError::Silent(_) => Some(
+                "look whether the address in spec.mesos.master is right and reachable from the control-plane hosts",
+            ),
+            _ => None,
+        }
+    }
+}
+
+/// The first line of an answer, unless it only says the status again, as Mesos' `401 Unauthorized.` does.
+fn detail(status: StatusCode, text: &str) -> String {
     let line = text.lines().next().unwrap_or_default().trim();
-    let line: String = line.chars().take(200).collect();
-    if line.is_empty() { line } else { format!(": {line}") }
+    if line.is_empty() || line.trim_end_matches('.') == status.to_string() {
+        return String::new();
+    }
+    format!(": {}", line.chars().take(200).collect::<String>())
 }
 
 type Http = BoxCloneService<Request<Body>, http::Response<hyper::body::Incoming>, hyper_util::client::legacy::Error>;

@@ -1,5 +1,6 @@
 //! What the fake master knows. No I/O: events go into channels that the server drains.
 use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
@@ -133,6 +134,8 @@ impl Refusal {
 #[derive(Default)]
 pub(super) struct Cluster {
     pub(super) master_id: String,
+    /// Where the master listens, and its agents with it.
+    pub(super) address: Option<SocketAddr>,
     pub(super) heartbeat: Duration,
     pub(super) agents: BTreeMap<AgentId, Agent>,
     pub(super) frameworks: BTreeMap<FrameworkId, Framework>,

@@ -41,7 +41,7 @@ impl Cluster {
     }
 
     fn agents_message(&self) -> messages::Agents {
-        let agents = self.agents.iter().map(|(id, agent)| {
+        let agents = self.agents.iter().enumerate().map(|(index, (id, agent))| {
             let mut allocated = agent.total.clone();
             allocated.subtract(&agent.free);
             let offered = self.offered(|offered| offered.agent == *id);
@@ -50,7 +50,7 @@ impl Cluster {
                 agent_info: agent.info(id),
                 active: true,
                 version: "1.11.0".into(),
-                pid: Some("slave(1)@127.0.0.1:5051".into()),
+                pid: Some(self.agent_pid(index)),
                 total_resources: agent.total.resources(None),
                 allocated_resources: allocated.resources(None),
                 offered_resources: offered.resources(None),
@@ -61,7 +61,26 @@ impl Cluster {
         messages::Agents { agents: agents.collect(), recovered_agents: Vec::new() }
     }
 
-    fn offered(&self, which: impl Fn(&super::cluster::Offered) -> bool) -> Pool {
+    /// Where the agent at `index` can be asked, as libprocess writes it.
+    pub(super) fn agent_pid(&self, index: usize) -> String {
+        let address = self.address.map_or_else(|| "127.0.0.1:5051".to_owned(), |address| address.to_string());
+        format!("slave({})@{address}", index + 1)
+    }
+
+    /// The executors of the agent that calls itself `slave(N)`.
+    pub(super) fn operate_agent(&self, process: &str, call: &Value) -> Result<Value, Refusal> {
+        let id = self.agents.keys().enumerate().find(|(index, _)| format!("slave({})", index + 1) == process);
+        let mut found = self.executors_message();
+        found.executors.retain(|executor| id.is_some_and(|(_, id)| executor.agent_id.as_ref() == Some(id)));
+        // An agent does not say that it is the one.
+        found.executors.iter_mut().for_each(|executor| executor.agent_id = None);
+        match call.get("type").and_then(Value::as_str) {
+            Some("GET_EXECUTORS") => Ok(json!({"type": "GET_EXECUTORS", "get_executors": found})),
+            _ => Err(Refusal::new(400, "Failed to validate agent::Call: Expecting 'type' to be present")),
+        }
+    }
+
+    pub(super) fn offered(&self, which: impl Fn(&super::cluster::Offered) -> bool) -> Pool {
         let mut pool = Pool::default();
         for offered in self.offers.values().filter(|offered| which(offered)) {
             pool.add(&offered.pool);

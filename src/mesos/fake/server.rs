@@ -6,19 +6,21 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
+use axum::routing::{get, post};
 use bytes::BytesMut;
 use futures::Stream;
 use serde::Serialize;
+use serde_json::{Value, json};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Instant;
 use tokio_util::codec::Encoder;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::cluster::{AgentSpec, Cluster, Refusal};
+use super::pages;
 use crate::mesos::recordio::{RECORD_LIMIT, RecordIo};
 use crate::mesos::scheduler::{Call, Event, FrameworkCall};
 use crate::mesos::transport::{Authentication, STREAM_ID};
@@ -31,8 +33,12 @@ pub struct Options {
     pub allocation_interval: Duration,
     /// Time between two heartbeats; Mesos has 15 seconds.
     pub heartbeat_interval: Duration,
+    /// Where it listens.
+    pub listen: SocketAddr,
     /// Who must authenticate as whom.
     pub authentication: Authentication,
+    /// Whoever reads `/state` and its like must authenticate as well (`--authenticate_http_readonly`).
+    pub authenticate_readers: bool,
     /// Tasks stay staging until the test reports their states.
     pub manual: bool,
     /// Does not lead: redirects everything to `host:port`.
@@ -44,7 +50,9 @@ impl Default for Options {
         Self {
             allocation_interval: Duration::from_millis(20),
             heartbeat_interval: Duration::from_secs(15),
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             authentication: Authentication::None,
+            authenticate_readers: false,
             manual: false,
             redirect_to: None,
         }
@@ -54,13 +62,13 @@ impl Default for Options {
 /// A master in this process. Dropping it closes its port and every stream.
 pub struct FakeMaster {
     shared: Arc<Shared>,
-    address: SocketAddr,
     _stop: DropGuard,
 }
 
 struct Shared {
     cluster: Mutex<Cluster>,
     options: Options,
+    address: SocketAddr,
     heartbeats: std::sync::atomic::AtomicBool,
 }
 
@@ -72,11 +80,12 @@ impl Shared {
 }
 
 impl FakeMaster {
-    /// Starts one on a free port of 127.0.0.1.
+    /// Starts one; where the options do not say otherwise, on a free port of 127.0.0.1.
     pub async fn start(options: Options) -> io::Result<Self> {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        let listener = tokio::net::TcpListener::bind(options.listen).await?;
         let address = listener.local_addr()?;
         let cluster = Cluster {
+            address: Some(address),
             master_id: uuid::Uuid::new_v4().to_string(),
             heartbeat: options.heartbeat_interval,
             manual: options.manual,
@@ -85,11 +94,18 @@ impl FakeMaster {
         let shared = Arc::new(Shared {
             cluster: Mutex::new(cluster),
             options,
+            address,
             heartbeats: std::sync::atomic::AtomicBool::new(true),
         });
         let router = Router::new()
             .route("/api/v1/scheduler", post(scheduler))
             .route("/api/v1", post(operator))
+            .route("/state", get(state))
+            .route("/weights", get(weights))
+            .route("/quota", get(quota))
+            .route("/{process}/flags", get(agent_flags))
+            .route("/{process}/api/v1", post(agent_operator))
+            .route("/metrics/snapshot", get(|| async { axum::Json(json!({})) }))
             .with_state(Arc::clone(&shared));
         let stop = CancellationToken::new();
         let stopped = stop.clone();
@@ -100,12 +116,12 @@ impl FakeMaster {
             }
         });
         tokio::spawn(tick(Arc::clone(&shared), stop.clone()));
-        Ok(Self { shared, address, _stop: stop.drop_guard() })
+        Ok(Self { shared, _stop: stop.drop_guard() })
     }
 
     /// `host:port`.
     pub fn address(&self) -> String {
-        self.address.to_string()
+        self.shared.address.to_string()
     }
 
     /// Adds an agent.
@@ -264,6 +280,44 @@ async fn operator(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: B
         Ok(None) => StatusCode::OK.into_response(),
         Err(refusal) => refuse(refusal),
     }
+}
+
+async fn state(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {
+    let authenticates = shared.options.authentication.principal().is_some();
+    let page = shared.cluster().state_page(authenticates);
+    read(State(shared), headers, "/state", page)
+}
+
+async fn weights(shared: State<Arc<Shared>>, headers: HeaderMap) -> Response {
+    read(shared, headers, "/weights", json!([]))
+}
+
+async fn quota(shared: State<Arc<Shared>>, headers: HeaderMap) -> Response {
+    read(shared, headers, "/quota", json!({"infos": []}))
+}
+
+async fn agent_flags(State(shared): State<Arc<Shared>>, Path(process): Path<String>, headers: HeaderMap) -> Response {
+    read(State(shared), headers, &format!("/{process}/flags"), pages::agent_flags(&process))
+}
+
+async fn agent_operator(State(shared): State<Arc<Shared>>, Path(process): Path<String>, body: Bytes) -> Response {
+    let Ok(call) = serde_json::from_slice(&body) else {
+        return refuse(Refusal::new(400, "Failed to parse body into JSON"));
+    };
+    match shared.cluster().operate_agent(&process, &call) {
+        Ok(reply) => axum::Json(reply).into_response(),
+        Err(refusal) => refuse(refusal),
+    }
+}
+
+/// `page`, for whoever may read it.
+fn read(State(shared): State<Arc<Shared>>, headers: HeaderMap, path: &str, page: Value) -> Response {
+    if (shared.options.authenticate_readers || shared.options.redirect_to.is_some())
+        && let Err(response) = admit(&shared, &headers, path)
+    {
+        return *response;
+    }
+    axum::Json(page).into_response()
 }
 
 /// Notices that the reader of a stream is gone.

@@ -55,11 +55,7 @@ pub fn judge_machine(host: &str, machine: &Machine) -> Vec<Finding> {
         let ours = PORTS.iter().any(|(known, ours)| known == port && program.starts_with(ours));
         if !ours {
             let text = format!("port {port} is taken by {program}");
-            found.push(Finding::error(
-                host,
-                text,
-                format!("stop {program}, or move it: the control plane needs {port}"),
-            ));
+            found.push(Finding::error(host, text, format!("stop it, or move it: the control plane needs {port}")));
         }
     }
     for path in &machine.foreign {

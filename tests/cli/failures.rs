@@ -1,0 +1,111 @@
+//! What is told when something is in the way.
+use std::net::TcpListener;
+use std::time::Duration;
+
+use crate::world::{CP1, SILENT, World};
+
+#[test]
+fn a_host_that_does_not_answer_is_named_within_three_seconds() {
+    let world = World::new();
+    world.desk.edit(
+        "cluster.yaml",
+        "- { address: 10.0.0.11, name: cp1 }",
+        "- { address: 10.0.0.11, name: cp1 }\n      - { address: 10.0.0.12, name: cp2, ssh: { connectTimeout: 4s } }\n      \
+         - { address: 10.0.0.13, name: cp3 }",
+    );
+    let _silent = TcpListener::bind((SILENT, 22)).unwrap();
+    let mut running = world.desk.start(&["up"]);
+    let named = running.until("cp2");
+    assert!(named < Duration::from_millis(3500), "named after {named:?}");
+    assert_ne!(running.end().code, 0);
+    world.kmctl(&["up"]).golden("up-unreachable");
+    world.kmctl(&["check"]).golden("check-unreachable");
+    world.kmctl(&["status"]).golden("status-unreachable");
+}
+
+#[test]
+fn a_host_whose_key_is_not_known_is_refused() {
+    let world = World::new();
+    world.desk.write("known_hosts", "");
+    world.kmctl(&["plan"]).golden("plan-unknown-host-key");
+    world.kmctl(&["kubeconfig"]).golden("kubeconfig-unknown-host-key");
+    world.kmctl(&["check"]).golden("check-unknown-host-key");
+    world.desk.write("known_hosts", &world.cp1.known());
+    std::fs::remove_file(world.desk.path("key")).unwrap();
+    world.kmctl(&["plan"]).golden("plan-no-key");
+}
+
+#[test]
+fn a_port_that_is_taken_is_told() {
+    let world = World::new();
+    let _taken = TcpListener::bind((CP1, 6443)).unwrap();
+    world.kmctl(&["check"]).golden("check-port-taken");
+}
+
+#[test]
+fn a_wrong_secret_is_told_as_such() {
+    let world = World::new();
+    world.desk.write("mesos-secret", "wrong\n");
+    world.kmctl(&["check"]).golden("check-wrong-secret");
+    drop(world.mesos);
+    world.desk.kmctl(&["check"]).golden("check-no-mesos");
+}
+
+#[test]
+fn a_bundle_that_was_tampered_with_never_leaves_the_machine() {
+    let world = World::new();
+    world.desk.tamper("kubernetes.bundle");
+    world.kmctl(&["up"]).golden("up-tampered-bundle");
+    assert!(!world.cp1.path("usr/local/lib/kmctl/v1.20.2").exists(), "something was sent");
+    std::fs::remove_file(world.desk.path("kubernetes.bundle")).unwrap();
+    world.kmctl(&["plan"]).golden("plan-no-bundle");
+    std::fs::remove_file(world.desk.path("mesos-secret")).unwrap();
+    world.desk.bundle();
+    world.kmctl(&["plan"]).golden("plan-no-secret");
+}
+
+#[test]
+fn a_unit_that_does_not_start_is_told_with_its_journal() {
+    let world = World::new();
+    std::fs::write(world.cp1.unit("etcd", "fails"), "").unwrap();
+    world.kmctl(&["up"]).golden("up-unit-fails");
+    std::fs::remove_file(world.cp1.unit("etcd", "fails")).unwrap();
+    // The next run goes on where this one stopped.
+    world.kmctl(&["up"]).golden("up-goes-on");
+}
+
+#[test]
+fn a_run_that_another_one_locks_out_says_whose_it_is() {
+    let world = World::new();
+    std::fs::write(world.cp1.unit("etcd", "held"), "").unwrap();
+    let mut first = world.desk.start(&["up"]);
+    first.until("cp1: etcd.service …");
+    world.kmctl(&["up"]).golden("up-locked");
+    world.kmctl(&["down", "--yes"]).golden("down-locked");
+    std::fs::remove_file(world.cp1.unit("etcd", "held")).unwrap();
+    let first = first.end();
+    assert_eq!(first.code, 0, "{first}");
+}
+
+#[test]
+fn an_interrupted_run_ends_at_once_and_the_next_one_finishes() {
+    let world = World::new();
+    std::fs::write(world.cp1.unit("etcd", "held"), "").unwrap();
+    let mut run = world.desk.start(&["up"]);
+    run.until("cp1: etcd.service …");
+    run.interrupt();
+    run.end().golden("up-interrupted");
+    std::fs::remove_file(world.cp1.unit("etcd", "held")).unwrap();
+    let next = world.kmctl(&["up"]);
+    assert_eq!(next.code, 0, "{next}");
+    world.kmctl(&["plan"]).golden("plan-unchanged");
+}
+
+#[test]
+fn down_without_mesos_removes_nothing() {
+    let world = World::new();
+    assert_eq!(world.kmctl(&["up"]).code, 0);
+    drop(world.mesos);
+    world.desk.kmctl(&["down", "--yes"]).golden("down-no-mesos");
+    assert!(world.cp1.path("etc/systemd/system/etcd.service").exists());
+}
