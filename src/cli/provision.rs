@@ -167,10 +167,12 @@ pub(crate) async fn connect_all(context: &Context, loaded: &Loaded) -> Result<Ve
         let hosts: &[HostSpec] = &loaded.cluster.spec.control_plane.hosts;
         hosts.get(index).map(|host| host.name.clone()).unwrap_or_default()
     };
-    for (index, error) in failures.iter().skip(1) {
-        context.progress.note(&name(*index), &format!("cannot be reached: {error}"));
+    let mut failures = failures.into_iter();
+    let first = failures.next();
+    for (index, error) in failures {
+        context.progress.note(&name(index), &format!("cannot be reached: {:#}", anyhow::Error::new(error)));
     }
-    match failures.into_iter().next() {
+    match first {
         None => Ok(connected.into_values().collect()),
         Some((index, error)) => {
             let code = if connected.is_empty() { Code::Failed } else { Code::SomeHosts };

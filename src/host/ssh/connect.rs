@@ -6,7 +6,7 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::socket::{Shutdown, shutdown};
@@ -159,12 +159,13 @@ fn accept(settings: &SshSettings, key: &[u8]) -> Result<String, HostError> {
 enum Route {
     Direct,
     /// Through a jump host. Its thread lives as long as the streams that lead through it.
-    Through(Worker, SshSettings),
+    Through(Worker, Box<SshSettings>),
 }
 
 impl Route {
     fn find(settings: &SshSettings, given: &Given, abort: &Abort) -> Result<Route, Denied> {
         let Some(hop) = settings.hop() else { return Ok(Route::Direct) };
+        let _door = Door::enter(hop.place(), abort).map_err(|source| unreachable(&hop, source))?;
         let (connected, result) = channel();
         let worker = Worker::spawn(hop.clone(), given.clone(), move |result| {
             // Whoever waited may have gone.
@@ -174,7 +175,7 @@ impl Route {
         match wait(&result, None, abort) {
             Ok(Ok(())) => {
                 worker.settle();
-                Ok(Route::Through(worker, hop))
+                Ok(Route::Through(worker, Box::new(hop)))
             }
             Ok(Err(Denied::Host(error))) => Err(Denied::Host(through(&hop, error))),
             Ok(Err(passphrase)) => Err(passphrase),
@@ -207,6 +208,46 @@ impl Route {
             Ok(Err(HostError::Broken { source, .. })) | Err(source) => Err(through(hop, unreachable(settings, source))),
             Ok(Err(error)) => Err(through(hop, error)),
         }
+    }
+}
+
+/// How many connections to one jump host are logging in at a time. sshd begins to drop some at random when ten are
+/// (`MaxStartups 10:30:100`), and this operator is perhaps not alone.
+const AT_ONCE: usize = 5;
+
+/// How many are logging in, by place.
+static LOGGING_IN: Mutex<BTreeMap<String, usize>> = Mutex::new(BTreeMap::new());
+
+/// Wakes those who wait at a door.
+static OPENED: Condvar = Condvar::new();
+
+/// One of the few who may log in to a jump host now.
+struct Door(String);
+
+impl Door {
+    fn enter(place: String, abort: &Abort) -> io::Result<Door> {
+        let mut all = LOGGING_IN.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if abort.is_aborted() {
+                return Err(interrupted());
+            }
+            let count = all.entry(place.clone()).or_default();
+            if *count < AT_ONCE {
+                *count += 1;
+                return Ok(Door(place));
+            }
+            all = OPENED.wait_timeout(all, TURN).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        let mut all = LOGGING_IN.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = all.get_mut(&self.0) {
+            *count -= 1;
+        }
+        OPENED.notify_all();
     }
 }
 
@@ -256,7 +297,7 @@ fn greet(
         ssh2::ErrorCode::Session(code) if KEY_EXCHANGE_FAILURE.contains(&code) => Greeting::NoCommonKey,
         _ if abort.is_aborted() => failed(interrupted()),
         _ if !session.banner().is_some_and(|banner| banner.starts_with("SSH-")) => {
-            Greeting::Failed(no_ssh(settings, error.into()))
+            Greeting::Failed(no_ssh(settings, &error.into()))
         }
         _ => broken(error),
     })?;
@@ -290,8 +331,8 @@ fn unreachable(settings: &SshSettings, source: io::Error) -> HostError {
     HostError::Unreachable {
         what: format!("connect to {}", settings.place()),
         hint: format!(
-            "look whether the machine is up, sshd listens there, and no firewall is in between: `{} true`; the address \
-             is that of {} in cluster.yaml, the port ssh.port",
+            "look whether the machine is up and sshd listens there: `{} true`; address and port are those of {} in \
+             cluster.yaml",
             settings.ssh_command(),
             settings.name
         ),
@@ -299,8 +340,12 @@ fn unreachable(settings: &SshSettings, source: io::Error) -> HostError {
     }
 }
 
-fn no_ssh(settings: &SshSettings, source: io::Error) -> HostError {
-    let what = if source.kind() == io::ErrorKind::TimedOut { "says nothing" } else { "does not speak SSH" };
+/// `source` is libssh2's, whose words are about itself.
+fn no_ssh(settings: &SshSettings, source: &io::Error) -> HostError {
+    let (what, source) = match source.kind() {
+        io::ErrorKind::TimedOut => ("says nothing", timely(settings, io::ErrorKind::TimedOut.into())),
+        kind => ("does not speak SSH", io::Error::new(kind, "the connection ended without SSH's greeting")),
+    };
     HostError::Unreachable {
         what: format!("{} accepts connections, but {what}", settings.place()),
         hint: format!(
@@ -308,7 +353,7 @@ fn no_ssh(settings: &SshSettings, source: io::Error) -> HostError {
             settings.ssh_command().replacen("ssh ", "ssh -v ", 1),
             settings.name
         ),
-        source: timely(settings, source),
+        source,
     }
 }
 

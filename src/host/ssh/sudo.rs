@@ -97,6 +97,12 @@ impl Gate {
                 hint: format!("as root on {host} install it, e.g. `apt-get install sudo`, or set ssh.user to root"),
             };
         }
+        if words.contains("have a tty") || words.contains("no tty present") {
+            return HostError::Sudo {
+                what: format!("sudo on {host} refuses {user}: {words}"),
+                hint: format!("as root on {host} run `echo 'Defaults:{user} !requiretty' >> /etc/sudoers.d/kmctl`"),
+            };
+        }
         let rule = match self.sudo {
             Sudo::Password => "ALL=(ALL) ALL",
             _ => "ALL=(ALL) NOPASSWD: ALL",

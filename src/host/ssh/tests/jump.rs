@@ -195,3 +195,13 @@ async fn one_passphrase_opens_the_key_for_the_whole_way() {
     connect(settings).await.unwrap();
     assert_eq!(operator.asked(), 1);
 }
+
+#[tokio::test]
+async fn many_hosts_at_once_do_not_crowd_out_their_jump_host() {
+    let target = Server::configured(&["ed25519"], "MaxStartups 100");
+    let hop = Server::configured(&["ed25519"], "MaxStartups 10");
+    let settings = through(&target, &[&hop]);
+    let all = futures::future::join_all((0..30).map(|_| connect(settings.clone()))).await;
+    assert!(all.iter().all(Result::is_ok), "{}", hop.log());
+    assert_eq!(hop.log().matches("Accepted publickey").count(), 30);
+}

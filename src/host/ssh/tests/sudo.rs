@@ -12,9 +12,10 @@ const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\n\
                       sshd:x:9100:65534::/run/sshd:/usr/sbin/nologin\n\
                       asked:x:9101:9101::/tmp:/bin/sh\n\
                       free:x:9102:9102::/tmp:/bin/sh\n\
-                      stranger:x:9103:9103::/tmp:/bin/sh\n";
-const SUDOERS: &str =
-    "Defaults !fqdn, !lecture\nroot ALL=(ALL) ALL\nasked ALL=(ALL) ALL\nfree ALL=(ALL) NOPASSWD: ALL\n";
+                      stranger:x:9103:9103::/tmp:/bin/sh\n\
+                      tied:x:9104:9104::/tmp:/bin/sh\n";
+const SUDOERS: &str = "Defaults !fqdn, !lecture\nroot ALL=(ALL) ALL\nasked ALL=(ALL) ALL\nfree ALL=(ALL) NOPASSWD: ALL\n\
+                       Defaults:tied requiretty\ntied ALL=(ALL) NOPASSWD: ALL\n";
 
 /// What is bound over this machine's own files before sshd starts. Every login says something first, as login scripts do.
 const ENTER: &str = r#"
@@ -44,7 +45,9 @@ impl Users {
             ("group", "root:x:0:\nnogroup:x:65534:\n".to_owned()),
             (
                 "shadow",
-                ["asked", "free", "stranger", "root"].map(|user| format!("{user}:{hash}:19000::::::\n")).concat(),
+                ["asked", "free", "stranger", "tied", "root"]
+                    .map(|user| format!("{user}:{hash}:19000::::::\n"))
+                    .concat(),
             ),
             ("sudoers", SUDOERS.to_owned()),
         ];
@@ -177,6 +180,11 @@ async fn a_refusal_names_host_user_and_the_line_that_cures_it() {
     let (what, hint) = turned_away(users.settings("stranger", Sudo::Password, &Operator::who_says(&["pw"]))).await;
     assert!(what.starts_with("sudo on cp1 refuses stranger: stranger is not in the sudoers file"), "{what}");
     assert_eq!(hint, "as root on cp1 run `echo 'stranger ALL=(ALL) ALL' > /etc/sudoers.d/kmctl`");
+    for sudo in [Sudo::Nopasswd, Sudo::Password] {
+        let (what, hint) = turned_away(users.settings("tied", sudo, &Operator::who_says(&["pw"]))).await;
+        assert_eq!(what, "sudo on cp1 refuses tied: sorry, you must have a tty to run sudo");
+        assert_eq!(hint, "as root on cp1 run `echo 'Defaults:tied !requiretty' >> /etc/sudoers.d/kmctl`");
+    }
     // sudo does not tell a stranger more than that it wants a password.
     let (what, _) = turned_away(users.settings("stranger", Sudo::Nopasswd, &Operator::default())).await;
     assert_eq!(what, "sudo on cp1 refuses stranger: a password is required");
