@@ -31,6 +31,9 @@ struct Global {
     /// Do without asking
     #[arg(short, long, global = true)]
     yes: bool,
+    /// Trust hosts that known_hosts says nothing of, and write their keys there
+    #[arg(long, global = true)]
+    accept_new_host_keys: bool,
     /// Tell more
     #[arg(short, long, global = true)]
     verbose: bool,
@@ -83,7 +86,7 @@ impl Command {
 impl Global {
     /// Flags before the file in the current folder, that before the environment.
     fn settings(self) -> Settings {
-        let Global { file, output, out, yes, verbose, quiet } = self;
+        let Global { file, output, out, yes, accept_new_host_keys, verbose, quiet } = self;
         let local = PathBuf::from("cluster.yaml");
         let file = file.unwrap_or_else(|| {
             let elsewhere = std::env::var_os("KMCTL_CONFIG").filter(|path| !path.is_empty());
@@ -92,7 +95,7 @@ impl Global {
                 _ => local,
             }
         });
-        Settings { file, output, out, yes, verbose, quiet }
+        Settings { file, output, out, yes, accept_new_host_keys, verbose, quiet }
     }
 }
 

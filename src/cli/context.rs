@@ -6,8 +6,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::failure::Failure;
-use crate::cluster::{HostSpec, Loaded, SshSpec, load, quantity};
-use crate::host::ssh::SshSettings;
+use super::question::Prompt;
+use crate::cluster::{HostSpec, Loaded, SshSpec, Sudo, jump_host, load, quantity};
+use crate::host::ssh::{Secrets, SshSettings};
 use crate::host::{HostError, SshHost};
 use crate::progress::{Bars, Plain, Progress};
 
@@ -32,6 +33,8 @@ pub struct Settings {
     pub out: Option<PathBuf>,
     /// Do without asking.
     pub yes: bool,
+    /// Trust hosts that known_hosts says nothing of.
+    pub accept_new_host_keys: bool,
     /// Tell more.
     pub verbose: bool,
     /// Tell nothing but data and errors.
@@ -44,6 +47,8 @@ pub struct Context {
     pub settings: Settings,
     /// Where work is reported.
     pub progress: Progress,
+    /// Passphrases and passwords, asked for once in a run.
+    secrets: Secrets,
 }
 
 impl Context {
@@ -57,7 +62,8 @@ impl Context {
         } else {
             Progress::new(Plain::new(std::io::stderr()))
         };
-        Context { settings, progress }
+        let secrets = Secrets::new(Prompt(progress.clone()));
+        Context { settings, progress, secrets }
     }
 
     /// Reads cluster.yaml, and passes on what it advises.
@@ -71,7 +77,15 @@ impl Context {
 
     /// Connects to one control-plane host.
     pub async fn connect(&self, loaded: &Loaded, host: &HostSpec) -> Result<SshHost, HostError> {
-        SshHost::connect(ssh_settings(&loaded.cluster.spec.ssh, host), &self.progress).await
+        SshHost::connect(self.ssh_settings(loaded, host), &self.progress).await
+    }
+
+    /// How `host` is reached: its own settings, else the cluster's.
+    pub fn ssh_settings(&self, loaded: &Loaded, host: &HostSpec) -> SshSettings {
+        let settings = ssh_settings(&loaded.cluster.spec.ssh, host, &self.secrets);
+        let accept_new = self.settings.accept_new_host_keys;
+        let jump = settings.jump.into_iter().map(|hop| SshSettings { accept_new, ..hop }).collect();
+        SshSettings { accept_new, jump, ..settings }
     }
 
     /// Connects to the first control-plane host that answers.
@@ -133,13 +147,12 @@ impl Context {
     }
 }
 
-/// How `host` is reached: its own settings, else the cluster's.
-pub fn ssh_settings(ssh: &SshSpec, host: &HostSpec) -> SshSettings {
+fn ssh_settings(ssh: &SshSpec, host: &HostSpec, secrets: &Secrets) -> SshSettings {
     let own = host.ssh.clone().unwrap_or_default();
     let path = |text: String| (!text.is_empty()).then(|| PathBuf::from(text));
     // Checked when the file was read.
     let seconds = |text: String| quantity::duration(&text).unwrap_or(Duration::from_secs(10));
-    SshSettings {
+    let mut settings = SshSettings {
         name: host.name.clone(),
         address: host.address.clone(),
         port: own.port.unwrap_or(ssh.port),
@@ -147,7 +160,50 @@ pub fn ssh_settings(ssh: &SshSpec, host: &HostSpec) -> SshSettings {
         identity_file: path(own.identity_file.unwrap_or_else(|| ssh.identity_file.clone())),
         known_hosts: own.known_hosts.unwrap_or_else(|| ssh.known_hosts.clone()).into(),
         host_key: (!host.host_key.is_empty()).then(|| host.host_key.clone()),
+        accept_new: false,
+        is_jump: false,
+        jump: Vec::new(),
         sudo: own.sudo.unwrap_or(ssh.sudo),
         connect_timeout: seconds(own.connect_timeout.unwrap_or_else(|| ssh.connect_timeout.clone())),
+        secrets: secrets.clone(),
+    };
+    let hops = own.jump.unwrap_or_else(|| ssh.jump.clone());
+    // Checked when the file was read, too.
+    let hops = hops.iter().filter_map(|hop| jump_host(hop));
+    settings.jump = hops
+        .map(|(user, address, port)| SshSettings {
+            name: format!("jump host {address}"),
+            address: address.to_owned(),
+            port,
+            user: user.map_or_else(|| settings.user.clone(), str::to_owned),
+            host_key: None,
+            is_jump: true,
+            sudo: Sudo::None,
+            ..settings.clone()
+        })
+        .collect();
+    settings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_has_its_own_way_or_the_clusters() {
+        let ssh = SshSpec { user: "ops".to_owned(), jump: vec!["b1".to_owned()], ..SshSpec::default() };
+        let mut host: HostSpec =
+            serde_json::from_str(r#"{ "address": "10.0.0.1", "name": "cp1", "hostKey": "SHA256:x" }"#).unwrap();
+        let secrets = Secrets::none();
+        let settings = ssh_settings(&ssh, &host, &secrets);
+        assert_eq!((settings.user.as_str(), settings.port, settings.is_jump), ("ops", 22, false));
+        let [hop] = &settings.jump[..] else { unreachable!("one jump host") };
+        assert_eq!((hop.user.as_str(), hop.place().as_str(), &hop.host_key), ("ops", "b1:22", &None));
+        assert!(hop.is_jump && hop.secrets == secrets);
+        let own = r#"{ "user": "root", "jump": ["me@b2:2222", "[fd00::1]:22"] }"#;
+        host.ssh = Some(serde_json::from_str(own).unwrap());
+        let settings = ssh_settings(&ssh, &host, &secrets);
+        let hops: Vec<_> = settings.jump.iter().map(|hop| format!("{}@{}", hop.user, hop.place())).collect();
+        assert_eq!(hops, ["me@b2:2222", "root@[fd00::1]:22"]);
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use tokio::task::JoinSet;
 
-use super::context::{Context, ssh_settings};
+use super::context::Context;
 use super::failure::{Code, Failure};
 use crate::apply::{ApplyError, Work, km_beside_kmctl};
 use crate::bundle::{Bundle, BundleError, Manifest};
@@ -151,7 +151,7 @@ pub(crate) fn optional(file: &str) -> Result<Option<Vec<u8>>, Failure> {
 pub(crate) async fn connect_all(context: &Context, loaded: &Loaded) -> Result<Vec<Arc<dyn Host>>, Failure> {
     let mut tasks = JoinSet::new();
     for (index, host) in loaded.cluster.spec.control_plane.hosts.iter().enumerate() {
-        let (settings, progress) = (ssh_settings(&loaded.cluster.spec.ssh, host), context.progress.clone());
+        let (settings, progress) = (context.ssh_settings(loaded, host), context.progress.clone());
         tasks.spawn(async move { (index, SshHost::connect(settings, &progress).await) });
     }
     let mut connected: BTreeMap<usize, Arc<dyn Host>> = BTreeMap::new();
@@ -167,13 +167,16 @@ pub(crate) async fn connect_all(context: &Context, loaded: &Loaded) -> Result<Ve
         let hosts: &[HostSpec] = &loaded.cluster.spec.control_plane.hosts;
         hosts.get(index).map(|host| host.name.clone()).unwrap_or_default()
     };
-    for (index, error) in failures.iter().skip(1) {
-        context.progress.note(&name(*index), &format!("cannot be reached: {error}"));
+    let mut failures = failures.into_iter();
+    let first = failures.next();
+    for (index, error) in failures {
+        context.progress.note(&name(index), &format!("cannot be reached: {:#}", anyhow::Error::new(error)));
     }
-    match failures.into_iter().next() {
+    match first {
         None => Ok(connected.into_values().collect()),
         Some((index, error)) => {
-            Err(anyhow::Error::new(error).context(format!("reach {} over SSH", name(index))).into())
+            let code = if connected.is_empty() { Code::Failed } else { Code::SomeHosts };
+            Err(Failure::new(code, anyhow::Error::new(error).context(format!("reach {} over SSH", name(index)))))
         }
     }
 }

@@ -1,8 +1,15 @@
 //! Questions to the operator. Without a terminal nothing is asked and nothing is done.
 use std::io::IsTerminal;
 
+use async_trait::async_trait;
+use nix::sys::termios::{SetArg, Termios, tcgetattr, tcsetattr};
+use zeroize::Zeroizing;
+
 use super::context::Context;
 use super::failure::Failure;
+use crate::host::HostError;
+use crate::host::ssh::{Ask, Question};
+use crate::progress::Progress;
 
 /// Asks yes or no. `--yes` is a yes; no terminal is a no.
 pub(crate) async fn confirm(context: &Context, what: &str) -> Result<bool, Failure> {
@@ -49,6 +56,57 @@ pub(crate) async fn confirm_name(
     })
     .await?;
     Ok(answer.transpose()?.is_some_and(|answer| answer == name))
+}
+
+/// Asks for passphrases and passwords, which are not shown.
+pub(crate) struct Prompt(pub(crate) Progress);
+
+#[async_trait]
+impl Ask for Prompt {
+    async fn ask(&self, question: &Question, again: bool) -> Result<Zeroizing<String>, HostError> {
+        if !is_terminal() {
+            return Err(question.unanswered());
+        }
+        let what = match question {
+            Question::Passphrase(file) => format!("Passphrase of {}", file.display()),
+            Question::Sudo(user) => format!("Password of {user} for sudo"),
+        };
+        let what = if again { format!("That was wrong. {what}") } else { what };
+        let progress = self.0.clone();
+        let _echo = Echo::keep();
+        let answer = tokio::task::spawn_blocking(move || {
+            progress.suspend(|| {
+                // What is empty is wrong, and is told to be.
+                dialoguer::Password::new().with_prompt(what).allow_empty_password(true).report(false).interact()
+            })
+        })
+        .await;
+        let failed = |source| HostError::Broken { what: "ask on the terminal".to_owned(), source };
+        match answer {
+            Ok(Some(Ok(answer))) => Ok(Zeroizing::new(answer)),
+            Ok(Some(Err(dialoguer::Error::IO(source)))) => Err(failed(source)),
+            Ok(None) => Err(question.unanswered()),
+            Err(error) => Err(failed(std::io::Error::other(error))),
+        }
+    }
+}
+
+/// Puts the terminal back as it was, also when Ctrl-C drops the question while it is open.
+struct Echo(Option<Termios>);
+
+impl Echo {
+    fn keep() -> Self {
+        Echo(tcgetattr(std::io::stdin()).ok())
+    }
+}
+
+impl Drop for Echo {
+    fn drop(&mut self) {
+        if let Some(before) = &self.0 {
+            // A terminal that is gone needs nothing.
+            let _ = tcsetattr(std::io::stdin(), SetArg::TCSANOW, before);
+        }
+    }
 }
 
 fn is_terminal() -> bool {

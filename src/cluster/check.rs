@@ -149,11 +149,12 @@ fn host_ssh(key: &str, ssh: &HostSsh, found: &mut Findings) {
     found.unless(ssh.user.as_deref() != Some(""), key("user"), "must not be empty");
     found.unless(ssh.port != Some(0), key("port"), "must be a port from 1 to 65535");
     found.unless(ssh.known_hosts.as_deref() != Some(""), key("knownHosts"), "must name a file");
-    if ssh.jump.as_ref().is_some_and(|jump| !jump.is_empty()) {
-        found.wrong(key("jump"), "jump hosts are not supported yet");
-    }
-    if ssh.sudo == Some(Sudo::Password) {
-        found.wrong(key("sudo"), "`password` is not supported yet; use `nopasswd`, or log in as root");
+    for (index, hop) in ssh.jump.iter().flatten().enumerate() {
+        found.unless(
+            jump_host(hop).is_some(),
+            key(&format!("jump[{index}]")),
+            format!("`{hop}` is not `host`, `user@host` or `user@host:port`"),
+        );
     }
     if let Some(timeout) = &ssh.connect_timeout {
         found.duration(&key("connectTimeout"), timeout);
@@ -383,6 +384,20 @@ pub fn host_port(text: &str) -> Option<(&str, u16)> {
     }
 }
 
+/// User, host and port of `user@host:port`, where user and port may be missing; a missing port is 22. An IPv6 address
+/// with a port stands in brackets.
+pub fn jump_host(text: &str) -> Option<(Option<&str>, &str, u16)> {
+    let (user, place) = match text.rsplit_once('@') {
+        Some((user, place)) => (Some(user), place),
+        None => (None, text),
+    };
+    if user.is_some_and(|user| user.is_empty() || user.contains(char::is_whitespace)) {
+        return None;
+    }
+    let (host, port) = host_port(place).or_else(|| is_host(place).then_some((place, 22)))?;
+    Some((user, host, port))
+}
+
 /// First and last port of a range such as `28000-29999`.
 pub fn port_range(text: &str) -> Option<(u16, u16)> {
     let (first, last) = text.split_once('-')?;
@@ -448,6 +463,25 @@ mod tests {
         for wrong in ["10.0.0.1", "10.0.0.256:1", "a:0", "a:65536", ":1", "a b:1", "::1:6443", "[10.0.0.1]:1", "a:+1x"]
         {
             assert!(host_port(wrong).is_none(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn jump_hosts_may_leave_user_and_port_away() {
+        for (text, expected) in [
+            ("b1", Some((None, "b1", 22))),
+            ("ops@b1.example.com", Some((Some("ops"), "b1.example.com", 22))),
+            ("ops@10.0.0.1:2222", Some((Some("ops"), "10.0.0.1", 2222))),
+            ("a@b@[fd00::1]:22", Some((Some("a@b"), "fd00::1", 22))),
+            ("fd00::1", Some((None, "fd00::1", 22))),
+            ("@b1", None),
+            ("o ps@b1", None),
+            ("ops@", None),
+            ("b1:0", None),
+            ("b1:ssh", None),
+            ("ops@b1, b2", None),
+        ] {
+            assert_eq!(jump_host(text), expected, "{text}");
         }
     }
 

@@ -218,7 +218,7 @@ spec:
     principal: kmctl
     caFile: ca.pem
   hosts: []
-  ssh: { user: ops, prot: 22, sudo: nopassword, connectTimeout: 10, jump: [a] }
+  ssh: { user: ops, prot: 22, sudo: nopassword, connectTimeout: 10, jump: [b1, 'ops@b2:ssh'] }
   controlPlane:
     endpiont: 10.0.0.11:6443
     hosts:

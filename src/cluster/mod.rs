@@ -7,7 +7,7 @@ mod schema;
 mod spec;
 mod tree;
 
-pub use check::{host_port, port_range};
+pub use check::{host_port, jump_host, port_range};
 pub use load::{LoadError, Loaded, load};
 pub use problem::{Place, Problem};
 pub use spec::*;

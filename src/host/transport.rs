@@ -88,6 +88,34 @@ pub enum HostError {
         /// What the operator can do about it.
         hint: String,
     },
+    /// There is no way to the host, or nothing that speaks SSH at its end.
+    #[error("{what}")]
+    Unreachable {
+        /// What was tried.
+        what: String,
+        /// What the operator can do about it.
+        hint: String,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A jump host could not be used, or could not reach the host.
+    #[error("go through the jump host {place}")]
+    Jump {
+        /// The jump host, `user@address:port`.
+        place: String,
+        /// The cause.
+        #[source]
+        source: Box<HostError>,
+    },
+    /// The login may not become root.
+    #[error("{what}")]
+    Sudo {
+        /// What sudo says.
+        what: String,
+        /// What the operator can do about it.
+        hint: String,
+    },
     /// The host asks for something that is not supported yet.
     #[error("{0}")]
     Unsupported(String),
@@ -109,7 +137,11 @@ impl HostError {
     /// What the operator can do, where it is known.
     pub fn hint(&self) -> Option<&str> {
         match self {
-            HostError::HostKey { hint, .. } | HostError::Authentication { hint, .. } => Some(hint),
+            HostError::HostKey { hint, .. }
+            | HostError::Authentication { hint, .. }
+            | HostError::Unreachable { hint, .. }
+            | HostError::Sudo { hint, .. } => Some(hint),
+            HostError::Jump { source, .. } => source.hint(),
             _ => None,
         }
     }

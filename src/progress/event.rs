@@ -1,6 +1,6 @@
 //! What work tells about itself, without knowing who draws it.
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Tells the steps of one run apart.
 pub type StepId = u64;
@@ -80,6 +80,40 @@ impl Draw for Silent {
     }
 }
 
+/// Draws to another, but never waits for it while that is suspended: an operator may think long about a question, and
+/// meanwhile the rest of the work, and Ctrl-C, must go on.
+struct Patient<D> {
+    draw: D,
+    /// What was told meanwhile; some while suspended.
+    waiting: Mutex<Option<Vec<Event>>>,
+}
+
+impl<D: Draw> Draw for Patient<D> {
+    fn draw(&self, event: &Event) {
+        match self.waiting.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            Some(waiting) => waiting.push(event.clone()),
+            None => self.draw.draw(event),
+        }
+    }
+
+    fn suspend(&self, print: &mut dyn FnMut()) {
+        {
+            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            if waiting.is_some() {
+                // The end of the run is told under an open question.
+                drop(waiting);
+                return print();
+            }
+            *waiting = Some(Vec::new());
+        }
+        self.draw.suspend(print);
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        for event in waiting.take().unwrap_or_default() {
+            self.draw.draw(&event);
+        }
+    }
+}
+
 /// A handle for reporting; cheap to clone.
 #[derive(Clone)]
 pub struct Progress {
@@ -88,9 +122,9 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Reports to `draw`.
+    /// Reports to `draw`. What is told while the terminal is somebody else's is drawn afterwards.
     pub fn new(draw: impl Draw + 'static) -> Self {
-        Progress { draw: Arc::new(draw), next: Arc::default() }
+        Progress { draw: Arc::new(Patient { draw, waiting: Mutex::default() }), next: Arc::default() }
     }
 
     /// Reports to nobody.
@@ -167,5 +201,48 @@ impl Drop for Step {
             let outcome = Outcome::Failed("not finished".to_owned());
             self.draw.draw(&Event::Finished { step: self.id, outcome });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Sender, channel};
+
+    use super::*;
+
+    /// Sends what it is to draw.
+    struct Sending(Mutex<Sender<String>>);
+
+    impl Draw for Sending {
+        fn draw(&self, event: &Event) {
+            if let Event::Note { text, .. } = event {
+                self.0.lock().unwrap().send(text.clone()).unwrap();
+            }
+        }
+
+        fn suspend(&self, print: &mut dyn FnMut()) {
+            // As the real ones do: nothing is drawn meanwhile.
+            let sender = self.0.lock().unwrap();
+            print();
+            sender.send("over".to_owned()).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_is_told_during_a_question_waits_but_its_teller_does_not() {
+        let (sender, drawn) = channel();
+        let progress = Progress::new(Sending(Mutex::new(sender)));
+        progress.note("", "before");
+        let answer = progress.suspend(|| {
+            std::thread::scope(|scope| {
+                scope.spawn(|| progress.note("", "during")).join().unwrap();
+                // Another who wants the terminal gets it, too.
+                assert_eq!(scope.spawn(|| progress.suspend(|| 1)).join().unwrap(), Some(1));
+            });
+            2
+        });
+        assert_eq!(answer, Some(2));
+        progress.note("", "after");
+        assert_eq!(drawn.try_iter().collect::<Vec<_>>(), ["before", "over", "during", "after"]);
     }
 }

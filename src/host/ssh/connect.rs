@@ -1,29 +1,33 @@
-//! From an address to a session that is logged in: TCP, greeting, host key, authentication. Blocking; runs on the
-//! host's own thread.
+//! From an address to a session that is logged in: TCP or jump hosts, greeting, host key, authentication. Blocking;
+//! runs on the host's own thread.
+use std::collections::BTreeMap;
 use std::io;
-use std::net::{Shutdown, TcpStream, ToSocketAddrs};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
+use nix::sys::socket::{Shutdown, shutdown};
 use ssh2::{MethodType, Session};
 
-use super::known_hosts::{Known, KnownKey, fingerprint, kind_of};
+use super::known_hosts::{self, Known, fingerprint, kind_of};
+use super::login::log_in;
+use super::secrets::Secret;
 use super::settings::SshSettings;
+use super::trust::{Trust, Verdict};
+use super::worker::{Request, Worker};
 use crate::host::HostError;
 
-/// Host key algorithms by type of key, in the order of preference. Certificates are left out: they are not checked.
-const ALGORITHMS: [(&str, &str); 5] = [
-    ("ssh-ed25519", "ssh-ed25519"),
-    ("ecdsa-sha2-nistp256", "ecdsa-sha2-nistp256"),
-    ("ecdsa-sha2-nistp384", "ecdsa-sha2-nistp384"),
-    ("ecdsa-sha2-nistp521", "ecdsa-sha2-nistp521"),
-    // The same key signs with newer hashes; plain ssh-rsa means SHA-1 and is not offered.
-    ("ssh-rsa", "rsa-sha2-512,rsa-sha2-256"),
-];
+/// How often the server is asked for a sign of life while something is under way.
+pub(super) const KEEPALIVE: Duration = Duration::from_secs(5);
 
 /// libssh2's code for a failed key exchange, which is also what it reports when no host key algorithm is shared.
 const KEY_EXCHANGE_FAILURE: [i32; 2] = [-5, -8];
+
+/// How soon an attempt that waits for a jump host notices that nobody wants it any more.
+const TURN: Duration = Duration::from_millis(100);
 
 /// Lets another thread end a connection attempt, or a session, at once.
 #[derive(Clone, Default)]
@@ -31,7 +35,7 @@ pub(super) struct Abort(Arc<Mutex<AbortState>>);
 
 #[derive(Default)]
 struct AbortState {
-    stream: Option<TcpStream>,
+    socket: Option<OwnedFd>,
     aborted: bool,
 }
 
@@ -40,61 +44,231 @@ impl Abort {
     pub(super) fn abort(&self) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.aborted = true;
-        if let Some(stream) = state.stream.take() {
+        if let Some(socket) = state.socket.take() {
             // Nobody waits for the peer any more, so a failure to say goodbye does not matter.
-            let _ = stream.shutdown(Shutdown::Both);
+            let _ = shutdown(socket.as_raw_fd(), Shutdown::Both);
         }
     }
 
-    fn watch(&self, stream: &TcpStream) -> io::Result<()> {
+    fn watch(&self, socket: &OwnedFd) -> io::Result<()> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if state.aborted {
-            return Err(io::Error::new(io::ErrorKind::Interrupted, "interrupted"));
+            return Err(interrupted());
         }
-        state.stream = Some(stream.try_clone()?);
+        state.socket = Some(socket.try_clone()?);
         Ok(())
     }
+
+    fn is_aborted(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).aborted
+    }
+}
+
+fn interrupted() -> io::Error {
+    io::Error::new(io::ErrorKind::Interrupted, "interrupted")
 }
 
 /// A session that is logged in, and its socket for polling.
 pub(super) struct Connected {
     pub(super) session: Session,
-    pub(super) socket: TcpStream,
+    pub(super) socket: OwnedFd,
 }
 
-/// Connects and logs in within `settings.connect_timeout`.
-pub(super) fn connect(settings: &SshSettings, abort: &Abort) -> Result<Connected, HostError> {
-    let deadline = Instant::now() + settings.connect_timeout;
+/// What an attempt is given beside the settings.
+#[derive(Clone, Default)]
+pub(super) struct Given {
+    pub(super) passphrases: BTreeMap<PathBuf, Secret>,
+    /// What the operator should hear, also where the attempt fails: keys of hosts that are trusted from now on.
+    pub(super) news: Arc<Mutex<Vec<String>>>,
+}
+
+impl Given {
+    fn say(&self, text: String) {
+        self.news.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+    }
+
+    /// What there is to hear since the last call.
+    pub(super) fn take_news(&self) -> Vec<String> {
+        std::mem::take(&mut self.news.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub(super) enum Denied {
+    Host(HostError),
+    /// The passphrase of a key is wanted, and the one that was tried is wrong.
+    Passphrase {
+        file: PathBuf,
+        wrong: Option<Secret>,
+    },
+}
+
+impl From<HostError> for Denied {
+    fn from(error: HostError) -> Self {
+        Denied::Host(error)
+    }
+}
+
+/// Connects, through the jump hosts if there are any, and logs in within `settings.connect_timeout`.
+pub(super) fn connect(settings: &SshSettings, given: &Given, abort: &Abort) -> Result<Connected, Denied> {
     let known = Known::read(&settings.known_hosts, &settings.address, settings.port)
         .map_err(|source| HostError::Broken { what: format!("read {}", settings.known_hosts.display()), source })?;
+    let route = Route::find(settings, given, abort)?;
+    // The way has its own limits; this host's begins here.
+    let deadline = Instant::now() + settings.connect_timeout;
     let trust = Trust { settings, known: &known };
     let mut first_seen: Option<Vec<u8>> = None;
     for algorithms in trust.attempts() {
-        let (session, socket) = match greet(settings, &algorithms, deadline, abort) {
+        let (session, socket) = match greet(&route, settings, &algorithms, deadline, abort) {
             Ok(greeted) => greeted,
             // The server has no key of these types; the next attempt asks for others.
             Err(Greeting::NoCommonKey) => continue,
-            Err(Greeting::Failed(error)) => return Err(error),
+            Err(Greeting::Failed(error)) => return Err(error.into()),
         };
         let shown = session.host_key().map(|(blob, _)| blob.to_vec()).unwrap_or_default();
-        match trust.judge(&shown) {
-            Verdict::Trusted => {
-                set_timeout(&session, deadline, settings)?;
-                log_in(&session, settings)?;
-                return Ok(Connected { session, socket });
-            }
-            Verdict::Revoked(error) => return Err(error),
+        match trust.judge(&shown, SystemTime::now()) {
+            Verdict::Trusted => {}
+            Verdict::New => given.say(accept(settings, &shown)?),
+            Verdict::Refused(error) => return Err(error.into()),
             Verdict::Other => {
                 first_seen.get_or_insert(shown);
+                continue;
             }
         }
+        set_timeout(&session, deadline, settings)?;
+        log_in(&session, settings, &given.passphrases)?;
+        return Ok(Connected { session, socket });
     }
-    match first_seen {
-        Some(shown) => Err(trust.refusal(&shown)),
-        None => Err(HostError::HostKey {
-            what: format!("{} offers no host key of a supported type", settings.place()),
-            hint: "supported are ed25519, ECDSA, and RSA signed with SHA-2; run `ssh-keygen -A` on the host".to_owned(),
-        }),
+    Err(Denied::Host(first_seen.map_or_else(|| trust.keyless(), |shown| trust.refusal(&shown))))
+}
+
+/// Writes the key of a new host down.
+fn accept(settings: &SshSettings, key: &[u8]) -> Result<String, HostError> {
+    let (file, place) = (settings.known_hosts.display(), settings.place());
+    known_hosts::add(&settings.known_hosts, &settings.address, settings.port, key)
+        .map_err(|source| HostError::Broken { what: format!("write the host key of {place} to {file}"), source })?;
+    Ok(format!(
+        "the host key of {place}, {} ({}), is trusted from now on; it is in {file}",
+        fingerprint(key),
+        kind_of(key)
+    ))
+}
+
+/// How the host is reached.
+enum Route {
+    Direct,
+    /// Through a jump host. Its thread lives as long as the streams that lead through it.
+    Through(Worker, Box<SshSettings>),
+}
+
+impl Route {
+    fn find(settings: &SshSettings, given: &Given, abort: &Abort) -> Result<Route, Denied> {
+        let Some(hop) = settings.hop() else { return Ok(Route::Direct) };
+        let _door = Door::enter(hop.place(), abort).map_err(|source| unreachable(&hop, source))?;
+        let (connected, result) = channel();
+        let worker = Worker::spawn(hop.clone(), given.clone(), move |result| {
+            // Whoever waited may have gone.
+            let _ = connected.send(result);
+        });
+        let mut worker = worker.map_err(|error| through(&hop, error))?;
+        match wait(&result, None, abort) {
+            Ok(Ok(())) => {
+                worker.settle();
+                Ok(Route::Through(worker, Box::new(hop)))
+            }
+            Ok(Err(Denied::Host(error))) => Err(Denied::Host(through(&hop, error))),
+            Ok(Err(passphrase)) => Err(passphrase),
+            Err(source) => Err(Denied::Host(through(&hop, HostError::Broken { what: "log in".to_owned(), source }))),
+        }
+    }
+
+    fn dial(&self, settings: &SshSettings, deadline: Instant, abort: &Abort) -> Result<OwnedFd, HostError> {
+        let (worker, hop) = match self {
+            Route::Direct => {
+                let socket = dial(settings, deadline).and_then(|socket| {
+                    socket.set_nodelay(true)?;
+                    Ok(socket)
+                });
+                return socket.map(OwnedFd::from).map_err(|source| unreachable(settings, source));
+            }
+            Route::Through(worker, hop) => (worker, hop),
+        };
+        let (reply, result) = channel();
+        worker.ask(Request::Dial {
+            host: settings.address.clone(),
+            port: settings.port,
+            reply: Box::new(move |result| {
+                // Whoever waited may have gone.
+                let _ = reply.send(result);
+            }),
+        });
+        match wait(&result, Some(deadline), abort) {
+            Ok(Ok(stream)) => Ok(stream.into()),
+            Ok(Err(HostError::Broken { source, .. })) | Err(source) => Err(through(hop, unreachable(settings, source))),
+            Ok(Err(error)) => Err(through(hop, error)),
+        }
+    }
+}
+
+/// How many connections to one jump host are logging in at a time. sshd begins to drop some at random when ten are
+/// (`MaxStartups 10:30:100`), and this operator is perhaps not alone.
+const AT_ONCE: usize = 5;
+
+/// How many are logging in, by place.
+static LOGGING_IN: Mutex<BTreeMap<String, usize>> = Mutex::new(BTreeMap::new());
+
+/// Wakes those who wait at a door.
+static OPENED: Condvar = Condvar::new();
+
+/// One of the few who may log in to a jump host now.
+struct Door(String);
+
+impl Door {
+    fn enter(place: String, abort: &Abort) -> io::Result<Door> {
+        let mut all = LOGGING_IN.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if abort.is_aborted() {
+                return Err(interrupted());
+            }
+            let count = all.entry(place.clone()).or_default();
+            if *count < AT_ONCE {
+                *count += 1;
+                return Ok(Door(place));
+            }
+            all = OPENED.wait_timeout(all, TURN).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        let mut all = LOGGING_IN.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = all.get_mut(&self.0) {
+            *count -= 1;
+        }
+        OPENED.notify_all();
+    }
+}
+
+fn through(hop: &SshSettings, source: HostError) -> HostError {
+    HostError::Jump { place: format!("{}@{}", hop.user, hop.place()), source: Box::new(source) }
+}
+
+/// Waits for a jump host's thread, but not for longer than anybody wants the answer.
+fn wait<T>(answer: &Receiver<T>, deadline: Option<Instant>, abort: &Abort) -> io::Result<T> {
+    loop {
+        if abort.is_aborted() {
+            return Err(interrupted());
+        }
+        match answer.recv_timeout(TURN) {
+            Ok(answer) => return Ok(answer),
+            Err(RecvTimeoutError::Timeout) if deadline.is_none_or(|deadline| Instant::now() < deadline) => {}
+            Err(RecvTimeoutError::Timeout) => return Err(io::ErrorKind::TimedOut.into()),
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(io::Error::new(io::ErrorKind::ConnectionReset, "the connection ended"));
+            }
+        }
     }
 }
 
@@ -103,16 +277,16 @@ enum Greeting {
     Failed(HostError),
 }
 
-/// TCP and the key exchange, offering only `algorithms` for the host key.
+/// The connection and the key exchange, offering only `algorithms` for the host key.
 fn greet(
+    route: &Route,
     settings: &SshSettings,
     algorithms: &str,
     deadline: Instant,
     abort: &Abort,
-) -> Result<(Session, TcpStream), Greeting> {
-    let failed = |source: io::Error| Greeting::Failed(connect_error(settings, source));
-    let socket = dial(settings, deadline).map_err(failed)?;
-    socket.set_nodelay(true).map_err(failed)?;
+) -> Result<(Session, OwnedFd), Greeting> {
+    let socket = route.dial(settings, deadline, abort).map_err(Greeting::Failed)?;
+    let failed = |source: io::Error| Greeting::Failed(unreachable(settings, source));
     abort.watch(&socket).map_err(failed)?;
     let broken = |error: ssh2::Error| Greeting::Failed(ssh_error("greet the SSH server", error, settings));
     let mut session = Session::new().map_err(broken)?;
@@ -121,6 +295,10 @@ fn greet(
     session.set_tcp_stream(socket.try_clone().map_err(failed)?);
     session.handshake().map_err(|error| match error.code() {
         ssh2::ErrorCode::Session(code) if KEY_EXCHANGE_FAILURE.contains(&code) => Greeting::NoCommonKey,
+        _ if abort.is_aborted() => failed(interrupted()),
+        _ if !session.banner().is_some_and(|banner| banner.starts_with("SSH-")) => {
+            Greeting::Failed(no_ssh(settings, &error.into()))
+        }
         _ => broken(error),
     })?;
     Ok((session, socket))
@@ -141,244 +319,59 @@ fn dial(settings: &SshSettings, deadline: Instant) -> io::Result<TcpStream> {
     Err(last)
 }
 
-fn connect_error(settings: &SshSettings, source: io::Error) -> HostError {
-    if source.kind() == io::ErrorKind::TimedOut {
-        return HostError::Timeout(settings.connect_timeout);
+/// "no answer within 10s" instead of what the system calls it.
+fn timely(settings: &SshSettings, source: io::Error) -> io::Error {
+    if source.kind() != io::ErrorKind::TimedOut {
+        return source;
     }
-    HostError::Connect { address: settings.place(), source }
+    io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {:?}", settings.connect_timeout))
+}
+
+fn unreachable(settings: &SshSettings, source: io::Error) -> HostError {
+    HostError::Unreachable {
+        what: format!("connect to {}", settings.place()),
+        hint: format!(
+            "look whether the machine is up and sshd listens there: `{} true`; address and port are those of {} in \
+             cluster.yaml",
+            settings.ssh_command(),
+            settings.name
+        ),
+        source: timely(settings, source),
+    }
+}
+
+/// `source` is libssh2's, whose words are about itself.
+fn no_ssh(settings: &SshSettings, source: &io::Error) -> HostError {
+    let (what, source) = match source.kind() {
+        io::ErrorKind::TimedOut => ("says nothing", timely(settings, io::ErrorKind::TimedOut.into())),
+        kind => ("does not speak SSH", io::Error::new(kind, "the connection ended without SSH's greeting")),
+    };
+    HostError::Unreachable {
+        what: format!("{} accepts connections, but {what}", settings.place()),
+        hint: format!(
+            "look what listens there: `{} true`; if sshd has another port, set ssh.port of {} in cluster.yaml",
+            settings.ssh_command().replacen("ssh ", "ssh -v ", 1),
+            settings.name
+        ),
+        source,
+    }
 }
 
 fn set_timeout(session: &Session, deadline: Instant, settings: &SshSettings) -> Result<(), HostError> {
     let left = deadline.saturating_duration_since(Instant::now());
     if left.is_zero() {
-        return Err(HostError::Timeout(settings.connect_timeout));
+        return Err(unreachable(settings, io::ErrorKind::TimedOut.into()));
     }
     // Zero would mean no limit at all.
     session.set_timeout(u32::try_from(left.as_millis()).unwrap_or(u32::MAX).max(1));
     Ok(())
 }
 
-fn ssh_error(what: &str, error: ssh2::Error, settings: &SshSettings) -> HostError {
+/// A failure of libssh2 while it did `what`.
+pub(super) fn ssh_error(what: &str, error: ssh2::Error, settings: &SshSettings) -> HostError {
     let source = io::Error::from(error);
     if source.kind() == io::ErrorKind::TimedOut {
-        return HostError::Timeout(settings.connect_timeout);
+        return unreachable(settings, source);
     }
     HostError::Broken { what: what.to_owned(), source }
 }
-
-/// Which keys the host may show.
-struct Trust<'a> {
-    settings: &'a SshSettings,
-    known: &'a Known,
-}
-
-enum Verdict {
-    Trusted,
-    Revoked(HostError),
-    Other,
-}
-
-impl Trust<'_> {
-    /// What to ask the server for, attempt by attempt. A pinned fingerprint does not tell its type, so each type gets
-    /// its turn; for keys from known_hosts their types come first, then any, to be able to show what the host has.
-    fn attempts(&self) -> Vec<String> {
-        let all = ALGORITHMS.map(|(_, algorithm)| algorithm).join(",");
-        if self.settings.host_key.is_some() {
-            return ALGORITHMS.iter().map(|(_, algorithm)| (*algorithm).to_owned()).collect();
-        }
-        let known: Vec<_> = ALGORITHMS
-            .iter()
-            .filter(|(kind, _)| self.known.keys.iter().any(|key| key.kind == *kind))
-            .map(|(_, algorithm)| *algorithm)
-            .collect();
-        if known.is_empty() { vec![all] } else { vec![known.join(","), all] }
-    }
-
-    fn judge(&self, shown: &[u8]) -> Verdict {
-        if let Some(revoked) = self.known.revoked.iter().find(|key| key.blob == shown) {
-            return Verdict::Revoked(self.revoked(revoked));
-        }
-        let trusted = match &self.settings.host_key {
-            Some(pinned) => *pinned == fingerprint(shown),
-            None => self.known.keys.iter().any(|key| key.blob == shown),
-        };
-        if trusted { Verdict::Trusted } else { Verdict::Other }
-    }
-
-    fn revoked(&self, key: &KnownKey) -> HostError {
-        let file = self.settings.known_hosts.display();
-        HostError::HostKey {
-            what: format!(
-                "the host key of {} ({}, {}) is revoked by {file}:{}",
-                self.settings.place(),
-                fingerprint(&key.blob),
-                key.kind,
-                key.line
-            ),
-            hint: "do not log in; find out why the key was revoked, or give the host a new one".to_owned(),
-        }
-    }
-
-    /// Why `shown` is not accepted, with both fingerprints and the cure.
-    fn refusal(&self, shown: &[u8]) -> HostError {
-        let (place, file) = (self.settings.place(), self.settings.known_hosts.display());
-        let seen = format!("{} ({})", fingerprint(shown), kind_of(shown));
-        let name = if self.settings.port == 22 {
-            self.settings.address.clone()
-        } else {
-            format!("[{}]:{}", self.settings.address, self.settings.port)
-        };
-        if let Some(pinned) = &self.settings.host_key {
-            return HostError::HostKey {
-                what: format!("the host key of {place} is {seen}, but cluster.yaml pins {pinned}"),
-                hint: format!(
-                    "someone may be in between; if the host was reinstalled, compare with `ssh-keygen -lf \
-                     /etc/ssh/ssh_host_ed25519_key.pub` on its console, then set hostKey of {} in cluster.yaml",
-                    self.settings.name
-                ),
-            };
-        }
-        if !self.known.keys.is_empty() {
-            let known: Vec<_> = self
-                .known
-                .keys
-                .iter()
-                .map(|key| format!("{} ({}, line {})", fingerprint(&key.blob), key.kind, key.line))
-                .collect();
-            return HostError::HostKey {
-                what: format!("the host key of {place} is {seen}, but {file} has {}", known.join(", ")),
-                hint: format!(
-                    "someone may be in between; if the host was reinstalled, remove the old key with `ssh-keygen -R \
-                     '{name}' -f {file}`, then add the new one"
-                ),
-            };
-        }
-        if let Some(line) = self.known.authority {
-            return HostError::HostKey {
-                what: format!(
-                    "the host key of {place}, {seen}, is not in {file}; its @cert-authority line {line} is not supported yet"
-                ),
-                hint: format!(
-                    "add the host's own key: `ssh-keyscan -p {} {} >> {file}`, after comparing fingerprints",
-                    self.settings.port, self.settings.address
-                ),
-            };
-        }
-        HostError::HostKey {
-            what: format!("the host key of {place}, {seen}, is not in {file}"),
-            hint: format!(
-                "compare it with `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` on the host's console, then run \
-                 `ssh-keyscan -p {} {} >> {file}`, or set hostKey of {} in cluster.yaml",
-                self.settings.port, self.settings.address, self.settings.name
-            ),
-        }
-    }
-}
-
-/// Tries the identities in order, and says which ones were tried.
-fn log_in(session: &Session, settings: &SshSettings) -> Result<(), HostError> {
-    let mut tried = Vec::new();
-    match &settings.identity_file {
-        Some(file) => {
-            if try_file(session, settings, file, &mut tried)? {
-                return Ok(());
-            }
-            // An encrypted key cannot be read here, but an agent may hold it.
-            let public = std::fs::read_to_string(with_pub(file)).unwrap_or_default();
-            if !public.is_empty() && try_agent(session, settings, Some(&public), &mut tried)? {
-                return Ok(());
-            }
-        }
-        None => {
-            if try_agent(session, settings, None, &mut tried)? {
-                return Ok(());
-            }
-            for file in usual_files() {
-                if file.exists() && try_file(session, settings, &file, &mut tried)? {
-                    return Ok(());
-                }
-            }
-        }
-    }
-    if tried.is_empty() {
-        tried.push("no agent, no key file".to_owned());
-    }
-    Err(HostError::Authentication {
-        what: format!("{} accepted no key for user {} (tried: {})", settings.place(), settings.user, tried.join("; ")),
-        hint: format!(
-            "try `ssh -p {} {}@{} true`; set ssh.user and ssh.identityFile in cluster.yaml, or `ssh-add` the key",
-            settings.port, settings.user, settings.address
-        ),
-    })
-}
-
-fn try_file(
-    session: &Session,
-    settings: &SshSettings,
-    file: &Path,
-    tried: &mut Vec<String>,
-) -> Result<bool, HostError> {
-    if let Err(error) = std::fs::File::open(file) {
-        tried.push(format!("{}: {error}", file.display()));
-        return Ok(false);
-    }
-    match session.userauth_pubkey_file(&settings.user, None, file, None) {
-        Ok(()) => return Ok(true),
-        Err(error) => {
-            let unreadable = matches!(error.code(), ssh2::ErrorCode::Session(-16));
-            let refused = matches!(error.code(), ssh2::ErrorCode::Session(-18 | -19));
-            if unreadable {
-                tried.push(format!("{}: not readable, or it needs a passphrase", file.display()));
-            } else if refused {
-                tried.push(format!("{}: refused", file.display()));
-            } else {
-                return Err(ssh_error("log in", error, settings));
-            }
-        }
-    }
-    Ok(false)
-}
-
-fn try_agent(
-    session: &Session,
-    settings: &SshSettings,
-    only: Option<&str>,
-    tried: &mut Vec<String>,
-) -> Result<bool, HostError> {
-    if std::env::var_os("SSH_AUTH_SOCK").is_none() {
-        return Ok(false);
-    }
-    let mut agent = session.agent().map_err(|error| ssh_error("ask the SSH agent", error, settings))?;
-    if agent.connect().and_then(|()| agent.list_identities()).is_err() {
-        tried.push("agent: does not answer".to_owned());
-        return Ok(false);
-    }
-    let only = only.and_then(|public| public.split_ascii_whitespace().nth(1)).map(str::to_owned);
-    for identity in agent.identities().unwrap_or_default() {
-        if let Some(only) = &only {
-            use base64::Engine as _;
-            if base64::engine::general_purpose::STANDARD.encode(identity.blob()) != *only {
-                continue;
-            }
-        }
-        match agent.userauth(&settings.user, &identity) {
-            Ok(()) => return Ok(true),
-            Err(_) => tried.push(format!("agent's {}: refused", fingerprint(identity.blob()))),
-        }
-    }
-    Ok(false)
-}
-
-fn with_pub(file: &Path) -> PathBuf {
-    let mut name = file.as_os_str().to_owned();
-    name.push(".pub");
-    name.into()
-}
-
-fn usual_files() -> Vec<PathBuf> {
-    let Some(home) = std::env::home_dir() else { return Vec::new() };
-    ["id_ed25519", "id_ecdsa", "id_rsa"].iter().map(|name| home.join(".ssh").join(name)).collect()
-}
-
-/// How often the server is asked for a sign of life while something is under way.
-pub(super) const KEEPALIVE: Duration = Duration::from_secs(5);

@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use ssh2::Channel;
 use tokio::sync::{mpsc, oneshot};
+use zeroize::Zeroize as _;
 
+use super::sudo::{Gate, Heard};
 use crate::host::{HostError, Output};
 
 /// How much is read or written at once; libssh2 sends at most 32 KiB in one packet.
@@ -16,6 +18,8 @@ const CLOSING: Duration = Duration::from_secs(5);
 /// A command as the worker gets it.
 pub(super) struct Job {
     pub(super) line: String,
+    /// Where the command becomes root through sudo.
+    pub(super) gate: Option<Gate>,
     pub(super) stdin: Box<dyn Read + Send>,
     pub(super) sent: Option<mpsc::Sender<u64>>,
     pub(super) lines: Option<mpsc::UnboundedSender<String>>,
@@ -51,6 +55,7 @@ enum Phase {
 pub(super) struct Exec {
     channel: Channel,
     line: String,
+    gate: Option<Gate>,
     stdin: Option<Box<dyn Read + Send>>,
     chunk: Vec<u8>,
     written: usize,
@@ -69,10 +74,11 @@ pub(super) struct Exec {
 
 impl Exec {
     pub(super) fn new(channel: Channel, job: Job, now: Instant) -> Self {
-        let Job { line, stdin, sent, lines, timeout, reply } = job;
+        let Job { line, gate, stdin, sent, lines, timeout, reply } = job;
         Exec {
             channel,
             line,
+            gate,
             stdin: Some(stdin),
             chunk: Vec::new(),
             written: 0,
@@ -143,6 +149,9 @@ impl Exec {
                 let written = self.feed()?;
                 let out = read_some(&mut self.channel.stream(0), &mut self.output.stdout)?;
                 let err = read_some(&mut self.channel.stderr(), &mut self.output.stderr)?;
+                if err {
+                    self.pass_gate(now);
+                }
                 self.hand_on_lines();
                 if out || err || written {
                     return Ok(Step::Moved);
@@ -158,7 +167,11 @@ impl Exec {
                     self.output.status = status_of(&self.channel)?;
                     self.finish_last_line();
                     let output = std::mem::take(&mut self.output);
-                    self.answer(Ok(output));
+                    let result = match self.gate.take() {
+                        Some(gate) => Err(gate.refusal(output.status, &output.last_words())),
+                        None => Ok(output),
+                    };
+                    self.answer(result);
                     self.phase = Phase::Closing { since: now };
                     Ok(Step::Moved)
                 }
@@ -183,10 +196,31 @@ impl Exec {
         }
     }
 
+    /// Attends to sudo, which has said something.
+    fn pass_gate(&mut self, now: Instant) {
+        let Some(gate) = &mut self.gate else { return };
+        match gate.hear(&mut self.output.stderr) {
+            Heard::Nothing => {}
+            Heard::Asked(password) => {
+                // Nothing else is under way: input waits for the gate.
+                self.chunk = format!("{}\n", password.as_str()).into_bytes();
+                self.written = 0;
+            }
+            Heard::Wrong => {
+                // No second try: an account may be locked after a few.
+                let error = gate.wrong();
+                self.answer(Err(error));
+                self.phase = Phase::Closing { since: now };
+            }
+            Heard::Started => self.gate = None,
+        }
+    }
+
     /// Sends standard input, as much as the host takes now. Says whether anything moved.
     fn feed(&mut self) -> io::Result<bool> {
         let mut moved = false;
         loop {
+            let held = self.gate.as_ref().is_some_and(Gate::holds_input);
             if self.channel.eof() && !self.owed {
                 // The command has closed its outputs: what it has not read it will never read.
                 self.stdin = None;
@@ -203,8 +237,12 @@ impl Exec {
                     Some(count) => {
                         self.owed = false;
                         self.written += count;
-                        self.total += count as u64;
                         moved = true;
+                        if held {
+                            // The password is not part of the input.
+                            continue;
+                        }
+                        self.total += count as u64;
                         if let Some(sent) = &self.sent {
                             // Progress only: a full queue means that the reader is still drawing an older figure.
                             let _ = sent.try_send(self.total);
@@ -212,6 +250,11 @@ impl Exec {
                         continue;
                     }
                 }
+            }
+            if held {
+                self.chunk.zeroize();
+                self.written = 0;
+                return Ok(moved);
             }
             let Some(stdin) = &mut self.stdin else { return Ok(moved) };
             self.chunk.resize(CHUNK, 0);

@@ -3,12 +3,18 @@
 //! libssh2's own reader passes over `@revoked` and `@cert-authority` lines and wildcards, and calls a host that is
 //! known by another type of key a mismatch. Here a revoked key is refused, and the types of the known keys are handed
 //! back, so that the server is asked for a key that can be compared at all.
+use std::io::{self, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use ring::hmac;
+use ring::rand::SecureRandom as _;
 use sha2::{Digest, Sha256};
+
+use super::wire::Wire;
 
 /// What a known_hosts file says about one host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,8 +23,8 @@ pub struct Known {
     pub keys: Vec<KnownKey>,
     /// Keys that it must not show.
     pub revoked: Vec<KnownKey>,
-    /// The line of a certificate authority for this host, which is not supported yet.
-    pub authority: Option<usize>,
+    /// Authorities whose certificates are good for this host.
+    pub authorities: Vec<KnownKey>,
 }
 
 /// One key and where it stands.
@@ -34,18 +40,17 @@ pub struct KnownKey {
 
 impl Known {
     /// Reads what `file` says about `host` at `port`. A file that does not exist says nothing.
-    pub fn read(file: &Path, host: &str, port: u16) -> std::io::Result<Known> {
+    pub fn read(file: &Path, host: &str, port: u16) -> io::Result<Known> {
         match std::fs::read(file) {
             Ok(content) => Ok(Known::parse(&String::from_utf8_lossy(&content), host, port)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Known::default()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Known::default()),
             Err(error) => Err(error),
         }
     }
 
     /// The same for a file's content. Lines that make no sense are passed over, as OpenSSH does.
     pub fn parse(content: &str, host: &str, port: u16) -> Known {
-        // OpenSSH looks for the plain name on port 22, and only for the bracketed form on any other.
-        let wanted = if port == 22 { host.to_lowercase() } else { format!("[{}]:{port}", host.to_lowercase()) };
+        let (wanted, plain) = (name(host, port), host.to_lowercase());
         let mut known = Known::default();
         for (index, line) in content.lines().enumerate() {
             let line = line.trim();
@@ -59,19 +64,74 @@ impl Known {
             };
             let (Some(names), Some(kind), Some(key)) = (names, words.next(), words.next()) else { continue };
             let Ok(blob) = STANDARD.decode(key) else { continue };
-            if !matches(names, &wanted) {
+            // Authorities speak of machines, whatever port their sshd has; and so, to be safe, do revocations.
+            if !matches(names, &wanted) && (marker.is_none() || !matches(names, &plain)) {
                 continue;
             }
             let key = KnownKey { kind: kind.to_owned(), blob, line: index + 1 };
             match marker {
                 None => known.keys.push(key),
                 Some("@revoked") => known.revoked.push(key),
-                Some("@cert-authority") => known.authority = Some(index + 1),
+                Some("@cert-authority") => known.authorities.push(key),
                 Some(_) => {}
             }
         }
         known
     }
+}
+
+/// How a host is called in the file: its plain name on port 22, and in brackets with its port on any other.
+pub fn name(host: &str, port: u16) -> String {
+    if port == 22 { host.to_lowercase() } else { format!("[{}]:{port}", host.to_lowercase()) }
+}
+
+/// One at a time: many hosts may be new at once.
+static ADDING: Mutex<()> = Mutex::new(());
+
+/// Adds a line for `host` at `port`, hashed where the file's other names are. The file is replaced as a whole, so
+/// whoever reads it meanwhile sees all of the old or all of the new content. Its folder is made where it is missing.
+///
+/// # Errors
+/// Those of reading and writing; and [`std::io::ErrorKind::InvalidInput`] where `file` is not a regular file.
+pub fn add(file: &Path, host: &str, port: u16, blob: &[u8]) -> io::Result<()> {
+    let _one = ADDING.lock().unwrap_or_else(PoisonError::into_inner);
+    // A link stays one: what it points to is replaced.
+    let file = std::fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
+    let (mut content, permissions) = match std::fs::metadata(&file) {
+        Ok(metadata) if metadata.is_file() => (std::fs::read(&file)?, Some(metadata.permissions())),
+        Ok(_) => return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => (Vec::new(), None),
+        Err(error) => return Err(error),
+    };
+    if Known::parse(&String::from_utf8_lossy(&content), host, port).keys.iter().any(|key| key.blob == blob) {
+        return Ok(());
+    }
+    if content.last().is_some_and(|last| *last != b'\n') {
+        content.push(b'\n');
+    }
+    let mut names = name(host, port);
+    if content.split(|byte| *byte == b'\n').any(|line| line.starts_with(b"|1|")) {
+        names = hashed(&names)?;
+    }
+    content.extend(format!("{names} {} {}\n", kind_of(blob), STANDARD.encode(blob)).bytes());
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let mut new = tempfile::NamedTempFile::new_in(folder)?;
+    new.write_all(&content)?;
+    if let Some(permissions) = permissions {
+        new.as_file().set_permissions(permissions)?;
+    }
+    new.as_file().sync_all()?;
+    new.persist(&file)?;
+    Ok(())
+}
+
+/// A name as nobody can read it.
+fn hashed(name: &str) -> io::Result<String> {
+    let mut salt = [0; 20];
+    ring::rand::SystemRandom::new().fill(&mut salt).map_err(|_| io::Error::other("no random numbers"))?;
+    let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &salt);
+    Ok(format!("|1|{}|{}", STANDARD.encode(salt), STANDARD.encode(hmac::sign(&key, name.as_bytes()))))
 }
 
 /// The fingerprint as OpenSSH prints it: `SHA256:…`.
@@ -81,8 +141,7 @@ pub fn fingerprint(blob: &[u8]) -> String {
 
 /// The type of a key, which is the first string of its wire form.
 pub fn kind_of(blob: &[u8]) -> String {
-    let length = blob.first_chunk::<4>().map_or(0, |bytes| u32::from_be_bytes(*bytes) as usize);
-    String::from_utf8_lossy(blob.get(4..4 + length).unwrap_or_default()).into_owned()
+    Wire::new(blob).text().unwrap_or_default()
 }
 
 /// Whether the first column of a line names the host: a hash, or patterns of which none may exclude it.
@@ -106,8 +165,8 @@ fn matches(names: &str, wanted: &str) -> bool {
     found
 }
 
-/// `*` stands for any text and `?` for one character.
-fn glob(pattern: &[u8], text: &[u8]) -> bool {
+/// Whether the pattern fits: `*` stands for any text and `?` for one character.
+pub(super) fn glob(pattern: &[u8], text: &[u8]) -> bool {
     match (pattern.first(), text.first()) {
         (None, None) => true,
         (Some(b'*'), _) => glob(&pattern[1..], text) || (!text.is_empty() && glob(pattern, &text[1..])),
@@ -134,9 +193,7 @@ mod tests {
     }
 
     fn hashed(name: &str) -> String {
-        let salt = b"twenty bytes of salt";
-        let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, salt);
-        format!("|1|{}|{}", STANDARD.encode(salt), STANDARD.encode(hmac::sign(&key, name.as_bytes())))
+        super::hashed(name).unwrap()
     }
 
     #[test]
@@ -174,11 +231,66 @@ mod tests {
 
     #[test]
     fn markers_are_told_apart_from_names() {
-        let content = format!("@revoked {}\n@cert-authority {}\n@unknown {}", line("*", 1), line("h", 2), line("h", 3));
-        let known = Known::parse(&content, "h", 22);
-        assert!(known.keys.is_empty());
-        assert_eq!(known.revoked.len(), 1);
-        assert_eq!(known.authority, Some(2));
+        let content = format!(
+            "@revoked {}\n@cert-authority {}\n@unknown {}\n@cert-authority {}",
+            line("*", 1),
+            line("h", 2),
+            line("h", 3),
+            line("*.other,[h]:23", 4)
+        );
+        for (port, authorities) in [(22, vec![2]), (23, vec![2, 4])] {
+            let known = Known::parse(&content, "h", port);
+            assert!(known.keys.is_empty());
+            assert_eq!(known.revoked.len(), 1);
+            assert_eq!(known.authorities.iter().map(|key| key.line).collect::<Vec<_>>(), authorities, "{port}");
+        }
+    }
+
+    #[test]
+    fn an_added_key_is_known_and_the_rest_of_the_file_stays() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let file = folder.path().join("new/.ssh/known");
+        add(&file, "h", 22, &blob("ssh-ed25519", 1)).unwrap();
+        // Written without a line's end, as editors may leave it; and known already.
+        std::fs::write(&file, std::fs::read_to_string(&file).unwrap().trim_end()).unwrap();
+        std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+        add(&file, "H", 22, &blob("ssh-ed25519", 1)).unwrap();
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        add(&link, "h", 2222, &blob("ssh-ed25519", 2)).unwrap();
+        let content = std::fs::read_to_string(&file).unwrap();
+        let first = STANDARD.encode(blob("ssh-ed25519", 1));
+        let second = STANDARD.encode(blob("ssh-ed25519", 2));
+        assert_eq!(content, format!("h ssh-ed25519 {first}\n[h]:2222 ssh-ed25519 {second}\n"));
+        let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&file).unwrap().permissions());
+        assert_eq!((mode & 0o777, link.is_symlink()), (0o644, true));
+    }
+
+    #[test]
+    fn a_name_is_hidden_where_the_others_are() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let file = folder.path().join("known");
+        std::fs::write(&file, line(&hashed("other"), 1) + "\n").unwrap();
+        add(&file, "h", 22, &blob("ssh-ed25519", 2)).unwrap();
+        let content = std::fs::read_to_string(&file).unwrap();
+        assert_eq!(content.lines().filter(|line| line.starts_with("|1|")).count(), 2, "{content}");
+        assert_eq!(Known::parse(&content, "h", 22).keys.len(), 1);
+    }
+
+    #[test]
+    fn many_keys_at_once_are_all_added_and_what_is_no_file_is_left_alone() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let file = folder.path().join("known");
+        std::thread::scope(|scope| {
+            for index in 0..16u8 {
+                let file = &file;
+                scope.spawn(move || add(file, &format!("h{index}"), 22, &blob("ssh-ed25519", index)).unwrap());
+            }
+        });
+        assert_eq!(std::fs::read_to_string(&file).unwrap().lines().count(), 16);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        let error = add(Path::new("/dev/null"), "h", 22, &blob("ssh-ed25519", 1)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
     }
 
     #[test]

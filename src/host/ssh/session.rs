@@ -8,8 +8,11 @@ use async_trait::async_trait;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::timeout;
 
+use super::connect::{Denied, Given};
 use super::exec::Job;
+use super::secrets::Question;
 use super::settings::SshSettings;
+use super::sudo::{self, Gate};
 use super::worker::{Request, Worker};
 use crate::cluster::Sudo;
 use crate::host::{Command, Host, HostError, Output, Stream, command_line};
@@ -34,20 +37,7 @@ pub struct SshHost {
 impl SshHost {
     /// Connects and logs in. A host that takes long is named to `progress` meanwhile.
     pub async fn connect(settings: SshSettings, progress: &Progress) -> Result<SshHost, HostError> {
-        let start = Worker::start(settings.clone());
-        tokio::pin!(start);
-        let worker = tokio::select! {
-            biased;
-            worker = &mut start => worker?,
-            () = tokio::time::sleep(NAMED_AFTER.min(settings.connect_timeout)) => {
-                progress.note(&settings.name, &format!(
-                    "{} does not answer yet; waiting until {} s have passed",
-                    settings.place(),
-                    settings.connect_timeout.as_secs(),
-                ));
-                start.await?
-            }
-        };
+        let worker = logged_in(&settings, Some(progress)).await?;
         Ok(SshHost { settings, commands: Mutex::new(Some(Arc::new(worker))), streams: Mutex::new(None) })
     }
 
@@ -56,15 +46,16 @@ impl SshHost {
         &self.settings
     }
 
-    fn line(&self, command: &Command) -> Result<String, HostError> {
-        let line = command_line(&command.argv);
-        match (command.privileged, self.settings.sudo) {
-            (false, _) | (true, Sudo::None) => Ok(line),
-            (true, Sudo::Nopasswd) => Ok(format!("sudo -n -- {line}")),
-            (true, Sudo::Password) => {
-                Err(HostError::Unsupported("sudo with a password is not supported yet".to_owned()))
-            }
+    /// The line for the login's shell, and what stands between the command and its input.
+    async fn line(&self, command: &Command) -> Result<(String, Option<Gate>), HostError> {
+        if !command.privileged {
+            return Ok((command_line(&command.argv), None));
         }
+        let password = match self.settings.sudo {
+            Sudo::Password => self.settings.secrets.answer(&Question::Sudo(self.settings.user.clone()), None).await?,
+            Sudo::None | Sudo::Nopasswd => None,
+        };
+        Ok((sudo::line(&command.argv, self.settings.sudo), Gate::new(&self.settings, password)))
     }
 
     async fn start(
@@ -75,11 +66,12 @@ impl SshHost {
         lines: Option<mpsc::UnboundedSender<String>>,
     ) -> Result<oneshot::Receiver<Result<Output, HostError>>, HostError> {
         let (reply, result) = oneshot::channel();
-        let job = Job { line: self.line(command)?, stdin, sent, lines, timeout: command.timeout, reply };
+        let (line, gate) = self.line(command).await?;
+        let job = Job { line, gate, stdin, sent, lines, timeout: command.timeout, reply };
         let mut slot = self.commands.lock().await;
         let worker = match slot.take() {
             Some(worker) if worker.lives() => worker,
-            _ => Arc::new(Worker::start(self.settings.clone()).await?),
+            _ => Arc::new(logged_in(&self.settings, None).await?),
         };
         worker.ask(Request::Run(job));
         *slot = Some(worker);
@@ -101,6 +93,58 @@ impl SshHost {
             let _ = lines.send(line).await;
         }
         answer(result).await
+    }
+}
+
+/// Connects and logs in, asking for passphrases where they are needed. The connection is not kept open meanwhile: the
+/// operator may take longer than the server waits.
+async fn logged_in(settings: &SshSettings, progress: Option<&Progress>) -> Result<Worker, HostError> {
+    let mut given = Given { passphrases: settings.secrets.passphrases(), ..Given::default() };
+    loop {
+        let attempt = named_in_time(settings, given.clone(), progress).await;
+        for text in given.take_news() {
+            if let Some(progress) = progress {
+                progress.note(&settings.name, &text);
+            }
+        }
+        let (file, wrong) = match attempt {
+            Ok(worker) => return Ok(worker),
+            Err(Denied::Host(error)) => return Err(error),
+            Err(Denied::Passphrase { file, wrong }) => (file, wrong),
+        };
+        let question = Question::Passphrase(file.clone());
+        match settings.secrets.answer(&question, wrong.as_ref()).await? {
+            Some(passphrase) => drop(given.passphrases.insert(file, passphrase)),
+            None => {
+                return Err(HostError::Authentication {
+                    what: format!("the passphrase of {} is wrong", file.display()),
+                    hint: format!(
+                        "try it with `ssh-keygen -y -f {}`; `ssh-add` the key to be asked less",
+                        file.display()
+                    ),
+                });
+            }
+        }
+    }
+}
+
+async fn named_in_time(settings: &SshSettings, given: Given, progress: Option<&Progress>) -> Result<Worker, Denied> {
+    let start = Worker::start(settings.clone(), given);
+    let Some(progress) = progress else { return start.await };
+    tokio::pin!(start);
+    tokio::select! {
+        biased;
+        started = &mut start => started,
+        () = tokio::time::sleep(NAMED_AFTER.min(settings.connect_timeout)) => {
+            let hops: Vec<_> = settings.jump.iter().map(SshSettings::place).collect();
+            let through = if hops.is_empty() { String::new() } else { format!(", through {},", hops.join(", ")) };
+            progress.note(&settings.name, &format!(
+                "{}{through} does not answer yet; waiting until {} s have passed",
+                settings.place(),
+                settings.connect_timeout.as_secs(),
+            ));
+            start.await
+        }
     }
 }
 
@@ -148,11 +192,18 @@ impl Host for SshHost {
             let mut slot = self.streams.lock().await;
             let worker = match slot.take() {
                 Some(worker) if worker.lives() => worker,
-                _ => Arc::new(Worker::start(self.settings.clone()).await?),
+                _ => Arc::new(logged_in(&self.settings, None).await?),
             };
             slot.insert(worker).clone()
         };
-        worker.ask(Request::Dial { host: address.ip().to_string(), port: address.port(), reply });
+        worker.ask(Request::Dial {
+            host: address.ip().to_string(),
+            port: address.port(),
+            reply: Box::new(move |result| {
+                // Whoever waited may have gone.
+                let _ = reply.send(result);
+            }),
+        });
         let stream = match timeout(DIAL, result).await {
             Ok(answer) => answer.unwrap_or_else(|_| Err(lost()))?,
             Err(_) => {

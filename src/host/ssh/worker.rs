@@ -1,44 +1,32 @@
-//! The thread that owns a session, and the loop that serves everything on it.
+//! The thread that owns a session, as its callers see it.
 //!
 //! A blocking session would let one slow channel stop all others. So the session does not block; on every turn each
 //! channel does what it can, and when nothing moves the thread sleeps in `poll` on the socket, on the callers' ends of
 //! the pumps, and on a socket that wakes it for new requests.
-use std::collections::VecDeque;
-use std::io::{self, Read, Write};
-use std::net::TcpStream;
-use std::os::fd::AsFd;
+use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
-use std::time::{Duration, Instant};
+use std::sync::mpsc::{Sender, channel};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use ssh2::{BlockDirections, Channel, Session};
 use tokio::sync::oneshot;
 
-use super::connect::{Abort, Connected, KEEPALIVE, connect};
-use super::exec::{Exec, Job, Step, ready};
-use super::pump::Pump;
+use super::connect::{Abort, Connected, Denied, Given, connect};
+use super::exec::Job;
 use super::settings::SshSettings;
+use super::turns::Loop;
 use crate::host::HostError;
-
-/// A server that has been silent for so long, keepalives included, is gone.
-const SILENCE: Duration = Duration::from_secs(20);
-
-/// How long the thread sleeps at most while something is under way; a caller that has gone is noticed within this time.
-const TURN: Duration = Duration::from_millis(250);
-
-/// libssh2's code for a channel that the server refuses to open.
-const CHANNEL_FAILURE: ssh2::ErrorCode = ssh2::ErrorCode::Session(-21);
 
 /// What callers want.
 pub(super) enum Request {
     /// Run a command.
     Run(Job),
     /// Connect to an address that the host reaches.
-    Dial { host: String, port: u16, reply: oneshot::Sender<Result<UnixStream, HostError>> },
+    Dial { host: String, port: u16, reply: DialReply },
 }
+
+/// Takes the stream, or why there is none. Dropped without a call it means that the connection has ended.
+pub(super) type DialReply = Box<dyn FnOnce(Result<UnixStream, HostError>) + Send>;
 
 /// The callers' side of the thread. Dropping it ends the connection.
 pub(super) struct Worker {
@@ -50,42 +38,56 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Starts a thread that connects; returns when the session is logged in.
-    pub(super) async fn start(settings: SshSettings) -> Result<Worker, HostError> {
+    /// Starts a thread that connects, and then tells `connected`.
+    pub(super) fn spawn(
+        settings: SshSettings,
+        given: Given,
+        connected: impl FnOnce(Result<(), Denied>) + Send + 'static,
+    ) -> Result<Worker, HostError> {
         let broken = |source| HostError::Broken { what: "start a thread for the connection".to_owned(), source };
         let (wake, woken) = UnixStream::pair().map_err(broken)?;
         wake.set_nonblocking(true).map_err(broken)?;
         woken.set_nonblocking(true).map_err(broken)?;
         let (requests, inbox) = channel();
-        let (connected, result) = oneshot::channel();
-        // Built before the thread, so that dropping this future aborts the attempt.
-        let mut worker =
+        let worker =
             Worker { requests: Some(requests), wake, abort: Abort::default(), connected: false, ended: Arc::default() };
         let (abort, ended) = (worker.abort.clone(), worker.ended.clone());
         std::thread::Builder::new()
             .name(format!("ssh {}", settings.name))
-            .spawn(move || match connect(&settings, &abort) {
+            .spawn(move || match connect(&settings, &given, &abort) {
                 Ok(Connected { session, socket }) => {
                     session.set_blocking(false);
                     // The interval is ours: libssh2 only needs to be told that a reply is wanted.
                     session.set_keepalive(true, 1);
-                    let _ = connected.send(Ok(()));
+                    connected(Ok(()));
                     Loop::new(session, inbox, woken).run(&socket, &ended);
                     abort.abort();
                 }
-                Err(error) => {
-                    let _ = connected.send(Err(error));
-                }
+                Err(denied) => connected(Err(denied)),
             })
             .map_err(broken)?;
-        match result.await {
-            Ok(Ok(())) => {
-                worker.connected = true;
-                Ok(worker)
-            }
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(broken(io::Error::other("the thread ended"))),
-        }
+        Ok(worker)
+    }
+
+    /// As [`Worker::spawn`]; returns when the session is logged in.
+    pub(super) async fn start(settings: SshSettings, given: Given) -> Result<Worker, Denied> {
+        let (connected, result) = oneshot::channel();
+        // Made before anything is waited for, so that dropping this future aborts the attempt.
+        let mut worker = Worker::spawn(settings, given, move |result| {
+            // Whoever waited may have gone.
+            let _ = connected.send(result);
+        })?;
+        result.await.unwrap_or_else(|_| {
+            let source = io::Error::other("the thread ended");
+            Err(Denied::Host(HostError::Broken { what: "start a thread for the connection".to_owned(), source }))
+        })?;
+        worker.settle();
+        Ok(worker)
+    }
+
+    /// The thread is past connecting, so that it can be asked to end instead of being cut off.
+    pub(super) fn settle(&mut self) {
+        self.connected = true;
     }
 
     /// Whether the connection has not been seen to end.
@@ -112,289 +114,6 @@ impl Drop for Worker {
         } else {
             // It is still connecting, and only the end of its socket wakes it.
             self.abort.abort();
-        }
-    }
-}
-
-struct Loop {
-    session: Session,
-    inbox: Receiver<Request>,
-    woken: UnixStream,
-    waiting: VecDeque<Request>,
-    running: Vec<Exec>,
-    pumps: Vec<Pump>,
-    heard: Instant,
-    asked: Instant,
-    outbound: bool,
-    /// Something has arrived that only the next channel will read.
-    unread: bool,
-    /// The last caller has gone; only streams remain.
-    unneeded: bool,
-}
-
-/// Why the loop ended.
-enum End {
-    /// Nobody needs the connection any more.
-    Unneeded,
-    Broken(io::Error),
-}
-
-impl Loop {
-    fn new(session: Session, inbox: Receiver<Request>, woken: UnixStream) -> Self {
-        let now = Instant::now();
-        Loop {
-            session,
-            inbox,
-            woken,
-            waiting: VecDeque::new(),
-            running: Vec::new(),
-            pumps: Vec::new(),
-            heard: now,
-            asked: now,
-            outbound: false,
-            unread: false,
-            unneeded: false,
-        }
-    }
-
-    fn run(mut self, socket: &TcpStream, ended: &AtomicBool) {
-        let end = loop {
-            match self.turn(socket) {
-                Ok(true) => {}
-                Ok(false) => break End::Unneeded,
-                Err(error) => break End::Broken(error),
-            }
-        };
-        // Before the answers, so that nobody who has got one asks this thread again.
-        ended.store(true, Ordering::Release);
-        match end {
-            End::Unneeded => {
-                // Courtesy only; the socket is closed next.
-                let _ = self.session.disconnect(None, "done", None);
-            }
-            End::Broken(error) => {
-                for exec in &mut self.running {
-                    exec.fail("keep the connection", &error);
-                }
-                while let Ok(request) = self.inbox.try_recv() {
-                    self.waiting.push_back(request);
-                }
-                for request in self.waiting.drain(..) {
-                    refuse(request, "keep the connection", io::Error::new(error.kind(), error.to_string()));
-                }
-            }
-        }
-    }
-
-    /// One turn; `false` when nobody needs the connection any more.
-    fn turn(&mut self, socket: &TcpStream) -> io::Result<bool> {
-        let unneeded = loop {
-            match self.inbox.try_recv() {
-                Ok(request) => self.waiting.push_back(request),
-                Err(TryRecvError::Empty) => break false,
-                Err(TryRecvError::Disconnected) => break true,
-            }
-        };
-        self.unneeded = unneeded;
-        // Streams outlive the host that opened them; commands have nobody left to tell.
-        if unneeded && self.pumps.is_empty() {
-            return Ok(false);
-        }
-        let now = Instant::now();
-        self.outbound = false;
-        let mut moved = self.open(now)?;
-        moved |= self.serve(now)?;
-        if !moved {
-            self.sleep(socket)?;
-        }
-        Ok(true)
-    }
-
-    /// Opens the channel of the first waiting request. libssh2 opens one at a time, and finishes what it began.
-    fn open(&mut self, now: Instant) -> io::Result<bool> {
-        let Some(request) = self.waiting.front() else { return Ok(false) };
-        if self.running.is_empty() && self.pumps.is_empty() {
-            // Nothing was expected until now, so silence until now means nothing.
-            self.heard = now.max(self.heard);
-        }
-        let opened = match request {
-            Request::Run(_) => self.session.channel_session(),
-            Request::Dial { host, port, .. } => self.session.channel_direct_tcpip(host, *port, None),
-        };
-        let denied = opened.as_ref().err().is_some_and(|error| error.code() == CHANNEL_FAILURE);
-        let channel = match ready(opened.map_err(io::Error::from)) {
-            Ok(Some(channel)) => Ok(channel),
-            Ok(None) => {
-                self.note_direction();
-                return Ok(false);
-            }
-            // The server says no to this channel; anything else is the end of the connection.
-            Err(error) if denied => Err(error),
-            Err(error) => return Err(error),
-        };
-        if let Some(request) = self.waiting.pop_front() {
-            match channel {
-                Ok(channel) => self.begin(request, channel, now),
-                Err(error) => {
-                    let what = match &request {
-                        Request::Run(_) => "open a session".to_owned(),
-                        Request::Dial { host, port, .. } => format!("connect from the host to {host}:{port}"),
-                    };
-                    refuse(request, &what, error);
-                }
-            }
-        }
-        Ok(true)
-    }
-
-    fn begin(&mut self, request: Request, channel: Channel, now: Instant) {
-        match request {
-            Request::Run(job) => self.running.push(Exec::new(channel, job, now)),
-            Request::Dial { reply, .. } => {
-                let pair = UnixStream::pair().and_then(|(near, far)| {
-                    near.set_nonblocking(true)?;
-                    far.set_nonblocking(true)?;
-                    Ok((near, far))
-                });
-                match pair {
-                    Ok((near, far)) => {
-                        self.pumps.push(Pump::new(channel, far));
-                        // A caller that has gone drops its end, which the pump notices.
-                        let _ = reply.send(Ok(near));
-                    }
-                    Err(source) => {
-                        let _ =
-                            reply.send(Err(HostError::Broken { what: "make a pair of sockets".to_owned(), source }));
-                    }
-                }
-            }
-        }
-    }
-
-    fn serve(&mut self, now: Instant) -> io::Result<bool> {
-        let mut moved = false;
-        let mut index = 0;
-        while index < self.running.len() {
-            let step = self.running[index].step(now);
-            self.note_direction();
-            match step {
-                Step::Moved => moved = true,
-                Step::Waiting => {}
-                Step::Over => {
-                    self.running.swap_remove(index);
-                    moved = true;
-                    continue;
-                }
-                Step::Stuck => return Err(io::Error::new(io::ErrorKind::TimedOut, "a channel does not close")),
-            }
-            index += 1;
-        }
-        let mut index = 0;
-        while index < self.pumps.len() {
-            let step = self.pumps[index].step(now);
-            self.note_direction();
-            match step {
-                Step::Moved => moved = true,
-                Step::Waiting => {}
-                Step::Over => {
-                    self.pumps.swap_remove(index);
-                    moved = true;
-                    continue;
-                }
-                Step::Stuck => return Err(io::Error::new(io::ErrorKind::TimedOut, "a stream does not close")),
-            }
-            index += 1;
-        }
-        Ok(moved)
-    }
-
-    /// libssh2 tells only of its last call whether it waits for room to send.
-    fn note_direction(&mut self) {
-        self.outbound |= matches!(self.session.block_directions(), BlockDirections::Outbound | BlockDirections::Both);
-    }
-
-    fn sleep(&mut self, socket: &TcpStream) -> io::Result<()> {
-        let busy = !self.waiting.is_empty() || !self.running.is_empty();
-        let wants_socket = busy || self.pumps.iter().any(Pump::wants_socket);
-        let mut flags = PollFlags::empty();
-        // The server's goodbye is worth knowing also while nothing is under way. But without anyone to read, anything
-        // else that has arrived would wake the thread again and again.
-        flags.set(PollFlags::POLLIN, wants_socket || !self.unread);
-        flags.set(PollFlags::POLLOUT, self.outbound);
-        let mut watched = vec![PollFd::new(socket.as_fd(), flags)];
-        let mut pumps = Vec::new();
-        for (index, pump) in self.pumps.iter().enumerate() {
-            if let Some((fd, flags)) = pump.interest() {
-                watched.push(PollFd::new(fd, flags));
-                pumps.push(index);
-            }
-        }
-        // Its other end is gone with the callers, which poll would report for ever.
-        if !self.unneeded {
-            watched.push(PollFd::new(self.woken.as_fd(), PollFlags::POLLIN));
-        }
-        let limit = if busy { TURN } else { KEEPALIVE };
-        let limit = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
-        match poll(&mut watched, limit) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-        let seen: Vec<PollFlags> = watched.iter().map(|fd| fd.revents().unwrap_or(PollFlags::empty())).collect();
-        drop(watched);
-        let mut ignored = [0; 64];
-        while matches!(self.woken.read(&mut ignored), Ok(count) if count > 0) {}
-        if seen[0].intersects(PollFlags::POLLERR | PollFlags::POLLNVAL)
-            || !wants_socket && seen[0].contains(PollFlags::POLLHUP)
-        {
-            return Err(io::Error::new(io::ErrorKind::ConnectionReset, "the connection ended"));
-        }
-        self.unread = false;
-        if !wants_socket && flags.contains(PollFlags::POLLIN) && seen[0].contains(PollFlags::POLLIN) {
-            match socket.peek(&mut [0]) {
-                Ok(0) => {
-                    return Err(io::Error::new(io::ErrorKind::ConnectionReset, "the server closed the connection"));
-                }
-                _ => self.unread = true,
-            }
-        } else if !wants_socket {
-            self.unread = !flags.contains(PollFlags::POLLIN);
-        }
-        for (index, flags) in pumps.into_iter().zip(&seen[1..]) {
-            if flags.intersects(PollFlags::POLLHUP | PollFlags::POLLERR) {
-                self.pumps[index].hung_up();
-            }
-        }
-        self.stay_alive(seen[0], wants_socket)
-    }
-
-    fn stay_alive(&mut self, socket: PollFlags, wants_socket: bool) -> io::Result<()> {
-        let now = Instant::now();
-        if socket.contains(PollFlags::POLLIN) || !wants_socket {
-            self.heard = now;
-        }
-        let silent = now.duration_since(self.heard);
-        if silent > SILENCE {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, format!("nothing heard for {} s", silent.as_secs())));
-        }
-        // Not while a packet waits for room: libssh2 would begin the keepalive from a buffer that is gone when it
-        // comes to finish it.
-        if wants_socket && silent >= KEEPALIVE && now.duration_since(self.asked) >= KEEPALIVE && !self.outbound {
-            self.asked = now;
-            self.session.keepalive_send().map_err(io::Error::from)?;
-        }
-        Ok(())
-    }
-}
-
-fn refuse(request: Request, what: &str, source: io::Error) {
-    let error = HostError::Broken { what: what.to_owned(), source };
-    // Whoever asked may have gone meanwhile.
-    match request {
-        Request::Run(job) => {
-            let _ = job.reply.send(Err(error));
-        }
-        Request::Dial { reply, .. } => {
-            let _ = reply.send(Err(error));
         }
     }
 }
