@@ -9,7 +9,7 @@ use super::failure::Failure;
 use crate::cluster::{HostSpec, Loaded, SshSpec, load, quantity};
 use crate::host::ssh::SshSettings;
 use crate::host::{HostError, SshHost};
-use crate::progress::{Bars, Plain, Progress};
+use crate::progress::{Bars, Ndjson, Plain, Progress};
 
 /// How data is printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -18,6 +18,16 @@ pub enum OutputFormat {
     #[default]
     Text,
     /// For programs.
+    Json,
+}
+
+/// How progress and errors are told on standard error.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// A line of JSON for each event; `docs/operations.md` lists them.
     Json,
 }
 
@@ -36,6 +46,8 @@ pub struct Settings {
     pub verbose: bool,
     /// Tell nothing but data and errors.
     pub quiet: bool,
+    /// How progress and errors are told.
+    pub log_format: LogFormat,
 }
 
 /// What every command gets.
@@ -50,7 +62,9 @@ impl Context {
     /// Chooses how to draw progress.
     pub fn new(settings: Settings) -> Self {
         let talk = std::io::stderr().is_terminal() && !settings.verbose && std::env::var_os("CI").is_none();
-        let progress = if settings.quiet {
+        let progress = if settings.log_format == LogFormat::Json {
+            Progress::new(Ndjson::new(std::io::stderr(), settings.quiet))
+        } else if settings.quiet {
             Progress::silent()
         } else if talk {
             Progress::new(Bars::default())
@@ -100,7 +114,7 @@ impl Context {
     /// Says something to the operator, on standard error.
     pub fn talk(&self, text: &str) {
         if !self.settings.quiet {
-            self.progress.suspend(|| eprint!("{text}"));
+            self.progress.message(text);
         }
     }
 

@@ -1,8 +1,7 @@
 //! How a command fails: an exit code, a chain of causes, a hint.
-use std::fmt::Write as _;
-
 use crate::cluster::LoadError;
 use crate::host::HostError;
+use crate::progress::{Progress, told};
 
 /// Exit codes, as the README lists them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,20 +59,26 @@ impl Failure {
 
     /// The whole chain in one line, and the hint.
     pub fn summary(&self) -> (String, Option<String>) {
-        let hint = self.hint.as_deref().or_else(|| known_hint(&self.error));
-        (format!("{:#}", self.error), hint.map(str::to_owned))
+        (format!("{:#}", self.error), self.known_hint().map(str::to_owned))
     }
 
     /// `error:`, `caused by:`, a blank line and `hint:`, ending in a line break.
     pub fn render(&self) -> String {
-        let mut text = format!("error: {}\n", self.error);
-        for cause in self.error.chain().skip(1) {
-            let _ = writeln!(text, "caused by: {cause}");
-        }
-        if let Some(hint) = self.hint.as_deref().or_else(|| known_hint(&self.error)) {
-            let _ = write!(text, "\nhint: {hint}\n");
-        }
-        text
+        told(&self.error.to_string(), &self.causes(), self.known_hint())
+    }
+
+    /// Tells it wherever progress is told.
+    pub fn tell(&self, progress: &Progress) {
+        let hint = self.known_hint().map(str::to_owned);
+        progress.error(self.code as u8, self.error.to_string(), self.causes(), hint);
+    }
+
+    fn causes(&self) -> Vec<String> {
+        self.error.chain().skip(1).map(ToString::to_string).collect()
+    }
+
+    fn known_hint(&self) -> Option<&str> {
+        self.hint.as_deref().or_else(|| known_hint(&self.error))
     }
 }
 
