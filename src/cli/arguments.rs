@@ -2,11 +2,11 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
-use super::context::{Context, OutputFormat, Settings};
+use super::context::{Context, LogFormat, OutputFormat, Settings};
 use super::failure::{Code, Failure};
-use super::{bundle, check, down, kubeconfig, plan, render, scale, status, up, version};
+use super::{bundle, check, completions, down, init, kubeconfig, logs, plan, render, scale, status, up, version, why};
 
 #[derive(Parser)]
 #[command(name = "kmctl", version, about = "Kubernetes as an Apache Mesos framework, from one command")]
@@ -40,6 +40,9 @@ struct Global {
     /// Tell nothing but data and errors
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
+    /// How progress and errors are told on standard error
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT", global = true)]
+    log_format: LogFormat,
 }
 
 #[derive(Subcommand)]
@@ -48,6 +51,8 @@ enum Command {
     Bundle(bundle::Args),
     /// Take the cluster down: its framework, programs and units; etcd's data, keys and settings stay
     Down(down::Args),
+    /// Write a commented cluster.yaml, out of flags or questions
+    Init(init::Args),
     /// Look whether the hosts and Mesos are fit for the cluster
     Check(check::Args),
     /// Show what `up` would do
@@ -60,8 +65,14 @@ enum Command {
     Status(status::Args),
     /// Show or set the bounds of nodes
     Scale(scale::Args),
+    /// Tell what keeps a pod from running, a node from going, or an offer from being used
+    Why(why::Args),
+    /// Show what a component, a node or a task wrote
+    Logs(logs::Args),
     /// Fetch the administrator's kubeconfig
     Kubeconfig(kubeconfig::Args),
+    /// Print what a shell needs to complete commands and flags
+    Completions(completions::Args),
     /// Print the version
     Version(version::Args),
 }
@@ -77,7 +88,11 @@ impl Command {
             Command::Up(args) => up::run(args, context).await,
             Command::Status(args) => status::run(args, context).await,
             Command::Scale(args) => scale::run(args, context).await,
+            Command::Why(args) => why::run(args, context).await,
+            Command::Logs(args) => logs::run(args, context).await,
             Command::Kubeconfig(args) => kubeconfig::run(args, context).await,
+            Command::Init(args) => init::run(args, context).await,
+            Command::Completions(args) => completions::run(args, context),
             Command::Version(args) => version::run(args, context),
         }
     }
@@ -86,7 +101,7 @@ impl Command {
 impl Global {
     /// Flags before the file in the current folder, that before the environment.
     fn settings(self) -> Settings {
-        let Global { file, output, out, yes, accept_new_host_keys, verbose, quiet } = self;
+        let Global { file, output, out, yes, accept_new_host_keys, verbose, quiet, log_format } = self;
         let local = PathBuf::from("cluster.yaml");
         let file = file.unwrap_or_else(|| {
             let elsewhere = std::env::var_os("KMCTL_CONFIG").filter(|path| !path.is_empty());
@@ -95,26 +110,32 @@ impl Global {
                 _ => local,
             }
         });
-        Settings { file, output, out, yes, accept_new_host_keys, verbose, quiet }
+        Settings { file, output, out, yes, accept_new_host_keys, verbose, quiet, log_format }
     }
+}
+
+/// The whole command line, for completions and tests.
+pub(crate) fn command() -> clap::Command {
+    Arguments::command()
 }
 
 /// Runs `kmctl` with the process's arguments.
 pub fn main() -> ExitCode {
-    let Arguments { global, command } = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
-        Err(error) => {
-            // Help and version are no errors. A closed output is not ours to report.
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { Code::Usage as u8 } else { Code::Ok as u8 });
-        }
-    };
+    let Arguments { global, command } =
+        match Arguments::try_parse_from(logs::follow_flag(std::env::args_os().collect(), logs::is_file)) {
+            Ok(arguments) => arguments,
+            Err(error) => {
+                // Help and version are no errors. A closed output is not ours to report.
+                let _ = error.print();
+                return ExitCode::from(if error.use_stderr() { Code::Usage as u8 } else { Code::Ok as u8 });
+            }
+        };
     let context = Context::new(global.settings());
-    start_log(context.settings.verbose);
+    start_log(context.settings.verbose, context.settings.log_format);
     let code = match run(command, &context) {
         Ok(code) => code,
         Err(failure) => {
-            context.progress.suspend(|| eprint!("{}", failure.render()));
+            failure.tell(&context.progress);
             failure.code()
         }
     };
@@ -136,9 +157,44 @@ fn run(command: Command, context: &Context) -> Result<Code, Failure> {
     result
 }
 
-fn start_log(verbose: bool) {
+fn start_log(verbose: bool, format: LogFormat) {
     use tracing_subscriber::EnvFilter;
     let default = if verbose { "kmctl=debug" } else { "off" };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => log.init(),
+        // Beside the events, in tracing's own form: it has no field `event`.
+        LogFormat::Json => log.json().init(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_in_order() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_in_the_documentation_is_understood() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let folder = std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+        let mut seen = 0;
+        for file in folder.chain([root.join("README.md")]).filter(|path| path.extension().is_some_and(|e| e == "md")) {
+            let text = std::fs::read_to_string(&file).unwrap();
+            for line in text.lines().filter_map(|line| line.trim_start().strip_prefix("$ kmctl")) {
+                let line = line.split(" #").next().unwrap_or_default();
+                let words = std::iter::once("kmctl").chain(line.split_whitespace());
+                let words = logs::follow_flag(words.map(Into::into).collect(), |_| false);
+                if let Err(error) = Arguments::try_parse_from(words) {
+                    panic!("{}: kmctl{line}: {error}", file.display());
+                }
+                seen += 1;
+            }
+        }
+        assert!(seen > 20, "only {seen} commands were found");
+    }
 }

@@ -10,7 +10,7 @@ use super::question::Prompt;
 use crate::cluster::{HostSpec, Loaded, SshSpec, Sudo, jump_host, load, quantity};
 use crate::host::ssh::{Secrets, SshSettings};
 use crate::host::{HostError, SshHost};
-use crate::progress::{Bars, Plain, Progress};
+use crate::progress::{Bars, Ndjson, Plain, Progress};
 
 /// How data is printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -19,6 +19,16 @@ pub enum OutputFormat {
     #[default]
     Text,
     /// For programs.
+    Json,
+}
+
+/// How progress and errors are told on standard error.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// A line of JSON for each event; `docs/operations.md` lists them.
     Json,
 }
 
@@ -39,6 +49,8 @@ pub struct Settings {
     pub verbose: bool,
     /// Tell nothing but data and errors.
     pub quiet: bool,
+    /// How progress and errors are told.
+    pub log_format: LogFormat,
 }
 
 /// What every command gets.
@@ -55,7 +67,9 @@ impl Context {
     /// Chooses how to draw progress.
     pub fn new(settings: Settings) -> Self {
         let talk = std::io::stderr().is_terminal() && !settings.verbose && std::env::var_os("CI").is_none();
-        let progress = if settings.quiet {
+        let progress = if settings.log_format == LogFormat::Json {
+            Progress::new(Ndjson::new(std::io::stderr(), settings.quiet))
+        } else if settings.quiet {
             Progress::silent()
         } else if talk {
             Progress::new(Bars::default())
@@ -114,7 +128,7 @@ impl Context {
     /// Says something to the operator, on standard error.
     pub fn talk(&self, text: &str) {
         if !self.settings.quiet {
-            self.progress.suspend(|| eprint!("{text}"));
+            self.progress.message(text);
         }
     }
 

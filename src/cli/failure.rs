@@ -1,10 +1,9 @@
 //! How a command fails: an exit code, a chain of causes, a hint.
-use std::fmt::Write as _;
-
 use crate::bundle::BundleError;
 use crate::cluster::LoadError;
 use crate::host::HostError;
 use crate::inventory::mesos::MesosReadError;
+use crate::progress::{Progress, told};
 
 /// Exit codes, as the README lists them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,8 +61,7 @@ impl Failure {
 
     /// The whole chain in one line, and the hint.
     pub fn summary(&self) -> (String, Option<String>) {
-        let hint = self.hint.as_deref().or_else(|| known_hint(&self.error));
-        (self.telling().join(": "), hint.map(str::to_owned))
+        (self.telling().join(": "), self.known_hint().map(str::to_owned))
     }
 
     /// The chain without what HTTP clients add to it, which tells nobody anything.
@@ -75,11 +73,21 @@ impl Failure {
 
     /// `error:`, `caused by:`, a blank line and `hint:`, ending in a line break.
     pub fn render(&self) -> String {
-        let mut text = format!("error: {}\n", self.telling().join("\ncaused by: "));
-        if let Some(hint) = self.hint.as_deref().or_else(|| known_hint(&self.error)) {
-            let _ = write!(text, "\nhint: {hint}\n");
-        }
-        text
+        told(&self.error.to_string(), &self.causes(), self.known_hint())
+    }
+
+    /// Tells it wherever progress is told.
+    pub fn tell(&self, progress: &Progress) {
+        let hint = self.known_hint().map(str::to_owned);
+        progress.error(self.code as u8, self.error.to_string(), self.causes(), hint);
+    }
+
+    fn causes(&self) -> Vec<String> {
+        self.telling().into_iter().skip(1).collect()
+    }
+
+    fn known_hint(&self) -> Option<&str> {
+        self.hint.as_deref().or_else(|| known_hint(&self.error))
     }
 }
 

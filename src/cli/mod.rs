@@ -2,10 +2,13 @@
 mod arguments;
 mod bundle;
 mod check;
+mod completions;
 mod context;
 mod down;
 mod failure;
+mod init;
 mod kubeconfig;
+mod logs;
 mod plan;
 mod provision;
 mod question;
@@ -15,7 +18,8 @@ mod scale;
 mod status;
 mod up;
 mod version;
+pub(crate) mod why;
 
 pub use arguments::main;
-pub use context::{Context, OutputFormat, Settings};
+pub use context::{Context, LogFormat, OutputFormat, Settings};
 pub use failure::{Code, Failure};

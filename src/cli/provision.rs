@@ -11,7 +11,7 @@ use super::failure::{Code, Failure};
 use crate::apply::{ApplyError, Work, km_beside_kmctl};
 use crate::bundle::{Bundle, BundleError, Manifest};
 use crate::cluster::{HostSpec, Loaded};
-use crate::host::agent::{Holder, HostManifest, LIBRARY};
+use crate::host::agent::{Holder, HostManifest, Item, LIBRARY};
 use crate::host::{Command, Host, SshHost};
 use crate::inventory::look;
 use crate::plan::{self, Found, Inputs, MESOS_SECRET, Plan, PlanError};
@@ -202,6 +202,15 @@ pub(crate) async fn look_all(
     }
     step.done("done");
     Ok(seen.into_values().collect())
+}
+
+/// Lets the bounds of nodes be what cluster.yaml says, whatever was set live.
+pub(crate) fn reset_scale(wanted: &mut Wanted) {
+    for item in wanted.manifests.iter_mut().flat_map(|manifest| &mut manifest.items) {
+        if let Item::Objects { objects, .. } = item {
+            objects.iter_mut().for_each(|object| object.keep = false);
+        }
+    }
 }
 
 /// Decides what is to be done.

@@ -4,17 +4,25 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
+use super::context::Context;
 use super::failure::{Code, Failure};
 use crate::cluster::Loaded;
 use crate::host::{Command, Host};
 use crate::inventory::mesos::{Credentials, MesosClient};
 use crate::k8s::client_over;
+use crate::scheduler::decide::Summary;
 
 /// Where `up` puts the administrator's kubeconfig.
 const ADMIN_CONF: &str = "/etc/kubernetes/admin.conf";
 
 /// Where `up` puts the secret of the Mesos principal.
 const MESOS_SECRET: &str = "/etc/kmctl/mesos-secret";
+
+/// Where `up` puts certificates and keys.
+const PKI: &str = "/etc/kubernetes/pki";
+
+/// Where km scheduler tells its state, to holders of the extender's client certificate.
+const SCHEDULER: &str = "https://127.0.0.1:10270";
 
 /// Limit for one question to the API server.
 const ANSWER: Duration = Duration::from_secs(15);
@@ -49,6 +57,48 @@ pub async fn kube(host: Arc<dyn Host>) -> Result<kube::Client, Failure> {
         return Err(no_cluster(host.as_ref()));
     };
     Ok(client_over(host, &kubeconfig).await?)
+}
+
+/// What km scheduler says of itself. Only the instance that leads answers: `host` is asked first, then the others.
+pub async fn scheduler(context: &Context, loaded: &Loaded, host: Arc<dyn Host>) -> Result<Summary, Failure> {
+    let first = host.name().to_owned();
+    let mut answer = scheduler_on(host).await;
+    for spec in loaded.cluster.spec.control_plane.hosts.iter().filter(|spec| spec.name != first) {
+        if answer.is_ok() {
+            break;
+        }
+        // The first answer says why, where no other is better.
+        if let Ok(host) = context.connect(loaded, spec).await
+            && let Ok(summary) = scheduler_on(Arc::new(host)).await
+        {
+            answer = Ok(summary);
+        }
+    }
+    answer
+}
+
+async fn scheduler_on(host: Arc<dyn Host>) -> Result<Summary, Failure> {
+    let script = r#"cd "$1" && for name in ca.crt extender-client.crt extender-client.key; do base64 -w 0 "$name" && echo; done"#;
+    let command = Command::new(["sh", "-c", script, "sh", PKI]).privileged();
+    let output = host.run(command).await.with_context(|| format!("read {PKI} on {}", host.name()))?;
+    let text = output.text();
+    let [authority, certificate, key] = text.lines().collect::<Vec<_>>()[..] else {
+        return Err(no_cluster(host.as_ref()));
+    };
+    let kubeconfig = serde_json::json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "it",
+        "clusters": [{"name": "it", "cluster": {"server": SCHEDULER, "certificate-authority-data": authority}}],
+        "users": [{"name": "it", "user": {"client-certificate-data": certificate, "client-key-data": key}}],
+        "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
+    });
+    let client = client_over(host, &kubeconfig.to_string()).await?;
+    let request = http::Request::get("/state").body(Vec::new()).context("ask km scheduler")?;
+    match tokio::time::timeout(ANSWER, client.request::<Summary>(request)).await {
+        Ok(answer) => Ok(answer.context("ask km scheduler how it is doing")?),
+        Err(_) => {
+            Err(Failure::message(Code::Failed, format!("km scheduler has not answered within {} s", ANSWER.as_secs())))
+        }
+    }
 }
 
 /// A client for Mesos. The secret is read here, or from the host where another operator left it.

@@ -14,22 +14,32 @@ use crate::plan::{describe, summary};
 
 /// Arguments.
 #[derive(clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Set the bounds of nodes back to cluster.yaml's; else what `kmctl scale` has set is kept
+    #[arg(long)]
+    reset_scale: bool,
+}
 
 /// The last lines are worth a short wait, not a failure.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Runs `kmctl up`.
 pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
-    let Args {} = args;
+    let Args { reset_scale } = args;
     let loaded = context.cluster()?;
     let bundle = provision::open_bundle(&loaded)?;
     let hosts = provision::connect_all(context, &loaded).await?;
-    let wanted = provision::wanted(&loaded, bundle, &hosts).await?;
+    let mut wanted = provision::wanted(&loaded, bundle, &hosts).await?;
+    if reset_scale {
+        provision::reset_scale(&mut wanted);
+    }
     let work = provision::work(context, &wanted, "kmctl up")?;
     let seen = provision::look_all(context, hosts, &wanted.manifests).await?;
     let first = seen.first().map(|(host, _, _)| host.clone());
     let plan = provision::decide(&seen, &work.km.1)?;
+    for (host, note) in plan.hosts.iter().flat_map(|host| host.notes.iter().map(|note| (&host.host, note))) {
+        context.progress.note(host, note);
+    }
     if plan.is_empty() {
         context.progress.note("", "nothing to do");
     } else {

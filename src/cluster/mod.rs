@@ -1,5 +1,6 @@
 //! Desired state: cluster.yaml, its types, defaults and validation.
 mod check;
+mod edit;
 mod load;
 mod problem;
 pub mod quantity;
@@ -8,6 +9,7 @@ mod spec;
 mod tree;
 
 pub use check::{host_port, jump_host, port_range};
+pub use edit::{EditError, set_bounds};
 pub use load::{LoadError, Loaded, load};
 pub use problem::{Place, Problem};
 pub use spec::*;

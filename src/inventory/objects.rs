@@ -5,7 +5,9 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{Api, ListParams};
 use serde::Serialize;
 
-use crate::k8s::names::{AGENT_ID_ANNOTATION, GRANT_ANNOTATION, STATE_ANNOTATION, TASK_ANNOTATION};
+use crate::k8s::names::{
+    AGENT_ID_ANNOTATION, EXECUTOR_ANNOTATION, GRANT_ANNOTATION, REASON_ANNOTATION, STATE_ANNOTATION, TASK_ANNOTATION,
+};
 
 /// Limit for one question.
 const ANSWER: Duration = Duration::from_secs(15);
@@ -58,6 +60,11 @@ pub struct NodeFacts {
     pub grant: Option<String>,
     /// Whether the kubelet says that it is ready.
     pub ready: bool,
+    /// Its executor as km scheduler recorded it.
+    #[serde(skip)]
+    pub executor: Option<String>,
+    /// Why it is in its state.
+    pub why: Option<String>,
 }
 
 /// A pod.
@@ -76,7 +83,10 @@ pub struct PodFacts {
     pub task: Option<String>,
 }
 
-async fn ask<T>(what: &'static str, answer: impl Future<Output = kube::Result<T>>) -> Result<T, ObjectsError> {
+pub(super) async fn ask<T>(
+    what: &'static str,
+    answer: impl Future<Output = kube::Result<T>>,
+) -> Result<T, ObjectsError> {
     match tokio::time::timeout(ANSWER, answer).await {
         Ok(result) => result.map_err(|source| ObjectsError::Ask { what, source }),
         Err(_) => Err(ObjectsError::Silent { what }),
@@ -125,6 +135,8 @@ fn node_facts(node: &Node) -> NodeFacts {
         agent_id: annotation(AGENT_ID_ANNOTATION),
         state: annotation(STATE_ANNOTATION),
         grant: annotation(GRANT_ANNOTATION),
+        executor: annotation(EXECUTOR_ANNOTATION),
+        why: annotation(REASON_ANNOTATION),
         ready: conditions.is_some_and(|all| all.iter().any(|one| one.type_ == "Ready" && one.status == "True")),
     }
 }

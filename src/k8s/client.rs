@@ -25,6 +25,8 @@ pub enum ClientError {
 pub async fn connect(path: &Path) -> Result<Client, ClientError> {
     let wrong = |source| ClientError::Credentials { path: path.display().to_string(), source };
     let kubeconfig = Kubeconfig::read_from(path).map_err(wrong)?;
-    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(wrong)?;
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(wrong)?;
+    // Everybody here comes back by himself, and that a budget forbids an eviction (429) is an answer, not a fault.
+    config.default_retry = false;
     Client::try_from(config).map_err(ClientError::Client)
 }

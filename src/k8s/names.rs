@@ -3,7 +3,8 @@
 /// Namespace of everything that the project keeps in the API.
 pub const NAMESPACE: &str = "kube-system";
 
-/// ConfigMap with the live settings: keys `min`, `max` (node bounds, decimal) and `purge` (`"true"` while purging).
+/// ConfigMap with the live settings: keys `min`, `max` (node bounds, decimal; `none` for no bound; absent for what
+/// cluster.yaml says) and `purge` (`"true"` while purging).
 pub const SETTINGS_CONFIG_MAP: &str = "kmctl-settings";
 
 /// ConfigMap with the framework id (key `id`) and the agents that ever had a node (key `agents`, JSON list).
@@ -32,6 +33,9 @@ pub const AGENT_ID_ANNOTATION: &str = "kmctl.io/agent-id";
 
 /// Node annotation: candidate, starting, ready or leaving.
 pub const STATE_ANNOTATION: &str = "kmctl.io/state";
+
+/// Node annotation: why the node is in its state, for people; only while it is leaving.
+pub const REASON_ANNOTATION: &str = "kmctl.io/reason";
 
 /// Node annotation: the exact ExecutorInfo (JSON) of the node's executor, sent verbatim while it lives.
 pub const EXECUTOR_ANNOTATION: &str = "kmctl.io/executor";

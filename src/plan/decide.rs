@@ -228,8 +228,11 @@ fn decide_item(
         _ => None,
     };
     let awaits = matches!(item, Item::Health(_));
+    if let Observed::Kept { what } = &observation.observed {
+        notes.push(format!("bounds of nodes are kept as set live: {}; --reset-scale goes back", what.join(", ")));
+    }
     Ok(match &observation.observed {
-        Observed::Same => None,
+        Observed::Same | Observed::Kept { .. } => None,
         Observed::Missing => Some(Step { size, ..step(if awaits { Action::Await } else { Action::Create }, &name) }),
         Observed::Different { why, .. } if awaits => Some(Step { why: why.clone(), ..step(Action::Await, &name) }),
         Observed::Different { why, current } => {

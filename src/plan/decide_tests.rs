@@ -119,6 +119,21 @@ fn repairing_permissions_restarts_nothing() {
 }
 
 #[test]
+fn bounds_that_were_set_live_are_kept_and_told() {
+    let manifest = manifest(Some("secret"));
+    let found = found(&manifest, |observation| {
+        if observation.name.contains("objects") {
+            observation.observed = Observed::Kept { what: vec!["max 3 (cluster.yaml: none)".to_owned()] };
+        }
+    });
+    let plan = decide(&[(manifest, found)], "km").unwrap();
+    assert!(plan.is_empty());
+    let note = "bounds of nodes are kept as set live: max 3 (cluster.yaml: none); --reset-scale goes back";
+    assert_eq!(plan.hosts[0].notes, [note]);
+    assert!(describe(&plan).contains(note));
+}
+
+#[test]
 fn a_new_km_restarts_what_runs_it_without_interrupting_anybody() {
     let manifest = manifest(Some("secret"));
     let found = found(&manifest, |_| ());

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use super::event::{Draw, Event, Outcome, StepId};
+use super::event::{Draw, Event, Outcome, StepId, told};
 
 /// Spinners on standard error, one per step under way; finished steps become lines above them.
 pub struct Bars {
@@ -74,6 +74,10 @@ impl Draw for Bars {
                 self.line(&format!("{} {label}{text}", sign.for_stderr()));
             }
             Event::Note { scope, text } => self.line(&format!("· {}", label(scope, text))),
+            Event::Message { text } => self.all.suspend(|| eprint!("{text}")),
+            Event::Error { error, causes, hint, .. } => {
+                self.all.suspend(|| eprint!("{}", told(error, causes, hint.as_deref())));
+            }
         }
     }
 

@@ -58,6 +58,22 @@ pub enum Event {
         /// What.
         text: String,
     },
+    /// Something said to the operator, of any length.
+    Message {
+        /// What.
+        text: String,
+    },
+    /// The command failed.
+    Error {
+        /// The exit code.
+        code: u8,
+        /// What failed.
+        error: String,
+        /// Why, the outermost cause first.
+        causes: Vec<String>,
+        /// What can be done.
+        hint: Option<String>,
+    },
 }
 
 /// Shows events to the operator.
@@ -69,11 +85,27 @@ pub trait Draw: Send + Sync {
     fn suspend(&self, print: &mut dyn FnMut());
 }
 
-/// Draws nothing.
+/// An error as people read it: `error:`, `caused by:`, a blank line and `hint:`, ending in a line break.
+pub fn told(error: &str, causes: &[String], hint: Option<&str>) -> String {
+    let mut text = format!("error: {error}\n");
+    for cause in causes {
+        text.push_str(&format!("caused by: {cause}\n"));
+    }
+    if let Some(hint) = hint {
+        text.push_str(&format!("\nhint: {hint}\n"));
+    }
+    text
+}
+
+/// Draws nothing but errors.
 pub struct Silent;
 
 impl Draw for Silent {
-    fn draw(&self, _: &Event) {}
+    fn draw(&self, event: &Event) {
+        if let Event::Error { error, causes, hint, .. } = event {
+            eprint!("{}", told(error, causes, hint.as_deref()));
+        }
+    }
 
     fn suspend(&self, print: &mut dyn FnMut()) {
         print();
@@ -142,6 +174,16 @@ impl Progress {
     /// Says something that is no step.
     pub fn note(&self, scope: &str, text: &str) {
         self.draw.draw(&Event::Note { scope: scope.to_owned(), text: text.to_owned() });
+    }
+
+    /// Says something of any length to the operator.
+    pub fn message(&self, text: &str) {
+        self.draw.draw(&Event::Message { text: text.to_owned() });
+    }
+
+    /// Tells how the command failed.
+    pub fn error(&self, code: u8, error: String, causes: Vec<String>, hint: Option<String>) {
+        self.draw.draw(&Event::Error { code, error, causes, hint });
     }
 
     /// Runs `print`, which writes to the terminal itself, without tearing what is drawn.

@@ -2,9 +2,11 @@
 #[cfg(feature = "cli")]
 mod bars;
 mod event;
+mod ndjson;
 mod plain;
 
 #[cfg(feature = "cli")]
 pub use bars::Bars;
-pub use event::{Draw, Event, Outcome, Progress, Silent, Step, StepId};
+pub use event::{Draw, Event, Outcome, Progress, Silent, Step, StepId, told};
+pub use ndjson::{Ndjson, encode};
 pub use plain::Plain;

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use super::event::{Draw, Event, Outcome, StepId};
+use super::event::{Draw, Event, Outcome, StepId, told};
 
 /// No step is silent for longer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -49,8 +49,12 @@ fn label(scope: &str, text: &str) -> String {
 
 impl<W: Write> Lines<W> {
     fn print(&mut self, line: &str) {
+        self.write(&format!("{line}\n"));
+    }
+
+    fn write(&mut self, text: &str) {
         // Standard error that is closed is no reason to stop working.
-        let _ = writeln!(self.out, "{line}").and_then(|()| self.out.flush());
+        let _ = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush());
     }
 
     fn remind(&mut self, now: Instant) {
@@ -95,6 +99,8 @@ impl<W: Write> Lines<W> {
                 self.print(&format!("{sign} {label}{text}"));
             }
             Event::Note { scope, text } => self.print(&format!("· {}", label(scope, text))),
+            Event::Message { text } => self.write(text),
+            Event::Error { error, causes, hint, .. } => self.write(&told(error, causes, hint.as_deref())),
         }
     }
 }

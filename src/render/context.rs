@@ -50,8 +50,8 @@ pub struct Settings {
     pub settings_config_map: &'static str,
     /// Fewest nodes.
     pub nodes_min: u32,
-    /// Most nodes.
-    pub nodes_max: Option<u32>,
+    /// Most nodes, or `none`.
+    pub nodes_max: String,
 }
 
 /// Where keys and certificates lie.
@@ -91,7 +91,7 @@ pub fn settings(cluster: &Cluster, host: &HostSpec, version: Version) -> Result<
         bootstrap_group: names::BOOTSTRAP_GROUP,
         settings_config_map: names::SETTINGS_CONFIG_MAP,
         nodes_min: spec.nodes.min,
-        nodes_max: spec.nodes.max,
+        nodes_max: spec.nodes.max.map_or("none".to_owned(), |max| max.to_string()),
     })
 }
 

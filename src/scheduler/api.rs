@@ -2,7 +2,7 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ConfigMap, Event as PodEvent, Node, Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Event as PodEvent, Node, Pod, Secret, Taint};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api as Objects, Client};
@@ -15,8 +15,8 @@ use super::nodes::{LEAVING_TAINT, NodePhase};
 use super::resources::Amount;
 use crate::k8s::names::{
     AGENT_ID_ANNOTATION, BOOTSTRAP_GROUP, EXECUTOR_ANNOTATION, FRAMEWORK_CONFIG_MAP, GRANT_ANNOTATION,
-    MANAGED_BY_LABEL, NAMESPACE, NODE_TASK_ANNOTATION, NUDGE_ANNOTATION, SETTINGS_CONFIG_MAP, STATE_ANNOTATION,
-    TASK_ANNOTATION, TOKEN_ID_ANNOTATION,
+    MANAGED_BY_LABEL, NAMESPACE, NODE_TASK_ANNOTATION, NUDGE_ANNOTATION, REASON_ANNOTATION, SETTINGS_CONFIG_MAP,
+    STATE_ANNOTATION, TASK_ANNOTATION, TOKEN_ID_ANNOTATION,
 };
 use crate::mesos::types::ExecutorInfo;
 
@@ -192,14 +192,19 @@ impl Api {
         Ok(Token(format!("{id}.{secret}")))
     }
 
-    /// Writes a node's state, and the taint that belongs to it.
-    pub async fn mark_node(&self, node: &str, phase: NodePhase) -> Result<(), kube::Error> {
-        let mut patch = json!({"metadata": {"annotations": {STATE_ANNOTATION: phase.as_str()}}});
-        if phase == NodePhase::Leaving {
-            // A strategic merge adds to the list of taints by key and effect.
-            patch["spec"] = json!({"taints": [{"key": LEAVING_TAINT, "effect": "NoSchedule"}]});
+    /// Writes a node's state with its reason, and the taint that belongs to it.
+    pub async fn mark_node(&self, node: &str, phase: NodePhase, why: &str) -> Result<(), kube::Error> {
+        let live = self.nodes().get(node).await?;
+        let taints = live.spec.and_then(|spec| spec.taints).unwrap_or_default();
+        let reason = (!why.is_empty()).then_some(why);
+        let mut patch =
+            json!({"metadata": {"annotations": {STATE_ANNOTATION: phase.as_str(), REASON_ANNOTATION: reason}}});
+        if let Some(taints) = taints_for(phase, &taints) {
+            // The list is replaced as a whole, so it must be the one that was read.
+            patch["metadata"]["resourceVersion"] = json!(live.metadata.resource_version);
+            patch["spec"] = json!({"taints": taints});
         }
-        self.nodes().patch(node, &merge(), &Patch::Strategic(patch)).await.map(|_| ())
+        self.nodes().patch(node, &merge(), &Patch::Merge(patch)).await.map(|_| ())
     }
 
     /// Publishes what Mesos has granted to a node.
@@ -272,6 +277,24 @@ impl Api {
             .map(|_: PodEvent| ())
     }
 
+    /// Evicts a pod, if it still is the one that is meant. False where its disruption budgets forbid it for now.
+    pub async fn evict_pod(&self, namespace: &str, name: &str, uid: &str) -> Result<bool, kube::Error> {
+        // Without a version of its own it is read as the one that the server prefers: policy/v1 came with 1.22.
+        let eviction = json!({"metadata": {"name": name, "namespace": namespace},
+            "deleteOptions": {"preconditions": {"uid": uid}}});
+        let answer: Result<Value, kube::Error> =
+            self.pods(namespace).create_subresource("eviction", name, &PostParams::default(), &eviction).await;
+        match answer {
+            Ok(_) => Ok(true),
+            Err(error) => match status_of(&error) {
+                429 => Ok(false),
+                // Gone, or another of its name.
+                404 | 409 => Ok(true),
+                _ => Err(error),
+            },
+        }
+    }
+
     /// Deletes a pod, if it still is the one that is meant.
     pub async fn delete_pod(&self, namespace: &str, name: &str, uid: &str, force: bool) -> Result<(), kube::Error> {
         let parameters = DeleteParams {
@@ -283,6 +306,19 @@ impl Api {
             Err(error) if matches!(status_of(&error), 404 | 409) => Ok(()),
             other => other.map(|_| ()),
         }
+    }
+}
+
+/// A node's taints in this state; none where they are right already.
+fn taints_for(phase: NodePhase, taints: &[Taint]) -> Option<Vec<Taint>> {
+    let leaving = |taint: &Taint| taint.key == LEAVING_TAINT;
+    match (phase == NodePhase::Leaving, taints.iter().any(leaving)) {
+        (true, false) => {
+            let own = Taint { key: LEAVING_TAINT.to_owned(), effect: "NoSchedule".to_owned(), ..Taint::default() };
+            Some(taints.iter().cloned().chain([own]).collect())
+        }
+        (false, true) => Some(taints.iter().filter(|taint| !leaving(taint)).cloned().collect()),
+        _ => None,
     }
 }
 
@@ -300,6 +336,21 @@ fn random(length: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_leaving_taint_comes_and_goes_and_leaves_the_others_alone() {
+        let taint = |key: &str| Taint { key: key.to_owned(), effect: "NoSchedule".to_owned(), ..Taint::default() };
+        let (other, own) = (taint("dedicated"), taint(LEAVING_TAINT));
+        let cases = [
+            (NodePhase::Leaving, vec![other.clone()], Some(vec![other.clone(), own.clone()])),
+            (NodePhase::Leaving, vec![own.clone()], None),
+            (NodePhase::Ready, vec![own, other.clone()], Some(vec![other.clone()])),
+            (NodePhase::Ready, vec![other], None),
+        ];
+        for (phase, before, after) in cases {
+            assert_eq!(taints_for(phase, &before), after, "{phase} {before:?}");
+        }
+    }
 
     #[test]
     fn tokens_have_the_form_that_the_api_server_wants() {

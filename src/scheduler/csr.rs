@@ -241,6 +241,7 @@ mod tests {
             labels: std::collections::BTreeMap::from([("kubernetes.io/hostname".into(), "n1".into())]),
             taints: Vec::new(),
             phase: NodePhase::Starting,
+            why: String::new(),
             executor: None,
             task: None,
             token_id: Some("abcdef".into()),

@@ -134,7 +134,7 @@ async fn write(api: &Api, masters: &Masters, effect: Effect) -> (Option<String>,
             Ok(agents) => (None, Some(Event::Agents(agents))),
             Err(error) => (Some(format!("list Mesos' agents: {error}")), None),
         },
-        Effect::MarkNode { node, phase } => (timely(api.mark_node(&node, phase)).await.err(), None),
+        Effect::MarkNode { node, phase, why } => (timely(api.mark_node(&node, phase, &why)).await.err(), None),
         Effect::PublishGrant { node, grant } => (timely(api.publish_grant(&node, grant)).await.err(), None),
         Effect::RenewLease { node } => (timely(api.renew_lease(&node)).await.err(), None),
         Effect::DeleteNode { node, token_id } => {
@@ -144,6 +144,15 @@ async fn write(api: &Api, masters: &Masters, effect: Effect) -> (Option<String>,
         Effect::Explain { namespace, name, uid, message } => {
             (timely(api.explain(&namespace, &name, &uid, &message)).await.err(), None)
         }
+        Effect::EvictPod { namespace, name, uid } => match timely(api.evict_pod(&namespace, &name, &uid)).await {
+            Ok(evicted) => {
+                if !evicted {
+                    tracing::info!(pod = name, namespace, "its disruption budget forbids the eviction for now");
+                }
+                (None, None)
+            }
+            Err(why) => (Some(why), None),
+        },
         Effect::DeletePod { namespace, name, uid, force } => {
             (timely(api.delete_pod(&namespace, &name, &uid, force)).await.err(), None)
         }
@@ -168,11 +177,12 @@ fn log(effect: &Effect) {
         }
         Effect::Kill { task, .. } => tracing::info!(task, "kill"),
         Effect::CreateNode(spec) => tracing::info!(node = spec.name, agent = spec.agent, "create a candidate"),
-        Effect::MarkNode { node, phase } => tracing::info!(node, %phase, "mark"),
+        Effect::MarkNode { node, phase, why } => tracing::info!(node, %phase, why, "mark"),
         Effect::DeleteNode { node, .. } => tracing::info!(node, "delete the node"),
         Effect::Bind(binding) => {
             tracing::info!(pod = binding.name, namespace = binding.namespace, node = binding.node, "bind")
         }
+        Effect::EvictPod { namespace, name, .. } => tracing::info!(pod = name, namespace, "evict the pod"),
         Effect::DeletePod { namespace, name, force, .. } => {
             tracing::info!(pod = name, namespace, force, "delete the pod")
         }

@@ -87,7 +87,18 @@ impl Metrics {
 
     /// As text, with the state of now.
     pub fn encode(&self, summary: &Summary) -> String {
-        let Summary { nodes, pending_pods, pods_in_flight, tasks, offers, agents, suppressed, acting: _ } = summary;
+        let Summary {
+            nodes,
+            pending_pods,
+            pods_in_flight,
+            tasks,
+            offers,
+            agents,
+            suppressed,
+            acting: _,
+            min: _,
+            max: _,
+        } = summary;
         let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         for (state, count) in nodes {
             self.nodes.get_or_create(&State { state: state.clone() }).set(number(*count));

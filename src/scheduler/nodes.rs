@@ -7,7 +7,8 @@ use super::resources::Amount;
 use super::selectors::Labels;
 use crate::cluster::quantity::{Bytes, Millicores};
 use crate::k8s::names::{
-    AGENT_ID_ANNOTATION, EXECUTOR_ANNOTATION, NODE_TASK_ANNOTATION, STATE_ANNOTATION, TOKEN_ID_ANNOTATION,
+    AGENT_ID_ANNOTATION, EXECUTOR_ANNOTATION, NODE_TASK_ANNOTATION, REASON_ANNOTATION, STATE_ANNOTATION,
+    TOKEN_ID_ANNOTATION,
 };
 use crate::mesos::types::ExecutorInfo;
 
@@ -67,6 +68,8 @@ pub struct NodeFacts {
     pub taints: Vec<Taint>,
     /// State annotation.
     pub phase: NodePhase,
+    /// Why it is in this state; empty where that is not told.
+    pub why: String,
     /// Saved ExecutorInfo.
     pub executor: Option<ExecutorInfo>,
     /// Id of the node task.
@@ -106,6 +109,7 @@ impl NodeFacts {
             labels: meta.labels.clone().unwrap_or_default(),
             taints: node.spec.as_ref().and_then(|spec| spec.taints.clone()).unwrap_or_default(),
             phase: NodePhase::read(annotation(STATE_ANNOTATION).map(String::as_str)),
+            why: annotation(REASON_ANNOTATION).cloned().unwrap_or_default(),
             executor: annotation(EXECUTOR_ANNOTATION).and_then(|text| serde_json::from_str(text).ok()),
             task: annotation(NODE_TASK_ANNOTATION).cloned(),
             token_id: annotation(TOKEN_ID_ANNOTATION).cloned(),

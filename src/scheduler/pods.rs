@@ -73,6 +73,8 @@ pub struct PodFacts {
     pub daemon: bool,
     /// Mirrors a static pod of a node.
     pub mirror: bool,
+    /// Has a controller that makes another when it goes.
+    pub controlled: bool,
     /// Whether it is finished.
     pub phase: Phase,
     /// Whether it is being deleted.
@@ -111,7 +113,7 @@ impl PodFacts {
         let apart =
             affinity.pod_anti_affinity.and_then(|apart| apart.required_during_scheduling_ignored_during_execution);
         let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-        let owners = meta.owner_references.iter().flatten();
+        let owners = || meta.owner_references.iter().flatten().filter(|owner| owner.controller == Some(true));
         let gated = spec.scheduling_gates.as_ref().is_some_and(|gates| !gates.is_empty());
         let spread = spec.topology_spread_constraints.iter().flatten();
         Some(PodFacts {
@@ -120,7 +122,8 @@ impl PodFacts {
             name: meta.name.clone().unwrap_or_default(),
             labels: meta.labels.clone().unwrap_or_default(),
             ours: spec.scheduler_name.as_deref().unwrap_or(SCHEDULER_NAME) == SCHEDULER_NAME && !gated,
-            daemon: owners.into_iter().any(|owner| owner.kind == "DaemonSet" && owner.controller == Some(true)),
+            daemon: owners().any(|owner| owner.kind == "DaemonSet"),
+            controlled: owners().next().is_some(),
             mirror: annotation("kubernetes.io/config.mirror").is_some(),
             phase: if matches!(phase, Some("Succeeded" | "Failed")) { Phase::Finished } else { Phase::Alive },
             deleting: meta.deletion_timestamp.is_some(),

@@ -14,6 +14,9 @@ use crate::cluster::quantity::{Bytes, Millicores, ParseError};
 /// The smallest task: Mesos' own minimum for a container (0.01 processors, 32 MB).
 pub const SMALLEST: Amount = Amount::new(10, 32);
 
+/// What the task that stands for a node takes.
+pub const NODE_TASK: Amount = Amount::new(10, 1);
+
 /// Processors in thousandths, and bytes, before rounding to Mesos' units.
 #[derive(Clone, Copy, Default)]
 struct Exact {

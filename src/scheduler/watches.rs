@@ -161,6 +161,7 @@ mod tests {
         let cases = [
             (json!({}), default),
             (json!({"min": "2", "max": "3"}), Bounds { min: 2, max: Some(3), ..default }),
+            (json!({"max": "none"}), Bounds { max: None, ..default }),
             (json!({"max": ""}), Bounds { max: None, ..default }),
             (json!({"min": "x"}), default),
             (json!({"purge": "true"}), Bounds { purge: true, ..default }),

@@ -110,6 +110,8 @@ impl Server {
     pub fn client(&self) -> Client {
         let mut config = Config::new(self.url.parse().unwrap());
         config.accept_invalid_certs = true;
+        // As in `k8s::client`.
+        config.default_retry = false;
         config.auth_info = AuthInfo { token: Some(self.token.clone().into()), ..AuthInfo::default() };
         Client::try_from(config).unwrap()
     }

@@ -13,5 +13,7 @@ mod containment;
 mod failures;
 mod from_zero;
 mod placement;
+mod scaling;
 mod secrets;
 mod sharing;
+mod why;

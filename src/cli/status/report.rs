@@ -1,10 +1,11 @@
-//! What `status` shows, put together from facts and written as text. No I/O.
+//! What `status` shows, put together from facts. No I/O; `text` writes it for people.
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use serde::Serialize;
 
 use crate::cli::failure::Code;
+use crate::cli::scale::Bounds;
+use crate::inventory::certificates::CertificateFacts;
 use crate::inventory::mesos::{Framework, Master, Pressure, RunningTask};
 use crate::inventory::objects::Objects;
 use crate::inventory::units::Unit;
@@ -21,6 +22,8 @@ pub(super) struct Report {
     /// The same for Mesos.
     pub(super) mesos: Option<MesosReport>,
     pub(super) nodes: Vec<NodeReport>,
+    /// None where the API server could not be asked.
+    pub(super) bounds: Option<BoundsReport>,
     pub(super) pods: PodsReport,
     /// Where Kubernetes and Mesos do not agree.
     pub(super) disagreements: Vec<String>,
@@ -34,44 +37,62 @@ pub(super) struct HostReport {
     pub(super) address: String,
     /// None where the host could not be asked.
     pub(super) units: Option<Vec<Unit>>,
+    pub(super) certificates: Vec<CertificateFacts>,
+    /// What is older than cluster.yaml; none where it could not be compared.
+    pub(super) outdated: Option<Vec<String>>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ApiReport {
-    version: String,
-    ready: bool,
-    unready: Vec<String>,
+    pub(super) version: String,
+    pub(super) ready: bool,
+    pub(super) unready: Vec<String>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct MesosReport {
-    version: String,
-    leader: String,
-    framework: Option<String>,
-    connected: bool,
-    tasks: usize,
-    resources: Pressure,
+    pub(super) version: String,
+    pub(super) leader: String,
+    pub(super) framework: Option<String>,
+    pub(super) connected: bool,
+    pub(super) tasks: usize,
+    /// Tasks that do not run, with their states.
+    pub(super) not_running: Vec<String>,
+    pub(super) resources: Pressure,
+}
+
+/// Bounds of nodes, live and in the file.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct BoundsReport {
+    pub(super) live: Bounds,
+    pub(super) file: Bounds,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct NodeReport {
-    name: String,
-    agent: String,
-    state: String,
-    ready: bool,
-    grant: String,
-    pods: usize,
+    pub(super) name: String,
+    pub(super) agent: String,
+    pub(super) state: String,
+    pub(super) ready: bool,
+    pub(super) grant: String,
+    pub(super) pods: usize,
+    /// It was started with another km than the hosts have now.
+    pub(super) outdated: bool,
+    /// Why it is in its state, where km scheduler told.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(super) why: String,
 }
 
 #[derive(Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct PodsReport {
-    running: usize,
-    starting: usize,
-    unscheduled: usize,
+    pub(super) running: usize,
+    pub(super) starting: usize,
+    pub(super) unscheduled: usize,
 }
 
 impl Report {
@@ -84,14 +105,15 @@ impl Report {
             api: None,
             mesos: None,
             nodes: Vec::new(),
+            bounds: None,
             pods: PodsReport::default(),
             disagreements: Vec::new(),
             problems: Vec::new(),
         }
     }
 
-    /// Adds what the API server and Mesos said, as far as they did.
-    pub(super) fn add(&mut self, objects: Option<&Objects>, master: Option<&Master>) {
+    /// Adds what the API server and Mesos said, as far as they did. `km` is the digest of the program that new nodes get.
+    pub(super) fn add(&mut self, objects: Option<&Objects>, master: Option<&Master>, km: Option<&str>) {
         // Of several, the one with tasks is the living one; the others are what failovers left.
         let framework =
             master.and_then(|master| master.frameworks.iter().max_by_key(|one| (one.connected, one.tasks.len())));
@@ -121,6 +143,11 @@ impl Report {
                     ready: node.ready,
                     grant: node.grant.clone().unwrap_or_else(|| "-".to_owned()),
                     pods: objects.pods.iter().filter(|pod| pod.node.as_ref() == Some(&node.name)).count(),
+                    outdated: match (&node.executor, km) {
+                        (Some(executor), Some(km)) => !executor.contains(km),
+                        _ => false,
+                    },
+                    why: node.why.clone().unwrap_or_default(),
                 }
             })
             .collect();
@@ -150,59 +177,6 @@ impl Report {
             Code::Ok
         }
     }
-
-    /// For people.
-    pub(super) fn text(&self) -> String {
-        let mut out = format!("cluster {}, https://{}\n", self.cluster, self.endpoint);
-        // Writing to a String cannot fail.
-        for host in &self.hosts {
-            let _ = writeln!(out, "host {} ({}): {}", host.name, host.address, describe(host.units.as_deref()));
-        }
-        if let Some(api) = &self.api {
-            let state = if api.ready { "ready".to_owned() } else { format!("not ready: {}", api.unready.join("; ")) };
-            let _ = writeln!(out, "api {}: {state}", api.version);
-        }
-        if let Some(mesos) = &self.mesos {
-            let framework = match &mesos.framework {
-                Some(id) => {
-                    let connected = if mesos.connected { "connected" } else { "NOT connected" };
-                    format!(
-                        "framework {id} {connected}, tasks {}, holding {} cpus and {} MB",
-                        mesos.tasks,
-                        round(mesos.resources.cpus),
-                        round(mesos.resources.mem)
-                    )
-                }
-                None => "no framework of this cluster".to_owned(),
-            };
-            let _ = writeln!(out, "mesos {} at {}: {framework}", mesos.version, mesos.leader);
-        }
-        if self.api.is_some() {
-            out.push_str(&self.nodes_text());
-            let PodsReport { running, starting, unscheduled } = self.pods;
-            let _ = writeln!(out, "pods: {running} running, {starting} starting, {unscheduled} waiting for a node");
-        }
-        for disagreement in &self.disagreements {
-            let _ = writeln!(out, "! {disagreement}");
-        }
-        for problem in &self.problems {
-            let _ = writeln!(out, "✗ {problem}");
-        }
-        out
-    }
-
-    fn nodes_text(&self) -> String {
-        if self.nodes.is_empty() {
-            return "nodes: none, which is normal while no pod needs one\n".to_owned();
-        }
-        let header = ["  NODE", "AGENT", "STATE", "READY", "GRANT", "PODS"].map(str::to_owned);
-        let rows = self.nodes.iter().map(|node| {
-            let ready = if node.ready { "yes" } else { "no" };
-            let name = format!("  {}", node.name);
-            [name, node.agent.clone(), node.state.clone(), ready.to_owned(), node.grant.clone(), node.pods.to_string()]
-        });
-        format!("nodes: {}\n{}", self.nodes.len(), table(std::iter::once(header).chain(rows).collect()))
-    }
 }
 
 fn mesos(master: &Master, framework: Option<&Framework>) -> MesosReport {
@@ -214,6 +188,11 @@ fn mesos(master: &Master, framework: Option<&Framework>) -> MesosReport {
         framework: framework.map(|framework| framework.id.clone()),
         connected: framework.is_some_and(|framework| framework.connected),
         tasks: tasks.len(),
+        not_running: tasks
+            .iter()
+            .filter(|task| task.state != "TASK_RUNNING")
+            .map(|task| format!("{} {}", task.name, task.state))
+            .collect(),
         resources: Pressure { cpus: sum(|task| task.resources.cpus), mem: sum(|task| task.resources.mem) },
     }
 }
@@ -238,165 +217,6 @@ fn disagreements(objects: &Objects, tasks: &[RunningTask]) -> Vec<String> {
     found
 }
 
-fn describe(units: Option<&[Unit]>) -> String {
-    let Some(units) = units else { return "not seen".to_owned() };
-    if units.iter().all(|unit| unit.state == "missing") {
-        return "nothing is installed".to_owned();
-    }
-    let wrong: Vec<String> = units
-        .iter()
-        .filter(|unit| !unit.runs() || unit.restarts > 0)
-        .map(|unit| {
-            let state = match (unit.runs(), unit.detail.as_str()) {
-                (true, _) => "runs".to_owned(),
-                (false, "") => unit.state.clone(),
-                (false, detail) => format!("{} ({detail})", unit.state),
-            };
-            let restarts = match unit.restarts {
-                0 => String::new(),
-                1 => ", restarted once".to_owned(),
-                count => format!(", restarted {count} times"),
-            };
-            format!("{} {state}{restarts}", unit.name)
-        })
-        .collect();
-    let running = units.iter().filter(|unit| unit.runs()).count();
-    let summary = format!("{running} of {} units run", units.len());
-    if wrong.is_empty() { summary } else { format!("{summary}; {}", wrong.join("; ")) }
-}
-
-/// Three decimals, which is what Mesos keeps, and no more zeros than needed.
-fn round(value: f64) -> f64 {
-    (value * 1000.0).round() / 1000.0
-}
-
-/// Columns as wide as their widest cell.
-fn table<const N: usize>(rows: Vec<[String; N]>) -> String {
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..N).map(width).collect();
-    rows.iter()
-        .map(|row| {
-            let cells: Vec<String> =
-                row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}", width = *width)).collect();
-            cells.join("  ").trim_end().to_owned() + "\n"
-        })
-        .collect()
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::inventory::mesos::Agent;
-    use crate::inventory::objects::{NodeFacts, PodFacts};
-    use crate::inventory::units::UNITS;
-
-    fn units() -> Vec<Unit> {
-        let unit = |name: &&str| Unit {
-            name: (*name).to_owned(),
-            state: "active".to_owned(),
-            detail: "running".to_owned(),
-            restarts: 0,
-        };
-        UNITS.iter().map(unit).collect()
-    }
-
-    fn report(units: Option<Vec<Unit>>) -> Report {
-        let host = HostReport { name: "cp1".to_owned(), address: "10.0.0.11".to_owned(), units };
-        Report::new("demo", "10.0.0.11:6443", vec![host])
-    }
-
-    fn pod(name: &str, uid: &str, node: Option<&str>, phase: &str) -> PodFacts {
-        PodFacts {
-            name: format!("default/{name}"),
-            uid: uid.to_owned(),
-            node: node.map(str::to_owned),
-            phase: phase.to_owned(),
-            task: None,
-        }
-    }
-
-    fn task(id: &str, name: &str) -> RunningTask {
-        RunningTask {
-            id: id.to_owned(),
-            name: name.to_owned(),
-            state: "TASK_RUNNING".to_owned(),
-            agent: "S0".to_owned(),
-            resources: Pressure { cpus: 0.1, mem: 64.0 },
-        }
-    }
-
-    fn master(tasks: Vec<RunningTask>) -> Master {
-        let framework =
-            Framework { id: "F-0001".to_owned(), connected: true, active: true, principal: String::new(), tasks };
-        let agent = Agent { id: "S0".to_owned(), hostname: "agent1".to_owned(), ..Agent::default() };
-        Master {
-            version: "1.11.0".to_owned(),
-            leader: "10.0.0.5:5050".to_owned(),
-            agents: vec![agent],
-            frameworks: vec![framework],
-            ..Master::default()
-        }
-    }
-
-    fn node(name: &str, state: &str) -> NodeFacts {
-        NodeFacts {
-            name: name.to_owned(),
-            agent_id: Some("S0".to_owned()),
-            state: Some(state.to_owned()),
-            grant: Some("cpus:0.75;mem:644".to_owned()),
-            ready: state == "ready",
-        }
-    }
-
-    fn objects(nodes: Vec<NodeFacts>, pods: Vec<PodFacts>) -> Objects {
-        Objects { version: "v1.20.2".to_owned(), unready: Vec::new(), nodes, pods }
-    }
-
-    #[test]
-    fn an_idle_cluster_is_well_without_nodes() {
-        let mut report = report(Some(units()));
-        report.add(Some(&objects(Vec::new(), Vec::new())), Some(&master(Vec::new())));
-        insta::assert_snapshot!(report.text());
-        assert_eq!(report.code(), Code::Ok);
-    }
-
-    #[test]
-    fn a_busy_cluster_shows_nodes_and_pods_and_tasks_that_agree() {
-        let mut report = report(Some(units()));
-        let pods = vec![pod("web", "u1", Some("agent1"), "Running"), pod("wait", "u2", None, "Pending")];
-        let tasks = vec![task("pod.u1.0a1b2c3d", "web.default"), task("node.agent1.0a1b2c3d", "node.agent1")];
-        report.add(
-            Some(&objects(vec![node("agent1", "ready"), node("a-longer-name", "candidate")], pods)),
-            Some(&master(tasks)),
-        );
-        insta::assert_snapshot!(report.text());
-        assert_eq!(report.code(), Code::Ok);
-    }
-
-    #[test]
-    fn what_is_wrong_is_named() {
-        let mut units = units();
-        units[3].state = "activating".to_owned();
-        units[3].detail = "auto-restart".to_owned();
-        units[3].restarts = 7;
-        let mut report = report(Some(units));
-        let pods = vec![pod("web", "u1", Some("agent1"), "Pending")];
-        let mut facts = objects(vec![node("agent1", "starting")], pods);
-        facts.unready = vec!["etcd failed: reason withheld".to_owned()];
-        report.add(Some(&facts), Some(&master(vec![task("pod.u9.0a1b2c3d", "old.default")])));
-        report.problems.push("cp2: connect to 10.0.0.12:22: connection refused".to_owned());
-        insta::assert_snapshot!(report.text());
-        assert_eq!(report.code(), Code::Failed);
-    }
-
-    #[test]
-    fn a_host_that_is_not_seen_and_one_that_is_empty_look_different() {
-        let mut unseen = report(None);
-        unseen.add(None, None);
-        assert_eq!(unseen.code(), Code::SomeHosts);
-        let missing = |unit: Unit| Unit { state: "missing".to_owned(), detail: String::new(), ..unit };
-        let empty = report(Some(units().into_iter().map(missing).collect()));
-        assert_eq!(empty.code(), Code::Failed);
-        insta::assert_snapshot!(format!("{}---\n{}", unseen.text(), empty.text()));
-    }
-}
+#[path = "report_tests.rs"]
+mod tests;

@@ -156,7 +156,7 @@ impl Run<'_> {
         }
         let observed = observe::observe_item(self.root, item, None, &mut self.digests, self.now)?;
         let change = match observed {
-            Observed::Same | Observed::Unknown { .. } => return Ok(Change::Unchanged),
+            Observed::Same | Observed::Kept { .. } | Observed::Unknown { .. } => return Ok(Change::Unchanged),
             Observed::Missing => Change::Created,
             Observed::Different { .. } => Change::Updated,
         };

@@ -67,16 +67,28 @@ fn message(body: &str) -> String {
 /// Compares all objects; which ones are missing or differ is told by name.
 pub(crate) fn observe(root: &Root, kubeconfig: &str, objects: &[ObjectSpec]) -> Result<Observed, AgentError> {
     let Some(api) = Api::open(root, kubeconfig)? else { return Ok(Observed::Missing) };
-    let mut why = Vec::new();
+    let (mut why, mut what) = (Vec::new(), Vec::new());
     for spec in objects {
         match api.get(&path_of(&spec.object)?) {
             Ok(None) => why.push(format!("{} is missing", name_of(&spec.object))),
-            Ok(Some(live)) if spec.keep || holds(&live, &spec.object) => {}
+            Ok(Some(live)) if spec.keep => what.extend(kept(&live, &spec.object)),
+            Ok(Some(live)) if holds(&live, &spec.object) => {}
             Ok(Some(_)) => why.push(format!("{} differs", name_of(&spec.object))),
             Err(error) => return Ok(Observed::Unknown { why: error }),
         }
     }
-    Ok(Observed::from_problems(why))
+    Ok(if why.is_empty() && !what.is_empty() { Observed::Kept { what } } else { Observed::from_problems(why) })
+}
+
+/// Live values of an object that is kept, where they differ: `min 3 (cluster.yaml: 0)`.
+fn kept(live: &Value, wanted: &Value) -> Vec<String> {
+    let data = wanted["data"].as_object().into_iter().flatten();
+    data.filter_map(|(key, wanted)| {
+        let live = live["data"].get(key).and_then(Value::as_str)?;
+        let wanted = wanted.as_str().filter(|wanted| *wanted != live)?;
+        Some(format!("{key} {live} (cluster.yaml: {wanted})"))
+    })
+    .collect()
 }
 
 /// Applies what is missing or differs.
@@ -190,6 +202,17 @@ mod tests {
         ));
         assert!(!holds(&json!({"kind": "Role", "rules": [{"verbs": ["get", "list"]}]}), &wanted));
         assert!(!holds(&json!({"kind": "Role"}), &wanted));
+    }
+
+    #[test]
+    fn live_values_that_are_kept_are_told_where_they_differ() {
+        let wanted = json!({"data": {"min": "0", "max": "none"}});
+        assert_eq!(
+            kept(&json!({"data": {"min": "3", "max": "3", "purge": "done"}}), &wanted),
+            ["max 3 (cluster.yaml: none)", "min 3 (cluster.yaml: 0)"]
+        );
+        assert!(kept(&json!({"data": {"min": "0", "max": "none"}}), &wanted).is_empty());
+        assert!(kept(&json!({"data": {"min": "0"}}), &wanted).is_empty(), "what is not set is as in cluster.yaml");
     }
 
     #[test]

@@ -59,6 +59,11 @@ pub enum Observed {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         current: Option<String>,
     },
+    /// As it should be, beside what was set live and is kept.
+    Kept {
+        /// Each value that differs from the manifest's.
+        what: Vec<String>,
+    },
     /// Could not be found out.
     Unknown {
         /// The reason.
@@ -79,7 +84,7 @@ impl Observed {
     /// [permissions](wrong_mode) are repaired.
     pub fn changes_content(&self) -> bool {
         match self {
-            Observed::Same => false,
+            Observed::Same | Observed::Kept { .. } => false,
             Observed::Different { why, .. } => why.iter().any(|why| !why.contains(" mode ")),
             Observed::Missing | Observed::Unknown { .. } => true,
         }
@@ -87,7 +92,7 @@ impl Observed {
 
     /// Whether nothing is to be done.
     pub fn is_same(&self) -> bool {
-        *self == Observed::Same
+        matches!(self, Observed::Same | Observed::Kept { .. })
     }
 }
 

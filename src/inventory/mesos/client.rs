@@ -134,23 +134,38 @@ impl MesosClient {
 
     /// Reads `path` at `base`, e.g. `http://10.0.0.5:5050`.
     pub async fn get<T: DeserializeOwned>(&self, base: &str, path: &str) -> Result<T, MesosReadError> {
-        let url = format!("{base}{path}");
-        match tokio::time::timeout(ANSWER, self.follow(url.clone())).await {
+        self.ask(format!("{base}{path}"), None).await
+    }
+
+    /// Makes a call without arguments at `path` of `base`: calls of the v1 API are posted, also those that only ask.
+    pub async fn call<T: DeserializeOwned>(&self, base: &str, path: &str, call: &str) -> Result<T, MesosReadError> {
+        self.ask(format!("{base}{path}"), Some(serde_json::json!({ "type": call }).to_string())).await
+    }
+
+    async fn ask<T: DeserializeOwned>(&self, url: String, call: Option<String>) -> Result<T, MesosReadError> {
+        match tokio::time::timeout(ANSWER, self.follow(url.clone(), call)).await {
             Ok(answer) => {
-                let bytes = answer?;
-                serde_json::from_slice(&bytes).map_err(|source| MesosReadError::Answer { url, source })
+                // A file's piece may begin or end within a letter.
+                let text = String::from_utf8_lossy(&answer?).into_owned();
+                serde_json::from_str(&text).map_err(|source| MesosReadError::Answer { url, source })
             }
             Err(_) => Err(MesosReadError::Silent(url)),
         }
     }
 
-    async fn follow(&self, mut url: String) -> Result<Vec<u8>, MesosReadError> {
+    async fn follow(&self, mut url: String, call: Option<String>) -> Result<Vec<u8>, MesosReadError> {
         for _ in 0..=REDIRECTS {
-            let mut request = Request::get(&url);
+            let mut request = match &call {
+                Some(_) => Request::post(&url)
+                    .header(header::CONTENT_TYPE, "application/json")
+                    .header(header::ACCEPT, "application/json"),
+                None => Request::get(&url),
+            };
             if let Some(authorization) = &self.authorization {
                 request = request.header(header::AUTHORIZATION, authorization);
             }
-            let request = request.body(Body::empty()).map_err(|_| MesosReadError::Address(url.clone()))?;
+            let body = call.clone().map_or_else(Body::empty, |call| Body::from(call.into_bytes()));
+            let request = request.body(body).map_err(|_| MesosReadError::Address(url.clone()))?;
             let failed =
                 |source: Box<dyn std::error::Error + Send + Sync>| MesosReadError::Ask { url: url.clone(), source };
             let mut http = self.http.clone();

@@ -5,6 +5,7 @@ use futures::StreamExt as _;
 use serde::{Deserialize, Serialize};
 
 use super::client::{MesosClient, MesosReadError};
+use super::wire;
 
 /// How many agents are asked at a time.
 const AGENTS_AT_ONCE: usize = 8;
@@ -20,6 +21,9 @@ pub struct Master {
     pub version: String,
     /// The leader's own address, `host:port`.
     pub leader: String,
+    /// `http` or `https`, which agents speak too.
+    #[serde(skip)]
+    pub scheme: String,
     /// Its region, if it has a fault domain.
     pub region: Option<String>,
     /// Its flags.
@@ -35,8 +39,39 @@ pub struct Master {
     pub unreachable: usize,
     /// What runs under our framework's name.
     pub frameworks: Vec<Framework>,
+    /// What frameworks of each role hold, and what they may hold where the role has a quota; none where it could not be
+    /// asked.
+    pub roles: Option<BTreeMap<String, RoleUse>>,
     /// What could not be asked, in words.
     pub unknown: Vec<String>,
+}
+
+/// What a role's frameworks hold.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RoleUse {
+    /// In sum.
+    pub held: Pressure,
+    /// The most; none where there is no limit.
+    pub limit: BTreeMap<String, f64>,
+}
+
+/// A task that has ended.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EndedTask {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// TASK_FAILED and the like.
+    pub state: String,
+    /// What was said about its end.
+    pub message: String,
+    /// The agent's id.
+    pub agent: String,
+    /// When it ended, in seconds since 1970.
+    pub at: Option<i64>,
 }
 
 /// An agent.
@@ -49,6 +84,9 @@ pub struct Agent {
     pub hostname: String,
     /// Where it listens: `host:port`.
     pub address: String,
+    /// The first part of its paths: behind one address there may be several.
+    #[serde(skip)]
+    pub process: String,
     /// Version.
     pub version: String,
     /// Whether it takes part.
@@ -142,6 +180,23 @@ pub async fn read(client: &MesosClient, masters: &[String], framework: &str) -> 
     Err(last)
 }
 
+/// The framework's tasks that have ended, as many as the master remembers, the newest last.
+pub async fn ended(
+    client: &MesosClient,
+    masters: &[String],
+    framework: &str,
+) -> Result<Vec<EndedTask>, MesosReadError> {
+    let mut last = MesosReadError::Address(String::new());
+    for master in masters {
+        // What /state tells of a task's end is without its message.
+        match client.call::<wire::Ended>(&base(master), "/api/v1", "GET_TASKS").await {
+            Ok(ended) => return Ok(ended.of(framework)),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
 /// `host:port` means http.
 fn base(master: &str) -> String {
     if master.contains("://") { master.trim_end_matches('/').to_owned() } else { format!("http://{master}") }
@@ -164,6 +219,8 @@ async fn complete(client: &MesosClient, base: &str, state: wire::State, framewor
             BTreeMap::new()
         }
     };
+    // Only `why` needs it, and says what it misses.
+    let roles = client.get::<wire::Roles>(base, "/roles").await.ok().map(wire::Roles::used);
     let scheme = base.split("://").next().unwrap_or("http").to_owned();
     let ask = |agent: wire::Slave| {
         let scheme = scheme.clone();
@@ -181,10 +238,12 @@ async fn complete(client: &MesosClient, base: &str, state: wire::State, framewor
     Master {
         version: state.version,
         leader: state.pid.split('@').next_back().unwrap_or_default().to_owned(),
+        scheme: scheme.clone(),
         region: state.domain.map(|domain| domain.fault_domain.region.name),
         flags: state.flags,
         weights,
         limits,
+        roles,
         agents,
         unreachable: state.unreachable_slaves as usize,
         frameworks: state.frameworks.into_iter().filter(|found| found.name == framework).map(Into::into).collect(),
@@ -210,194 +269,6 @@ async fn read_agent(client: &MesosClient, scheme: &str, slave: wire::Slave) -> (
             (agent, None)
         }
         Err(error) => (agent, Some(error)),
-    }
-}
-
-/// Mesos' answers, as far as they are used.
-mod wire {
-    use super::{Agent, BTreeMap, Deserialize, Flags, Pressure, RunningTask};
-
-    #[derive(Deserialize)]
-    pub(super) struct State {
-        pub(super) version: String,
-        pub(super) pid: String,
-        #[serde(default)]
-        pub(super) domain: Option<Domain>,
-        #[serde(default)]
-        pub(super) flags: Flags,
-        #[serde(default)]
-        pub(super) slaves: Vec<Slave>,
-        #[serde(default)]
-        pub(super) unreachable_slaves: f64,
-        #[serde(default)]
-        pub(super) frameworks: Vec<Framework>,
-    }
-
-    #[derive(Deserialize)]
-    pub(super) struct Domain {
-        pub(super) fault_domain: FaultDomain,
-    }
-
-    #[derive(Deserialize)]
-    pub(super) struct FaultDomain {
-        pub(super) region: Named,
-        pub(super) zone: Named,
-    }
-
-    #[derive(Deserialize)]
-    pub(super) struct Named {
-        pub(super) name: String,
-    }
-
-    #[derive(Deserialize)]
-    pub(super) struct Slave {
-        id: String,
-        hostname: String,
-        pub(super) pid: String,
-        #[serde(default)]
-        version: String,
-        #[serde(default)]
-        active: bool,
-        #[serde(default)]
-        deactivated: bool,
-        #[serde(default)]
-        attributes: BTreeMap<String, serde_json::Value>,
-        #[serde(default)]
-        domain: Option<Domain>,
-        #[serde(default)]
-        resources: Offer,
-        #[serde(default)]
-        unreserved_resources: Offer,
-        #[serde(default)]
-        reserved_resources: BTreeMap<String, Offer>,
-        #[serde(default)]
-        used_resources: Offer,
-        #[serde(default)]
-        capabilities: Vec<String>,
-    }
-
-    #[derive(Default, Deserialize)]
-    pub(super) struct Offer {
-        #[serde(flatten)]
-        amounts: Pressure,
-        #[serde(default)]
-        ports: String,
-    }
-
-    impl Slave {
-        pub(super) fn into_agent(self) -> Agent {
-            let text = |value: serde_json::Value| match value {
-                serde_json::Value::String(text) => text,
-                // Mesos prints scalars as floats; 2015.0 was written as 2015.
-                serde_json::Value::Number(number) => number.to_string().trim_end_matches(".0").to_owned(),
-                other => other.to_string(),
-            };
-            Agent {
-                address: self.pid.split('@').next_back().unwrap_or_default().to_owned(),
-                id: self.id,
-                hostname: self.hostname,
-                version: self.version,
-                active: self.active && !self.deactivated,
-                attributes: self.attributes.into_iter().map(|(name, value)| (name, text(value))).collect(),
-                domain: self.domain.map(|domain| (domain.fault_domain.region.name, domain.fault_domain.zone.name)),
-                ports: self.resources.ports,
-                resources: self.resources.amounts,
-                unreserved: self.unreserved_resources.amounts,
-                reserved: self.reserved_resources.into_iter().map(|(role, offer)| (role, offer.amounts)).collect(),
-                used: self.used_resources.amounts,
-                capabilities: self.capabilities,
-                flags: None,
-            }
-        }
-    }
-
-    #[derive(Deserialize)]
-    pub(super) struct Framework {
-        id: String,
-        pub(super) name: String,
-        #[serde(default)]
-        connected: bool,
-        #[serde(default)]
-        active: bool,
-        #[serde(default)]
-        principal: String,
-        #[serde(default)]
-        tasks: Vec<Task>,
-    }
-
-    #[derive(Deserialize)]
-    struct Task {
-        id: String,
-        name: String,
-        state: String,
-        slave_id: String,
-        #[serde(default)]
-        resources: Pressure,
-    }
-
-    impl From<Framework> for super::Framework {
-        fn from(framework: Framework) -> Self {
-            let task = |task: Task| RunningTask {
-                id: task.id,
-                name: task.name,
-                state: task.state,
-                agent: task.slave_id,
-                resources: task.resources,
-            };
-            super::Framework {
-                id: framework.id,
-                connected: framework.connected,
-                active: framework.active,
-                principal: framework.principal,
-                tasks: framework.tasks.into_iter().map(task).collect(),
-            }
-        }
-    }
-
-    #[derive(Deserialize)]
-    pub(super) struct FlagList {
-        pub(super) flags: Flags,
-    }
-
-    #[derive(Deserialize)]
-    pub(super) struct Weight {
-        pub(super) role: String,
-        pub(super) weight: f64,
-    }
-
-    #[derive(Deserialize)]
-    pub(super) struct Quota {
-        #[serde(default)]
-        infos: Vec<Info>,
-    }
-
-    #[derive(Deserialize)]
-    struct Info {
-        role: String,
-        #[serde(default)]
-        guarantee: Vec<Amount>,
-    }
-
-    #[derive(Deserialize)]
-    struct Amount {
-        name: String,
-        #[serde(default)]
-        scalar: Option<Scalar>,
-    }
-
-    #[derive(Deserialize)]
-    struct Scalar {
-        value: f64,
-    }
-
-    impl Quota {
-        /// What the endpoint calls a guarantee is, for a role with quota, also its limit.
-        pub(super) fn limits(self) -> BTreeMap<String, BTreeMap<String, f64>> {
-            let amounts = |amounts: Vec<Amount>| {
-                amounts.into_iter().filter_map(|amount| Some((amount.name, amount.scalar?.value))).collect()
-            };
-            self.infos.into_iter().map(|info| (info.role, amounts(info.guarantee))).collect()
-        }
     }
 }
 
@@ -432,5 +303,36 @@ mod tests {
         assert_eq!(agent.reserved["dev"], Pressure { cpus: 1.0, mem: 2048.0 });
         let framework: Framework = state.frameworks.into_iter().next().unwrap().into();
         assert_eq!(framework.tasks[0].resources, Pressure { cpus: 0.5, mem: 128.0 });
+    }
+
+    #[test]
+    fn roles_tell_what_is_held_and_what_may_be() {
+        let roles: wire::Roles = serde_json::from_value(serde_json::json!({"roles": [
+            {"name": "kubernetes", "weight": 1.0, "resources": {"cpus": 1.5, "mem": 2048, "ports": "[1-2]"},
+             "quota": {"role": "kubernetes", "consumed": {"cpus": 1.0, "mem": 1024}, "guarantee": {}, "limit": {"cpus": 2}}},
+            {"name": "*", "resources": {"cpus": 0.0}},
+        ]}))
+        .unwrap();
+        let used = roles.used();
+        assert_eq!(used["kubernetes"].held, Pressure { cpus: 1.0, mem: 1024.0 });
+        assert_eq!(used["kubernetes"].limit, BTreeMap::from([("cpus".to_owned(), 2.0)]));
+        assert_eq!(used["*"], RoleUse::default());
+    }
+
+    #[test]
+    fn tasks_that_ended_come_with_what_was_said_and_others_do_not() {
+        let task = |id: &str, framework: &str, at: f64| {
+            serde_json::json!({"name": "node.a", "task_id": {"value": id}, "framework_id": {"value": framework},
+                "agent_id": {"value": "S0"}, "state": "TASK_FAILED",
+                "statuses": [{"state": "TASK_STARTING"}, {"message": "no disk", "timestamp": at}]})
+        };
+        let ended: wire::Ended = serde_json::from_value(serde_json::json!({"type": "GET_TASKS", "get_tasks": {
+            "tasks": [task("living", "F", 1.0)],
+            "completed_tasks": [task("new", "F", 9.5), task("old", "F", 3.0), task("other", "G", 1.0)],
+        }}))
+        .unwrap();
+        let ended = ended.of("F");
+        let seen: Vec<_> = ended.iter().map(|task| (task.id.as_str(), task.message.as_str(), task.at)).collect();
+        assert_eq!(seen, [("old", "no disk", Some(3)), ("new", "no disk", Some(9))]);
     }
 }

@@ -1,6 +1,8 @@
 //! What Mesos says about itself, its agents and one framework, asked from a control-plane host.
 mod client;
 mod facts;
+pub mod sandbox;
+mod wire;
 
 pub use client::{Credentials, MesosClient, MesosReadError};
-pub use facts::{Agent, AgentFlags, Flags, Framework, Master, Pressure, RunningTask, read};
+pub use facts::{Agent, AgentFlags, EndedTask, Flags, Framework, Master, Pressure, RoleUse, RunningTask, ended, read};

@@ -46,7 +46,7 @@ fn least(cluster: &Cluster) -> Pressure {
 }
 
 /// The most that one of the cluster's roles could ever get on `agent`: what is not reserved, and what is for the role.
-fn reachable(cluster: &Cluster, agent: &Agent) -> Pressure {
+pub fn reachable(cluster: &Cluster, agent: &Agent) -> Pressure {
     let reserved: Pressure = agent
         .reserved
         .values()

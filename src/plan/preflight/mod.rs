@@ -4,7 +4,7 @@ mod finding;
 mod machines;
 mod mesos;
 
-pub use agents::{AgentGroup, group, reason_against};
+pub use agents::{AgentGroup, group, reachable, reason_against};
 pub use finding::{Finding, Level};
 pub use machines::{judge_clocks, judge_machine};
 pub use mesos::judge_mesos;

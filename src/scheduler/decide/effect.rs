@@ -68,6 +68,8 @@ pub enum Effect {
         node: String,
         /// Its state.
         phase: NodePhase,
+        /// Why it is in it, where that is worth telling; else empty.
+        why: String,
     },
     /// Publish what Mesos has granted to a node.
     PublishGrant {
@@ -109,6 +111,15 @@ pub enum Effect {
         uid: Uid,
         /// The text of a FailedScheduling event.
         message: String,
+    },
+    /// Evict a pod, unless its disruption budgets forbid it for now.
+    EvictPod {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+        /// Its UID.
+        uid: Uid,
     },
     /// Delete a pod, so that its controller makes another.
     DeletePod {
@@ -203,6 +214,7 @@ impl Effect {
             Effect::Bind(_) => "bind",
             Effect::Nudge { .. } => "nudge",
             Effect::Explain { .. } => "explain",
+            Effect::EvictPod { .. } => "evict_pod",
             Effect::DeletePod { .. } => "delete_pod",
             Effect::AnswerFilter { .. } => "answer_filter",
             Effect::AnswerPrioritize { .. } => "answer_prioritize",

@@ -3,7 +3,6 @@ use std::time::Duration;
 
 use super::effect::Effect;
 use super::event::Token;
-use super::place::NODE_TASK;
 use super::state::{Flight, NodeState, Scheduler, Task};
 use crate::cluster::NetworkMode;
 use crate::mesos::types::{
@@ -13,6 +12,7 @@ use crate::node::launch::{FORMAT, NodeLaunch, PodLaunch, PortMapping, TaskData};
 use crate::scheduler::agents::{HeldOffer, take};
 use crate::scheduler::ids::TaskKind;
 use crate::scheduler::pods::PodFacts;
+use crate::scheduler::requests::NODE_TASK;
 use crate::scheduler::resources::to_thousandths;
 use crate::scheduler::selectors::tolerates;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::effect::{Effect, NodeSpec};
 use super::place::Placement;
-use super::state::{Flight, NodeEntry, NodeState, Scheduler};
+use super::state::{Flight, Leave, NodeEntry, NodeState, Scheduler};
 use crate::cluster::NetworkMode;
 use crate::scheduler::nodes::{LEAVING_TAINT, NodePhase};
 use crate::scheduler::resources::Amount;
@@ -15,11 +15,8 @@ const RENEW_LEASE: Duration = Duration::from_secs(10);
 /// A node that passed a filter so recently may be about to get a pod.
 const MAY_BE_CHOSEN: Duration = Duration::from_secs(5);
 
-/// Deletions and marks are repeated until the API shows them.
-const REPEAT: Duration = Duration::from_secs(5);
-
-/// A leaving node's pods have this long to stop before the node task is killed.
-const DRAIN: Duration = Duration::from_secs(60);
+/// Deletions, evictions and marks are repeated until the API shows them. kubectl waits as long between evictions.
+pub(super) const REPEAT: Duration = Duration::from_secs(5);
 
 impl Scheduler {
     pub(super) fn settle_nodes(&mut self) {
@@ -30,9 +27,7 @@ impl Scheduler {
             self.publish(name, amounts.get(name).copied().unwrap_or_default());
             match self.nodes.get(name).map(|node| node.state.clone()) {
                 Some(NodeState::Starting | NodeState::Ready) => self.settle_idle(name),
-                Some(NodeState::Leaving { since, killed }) => {
-                    self.settle_leaving(name, self.now.since(since) > DRAIN, killed.is_some())
-                }
+                Some(NodeState::Leaving { .. }) => self.settle_leaving(name),
                 Some(NodeState::Gone) => self.delete(name),
                 _ => {}
             }
@@ -52,7 +47,7 @@ impl Scheduler {
     }
 
     /// Follows the kubelet, and writes the state down.
-    fn settle_phase(&mut self, name: &str) {
+    pub(super) fn settle_phase(&mut self, name: &str) {
         let now = self.now;
         let Some(node) = self.nodes.get_mut(name) else { return };
         let Some(facts) = &node.facts else { return };
@@ -71,7 +66,8 @@ impl Scheduler {
         let written = facts.phase == phase && tainted == (phase == NodePhase::Leaving);
         if !written && node.marked.is_none_or(|(marked, at)| marked != phase || now.since(at) >= REPEAT) {
             node.marked = Some((phase, now));
-            self.push(Effect::MarkNode { node: name.to_owned(), phase });
+            let why = if phase == NodePhase::Leaving { node.why.clone() } else { String::new() };
+            self.push(Effect::MarkNode { node: name.to_owned(), phase, why });
         }
     }
 
@@ -107,66 +103,30 @@ impl Scheduler {
             let bound = pod.facts.node.as_deref() == Some(name) && pod.facts.keeps_node();
             bound || (pod.flight.node() == Some(name) && !pod.facts.daemon)
         });
-        let open = self.nodes.values().filter(|node| node.state.open()).count();
         let purge = self.bounds.purge;
-        let (timeout, min) = (self.settings.idle_timeout, self.bounds.min as usize);
+        let (timeout, needed) = (self.settings.idle_timeout, self.needed_for_min(name));
         let Some(node) = self.nodes.get_mut(name) else { return };
         if busy {
             node.idle_since = None;
         }
         let chosen = node.filtered.is_some_and(|filtered| now.since(filtered) < MAY_BE_CHOSEN);
-        let idle = !busy && now.since(*node.idle_since.get_or_insert(now)) >= timeout && !chosen && open > min;
+        let idle = !busy && now.since(*node.idle_since.get_or_insert(now)) >= timeout && !chosen && !needed;
         if busy && !purge {
             node.idle_since = None;
         }
         if idle || purge {
-            node.state = NodeState::Leaving { since: now, killed: None };
-            self.fail_binds(name, "node is leaving");
-            self.settle_phase(name);
+            let why = if purge { "the cluster is being removed".to_owned() } else { format!("idle for {timeout:?}") };
+            self.leave(name, Leave::Unneeded, why);
         }
     }
 
-    /// Taint, then drain, then kill.
-    fn settle_leaving(&mut self, name: &str, patience_over: bool, killed: bool) {
-        let now = self.now;
-        let Some(node) = self.nodes.get(name) else { return };
-        let Some(task) = node.task.clone() else { return self.node_ended(name, true, "it has no task") };
-        let tainted =
-            node.facts.as_ref().is_none_or(|facts| facts.taints.iter().any(|taint| taint.key == LEAVING_TAINT));
-        if killed {
-            return self.kill(&task);
-        }
-        if !tainted {
-            return;
-        }
-        let deleted_by_hand = node.facts.is_none();
-        let mut left = false;
-        let mut evictions = Vec::new();
-        for (uid, pod) in &self.pods {
-            if pod.facts.node.as_deref() == Some(name) && pod.facts.keeps_node() {
-                left = true;
-                if !pod.facts.deleting {
-                    evictions.push(Effect::DeletePod {
-                        namespace: pod.facts.namespace.clone(),
-                        name: pod.facts.name.clone(),
-                        uid: uid.clone(),
-                        force: false,
-                    });
-                }
-            }
-        }
-        if left && !patience_over && !deleted_by_hand {
-            let Some(node) = self.nodes.get_mut(name) else { return };
-            if node.deleted.is_none_or(|at| now.since(at) >= REPEAT) {
-                node.deleted = Some(now);
-                self.effects.extend(evictions);
-            }
-            return;
-        }
-        if let Some(NodeState::Leaving { killed, .. }) = self.nodes.get_mut(name).map(|node| &mut node.state) {
-            *killed = Some(now);
-        }
-        self.kill(&task);
+    /// Whether fewer than `nodes.min` would be left without this node. Only nodes that have come as far count: one that
+    /// is still to start may fail to.
+    fn needed_for_min(&self, name: &str) -> bool {
+        let ready = self.nodes.get(name).is_some_and(|node| node.state == NodeState::Ready);
+        let as_far = |state: &NodeState| *state == NodeState::Ready || (!ready && *state == NodeState::Starting);
+        let others = self.nodes.iter().filter(|(other, node)| *other != name && as_far(&node.state)).count();
+        others < self.bounds.min as usize
     }
 
     /// Nothing of the node runs any more: its pods are gone with it, and the object goes too.
@@ -201,7 +161,7 @@ impl Scheduler {
     }
 
     /// Deletes the object of a node that is gone, until the API shows it.
-    fn delete(&mut self, name: &str) {
+    pub(super) fn delete(&mut self, name: &str) {
         let now = self.now;
         let Some(node) = self.nodes.get_mut(name) else { return };
         if node.facts.is_none() && node.deleted.is_some() {
@@ -259,10 +219,8 @@ impl Scheduler {
             let recent = now.since(node.filtered.unwrap_or(node.created).max(node.created)) < MAY_BE_CHOSEN;
             let surplus = open > needed_for_min && !used && !recent;
             if node.state == NodeState::Candidate && node.facts.is_some() && (surplus || self.bounds.purge) {
-                node.state = NodeState::Gone;
                 open -= 1;
-                self.fail_binds(&name, "node is leaving");
-                self.delete(&name);
+                self.withdraw(&name);
             }
         }
     }

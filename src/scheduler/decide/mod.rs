@@ -4,7 +4,8 @@
 //! - `reconcile`: after a (re)start, nothing is decided before everything is known;
 //! - `filter`, `bind`: kube-scheduler's questions; `launch`: tasks out of offers;
 //! - `place`: which pending pod could go where, and which agents to wake for the others; `explain`: why not;
-//! - `lifecycle`: candidates, idle nodes, bounds, what happens when a node ends; `sweep`: cleaning after it;
+//! - `lifecycle`: candidates, idle nodes, bounds, what happens when a node ends; `leave`: how nodes are drained, and
+//!   which ones when there are too many; `sweep`: cleaning after a node;
 //! - `offers`: hold, decline, suppress, revive.
 mod bind;
 mod effect;
@@ -12,6 +13,7 @@ mod event;
 mod explain;
 mod filter;
 mod launch;
+mod leave;
 mod lifecycle;
 mod offers;
 mod place;

@@ -10,11 +10,9 @@ use k8s_openapi::api::core::v1::Taint;
 use super::state::{Flight, NodeState, Scheduler};
 use crate::scheduler::agents::Agent;
 use crate::scheduler::pods::{Neighbours, PodFacts, Uid};
+use crate::scheduler::requests::NODE_TASK;
 use crate::scheduler::resources::{Amount, Ports};
 use crate::scheduler::selectors::{Labels, tolerates};
-
-/// What the task that stands for a node takes.
-pub(super) const NODE_TASK: Amount = Amount::new(10, 1);
 
 /// How long an agent whose node died is the last choice for the next one.
 const SHAKY: Duration = Duration::from_secs(300);

@@ -114,6 +114,8 @@ pub(super) struct NodeEntry {
     /// The last state written to the object.
     pub marked: Option<(NodePhase, Time)>,
     pub deleted: Option<Time>,
+    /// Why it leaves, for people.
+    pub why: String,
 }
 
 /// The state of a node.
@@ -129,10 +131,21 @@ pub(super) enum NodeState {
     Starting,
     /// The kubelet is there.
     Ready,
-    /// No new pods; the node task is killed once `drained`.
-    Leaving { since: Time, killed: Option<Time> },
+    /// No new pods; the node task is killed once it is drained.
+    Leaving { since: Time, killed: Option<Time>, cause: Leave },
     /// The executor is gone; the object is being deleted.
     Gone,
+}
+
+/// Why a node leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leave {
+    /// It has been idle, or everything goes.
+    Unneeded,
+    /// There are more nodes than there may be.
+    Surplus,
+    /// An earlier process decided so, or somebody deleted its object.
+    Given,
 }
 
 impl NodeState {
@@ -177,6 +190,7 @@ impl NodeEntry {
             published: None,
             marked: None,
             deleted: None,
+            why: String::new(),
         }
     }
 
@@ -216,7 +230,7 @@ impl Task {
 }
 
 /// Figures for /metrics and /state.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Summary {
     /// Nodes by state.
@@ -235,6 +249,12 @@ pub struct Summary {
     pub suppressed: bool,
     /// Whether everything is known, so that decisions are taken.
     pub acting: bool,
+    /// Nodes kept even when idle, as read from the live settings.
+    #[serde(default)]
+    pub min: u32,
+    /// Most nodes, as read from the live settings; none means every agent that fits.
+    #[serde(default)]
+    pub max: Option<u32>,
 }
 
 impl Scheduler {
@@ -295,6 +315,8 @@ impl Scheduler {
             agents: self.agents.len(),
             suppressed: self.demand.suppressed,
             acting: self.acting(),
+            min: self.bounds.min,
+            max: self.bounds.max,
         }
     }
 
@@ -344,6 +366,7 @@ impl Scheduler {
             return;
         }
         self.settle_tasks();
+        self.settle_surplus();
         self.settle_nodes();
         self.settle_sweeps();
         let placement = self.place();
@@ -394,8 +417,9 @@ impl Scheduler {
                 NodePhase::Candidate => NodeState::Candidate,
                 NodePhase::Starting => NodeState::Starting,
                 NodePhase::Ready => NodeState::Ready,
-                NodePhase::Leaving => NodeState::Leaving { since: now, killed: None },
+                NodePhase::Leaving => NodeState::Leaving { since: now, killed: None, cause: Leave::Given },
             };
+            entry.why.clone_from(&facts.why);
             if facts.phase != NodePhase::Candidate {
                 entry.executor.clone_from(&facts.executor);
                 entry.task.clone_from(&facts.task);
@@ -414,7 +438,7 @@ impl Scheduler {
             self.nodes.remove(name);
         } else if entry.state.open() {
             // Somebody deleted it: that ends the node. Its pods are the garbage collector's.
-            entry.state = NodeState::Leaving { since: now, killed: None };
+            entry.state = NodeState::Leaving { since: now, killed: None, cause: Leave::Given };
             self.fail_binds(name, "the node is gone");
         }
     }

@@ -141,6 +141,7 @@ impl Bench {
                     labels: spec.labels.clone(),
                     taints: Vec::new(),
                     phase: NodePhase::Candidate,
+                    why: String::new(),
                     executor: None,
                     task: None,
                     token_id: None,
@@ -165,9 +166,11 @@ impl Bench {
                     Event::NodePrepared { node: node.clone(), token: Token("abcdef.0123456789abcdef".into()) },
                 ];
             }
-            Effect::MarkNode { node, phase } => {
+            Effect::MarkNode { node, phase, why } => {
                 if let Some(facts) = self.nodes.get_mut(node) {
                     facts.phase = *phase;
+                    facts.why.clone_from(why);
+                    facts.taints.retain(|taint| taint.key != LEAVING_TAINT);
                     if *phase == NodePhase::Leaving {
                         facts.taints.push(Taint {
                             key: LEAVING_TAINT.into(),
@@ -327,6 +330,15 @@ pub fn pod_with(name: &str, spec: Value) -> PodFacts {
 
 pub fn pod(name: &str) -> PodFacts {
     pod_with(name, json!({}))
+}
+
+/// A pod that its controller would make again.
+pub fn controlled(name: &str) -> PodFacts {
+    pod_with(
+        name,
+        json!({"metadata": {"ownerReferences": [
+            {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "r", "controller": true}]}}),
+    )
 }
 
 /// The pod that a DaemonSet has made for a node.

@@ -6,7 +6,7 @@ use crate::mesos::types::{Bytes, TaskState, TaskStatus};
 use crate::scheduler::decide::{Bounds, Effect, Event, NodeStep};
 
 /// One of each; the match makes a new variant fail to compile here until it is listed.
-const ALL: [&str; 23] = [
+const ALL: [&str; 24] = [
     "accept",
     "acknowledge",
     "answer_bind",
@@ -17,6 +17,7 @@ const ALL: [&str; 23] = [
     "decline",
     "delete_node",
     "delete_pod",
+    "evict_pod",
     "explain",
     "kill",
     "list_agents",
@@ -44,6 +45,7 @@ fn listed(effect: &Effect) -> &'static str {
         | Effect::Decline { .. }
         | Effect::DeleteNode { .. }
         | Effect::DeletePod { .. }
+        | Effect::EvictPod { .. }
         | Effect::Explain { .. }
         | Effect::Kill { .. }
         | Effect::ListAgents
@@ -85,6 +87,9 @@ fn every_effect_is_produced() {
         (other, effects)
     };
     bench.log.extend(lost);
+    let mut shrinking = Bench::new();
+    shrinking.running(&controlled("moves"), "agent1");
+    bench.log.extend(shrinking.on(Event::Bounds(Bounds { max: Some(0), ..Bounds::default() })));
     let seen: BTreeSet<&str> = bench.log.iter().map(listed).collect();
     let missing: Vec<&&str> = ALL.iter().filter(|kind| !seen.contains(**kind)).collect();
     assert!(missing.is_empty(), "never produced: {missing:?}");

@@ -5,3 +5,4 @@ mod demand;
 mod every_effect;
 mod life;
 mod restart;
+mod shrink;

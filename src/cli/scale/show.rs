@@ -1,0 +1,64 @@
+//! The bounds, the nodes, and why each is there, for people and for programs.
+use serde::Serialize;
+
+use super::bounds::Bounds;
+use super::decide::{Situation, count, standing};
+
+/// What `scale` shows.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Shown {
+    #[serde(flatten)]
+    bounds: Bounds,
+    /// As cluster.yaml has them.
+    file: Bounds,
+    /// Whether the number of nodes follows the demand.
+    auto_scaling: bool,
+    ready: usize,
+    nodes: Vec<ShownNode>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ShownNode {
+    name: String,
+    state: String,
+    why: String,
+}
+
+impl Shown {
+    pub(super) fn new(bounds: Bounds, situation: &Situation<'_>) -> Shown {
+        let node = |node: &crate::inventory::workloads::NodeView| ShownNode {
+            name: node.facts.name.clone(),
+            state: node.facts.phase.to_string(),
+            why: standing(node, bounds, situation),
+        };
+        Shown {
+            bounds,
+            file: Bounds::of(&situation.cluster.spec.nodes),
+            auto_scaling: bounds.automatic(),
+            ready: count(situation.seen).ready,
+            nodes: situation.seen.nodes.iter().map(node).collect(),
+        }
+    }
+
+    /// For people.
+    pub(super) fn text(&self) -> String {
+        let Shown { bounds, file, auto_scaling, ready, nodes } = self;
+        let mut text = format!("{}\n", bounds.shown());
+        if bounds != file {
+            text.push_str(&format!("set live, and kept by `kmctl up`; cluster.yaml: {}\n", file.shown()));
+        }
+        if !auto_scaling {
+            text.push_str("auto-scaling is off: min and max are the same\n");
+        }
+        text.push_str(&format!("nodes {}, ready {ready}\n", nodes.len()));
+        let width =
+            |of: fn(&ShownNode) -> &String| nodes.iter().map(|node| of(node).chars().count()).max().unwrap_or(0);
+        let (names, states) = (width(|node| &node.name), width(|node| &node.state));
+        for ShownNode { name, state, why } in nodes {
+            text.push_str(&format!("  {name:names$}  {state:states$}  {why}\n"));
+        }
+        text
+    }
+}

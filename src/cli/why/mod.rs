@@ -1,0 +1,9 @@
+//! `kmctl why`: what keeps a pod from running, a node from going, an offer from being used, and what to do about it.
+pub(crate) mod decide;
+#[cfg(test)]
+pub(crate) mod fixtures;
+mod reason;
+mod run;
+
+pub(crate) use reason::{Kind, Reason};
+pub use run::{Args, run};

@@ -1,0 +1,141 @@
+//! What it costs to do without a node. km scheduler goes by it when there are more nodes than `nodes.max`, and `kmctl`
+//! when it shows beforehand which nodes would go. Pure.
+use super::resources::{Amount, decimal};
+
+/// How far a node has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// A Node object without an executor.
+    Candidate,
+    /// Launched, the kubelet not heard of.
+    Starting,
+    /// The kubelet is there.
+    Ready,
+}
+
+/// The burden of one node; the least is the cheapest. Fields are compared in their order.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Burden {
+    /// Has pods that no controller would make again, so that it could not be drained.
+    stuck: bool,
+    stage: Stage,
+    lasting: usize,
+    pods: usize,
+    cpus: i64,
+    mem: i64,
+    node: String,
+}
+
+impl Burden {
+    /// A node without pods.
+    pub fn new(node: &str, stage: Stage) -> Burden {
+        Burden { stuck: false, stage, lasting: 0, pods: 0, cpus: 0, mem: 0, node: node.to_owned() }
+    }
+
+    /// Counts a pod that would have to move. `controlled` says whether a controller would make another.
+    pub fn add(&mut self, amount: Amount, controlled: bool) {
+        self.pods += 1;
+        self.cpus += amount.cpus;
+        self.mem += amount.mem;
+        if !controlled {
+            self.lasting += 1;
+            self.stuck = true;
+        }
+    }
+
+    /// The node.
+    pub fn node(&self) -> &str {
+        &self.node
+    }
+
+    /// How far it has come.
+    pub fn stage(&self) -> Stage {
+        self.stage
+    }
+
+    /// How many of its pods no controller would make again.
+    pub fn lasting(&self) -> usize {
+        self.lasting
+    }
+
+    /// For people: `2 pods to move (0.2 cpus, 64 MB)`.
+    pub fn describe(&self) -> String {
+        let plural = |count: usize| if count == 1 { "1 pod".to_owned() } else { format!("{count} pods") };
+        let amount = format!("{} cpus, {} MB", decimal(self.cpus), decimal(self.mem));
+        let mut text = match (self.stage, self.pods) {
+            (Stage::Candidate, _) => "not started yet".to_owned(),
+            (Stage::Starting, 0) => "starting, no pods".to_owned(),
+            (Stage::Ready, 0) => "no pods".to_owned(),
+            (_, pods) => format!("{} to move ({amount})", plural(pods)),
+        };
+        if self.lasting > 0 {
+            text.push_str(&format!(", {} without a controller", plural(self.lasting)));
+        }
+        text
+    }
+}
+
+/// Which nodes go when at most `max` may stay, the cheapest first, each with the reason.
+pub fn surplus(mut burdens: Vec<Burden>, max: usize) -> Vec<(Burden, String)> {
+    let all = burdens.len();
+    burdens.sort();
+    burdens
+        .into_iter()
+        .take(all.saturating_sub(max))
+        .map(|burden| {
+            let why = format!("more nodes than nodes.max ({max}); cheapest of {all}: {}", burden.describe());
+            (burden, why)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn burden(node: &str, stage: Stage, pods: &[(i64, bool)]) -> Burden {
+        let mut burden = Burden::new(node, stage);
+        for (cpus, controlled) in pods {
+            burden.add(Amount::new(*cpus, 64), *controlled);
+        }
+        burden
+    }
+
+    #[test]
+    fn the_cheapest_go_first_and_say_why() {
+        use Stage::{Candidate, Ready, Starting};
+        let all = vec![
+            burden("bare", Ready, &[(10, false)]),
+            burden("busy", Ready, &[(100, true), (100, true)]),
+            burden("small", Ready, &[(50, true)]),
+            burden("large", Ready, &[(500, true)]),
+            burden("empty", Ready, &[]),
+            burden("young", Starting, &[(500, true)]),
+            burden("asleep", Candidate, &[]),
+        ];
+        let order: Vec<String> = surplus(all.clone(), 0).into_iter().map(|(burden, _)| burden.node).collect();
+        assert_eq!(order, ["asleep", "young", "empty", "small", "large", "busy", "bare"]);
+        let cases =
+            [(6, vec!["more nodes than nodes.max (6); cheapest of 7: not started yet"]), (7, vec![]), (9, vec![])];
+        for (max, expected) in cases {
+            let why: Vec<String> = surplus(all.clone(), max).into_iter().map(|(_, why)| why).collect();
+            assert_eq!(why, expected, "{max}");
+        }
+    }
+
+    #[test]
+    fn a_burden_is_told_in_figures() {
+        let cases = [
+            (burden("n", Stage::Ready, &[]), "no pods"),
+            (burden("n", Stage::Starting, &[]), "starting, no pods"),
+            (burden("n", Stage::Ready, &[(250, true)]), "1 pod to move (0.25 cpus, 64 MB)"),
+            (
+                burden("n", Stage::Ready, &[(250, true), (50, false)]),
+                "2 pods to move (0.3 cpus, 128 MB), 1 pod without a controller",
+            ),
+        ];
+        for (burden, text) in cases {
+            assert_eq!(burden.describe(), text);
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! `kmctl scale`: up and down, with budgets kept, and what is told of it.
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::*;
+
+/// Bounds as the lab's other tests expect them, also when a test fails.
+struct Bounds<'a>(&'a Lab);
+
+impl Drop for Bounds<'_> {
+    fn drop(&mut self) {
+        let _ = self.0.kmctl(&["up", "--yes", "--reset-scale"]);
+    }
+}
+
+fn shown(lab: &Lab) -> Value {
+    serde_json::from_str(&lab.kmctl(&["scale", "-o", "json"]).success()).expect("JSON")
+}
+
+fn disruption_budget(namespace: &str, app: &str, available: u32) -> String {
+    format!(
+        "apiVersion: policy/v1beta1
+kind: PodDisruptionBudget
+metadata: {{name: {app}, namespace: {namespace}}}
+spec:
+  minAvailable: {available}
+  selector: {{matchLabels: {{app: {app}}}}}
+"
+    )
+}
+
+#[test]
+#[ignore = "needs the lab: scripts/test"]
+fn three_nodes_then_one_never_leaves_fewer_pods_than_their_budget_wants() {
+    let lab = Lab::ready();
+    lab.wait_for_zero_nodes();
+    assert_eq!(lab.hosts("agent").len(), 3, "the lab for this test has three agents");
+    let _bounds = Bounds(&lab);
+    let _namespace = Namespace::new(&lab, "shrink");
+
+    let preview = lab.kmctl(&["scale", "--nodes", "3", "--dry-run"]).success();
+    assert!(preview.contains("+ 3 more start"), "{preview}");
+    assert_eq!(shown(&lab)["nodes"], serde_json::json!([]), "a dry run changes nothing");
+    let grown = lab.kmctl(&["scale", "--nodes", "3"]);
+    assert!(grown.ok() && grown.stderr.contains("auto-scaling is off"), "{}{}", grown.stdout, grown.stderr);
+    assert!(grown.stdout.contains("nodes 3, ready 3"), "{}", grown.stdout);
+
+    // Six replicas, spread over the three nodes.
+    lab.apply(
+        "apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, namespace: shrink}
+spec:
+  replicas: 6
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      terminationGracePeriodSeconds: 2
+      affinity:
+        podAntiAffinity:
+          preferredDuringSchedulingIgnoredDuringExecution:
+          - weight: 100
+            podAffinityTerm: {topologyKey: kubernetes.io/hostname, labelSelector: {matchLabels: {app: web}}}
+      containers:
+      - name: main
+        image: docker.io/library/busybox:latest
+        imagePullPolicy: IfNotPresent
+        command: [sh, -c, sleep 100000]
+        resources: {requests: {cpu: 50m, memory: 32Mi}}
+",
+    );
+    lab.apply(&disruption_budget("shrink", "web", 4));
+    let pods = lab.wait_for_pods("shrink", 6, NODE_START);
+    let nodes: std::collections::BTreeSet<String> = pods.iter().map(|p| p["spec"]["nodeName"].to_string()).collect();
+    assert!(nodes.len() > 1, "the pods are on several nodes: {nodes:?}");
+
+    let watch = Available::watch(&lab, "shrink", "web");
+    let preview = lab.kmctl(&["scale", "--nodes", "1", "--dry-run"]).success();
+    assert_eq!(preview.matches(" goes: ").count(), 2, "{preview}");
+    assert_eq!(preview.matches(" stays: ").count(), 1, "{preview}");
+    let shrunk = lab.kmctl(&["scale", "--nodes", "1"]);
+    assert!(shrunk.ok(), "{}{}", shrunk.stdout, shrunk.stderr);
+    lab.wait_for_pods("shrink", 6, NODE_START);
+    let seen = watch.stop();
+    assert!(seen.iter().all(|available| *available >= 4), "the watch saw {seen:?}");
+    assert!(seen.len() > 1, "pods were moved: {seen:?}");
+    assert_eq!(lab.nodes().len(), 1);
+    eventually(SETTLE, "Mesos to show the rest free", || {
+        let slaves = lab.mesos_get("/slaves")["slaves"].as_array().cloned()?;
+        let used = slaves.iter().filter(|s| number(&s["used_resources"]["cpus"]) > 0.0).count();
+        (used == 1).then_some(())
+    });
+
+    // Scaled it stays, and that is said.
+    let plan = lab.kmctl(&["plan"]).success();
+    assert!(plan.contains("min 1 (cluster.yaml:") && plan.contains("nothing to do"), "{plan}");
+    let up = lab.kmctl(&["up", "--yes"]);
+    assert!(up.ok() && up.stderr.contains("kept as set live"), "{}{}", up.stdout, up.stderr);
+    assert_eq!(shown(&lab)["max"], 1);
+    lab.kmctl(&["up", "--yes", "--reset-scale"]).success();
+    let file = shown(&lab);
+    assert_eq!((&file["min"], &file["max"]), (&file["file"]["min"], &file["file"]["max"]));
+}
+
+#[test]
+#[ignore = "needs the lab: scripts/test"]
+fn what_cannot_be_drained_is_named_and_stays_when_there_is_room_again() {
+    let lab = Lab::ready();
+    lab.wait_for_zero_nodes();
+    let _bounds = Bounds(&lab);
+    let namespace = Namespace::new(&lab, "stuck");
+    namespace.sleeper("bare", "100m", "64Mi");
+    let pod = namespace.wait("bare", NODE_START);
+    let node = pod["spec"]["nodeName"].as_str().expect("a node").to_owned();
+
+    let refused = lab.kmctl(&["scale", "--max", "0", "--timeout", "20s"]);
+    assert_eq!(refused.status, 124, "{}{}", refused.stdout, refused.stderr);
+    assert!(refused.stderr.contains("pod stuck/bare has no controller"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("hint: delete it when it may go"), "{}", refused.stderr);
+    let why = lab.kmctl(&["why", "node", &node]).success();
+    assert!(why.contains("is about to go") && why.contains("has no controller"), "{why}");
+    assert!(ready(&lab.pod("stuck", "bare").expect("still there")), "it was not touched");
+
+    lab.kmctl(&["scale", "--max", "none"]).success();
+    eventually(SETTLE, "the node to stay", || {
+        let node = lab.get(&["node", &node])?;
+        let state = &node["metadata"]["annotations"]["kmctl.io/state"];
+        (state == "ready" && node["spec"]["taints"].as_array().is_none_or(Vec::is_empty)).then_some(())
+    });
+    assert!(ready(&lab.pod("stuck", "bare").expect("still there")));
+}
+
+#[test]
+#[ignore = "needs the lab: scripts/test"]
+fn saved_bounds_change_two_numbers_of_the_file() {
+    let lab = Lab::ready();
+    let _bounds = Bounds(&lab);
+    let folder = temporary_folder();
+    let before = std::fs::read_to_string(&lab.cluster).expect("cluster.yaml");
+    // Paths in it are relative to its folder.
+    let source = std::path::Path::new(&lab.cluster).parent().expect("a folder");
+    for entry in std::fs::read_dir(source).expect("a folder").flatten() {
+        let _ = std::os::unix::fs::symlink(entry.path(), folder.path().join(entry.file_name()));
+    }
+    let copy = folder.path().join("copy.yaml");
+    std::fs::write(&copy, format!("# ours\n{before}")).expect("written");
+    let kmctl = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(lab.program("kmctl"));
+        command.args(arguments).arg("-f").arg(&copy);
+        run(&mut command).success()
+    };
+    kmctl(&["scale", "--max", "9", "--save"]);
+    let after = std::fs::read_to_string(&copy).expect("there");
+    assert!(after.starts_with("# ours\n") && after.contains("max: 9"), "{after}");
+    let changed = after.lines().filter(|line| !before.contains(line) && *line != "# ours").count();
+    assert!(changed <= 1, "one line differs: {after}");
+    assert!(!kmctl(&["scale"]).contains("set live"), "file and cluster agree");
+}
+
+/// Follows how many replicas of a Deployment are available.
+struct Available {
+    child: Background,
+    lines: std::sync::mpsc::Receiver<String>,
+}
+
+impl Available {
+    fn watch(lab: &Lab, namespace: &str, name: &str) -> Available {
+        let template = "jsonpath={.status.availableReplicas}{\"\\n\"}";
+        let mut child = lab
+            .kubectl_command(&["-n", namespace, "get", "deployment", name, "--watch", "-o", template])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("kubectl starts");
+        let (send, lines) = std::sync::mpsc::channel();
+        let reader = BufReader::new(child.stdout.take().expect("piped"));
+        std::thread::spawn(move || reader.lines().map_while(Result::ok).try_for_each(|line| send.send(line)));
+        let first = lines.recv_timeout(Duration::from_secs(20)).expect("the watch begins");
+        assert_eq!(first, "6");
+        Available { child: Background(child), lines }
+    }
+
+    fn stop(mut self) -> Vec<u32> {
+        self.child.stop();
+        self.lines.iter().map(|line| line.trim().parse().unwrap_or(0)).collect()
+    }
+}
