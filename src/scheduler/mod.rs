@@ -3,16 +3,16 @@
 //! `decide` is pure: an event and a time go in, effects come out. `run` feeds it from `watches`, `framework` (Mesos)
 //! and `extender` (kube-scheduler), and `effects` carries out what it decides, through `api` and `framework`.
 //! `artifacts` serves nodes what they fetch, `csr` approves their certificates.
-mod agents;
+pub(crate) mod agents;
 mod api;
-mod artifacts;
+pub(crate) mod artifacts;
 pub mod config;
 mod csr;
 pub mod decide;
 mod effects;
 mod extender;
 mod framework;
-mod ids;
+pub(crate) mod ids;
 mod metrics;
 pub mod nodes;
 pub mod pods;
