@@ -3,6 +3,7 @@ use std::fmt::Write as _;
 
 use crate::cluster::LoadError;
 use crate::host::HostError;
+use crate::mesos::MesosError;
 
 /// Exit codes, as the README lists them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub enum Code {
     Locked = 6,
     /// Out of time.
     Timeout = 124,
+    /// kmctl itself failed in `runonce`, where every other code is the pod's.
+    Runonce = 125,
     /// Interrupted by the operator.
     Interrupted = 130,
 }
@@ -53,6 +56,12 @@ impl Failure {
         self
     }
 
+    /// The same, with another exit code.
+    #[must_use]
+    pub fn coded(self, code: Code) -> Self {
+        Failure { code, ..self }
+    }
+
     /// The exit code.
     pub fn code(&self) -> Code {
         self.code
@@ -79,7 +88,8 @@ impl Failure {
 
 /// What an error in the chain itself knows to say.
 fn known_hint(error: &anyhow::Error) -> Option<&str> {
-    error.chain().find_map(|cause| cause.downcast_ref::<HostError>()).and_then(HostError::hint)
+    let host = error.chain().find_map(|cause| cause.downcast_ref::<HostError>()).and_then(HostError::hint);
+    host.or_else(|| error.chain().find_map(|cause| cause.downcast_ref::<MesosError>()).and_then(MesosError::hint))
 }
 
 /// The code that an error in the chain itself implies.

@@ -11,6 +11,7 @@ mod provision;
 mod question;
 mod reach;
 mod render;
+mod runonce;
 mod scale;
 mod status;
 mod up;

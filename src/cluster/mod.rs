@@ -8,6 +8,6 @@ mod spec;
 mod tree;
 
 pub use check::{host_port, port_range};
-pub use load::{LoadError, Loaded, load};
+pub use load::{LoadError, Loaded, load, load_mesos};
 pub use problem::{Place, Problem};
 pub use spec::*;

@@ -71,6 +71,11 @@ pub enum FromNode {
         /// In words.
         text: String,
     },
+    /// A sign of life, where there is no Mesos to see to it.
+    Alive {
+        /// The node's process.
+        pid: u32,
+    },
     /// A pod's state, where there is no Mesos to carry it.
     #[serde(rename_all = "camelCase")]
     State {
@@ -109,13 +114,13 @@ pub struct PodEnd {
     pub exit_code: u8,
 }
 
-/// First line of `km runonce`'s standard input. The end of the input, later, is the end of the run.
+/// Standard input of `km runonce`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HostRun {
     /// How the node is made.
     pub launch: RunLaunch,
-    /// Cgroup-sized like tasks would be.
+    /// What Mesos would make tasks of.
     pub tasks: Vec<HostTask>,
     /// The pods themselves.
     pub pods: Vec<GivenPod>,

@@ -1,14 +1,15 @@
-//! `km runonce`: a run that kmctl starts on a machine itself. What to run comes as one line on standard input, and the
-//! end of the input, however it comes about, is the end of the run; what happens goes to standard output, a line each.
+//! `km runonce`: a run that kmctl starts on a machine itself. What to run comes on standard input, what happens goes to
+//! standard output, a line each. When nobody reads those lines any more, the run ends: kmctl is gone.
 use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::super::decide::{Order, Report, TaskState};
 use super::super::deps::{DepError, Executor};
@@ -19,40 +20,46 @@ use super::session::{Prepared, prepare};
 use super::voice::{LineVoice, Voice};
 use crate::runonce::wire::{FromNode, HostRun, HostTask, PodState};
 
-/// Longest line of input: a file with everything that its pods refer to.
+/// Longest input: a file with everything that its pods refer to.
 const INPUT_LIMIT: u64 = 64 << 20;
 
 /// How long pods and what belongs to them may take to end.
-const GRACE: Duration = Duration::from_secs(30);
+const GRACE: Duration = Duration::from_secs(20);
+
+/// How often something is said, so that a reader who is gone is noticed.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
 
 /// Task of the run itself.
 const NODE_TASK: &str = "run";
 
-/// Runs what standard input describes, until its pods have ended, the input ends, or `stop` is cancelled.
-pub async fn run(input: impl AsyncRead + Unpin + Send + 'static, stop: CancellationToken) -> Result<(), DepError> {
-    let mut input = BufReader::new(input);
-    let mut line = Vec::new();
-    let what = "read what to run";
-    (&mut input).take(INPUT_LIMIT).read_until(b'\n', &mut line).await.map_err(DepError::io(what))?;
+/// Runs what `input` describes, until its pods have ended, nobody reads the output any more, or `stop` is cancelled.
+pub async fn run(mut input: impl AsyncRead + Unpin, stop: CancellationToken) -> Result<(), DepError> {
+    let mut text = Vec::new();
+    (&mut input).take(INPUT_LIMIT).read_to_end(&mut text).await.map_err(DepError::io("read what to run"))?;
     // Not the error: it may show a part of what was sent.
-    let HostRun { launch, tasks, pods } = serde_json::from_slice(&line)
+    let HostRun { launch, tasks, pods } = serde_json::from_slice(&text)
         .map_err(|_| DepError::Refused("standard input does not say what to run; kmctl runonce starts this".to_owned()))?;
     if launch.format != FORMAT {
         return Err(DepError::Refused(format!("format {} is not known here, {FORMAT} is", launch.format)));
     }
-    // The executor's id of a run that has none: unique, and ends in the eight digits that short names are made of.
+    // In the form of an executor's id, whose last eight digits short names are made of.
     let place = place(launch.run.replacen('-', ".", 1), NODE_TASK.to_owned(), String::new(), PathBuf::from("/"));
-    let (voice, ends) = (Arc::new(LineVoice), Ends::default());
+    let (voice, ends) = (Arc::new(LineVoice { gone: stop.clone() }), Ends::default());
+    let _alive = AbortOnDropHandle::new(tokio::spawn({
+        let voice = voice.clone();
+        async move {
+            loop {
+                voice.say(FromNode::Alive { pid: std::process::id() }).await;
+                tokio::time::sleep(SIGN_OF_LIFE).await;
+            }
+        }
+    }));
     let prepared: Prepared = prepare(&launch, &place, voice.clone(), ends.clone())?;
     prepared.pods.give(pods);
     let executor = Arc::new(LocalExecutor::new(tasks, voice, ends));
     let ended = executor.clone();
     tokio::spawn(async move {
-        let mut rest = Vec::new();
-        tokio::select! {
-            _ = input.read_to_end(&mut rest) => {}
-            () = stop.cancelled() => {}
-        }
+        stop.cancelled().await;
         ended.push(Order::Kill { task_id: NODE_TASK.to_owned(), grace: Some(GRACE) });
     });
     prepared.run(executor).await

@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::mesos::types::Bytes;
 use crate::runonce::wire::FromNode;
@@ -123,7 +124,10 @@ impl Voice for MessageVoice {
 }
 
 /// Lines of JSON on standard output, of which none gets lost.
-pub struct LineVoice;
+pub struct LineVoice {
+    /// Cancelled when nobody reads them any more: whoever started the run is gone.
+    pub gone: CancellationToken,
+}
 
 #[async_trait]
 impl Voice for LineVoice {
@@ -131,8 +135,9 @@ impl Voice for LineVoice {
         let mut line = encode(&what).0;
         line.push(b'\n');
         let mut out = std::io::stdout().lock();
-        // Whoever started the run is gone: its end of the input says so, too.
-        let _ = out.write_all(&line).and_then(|()| out.flush());
+        if out.write_all(&line).and_then(|()| out.flush()).is_err() {
+            self.gone.cancel();
+        }
     }
 
     async fn heard_all(&self, _: Duration) -> bool {

@@ -423,8 +423,8 @@ impl Run {
                 effects
             }
             FromNode::Note { text } => vec![Effect::Note(format!("{}: {text}", node.hostname))],
-            // Mesos carries the states.
-            FromNode::State { .. } => Vec::new(),
+            // Mesos carries the states, and knows who lives.
+            FromNode::State { .. } | FromNode::Alive { .. } => Vec::new(),
         }
     }
 
