@@ -13,5 +13,6 @@ mod containment;
 mod failures;
 mod from_zero;
 mod placement;
+mod runonce;
 mod secrets;
 mod sharing;
