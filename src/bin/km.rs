@@ -167,9 +167,7 @@ fn runonce(arguments: &RunonceArguments) -> anyhow::Result<()> {
     }
     // Before the runtime has threads, as for a node.
     kmctl::node::command::enter_mount_namespace().context("prepare the run")?;
-    serve(|stop| async {
-        kmctl::node::once::local::run(tokio::io::stdin(), stop).await.context("run the pods")
-    })
+    serve(|stop| async { kmctl::node::once::local::run(tokio::io::stdin(), stop).await.context("run the pods") })
 }
 
 async fn hollow_node(arguments: HollowNodeArguments, stop: CancellationToken) -> anyhow::Result<()> {

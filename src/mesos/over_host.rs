@@ -90,10 +90,8 @@ impl Transport for HostTransport {
             let ready = http.ready().await.map_err(|error| failed(error.into()))?;
             ready.call(request).await.map_err(|error| failed(error.into()))
         };
-        let answer =
-            tokio::time::timeout(REPLY_TIMEOUT, answer).await.map_err(|elapsed| failed(elapsed.into()))??;
-        let header =
-            |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let answer = tokio::time::timeout(REPLY_TIMEOUT, answer).await.map_err(|elapsed| failed(elapsed.into()))??;
+        let header = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         Ok(Reply {
             status: answer.status().as_u16(),
             location: header(LOCATION.as_str()),
@@ -118,8 +116,8 @@ mod tests {
     use crate::mesos::Masters;
     use crate::mesos::fake::{AgentSpec, FakeMaster, Options};
     use crate::mesos::scheduler::{Call, Event, Scheduler};
-    use crate::mesos::types::{FrameworkCapabilityType, FrameworkInfo};
     use crate::mesos::transport::Secret;
+    use crate::mesos::types::{FrameworkCapabilityType, FrameworkInfo};
 
     #[tokio::test]
     async fn a_framework_subscribes_and_calls_through_a_host_also_past_a_master_that_does_not_lead() {
@@ -128,8 +126,7 @@ mod tests {
         let options = Options { authentication: authentication.clone(), ..Options::default() };
         let leader = FakeMaster::start(options.clone()).await.unwrap();
         leader.add_agent(AgentSpec::new("a", 2.0, 2048.0));
-        let standby =
-            FakeMaster::start(Options { redirect_to: Some(leader.address()), ..options }).await.unwrap();
+        let standby = FakeMaster::start(Options { redirect_to: Some(leader.address()), ..options }).await.unwrap();
         let masters = Masters::through(&[standby.address()], Some("p".into()), |base| {
             Ok(Arc::new(HostTransport::new(Arc::new(LocalHost), base, &authentication, None)?))
         })

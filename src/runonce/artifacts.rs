@@ -110,8 +110,7 @@ impl Server {
         let address = listener.local_addr().map_err(|source| ServeError::Listen(listen, source))?;
         let base = format!("http://{address}");
         let fetched = Arc::new(AtomicBool::new(false));
-        let shared =
-            Arc::new(Shared { bundle, km: km.to_owned(), index: index.clone(), fetched: fetched.clone() });
+        let shared = Arc::new(Shared { bundle, km: km.to_owned(), index: index.clone(), fetched: fetched.clone() });
         let router = Router::new().route("/artifacts/{sha256}", get(artifact)).with_state(shared);
         let task = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, router).await {
@@ -155,10 +154,7 @@ async fn artifact(State(shared): State<Arc<Shared>>, Segment(sha256): Segment<St
 }
 
 /// Hands on what `open` reads, on a thread of its own: unpacking blocks.
-fn stream<R: Read>(
-    size: std::io::Result<u64>,
-    open: impl FnOnce() -> std::io::Result<R> + Send + 'static,
-) -> Response {
+fn stream<R: Read>(size: std::io::Result<u64>, open: impl FnOnce() -> std::io::Result<R> + Send + 'static) -> Response {
     let Ok(size) = size else { return StatusCode::INTERNAL_SERVER_ERROR.into_response() };
     let (pieces, receiver) = mpsc::channel::<std::io::Result<bytes::Bytes>>(4);
     tokio::task::spawn_blocking(move || {
@@ -180,10 +176,8 @@ fn stream<R: Read>(
     let body = futures::stream::unfold(receiver, |mut receiver| async move {
         receiver.recv().await.map(|piece| (piece, receiver))
     });
-    let headers = [
-        (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
-        (header::CONTENT_LENGTH, size.to_string()),
-    ];
+    let headers =
+        [(header::CONTENT_TYPE, "application/octet-stream".to_owned()), (header::CONTENT_LENGTH, size.to_string())];
     (headers, Body::from_stream(body)).into_response()
 }
 
@@ -219,7 +213,8 @@ mod tests {
 
     #[test]
     fn another_servers_list_is_fetched_from_where_agents_reach_it() {
-        let file = Artifact { path: "bin/kubelet".into(), sha256: "aa".into(), size: 1, urls: vec!["http://own/x".into()] };
+        let file =
+            Artifact { path: "bin/kubelet".into(), sha256: "aa".into(), size: 1, urls: vec!["http://own/x".into()] };
         let index = ArtifactIndex { kubernetes: "v1.20.2".into(), km: "bb".into(), files: vec![file] };
         let offered = Offered::at("http://10.0.0.1:10271/", index);
         assert_eq!(offered.km.url, "http://10.0.0.1:10271/artifacts/bb");

@@ -149,10 +149,12 @@ async fn a_pod_is_given_by_message_heard_and_its_code_carried_back_and_nothing_i
     let executor = tasks[0].executor.clone().unwrap().executor_id;
     let say = |what: &FromNode| bed.master.message(&executor, serde_json::to_vec(what).unwrap().into());
     say(&FromNode::Wants { uids: vec!["uid-web".into()] });
-    let given = until("the pod", || bed.told().into_iter().find_map(|what| match what {
-        ToNode::Given { pods } => Some(pods),
-        ToNode::Heard { .. } => None,
-    }))
+    let given = until("the pod", || {
+        bed.told().into_iter().find_map(|what| match what {
+            ToNode::Given { pods } => Some(pods),
+            ToNode::Heard { .. } => None,
+        })
+    })
     .await;
     assert_eq!(given[0].uid, "uid-web");
     let output = |sequence| FromNode::Output {
@@ -174,8 +176,7 @@ async fn a_pod_is_given_by_message_heard_and_its_code_carried_back_and_nothing_i
     assert_eq!(heard.matches("0/a: hello\n").count(), 1, "{heard}");
     assert!(heard.contains("# pod web runs on a\n"), "{heard}");
     let everything = serde_json::to_string(&tasks).unwrap();
-    let data: Vec<String> =
-        tasks.iter().map(|task| String::from_utf8(task.data.clone().unwrap().0).unwrap()).collect();
+    let data: Vec<String> = tasks.iter().map(|task| String::from_utf8(task.data.clone().unwrap().0).unwrap()).collect();
     assert!(!everything.contains("hunter2") && !data.concat().contains("hunter2"));
     let TaskData::Run(launch) = serde_json::from_str(&data[0]).unwrap() else { panic!() };
     assert_eq!(launch.format, FORMAT);
@@ -245,7 +246,8 @@ async fn a_wrong_master_fails_at_once() {
     let masters = Masters::new(&["127.0.0.1:1".to_owned()], &HttpSettings::default()).unwrap();
     let watch = Watch { timeout: None, interrupted: CancellationToken::new(), reached: None };
     let info = framework_info("x".into(), "root".into(), "test".into(), None);
-    let failed = super::run(&Scheduler::new(masters), info, new_run(pods(&["web"])), watch, &mut Heard::default()).await;
+    let failed =
+        super::run(&Scheduler::new(masters), info, new_run(pods(&["web"])), watch, &mut Heard::default()).await;
     assert!(matches!(failed, Err(MesosError::NoLeader { .. })));
 }
 

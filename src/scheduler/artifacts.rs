@@ -94,8 +94,7 @@ impl Artifacts {
             });
             files.insert(file.sha256, folder.join(file.path));
         }
-        let index =
-            ArtifactIndex { kubernetes: manifest.kubernetes, km: sha256.clone(), files: for_nodes.clone() };
+        let index = ArtifactIndex { kubernetes: manifest.kubernetes, km: sha256.clone(), files: for_nodes.clone() };
         Ok(Artifacts {
             files: Arc::new(files),
             index: Arc::new(index),

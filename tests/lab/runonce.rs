@@ -7,18 +7,21 @@ use crate::failures::difference;
 use crate::support::*;
 
 /// A file with pods, in a folder that goes with the test.
-struct File(tempfile::TempDir, PathBuf);
+struct File {
+    path: PathBuf,
+    _folder: tempfile::TempDir,
+}
 
 impl File {
     fn new(text: &str) -> File {
         let folder = temporary_folder();
         let path = folder.path().join("pod.yaml");
         std::fs::write(&path, text).expect("written");
-        File(folder, path)
+        File { path, _folder: folder }
     }
 
     fn path(&self) -> &str {
-        self.1.to_str().expect("a text")
+        self.path.to_str().expect("a text")
     }
 }
 
@@ -43,7 +46,8 @@ spec:
 }
 
 /// What the expected output of [`rich`] is.
-const RICH: &str = "from init: made\nvariable: S3CRET-env $(HOME)\nall: one two\nfile: S3CRET-file\nmode: 400\nname: rich\n";
+const RICH: &str =
+    "from init: made\nvariable: S3CRET-env $(HOME)\nall: one two\nfile: S3CRET-file\nmode: 400\nname: rich\n";
 
 /// Init container, configMap, secret, env and envFrom.
 fn rich() -> String {
@@ -146,7 +150,9 @@ fn the_exit_code_is_the_pods_and_what_is_kmctls_own_is_told_apart() {
     assert!(finished.stdout.contains("begun"), "it ran: {}", finished.stderr);
     assert!(started.elapsed() < Duration::from_secs(75));
 
-    let missing = File::new(&pod("missing", "exit 0").replace("busybox:latest", "no-such-image:1").replace("IfNotPresent", "Never"));
+    let missing = File::new(
+        &pod("missing", "exit 0").replace("busybox:latest", "no-such-image:1").replace("IfNotPresent", "Never"),
+    );
     let finished = lab.kmctl(&["runonce", "--pod", missing.path()]);
     assert_eq!(finished.status, 125, "{}", finished.stderr);
     assert!(finished.stderr.contains("ErrImageNeverPull"), "{}", finished.stderr);
@@ -155,7 +161,11 @@ fn the_exit_code_is_the_pods_and_what_is_kmctls_own_is_told_apart() {
     let claim = File::new(&claim);
     let finished = lab.kmctl(&["runonce", "--pod", claim.path()]);
     assert_eq!(finished.status, 125);
-    assert!(finished.stderr.contains("pod claim: spec.volumes[0] (v): persistentVolumeClaim needs an API server"), "{}", finished.stderr);
+    assert!(
+        finished.stderr.contains("pod claim: spec.volumes[0] (v): persistentVolumeClaim needs an API server"),
+        "{}",
+        finished.stderr
+    );
     assert_eq!(lab.kmctl(&["runonce", "--pod", "/no/such/file"]).status, 125);
     assert_eq!(lab.kmctl(&["runonce"]).status, 125, "wrong usage");
     nothing_is_left(&lab, &before, Duration::from_secs(60));
@@ -166,7 +176,8 @@ fn the_exit_code_is_the_pods_and_what_is_kmctls_own_is_told_apart() {
 fn twenty_pods_share_one_kubelet_on_each_agent() {
     let lab = Lab::ready();
     lab.wait_for_zero_nodes();
-    let many: Vec<String> = (0..20).map(|number| pod(&format!("p{number}"), &format!("echo I am {number}; sleep 15"))).collect();
+    let many: Vec<String> =
+        (0..20).map(|number| pod(&format!("p{number}"), &format!("echo I am {number}; sleep 15"))).collect();
     let many = File::new(&many.join("---\n"));
     let child = lab
         .kmctl_command(&["runonce", "--pod", many.path(), "--timeout", "180s"])
@@ -204,7 +215,8 @@ fn what_a_pod_is_given_reaches_it_and_nobody_else() {
     let rich = File::new(&rich());
     let finished = lab.kmctl(&["runonce", "--pod", rich.path(), "--timeout", "180s"]);
     assert_eq!(finished.status, 0, "{}", finished.stderr);
-    let said: String = finished.stdout.lines().map(|line| format!("{}\n", line.trim_start_matches("[rich main] "))).collect();
+    let said: String =
+        finished.stdout.lines().map(|line| format!("{}\n", line.trim_start_matches("[rich main] "))).collect();
     assert_eq!(said, RICH);
     assert!(finished.stderr.contains("pod rich: restartPolicy Always runs as Never"), "{}", finished.stderr);
     // The output showed them, as the pod wanted; Mesos and its folders know nothing of them.
@@ -254,9 +266,14 @@ fn the_same_file_runs_on_a_host_and_on_this_machine() {
     for place in [&["--host", host.as_str()][..], &["--local"][..]] {
         let finished = lab.kmctl(&[&["runonce", "--pod", file.path(), "--timeout", "180s"], place].concat());
         assert_eq!(finished.status, 0, "{place:?}: {}", finished.stderr);
-        let said: String = finished.stdout.lines().map(|line| format!("{}\n", line.trim_start_matches("[rich main] "))).collect();
+        let said: String =
+            finished.stdout.lines().map(|line| format!("{}\n", line.trim_start_matches("[rich main] "))).collect();
         assert_eq!(said, RICH, "{place:?}");
-        assert_eq!(lab.kmctl(&[&["runonce", "--pod", bad.path(), "--timeout", "180s"], place].concat()).status, 3, "{place:?}");
+        assert_eq!(
+            lab.kmctl(&[&["runonce", "--pod", bad.path(), "--timeout", "180s"], place].concat()).status,
+            3,
+            "{place:?}"
+        );
     }
     eventually_or(
         SETTLE,

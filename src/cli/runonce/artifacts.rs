@@ -44,7 +44,8 @@ pub async fn choose(
             (answer, _) => answer,
         };
         let index = index.with_context(|| format!("ask {base} for what it has")).map_err(|error| {
-            Failure::from(error).hint("--artifacts wants the URL of an artifact server, such as http://HOST:10271 of km scheduler")
+            Failure::from(error)
+                .hint("--artifacts wants the URL of an artifact server, such as http://HOST:10271 of km scheduler")
         })?;
         return Ok(Chosen { offered: Offered::at(base, index), server: None });
     }
@@ -82,8 +83,9 @@ async fn serve(
              and there is no cluster",
             reach.loaded.path.display()
         );
-        return Err(Failure::message(Code::Runonce, text)
-            .hint("make a bundle with `kmctl bundle create`, and name it in cluster.yaml: `bundle: ./kubernetes.bundle`"));
+        return Err(Failure::message(Code::Runonce, text).hint(
+            "make a bundle with `kmctl bundle create`, and name it in cluster.yaml: `bundle: ./kubernetes.bundle`",
+        ));
     };
     let bundle = Arc::new(Bundle::open(path).context("open the bundle")?);
     let (km, _) = km_beside_kmctl()?;

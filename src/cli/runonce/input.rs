@@ -34,7 +34,8 @@ pub fn read(path: &Path, context: &Context) -> Result<Given, Failure> {
         return Err(refusal(&name, &problems));
     }
     for pod in never_instead_of_always(&given) {
-        context.talk(&format!("pod {pod}: restartPolicy Always runs as Never here: the pod ends with its containers\n"));
+        context
+            .talk(&format!("pod {pod}: restartPolicy Always runs as Never here: the pod ends with its containers\n"));
     }
     Ok(given)
 }
@@ -106,7 +107,11 @@ mod tests {
         let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web"}, "spec": {"containers": [{
             "name": "a", "image": "i", "envFrom": [{"secretRef": {"name": "mine"}}, {"configMapRef": {"name": "map"}}]}]}});
         let given = documents::read(vec![
-            named("Secret", "mine"), named("Secret", "other"), named("ConfigMap", "map"), named("ConfigMap", "mine"), pod,
+            named("Secret", "mine"),
+            named("Secret", "other"),
+            named("ConfigMap", "map"),
+            named("ConfigMap", "mine"),
+            pod,
         ]);
         let given = given.unwrap();
         let spec = given.pods[0].spec.clone().unwrap();

@@ -61,13 +61,11 @@ pub async fn on_host(name: &str, loaded: Loaded, run: Run, context: &Context) ->
         return Err(if names.is_empty() { failure } else { failure.hint(format!("its hosts: {}", names.join(", "))) });
     };
     let step = context.progress.step(&spec.name, "connect");
-    let host: Arc<dyn Host> = Arc::new(
-        context.connect(&loaded, &spec).await.with_context(|| format!("reach {} over SSH", spec.name))?,
-    );
+    let host: Arc<dyn Host> =
+        Arc::new(context.connect(&loaded, &spec).await.with_context(|| format!("reach {} over SSH", spec.name))?);
     // A session carries one command at a time.
-    let second: Arc<dyn Host> = Arc::new(
-        context.connect(&loaded, &spec).await.with_context(|| format!("reach {} over SSH", spec.name))?,
-    );
+    let second: Arc<dyn Host> =
+        Arc::new(context.connect(&loaded, &spec).await.with_context(|| format!("reach {} over SSH", spec.name))?);
     step.done("connected");
     let (km, _) = km_beside_kmctl()?;
     let program = std::fs::read(&km).with_context(|| format!("read {}", km.display()))?;
@@ -337,7 +335,8 @@ mod tests {
 
     #[test]
     fn a_pod_that_could_not_be_run_makes_the_run_fail() {
-        let script = says(&[r#""uid":"a","state":"ended","exitCode":0"#, r#""uid":"b","state":"stopped","message":"no image""#]);
+        let script =
+            says(&[r#""uid":"a","state":"ended","exitCode":0"#, r#""uid":"b","state":"stopped","message":"no image""#]);
         assert_eq!(runs(&script, None, false).unwrap(), Outcome::Failed(vec!["pod b: no image".into()]));
         let ended = runs("echo '{\"kind\":\"note\",\"text\":\"no disk\"}'", None, false).unwrap();
         assert_eq!(ended, Outcome::Failed(vec!["pod a: no disk".into(), "pod b: no disk".into()]));
@@ -346,7 +345,11 @@ mod tests {
     #[test]
     fn what_km_says_when_it_fails_is_told() {
         let failure = runs("echo 'error: prepare the run' >&2; exit 1", None, false).unwrap_err();
-        assert!(failure.render().contains("km runonce on this machine: error: prepare the run"), "{}", failure.render());
+        assert!(
+            failure.render().contains("km runonce on this machine: error: prepare the run"),
+            "{}",
+            failure.render()
+        );
     }
 
     #[test]

@@ -75,7 +75,8 @@ impl StandaloneKubelet {
         for (name, text) in [("ca.crt", &authority), ("server.crt", &certificate), ("server.key", &key)] {
             std::fs::write(folder.join(name), text).map_err(DepError::io(what))?;
         }
-        let identity = reqwest::Identity::from_pem(format!("{own}{own_key}").as_bytes()).map_err(DepError::other(what))?;
+        let identity =
+            reqwest::Identity::from_pem(format!("{own}{own_key}").as_bytes()).map_err(DepError::other(what))?;
         let trusted = reqwest::Certificate::from_pem_bundle(authority.as_bytes()).map_err(DepError::other(what))?;
         let client = reqwest::Client::builder()
             .no_proxy()

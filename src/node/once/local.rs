@@ -37,8 +37,9 @@ pub async fn run(mut input: impl AsyncRead + Unpin, stop: CancellationToken) -> 
     let mut text = Vec::new();
     (&mut input).take(INPUT_LIMIT).read_to_end(&mut text).await.map_err(DepError::io("read what to run"))?;
     // Not the error: it may show a part of what was sent.
-    let HostRun { launch, tasks, pods } = serde_json::from_slice(&text)
-        .map_err(|_| DepError::Refused("standard input does not say what to run; kmctl runonce starts this".to_owned()))?;
+    let HostRun { launch, tasks, pods } = serde_json::from_slice(&text).map_err(|_| {
+        DepError::Refused("standard input does not say what to run; kmctl runonce starts this".to_owned())
+    })?;
     if launch.format != FORMAT {
         return Err(DepError::Refused(format!("format {} is not known here, {FORMAT} is", launch.format)));
     }
@@ -136,7 +137,8 @@ impl Executor for LocalExecutor {
         let exit_code = self.ends.of(&task_id);
         let state = match (state, exit_code) {
             (TaskState::Starting, _) => PodState::Starting,
-            (TaskState::Running | TaskState::Killing, _) => PodState::Running,
+            (TaskState::Running, _) => PodState::Running,
+            (TaskState::Killing, _) => return,
             (TaskState::Finished | TaskState::Failed, Some(_)) => PodState::Ended,
             (TaskState::Finished | TaskState::Failed | TaskState::Killed, _) => PodState::Stopped,
         };

@@ -108,7 +108,8 @@ impl Open {
     /// The log of the first attempt from `attempt` on.
     fn first(folder: &Path, attempt: u32) -> Option<Open> {
         let attempts = std::fs::read_dir(folder).ok()?.flatten();
-        let numbers = attempts.filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".log")?.parse::<u32>().ok());
+        let numbers =
+            attempts.filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".log")?.parse::<u32>().ok());
         let attempt = numbers.filter(|number| *number >= attempt).min()?;
         Open::at(folder.join(format!("{attempt}.log")), attempt)
     }
@@ -159,7 +160,12 @@ mod tests {
                 return text;
             }
             for piece in pieces {
-                text.push_str(&format!("{}{}:{}", piece.container, if piece.error { "!" } else { "" }, String::from_utf8_lossy(&piece.data)));
+                text.push_str(&format!(
+                    "{}{}:{}",
+                    piece.container,
+                    if piece.error { "!" } else { "" },
+                    String::from_utf8_lossy(&piece.data)
+                ));
             }
         }
     }

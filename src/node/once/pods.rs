@@ -61,6 +61,8 @@ pub struct StandalonePods {
 
 #[derive(Default)]
 struct State {
+    /// The kubelet runs: before that, the tmpfs for what pods are given may not be mounted yet.
+    open: bool,
     given: BTreeMap<String, GivenPod>,
     admitted: BTreeSet<String>,
     placed: BTreeMap<String, Following>,
@@ -103,9 +105,19 @@ impl StandalonePods {
         }
     }
 
+    /// The kubelet runs: pods may start from now on.
+    fn open(&self) {
+        self.state().open = true;
+        let admitted = self.state().admitted.clone();
+        admitted.iter().for_each(|uid| self.start(uid));
+    }
+
     /// Starts a pod as soon as it has its task and is known, once.
     fn start(&self, uid: &str) {
         let mut state = self.state();
+        if !state.open {
+            return;
+        }
         let known = state.placed.contains_key(uid) || state.refused.contains_key(uid) || state.deleted.contains(uid);
         if known || !state.admitted.contains(uid) {
             return;
@@ -149,7 +161,12 @@ impl StandalonePods {
         // The kubelet skips names that begin with a dot, so it never reads half a manifest.
         let partial = manifests.join(format!(".{}.part", given.uid));
         let what = || format!("write {}", manifest.display());
-        write(&GivenFile { path: partial.clone(), content: document.to_string().into_bytes(), mode: 0o600, group: None })?;
+        write(&GivenFile {
+            path: partial.clone(),
+            content: document.to_string().into_bytes(),
+            mode: 0o600,
+            group: None,
+        })?;
         std::fs::rename(&partial, &manifest).map_err(DepError::io(what()))?;
         let (end, ended) = watch::channel(false);
         let task = tokio::spawn(follow(follower, given.uid.clone(), self.voice.clone(), ended));
@@ -163,7 +180,9 @@ impl StandalonePods {
         told: &mut BTreeMap<String, PodView>,
         waiting: &mut BTreeMap<String, Instant>,
     ) -> Result<(), DepError> {
-        for (uid, why) in std::mem::take(&mut self.state().refused) {
+        // Not in the loop's head, where the lock would be held for the whole loop.
+        let refused = std::mem::take(&mut self.state().refused);
+        for (uid, why) in refused {
             self.state().deleted.insert(uid.clone());
             let _ = events.send(Event::PodSeen(failed(&uid, why)));
         }
@@ -274,6 +293,7 @@ impl ApiClient for PodSource {
     async fn watch_pods(&self, events: mpsc::UnboundedSender<Event>) {
         let (mut told, mut waiting) = (BTreeMap::new(), BTreeMap::new());
         let mut answered = Instant::now();
+        self.0.open();
         while !events.is_closed() {
             match self.0.look(&events, &mut told, &mut waiting).await {
                 Ok(()) => answered = Instant::now(),
@@ -332,8 +352,8 @@ fn write(file: &GivenFile) -> Result<(), DepError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::launch::FORMAT;
     use super::super::super::launch;
+    use super::super::super::launch::FORMAT;
     use super::super::super::spec::Place;
     use super::*;
 
@@ -366,26 +386,41 @@ mod tests {
     }
 
     fn task() -> PodLaunch {
-        PodLaunch { format: FORMAT, namespace: "default".into(), name: "web".into(), uid: "u1".into(), ports: Vec::new() }
+        PodLaunch {
+            format: FORMAT,
+            namespace: "default".into(),
+            name: "web".into(),
+            uid: "u1".into(),
+            ports: Vec::new(),
+        }
     }
 
     #[tokio::test]
-    async fn a_pod_starts_when_it_has_its_task_and_is_known_whichever_comes_first() {
-        for task_first in [true, false] {
+    async fn a_pod_starts_when_it_has_its_task_is_known_and_the_kubelet_runs_whichever_comes_last() {
+        for (task_first, kubelet_last) in [(true, true), (true, false), (false, true), (false, false)] {
             let folder = tempfile::tempdir().unwrap();
             let (pods, spec) = pods(folder.path());
             let source = PodSource(pods.clone());
             let manifest = spec.folders.settings("manifests/u1.json");
-            let volumes = serde_json::json!({"volumes": [{"name": "v", "secret": {"secretName": "s", "defaultMode": 0o400}}]});
+            let volumes =
+                serde_json::json!({"volumes": [{"name": "v", "secret": {"secretName": "s", "defaultMode": 0o400}}]});
             if task_first {
                 source.admit(&task()).await.unwrap();
                 assert_eq!(pods.wanted(), ["u1"]);
             }
             assert!(!manifest.exists());
+            if !kubelet_last {
+                pods.open();
+            }
             pods.give(vec![given(volumes)]);
             if !task_first {
                 assert!(!manifest.exists(), "it has no resources yet");
                 source.admit(&task()).await.unwrap();
+            }
+            if kubelet_last {
+                let given = spec.folders.settings("given");
+                assert!(!manifest.exists() && !given.exists(), "there may be no tmpfs yet");
+                pods.open();
             }
             assert!(pods.wanted().is_empty());
             let written: serde_json::Value = serde_json::from_slice(&std::fs::read(&manifest).unwrap()).unwrap();
@@ -414,6 +449,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (pods, _) = pods(folder.path());
         PodSource(pods.clone()).admit(&task()).await.unwrap();
+        pods.open();
         pods.give(vec![given(serde_json::json!({"volumes": [{"name": "v", "secret": {"secretName": "none"}}]}))]);
         let (events, mut inbox) = mpsc::unbounded_channel();
         // The kubelet was not started, which is no reason to wait.

@@ -75,7 +75,11 @@ fn own_address() -> IpAddr {
 }
 
 /// Serves a run until its node task is killed.
-pub(in super::super) async fn serve(launch: &RunLaunch, place: Place, mesos: Arc<MesosExecutor>) -> Result<(), DepError> {
+pub(in super::super) async fn serve(
+    launch: &RunLaunch,
+    place: Place,
+    mesos: Arc<MesosExecutor>,
+) -> Result<(), DepError> {
     info!(run = launch.run, "starting the node of a run");
     let (ends, sender) = (Ends::default(), mesos.clone());
     let voice = Arc::new(MessageVoice::new(move |data| sender.message(data)));

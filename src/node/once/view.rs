@@ -37,8 +37,13 @@ fn stuck_container(status: &ContainerStatus) -> Option<Stuck> {
     let reason = waiting.reason.as_deref()?;
     let hopeless = match reason {
         "ErrImageNeverPull" | "InvalidImageName" => true,
-        "ErrImagePull" | "ImagePullBackOff" | "ImageInspectError" | "RegistryUnavailable" | "CreateContainerConfigError"
-        | "CreateContainerError" | "RunContainerError" => false,
+        "ErrImagePull"
+        | "ImagePullBackOff"
+        | "ImageInspectError"
+        | "RegistryUnavailable"
+        | "CreateContainerConfigError"
+        | "CreateContainerError"
+        | "RunContainerError" => false,
         _ => return None,
     };
     let message = waiting.message.as_deref().map(|message| format!(": {message}")).unwrap_or_default();

@@ -187,7 +187,9 @@ mod tests {
                 let mut ear = Ear { next: 1, text: String::new() };
                 while ear.next <= 100 {
                     let bytes = arriving.recv().await.unwrap();
-                    let FromNode::Output { sequence, data, .. } = serde_json::from_slice(&bytes.0).unwrap() else { panic!() };
+                    let FromNode::Output { sequence, data, .. } = serde_json::from_slice(&bytes.0).unwrap() else {
+                        panic!()
+                    };
                     if sequence == ear.next {
                         ear.next += 1;
                         ear.text.push_str(&String::from_utf8(data.0).unwrap());

@@ -22,7 +22,7 @@ mod transient;
 
 pub use api::view;
 pub use build::{build, build_once};
-pub use containerd::search_path;
 pub use clock::RealClock;
+pub use containerd::search_path;
 pub use remains::remove;
 pub use subnet::{Claimed, claim_subnet};

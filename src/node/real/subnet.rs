@@ -27,8 +27,7 @@ fn claim(network: &str, routed: &[(u32, u32)], name: &str) -> Result<Claimed, De
     for subnet in free(network, routed)? {
         let text = format!("{}/{PREFIX}", Ipv4Addr::from(subnet));
         let what = format!("claim {text}");
-        let address =
-            SocketAddr::from_abstract_name(format!("{name}/{text}")).map_err(DepError::io(what.clone()))?;
+        let address = SocketAddr::from_abstract_name(format!("{name}/{text}")).map_err(DepError::io(what.clone()))?;
         match UnixListener::bind_addr(&address) {
             Ok(listener) => return Ok(Claimed { subnet: text, _name: listener }),
             Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {}

@@ -25,7 +25,9 @@ pub fn check(given: &Given) -> Vec<Problem> {
                 found.push((format!("spec.volumes[{index}] ({})", volume.name), text));
             }
         }
-        for (list, containers) in [("initContainers", spec.init_containers.as_deref()), ("containers", Some(&spec.containers[..]))] {
+        for (list, containers) in
+            [("initContainers", spec.init_containers.as_deref()), ("containers", Some(&spec.containers[..]))]
+        {
             for (index, container) in containers.into_iter().flatten().enumerate() {
                 unfit_container(&format!("spec.{list}[{index}]"), list, container, &mut found);
             }
@@ -47,49 +49,101 @@ fn whole(pod: &Pod, spec: &PodSpec, found: &mut Found) {
     let filled = |list: usize| list > 0;
     let some = |text: &Option<String>| text.as_deref().is_some_and(|text| !text.is_empty());
     refuse(spec.containers.is_empty(), "spec.containers", "is empty");
-    refuse(pod.metadata.owner_references.as_ref().is_some_and(|owners| filled(owners.len())), "metadata.ownerReferences",
-        "needs an API server, where the owner would be");
+    refuse(
+        pod.metadata.owner_references.as_ref().is_some_and(|owners| filled(owners.len())),
+        "metadata.ownerReferences",
+        "needs an API server, where the owner would be",
+    );
     let account = spec.service_account_name.as_ref().or(spec.service_account.as_ref());
-    refuse(account.is_some_and(|name| !name.is_empty() && name != "default"), "spec.serviceAccountName",
-        "needs an API server: there are no service accounts and no tokens here");
-    refuse(spec.automount_service_account_token == Some(true), "spec.automountServiceAccountToken",
-        "needs an API server, which makes the token");
-    refuse(spec.image_pull_secrets.as_ref().is_some_and(|names| filled(names.len())), "spec.imagePullSecrets",
-        "needs an API server, from which the kubelet reads them");
+    refuse(
+        account.is_some_and(|name| !name.is_empty() && name != "default"),
+        "spec.serviceAccountName",
+        "needs an API server: there are no service accounts and no tokens here",
+    );
+    refuse(
+        spec.automount_service_account_token == Some(true),
+        "spec.automountServiceAccountToken",
+        "needs an API server, which makes the token",
+    );
+    refuse(
+        spec.image_pull_secrets.as_ref().is_some_and(|names| filled(names.len())),
+        "spec.imagePullSecrets",
+        "needs an API server, from which the kubelet reads them",
+    );
     refuse(some(&spec.priority_class_name), "spec.priorityClassName", "needs an API server, which knows the class");
     refuse(some(&spec.runtime_class_name), "spec.runtimeClassName", "needs an API server, which knows the class");
-    refuse(spec.ephemeral_containers.as_ref().is_some_and(|all| filled(all.len())), "spec.ephemeralContainers",
-        "needs an API server, which adds them to a running pod");
-    refuse(spec.resource_claims.as_ref().is_some_and(|all| filled(all.len())), "spec.resourceClaims",
-        "needs an API server and its controllers");
-    refuse(spec.scheduling_gates.as_ref().is_some_and(|all| filled(all.len())), "spec.schedulingGates",
-        "needs an API server, where somebody opens them");
-    refuse(spec.readiness_gates.as_ref().is_some_and(|all| filled(all.len())), "spec.readinessGates",
-        "needs an API server, where somebody sets the condition");
+    refuse(
+        spec.ephemeral_containers.as_ref().is_some_and(|all| filled(all.len())),
+        "spec.ephemeralContainers",
+        "needs an API server, which adds them to a running pod",
+    );
+    refuse(
+        spec.resource_claims.as_ref().is_some_and(|all| filled(all.len())),
+        "spec.resourceClaims",
+        "needs an API server and its controllers",
+    );
+    refuse(
+        spec.scheduling_gates.as_ref().is_some_and(|all| filled(all.len())),
+        "spec.schedulingGates",
+        "needs an API server, where somebody opens them",
+    );
+    refuse(
+        spec.readiness_gates.as_ref().is_some_and(|all| filled(all.len())),
+        "spec.readinessGates",
+        "needs an API server, where somebody sets the condition",
+    );
     refuse(some(&spec.node_name), "spec.nodeName", "needs an API server: there are no Nodes here (see --host)");
-    refuse(spec.node_selector.as_ref().is_some_and(|all| filled(all.len())), "spec.nodeSelector",
-        "needs an API server: there are no Nodes with labels here (see nodes.constraints)");
+    refuse(
+        spec.node_selector.as_ref().is_some_and(|all| filled(all.len())),
+        "spec.nodeSelector",
+        "needs an API server: there are no Nodes with labels here (see nodes.constraints)",
+    );
     let affinity = spec.affinity.as_ref();
     let node = affinity.and_then(|all| all.node_affinity.as_ref());
-    refuse(node.is_some_and(|rule| rule.required_during_scheduling_ignored_during_execution.is_some()),
-        "spec.affinity.nodeAffinity", "needs an API server: there are no Nodes with labels here (see nodes.constraints)");
+    refuse(
+        node.is_some_and(|rule| rule.required_during_scheduling_ignored_during_execution.is_some()),
+        "spec.affinity.nodeAffinity",
+        "needs an API server: there are no Nodes with labels here (see nodes.constraints)",
+    );
     let near = affinity.and_then(|all| all.pod_affinity.as_ref());
-    refuse(near.is_some_and(|rule| rule.required_during_scheduling_ignored_during_execution.is_some()),
-        "spec.affinity.podAffinity", "needs an API server, which knows the other pods");
+    refuse(
+        near.is_some_and(|rule| rule.required_during_scheduling_ignored_during_execution.is_some()),
+        "spec.affinity.podAffinity",
+        "needs an API server, which knows the other pods",
+    );
     let apart = affinity.and_then(|all| all.pod_anti_affinity.as_ref());
-    refuse(apart.is_some_and(|rule| rule.required_during_scheduling_ignored_during_execution.is_some()),
-        "spec.affinity.podAntiAffinity", "needs an API server, which knows the other pods");
+    refuse(
+        apart.is_some_and(|rule| rule.required_during_scheduling_ignored_during_execution.is_some()),
+        "spec.affinity.podAntiAffinity",
+        "needs an API server, which knows the other pods",
+    );
     let spread = spec.topology_spread_constraints.iter().flatten();
-    refuse(spread.clone().any(|rule| rule.when_unsatisfiable == "DoNotSchedule"), "spec.topologySpreadConstraints",
-        "needs an API server, which knows the other pods");
+    refuse(
+        spread.clone().any(|rule| rule.when_unsatisfiable == "DoNotSchedule"),
+        "spec.topologySpreadConstraints",
+        "needs an API server, which knows the other pods",
+    );
     let scheduler = spec.scheduler_name.as_deref();
-    refuse(scheduler.is_some_and(|name| !name.is_empty() && name != "default-scheduler"), "spec.schedulerName",
-        "needs an API server, where that scheduler would find the pod");
+    refuse(
+        scheduler.is_some_and(|name| !name.is_empty() && name != "default-scheduler"),
+        "spec.schedulerName",
+        "needs an API server, where that scheduler would find the pod",
+    );
 }
 
 /// Why a volume cannot be had. Kinds are listed that work, since every new kind is another controller's.
 fn unfit_volume(volume: &Volume) -> Option<String> {
-    let Volume { name: _, empty_dir, host_path, config_map, secret, downward_api, projected, persistent_volume_claim, .. } = volume;
+    let Volume {
+        name: _,
+        empty_dir,
+        host_path,
+        config_map,
+        secret,
+        downward_api,
+        projected,
+        persistent_volume_claim,
+        ..
+    } = volume;
     if persistent_volume_claim.is_some() {
         return Some("persistentVolumeClaim needs an API server, where the claim would be".to_owned());
     }
@@ -109,7 +163,11 @@ fn unfit_volume(volume: &Volume) -> Option<String> {
         }
         return None;
     }
-    let known = empty_dir.is_some() || host_path.is_some() || config_map.is_some() || secret.is_some() || downward_api.is_some();
+    let known = empty_dir.is_some()
+        || host_path.is_some()
+        || config_map.is_some()
+        || secret.is_some()
+        || downward_api.is_some();
     // A volume without any source is an emptyDir.
     let kind = serde_json::to_value(volume).ok()?.as_object()?.keys().find(|key| *key != "name")?.clone();
     (!known).then(|| format!("{kind} needs an API server or its controllers; emptyDir, hostPath, configMap, secret, downwardAPI and projected work"))
@@ -129,7 +187,10 @@ fn unfit_container(place: &str, list: &str, container: &Container, found: &mut F
     }
     let amounts = resources.into_iter().flat_map(|all| [&all.requests, &all.limits]).flatten().flat_map(BTreeMap::keys);
     for name in amounts.filter(|name| !RESOURCES.contains(&name.as_str())) {
-        found.push((format!("{place}.resources"), format!("{name} cannot be granted; cpu, memory and ephemeral-storage can")));
+        found.push((
+            format!("{place}.resources"),
+            format!("{name} cannot be granted; cpu, memory and ephemeral-storage can"),
+        ));
     }
 }
 
@@ -213,20 +274,53 @@ mod tests {
             (json!({"schedulingGates": [{"name": "g"}]}), "spec.schedulingGates"),
             (json!({"readinessGates": [{"conditionType": "g"}]}), "spec.readinessGates"),
             (json!({"schedulerName": "mine"}), "spec.schedulerName"),
-            (json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": []}}}}), "spec.affinity.nodeAffinity"),
-            (json!({"affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": []}}}), "spec.affinity.podAntiAffinity"),
-            (json!({"topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "z", "whenUnsatisfiable": "DoNotSchedule"}]}), "spec.topologySpreadConstraints"),
-            (json!({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "x"}}]}), "spec.volumes[0] (v): persistentVolumeClaim"),
+            (
+                json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": []}}}}),
+                "spec.affinity.nodeAffinity",
+            ),
+            (
+                json!({"affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": []}}}),
+                "spec.affinity.podAntiAffinity",
+            ),
+            (
+                json!({"topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "z", "whenUnsatisfiable": "DoNotSchedule"}]}),
+                "spec.topologySpreadConstraints",
+            ),
+            (
+                json!({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "x"}}]}),
+                "spec.volumes[0] (v): persistentVolumeClaim",
+            ),
             (json!({"volumes": [{"name": "v", "nfs": {"server": "s", "path": "/"}}]}), "spec.volumes[0] (v): nfs"),
             (json!({"volumes": [{"name": "v", "csi": {"driver": "d"}}]}), "spec.volumes[0] (v): csi"),
-            (json!({"volumes": [{"name": "v", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}}]}), "spec.volumes[0] (v): projected.sources[0].serviceAccountToken"),
-            (json!({"volumes": [{"name": "v", "configMap": {"name": "x"}}]}), "spec.volumes[0]: configMap `x` is not in the file"),
-            (json!({"volumes": [{"name": "v", "secret": {"secretName": "s", "items": [{"key": "z", "path": "p"}]}}]}), "spec.volumes[0]: secret `s` has no key `z`"),
-            (json!({"containers": [{"name": "a", "image": "i", "envFrom": [{"secretRef": {"name": "x"}}]}]}), "spec.containers[0].envFrom[0]: secret `x` is not in the file"),
-            (json!({"containers": [{"name": "a", "image": "i", "env": [{"name": "E", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "z"}}}]}]}), "spec.containers[0].env[0]: configMap `c` has no key `z`"),
+            (
+                json!({"volumes": [{"name": "v", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}}]}),
+                "spec.volumes[0] (v): projected.sources[0].serviceAccountToken",
+            ),
+            (
+                json!({"volumes": [{"name": "v", "configMap": {"name": "x"}}]}),
+                "spec.volumes[0]: configMap `x` is not in the file",
+            ),
+            (
+                json!({"volumes": [{"name": "v", "secret": {"secretName": "s", "items": [{"key": "z", "path": "p"}]}}]}),
+                "spec.volumes[0]: secret `s` has no key `z`",
+            ),
+            (
+                json!({"containers": [{"name": "a", "image": "i", "envFrom": [{"secretRef": {"name": "x"}}]}]}),
+                "spec.containers[0].envFrom[0]: secret `x` is not in the file",
+            ),
+            (
+                json!({"containers": [{"name": "a", "image": "i", "env": [{"name": "E", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "z"}}}]}]}),
+                "spec.containers[0].env[0]: configMap `c` has no key `z`",
+            ),
             (json!({"containers": [{"name": "a"}]}), "spec.containers[0].image: is missing"),
-            (json!({"containers": [{"name": "a", "image": "i", "resources": {"limits": {"nvidia.com/gpu": 1}}}]}), "spec.containers[0].resources: nvidia.com/gpu"),
-            (json!({"initContainers": [{"name": "s", "image": "i", "restartPolicy": "Always"}]}), "spec.initContainers[0].restartPolicy"),
+            (
+                json!({"containers": [{"name": "a", "image": "i", "resources": {"limits": {"nvidia.com/gpu": 1}}}]}),
+                "spec.containers[0].resources: nvidia.com/gpu",
+            ),
+            (
+                json!({"initContainers": [{"name": "s", "image": "i", "restartPolicy": "Always"}]}),
+                "spec.initContainers[0].restartPolicy",
+            ),
         ];
         for (more, expected) in cases {
             let told = problems(with(more));
@@ -251,14 +345,27 @@ mod tests {
 
     #[test]
     fn every_problem_is_told_at_once() {
-        assert_eq!(problems(with(json!({"nodeName": "n1", "priorityClassName": "p", "volumes": [{"name": "v", "csi": {"driver": "d"}}]}))).len(), 3);
+        assert_eq!(
+            problems(with(
+                json!({"nodeName": "n1", "priorityClassName": "p", "volumes": [{"name": "v", "csi": {"driver": "d"}}]})
+            ))
+            .len(),
+            3
+        );
     }
 
     #[test]
     fn pods_that_would_run_for_ever_are_named() {
-        let pod = |name: &str, policy: Value| json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
-            "spec": {"containers": [], "restartPolicy": policy}});
-        let given = documents::read(vec![pod("a", json!("Never")), pod("b", json!("Always")), pod("c", Value::Null), pod("d", json!("OnFailure"))]);
+        let pod = |name: &str, policy: Value| {
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
+            "spec": {"containers": [], "restartPolicy": policy}})
+        };
+        let given = documents::read(vec![
+            pod("a", json!("Never")),
+            pod("b", json!("Always")),
+            pod("c", Value::Null),
+            pod("d", json!("OnFailure")),
+        ]);
         assert_eq!(never_instead_of_always(&given.unwrap()), ["b", "c"]);
     }
 }

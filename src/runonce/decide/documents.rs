@@ -109,7 +109,9 @@ fn take(place: &str, mut document: Value, given: &mut Given, problems: &mut Vec<
         ("", _) | (_, "") => problems.push(Problem::new(place, "has no apiVersion or no kind")),
         _ => problems.push(Problem::new(
             place,
-            format!("{version} {kind} needs an API server and its controllers; only Pod, ConfigMap and Secret run here"),
+            format!(
+                "{version} {kind} needs an API server and its controllers; only Pod, ConfigMap and Secret run here"
+            ),
         )),
     }
 }
@@ -243,8 +245,9 @@ mod tests {
 
     #[test]
     fn numbers_are_taken_as_quantities() {
-        let given =
-            read(vec![pod(json!({"containers": [{"name": "a", "resources": {"requests": {"cpu": 1, "memory": "1Mi"}}}]}))]);
+        let given = read(vec![pod(
+            json!({"containers": [{"name": "a", "resources": {"requests": {"cpu": 1, "memory": "1Mi"}}}]}),
+        )]);
         let spec = given.unwrap().pods[0].spec.clone().unwrap();
         let requests = spec.containers[0].resources.clone().unwrap().requests.unwrap();
         assert_eq!(requests["cpu"].0, "1");
@@ -253,12 +256,27 @@ mod tests {
     #[test]
     fn what_does_not_run_here_is_refused_by_name() {
         let cases = [
-            (json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}}), "deployment d: apps/v1 Deployment needs an API server"),
+            (
+                json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}}),
+                "deployment d: apps/v1 Deployment needs an API server",
+            ),
             (json!({"kind": "Pod"}), "document 1: has no apiVersion"),
-            (json!({"apiVersion": "v1", "kind": "Pod", "spec": {"containers": []}}), "document 1: metadata.name: is missing"),
-            (json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "A_b"}, "spec": {"containers": []}}), "pod A_b: metadata.name: `A_b` is no name"),
-            (pod(json!({"containers": [{"name": "a", "imag": "b", "env": []}]})), "pod web: spec.containers[0].imag: is no field of it"),
-            (pod(json!({"containers": [{"name": "a", "env": [{"name": "b", "value": 1}]}]})), "pod web: does not fit: expected a string"),
+            (
+                json!({"apiVersion": "v1", "kind": "Pod", "spec": {"containers": []}}),
+                "document 1: metadata.name: is missing",
+            ),
+            (
+                json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "A_b"}, "spec": {"containers": []}}),
+                "pod A_b: metadata.name: `A_b` is no name",
+            ),
+            (
+                pod(json!({"containers": [{"name": "a", "imag": "b", "env": []}]})),
+                "pod web: spec.containers[0].imag: is no field of it",
+            ),
+            (
+                pod(json!({"containers": [{"name": "a", "env": [{"name": "b", "value": 1}]}]})),
+                "pod web: does not fit: expected a string",
+            ),
         ];
         for (document, expected) in cases {
             let told = problems(vec![document]);

@@ -301,7 +301,8 @@ impl Run {
                     Stage::Ended(code) => Some(code),
                     _ => None,
                 });
-                let outcome = if failed.is_empty() { Outcome::Exit(exit::of_all(codes)) } else { Outcome::Failed(failed) };
+                let outcome =
+                    if failed.is_empty() { Outcome::Exit(exit::of_all(codes)) } else { Outcome::Failed(failed) };
                 let mut effects = self.end(outcome, now);
                 effects.extend(self.settle(now));
                 effects
@@ -442,7 +443,8 @@ impl Run {
         } else {
             format!("at most {} was offered at once", self.largest)
         };
-        let ports: Vec<String> = first.wanted.ports.iter().filter_map(|port| port.host_port).map(|p| p.to_string()).collect();
+        let ports: Vec<String> =
+            first.wanted.ports.iter().filter_map(|port| port.host_port).map(|p| p.to_string()).collect();
         let ports = if ports.is_empty() { String::new() } else { format!(" and host port {}", ports.join(", ")) };
         vec![Effect::Note(format!(
             "{count} pods wait for an offer to role {}; pod {} needs {need} with its node{ports}, {offered}",

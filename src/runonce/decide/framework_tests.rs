@@ -42,7 +42,8 @@ fn run(pods: Vec<Wanted>) -> Run {
 }
 
 fn offer(agent: &str, cpus: f64) -> Offer {
-    let resources = [Resource::scalar("cpus", cpus), Resource::scalar("mem", 2048.0), Resource::ranges("ports", [(31000, 31005)])];
+    let resources =
+        [Resource::scalar("cpus", cpus), Resource::scalar("mem", 2048.0), Resource::ranges("ports", [(31000, 31005)])];
     Offer {
         id: format!("offer-{agent}").as_str().into(),
         agent_id: agent.into(),
@@ -53,7 +54,10 @@ fn offer(agent: &str, cpus: f64) -> Offer {
 }
 
 fn tasks(effects: &[Effect]) -> Vec<TaskInfo> {
-    effects.iter().flat_map(|effect| if let Effect::Accept { tasks, .. } = effect { tasks.clone() } else { Vec::new() }).collect()
+    effects
+        .iter()
+        .flat_map(|effect| if let Effect::Accept { tasks, .. } = effect { tasks.clone() } else { Vec::new() })
+        .collect()
 }
 
 fn names(tasks: &[TaskInfo]) -> Vec<&str> {
@@ -73,7 +77,10 @@ fn finished(effects: &[Effect]) -> Option<Outcome> {
 }
 
 fn killed(effects: &[Effect]) -> Vec<&str> {
-    effects.iter().filter_map(|effect| if let Effect::Kill { task, .. } = effect { Some(task.as_str()) } else { None }).collect()
+    effects
+        .iter()
+        .filter_map(|effect| if let Effect::Kill { task, .. } = effect { Some(task.as_str()) } else { None })
+        .collect()
 }
 
 #[test]
@@ -96,7 +103,10 @@ fn nothing_of_the_pods_but_names_and_sizes_is_in_the_tasks() {
         assert!(!data.contains("hunter2") && !serde_json::to_string(task).unwrap().contains("hunter2"), "{data}");
     }
     let TaskData::Run(launch) = serde_json::from_slice(&tasks[0].data.as_ref().unwrap().0).unwrap() else { panic!() };
-    assert_eq!(format!("once-{}", tasks[0].executor.as_ref().unwrap().executor_id.as_str().replace("once.", "")), launch.run);
+    assert_eq!(
+        format!("once-{}", tasks[0].executor.as_ref().unwrap().executor_id.as_str().replace("once.", "")),
+        launch.run
+    );
 }
 
 #[test]
@@ -104,7 +114,10 @@ fn what_does_not_fit_waits_for_the_next_offer_and_is_said() {
     let mut run = run(vec![wanted("big", 3000), wanted("small", 100)]);
     let first = tasks(&run.on(Event::Offers(vec![offer("a", 1.0)]), NOW));
     assert_eq!(names(&first), ["runonce", "small.default"]);
-    assert_eq!(run.on(Event::Offers(vec![offer("a", 1.0)]), NOW), [Effect::Decline { offer: "offer-a".into(), seconds: 2.0 }]);
+    assert_eq!(
+        run.on(Event::Offers(vec![offer("a", 1.0)]), NOW),
+        [Effect::Decline { offer: "offer-a".into(), seconds: 2.0 }]
+    );
     let said = run.on(Event::Tick, Duration::from_secs(6));
     let [Effect::Note(text)] = said.as_slice() else { panic!("{said:?}") };
     assert!(text.contains("pod big needs cpus:3.26;mem:577") && text.contains("at most cpus:1;mem:2048"), "{text}");
@@ -215,7 +228,11 @@ fn a_node_is_given_the_pods_that_it_has_tasks_for_and_no_others() {
     let tasks = tasks(&run.on(Event::Offers(vec![offer("a", 2.0)]), NOW));
     let executor = tasks[0].executor.clone().unwrap().executor_id.value;
     let uids = vec!["uid-web".to_owned(), "uid-big".to_owned()];
-    let message = |executor: &str| Event::Message { agent: "a".into(), executor: executor.into(), what: FromNode::Wants { uids: uids.clone() } };
+    let message = |executor: &str| Event::Message {
+        agent: "a".into(),
+        executor: executor.into(),
+        what: FromNode::Wants { uids: uids.clone() },
+    };
     let effects = run.on(message(&executor), NOW);
     let [Effect::Send { what: ToNode::Given { pods }, .. }] = effects.as_slice() else { panic!("{effects:?}") };
     assert_eq!(pods.iter().map(|pod| pod.uid.as_str()).collect::<Vec<_>>(), ["uid-web"]);

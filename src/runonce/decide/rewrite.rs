@@ -213,7 +213,9 @@ impl Sources<'_> {
 
     fn secret(&self, place: &str, name: &str, optional: Option<bool>) -> Result<Entries, RewriteError> {
         match self.secrets.iter().find(|secret| secret.metadata.name.as_deref() == Some(name)) {
-            Some(secret) => Ok(secret.data.iter().flatten().map(|(key, bytes)| (key.clone(), bytes.0.clone())).collect()),
+            Some(secret) => {
+                Ok(secret.data.iter().flatten().map(|(key, bytes)| (key.clone(), bytes.0.clone())).collect())
+            }
             None if optional == Some(true) => Ok(Entries::new()),
             None => Err(wrong(place, format!("secret `{name}` is not given"))),
         }

@@ -67,7 +67,10 @@ fn config_maps_and_secrets_become_files_and_the_volume_a_read_only_folder() {
     let names: Vec<_> = out.folders.iter().map(|folder| folder.display().to_string()).collect();
     assert_eq!(names, ["/given/u1/volumes/v", "/given/u1/volumes/w", "/given/u1/volumes/o"]);
     let spec = serde_json::to_value(out.pod.spec).unwrap();
-    assert_eq!(spec["volumes"][0], json!({"name": "v", "hostPath": {"path": "/given/u1/volumes/v", "type": "Directory"}}));
+    assert_eq!(
+        spec["volumes"][0],
+        json!({"name": "v", "hostPath": {"path": "/given/u1/volumes/v", "type": "Directory"}})
+    );
     assert_eq!(spec["volumes"][2], json!({"name": "e", "emptyDir": {}}));
     let mounts = &spec["containers"][0]["volumeMounts"];
     assert_eq!((&mounts[0]["readOnly"], &mounts[1]["readOnly"]), (&json!(true), &Value::Null));
@@ -84,7 +87,11 @@ fn projected_sources_share_a_folder() {
                 {"path": "name", "fieldRef": {"fieldPath": "metadata.name"}},
                 {"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}}]}}],
     }));
-    let files: Vec<_> = out.files.iter().map(|f| (f.path.display().to_string(), String::from_utf8_lossy(&f.content).into_owned())).collect();
+    let files: Vec<_> = out
+        .files
+        .iter()
+        .map(|f| (f.path.display().to_string(), String::from_utf8_lossy(&f.content).into_owned()))
+        .collect();
     let expected = [("a", "$(HOME) 1"), ("z", "z"), ("name", "web"), ("labels", "app=\"x\"\n")];
     assert_eq!(files, expected.map(|(path, text)| (format!("/given/u1/volumes/p/{path}"), text.to_owned())));
     assert!(out.files.iter().all(|file| file.mode == 0o440));
@@ -123,10 +130,18 @@ fn what_is_missing_or_leads_out_of_the_volume_is_refused_with_its_place() {
     };
     let cases = [
         (volume(json!({"configMap": {"name": "x"}})), "spec.volumes[0]: configMap `x` is not given"),
-        (volume(json!({"secret": {"secretName": "s", "items": [{"key": "q", "path": "q"}]}})), "spec.volumes[0]: there is no key `q`"),
-        (volume(json!({"secret": {"secretName": "s", "items": [{"key": "a", "path": "../q"}]}})), "spec.volumes[0]: `../q` leaves the volume"),
-        (json!({"containers": [{"name": "a", "env": [{"name": "E", "valueFrom": {"secretKeyRef": {"name": "s", "key": "q"}}}]}]}),
-         "spec.containers[0].env[0]: there is no key `q`"),
+        (
+            volume(json!({"secret": {"secretName": "s", "items": [{"key": "q", "path": "q"}]}})),
+            "spec.volumes[0]: there is no key `q`",
+        ),
+        (
+            volume(json!({"secret": {"secretName": "s", "items": [{"key": "a", "path": "../q"}]}})),
+            "spec.volumes[0]: `../q` leaves the volume",
+        ),
+        (
+            json!({"containers": [{"name": "a", "env": [{"name": "E", "valueFrom": {"secretKeyRef": {"name": "s", "key": "q"}}}]}]}),
+            "spec.containers[0].env[0]: there is no key `q`",
+        ),
     ];
     for (spec, expected) in cases {
         assert_eq!(refused(spec), expected);
