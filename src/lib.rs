@@ -5,7 +5,8 @@
 //! - the operator's tool: [`cli`] → [`cluster`] (desired) + [`inventory`] (observed) → [`plan`] (pure) → [`apply`],
 //!   over [`host`]s, with [`render`], [`pki`], [`bundle`] and [`progress`];
 //! - what runs in the cluster: [`scheduler`] (the Mesos framework), [`node`] (the node agent, a Mesos executor), its
-//!   plugin [`cni`] and [`endpoints`], on top of [`mesos`] and [`k8s`].
+//!   plugin [`cni`] and [`endpoints`], on top of [`mesos`] and [`k8s`];
+//! - what needs neither: [`runonce`], pods of a file run to completion.
 
 #[cfg(feature = "cli")]
 pub mod apply;
@@ -27,4 +28,5 @@ pub mod plan;
 pub mod progress;
 #[cfg(feature = "cli")]
 pub mod render;
+pub mod runonce;
 pub mod scheduler;

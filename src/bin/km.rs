@@ -24,6 +24,8 @@ enum Role {
     Endpoints(EndpointsArguments),
     /// The node agent, a Mesos executor (started by a Mesos agent)
     Node,
+    /// Run pods to completion on this machine, without Mesos and without an API server (run by kmctl runonce)
+    Runonce(RunonceArguments),
     /// Many node agents that run nothing, against a real API server
     HollowNode(HollowNodeArguments),
     /// Become a program that ends with the node agent (run by km node)
@@ -52,6 +54,13 @@ struct EndpointsArguments {
     /// Credentials for the API server
     #[arg(long, default_value = "/etc/kubernetes/km-endpoints.conf")]
     kubeconfig: PathBuf,
+}
+
+#[derive(Args)]
+struct RunonceArguments {
+    /// Remove this file, which is this program, at once
+    #[arg(long, hide = true)]
+    unlink: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -90,6 +99,7 @@ fn main() -> ExitCode {
         Role::Host(arguments) => return kmctl::host::agent::run(arguments),
         Role::Mesos(arguments) => serve(|stop| async { Ok(kmctl::mesos::commands::run(arguments, stop).await?) }),
         Role::Node => node(),
+        Role::Runonce(arguments) => runonce(&arguments),
         Role::HollowNode(arguments) => serve(|stop| hollow_node(arguments, stop)),
         Role::NodeChild(arguments) => Err(node_child(&arguments)),
         Role::Scheduler(arguments) => serve(|stop| scheduler(arguments, stop)),
@@ -149,6 +159,15 @@ fn node() -> anyhow::Result<()> {
         let environment = kmctl::mesos::executor::ExecutorEnvironment::from_env().context("run km node")?;
         kmctl::node::session::serve(environment, stop).await.context("run km node")
     })
+}
+
+fn runonce(arguments: &RunonceArguments) -> anyhow::Result<()> {
+    if let Some(program) = &arguments.unlink {
+        std::fs::remove_file(program).with_context(|| format!("remove {}", program.display()))?;
+    }
+    // Before the runtime has threads, as for a node.
+    kmctl::node::command::enter_mount_namespace().context("prepare the run")?;
+    serve(|stop| async { kmctl::node::once::local::run(tokio::io::stdin(), stop).await.context("run the pods") })
 }
 
 async fn hollow_node(arguments: HollowNodeArguments, stop: CancellationToken) -> anyhow::Result<()> {

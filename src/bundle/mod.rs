@@ -4,7 +4,7 @@
 //! and named `<path>.gz`. So `kmctl up` reads the table of contents without touching the rest, and sends exactly the
 //! files that a host misses, still packed. Every file is verified by the sha256 of its unpacked bytes, once before
 //! it leaves the operator's machine and once on the host.
-mod create;
+pub(crate) mod create;
 mod manifest;
 mod read;
 

@@ -6,7 +6,9 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use super::context::{Context, LogFormat, OutputFormat, Settings};
 use super::failure::{Code, Failure};
-use super::{bundle, check, completions, down, init, kubeconfig, logs, plan, render, scale, status, up, version, why};
+use super::{
+    bundle, check, completions, down, init, kubeconfig, logs, plan, render, runonce, scale, status, up, version, why,
+};
 
 #[derive(Parser)]
 #[command(name = "kmctl", version, about = "Kubernetes as an Apache Mesos framework, from one command")]
@@ -63,6 +65,8 @@ enum Command {
     Up(up::Args),
     /// Show how hosts, nodes, pods and Mesos tasks are doing
     Status(status::Args),
+    /// Run the pods of a file to completion, on Mesos or on one machine, without an API server
+    Runonce(runonce::Args),
     /// Show or set the bounds of nodes
     Scale(scale::Args),
     /// Tell what keeps a pod from running, a node from going, or an offer from being used
@@ -78,8 +82,10 @@ enum Command {
 }
 
 impl Command {
-    async fn run(self, context: &Context) -> Result<Code, Failure> {
-        match self {
+    async fn run(self, context: &Context) -> Result<u8, Failure> {
+        let code = match self {
+            // Its code is the pods'.
+            Command::Runonce(args) => return runonce::run(args, context).await,
             Command::Bundle(args) => bundle::run(args, context).await,
             Command::Down(args) => down::run(args, context).await,
             Command::Render(args) => render::run(args, context),
@@ -94,7 +100,13 @@ impl Command {
             Command::Init(args) => init::run(args, context).await,
             Command::Completions(args) => completions::run(args, context),
             Command::Version(args) => version::run(args, context),
-        }
+        };
+        code.map(|code| code as u8)
+    }
+
+    /// Whether it ends by itself, and in order, when it is interrupted.
+    fn ends_itself(&self) -> bool {
+        matches!(self, Command::Runonce(_))
     }
 }
 
@@ -127,7 +139,9 @@ pub fn main() -> ExitCode {
             Err(error) => {
                 // Help and version are no errors. A closed output is not ours to report.
                 let _ = error.print();
-                return ExitCode::from(if error.use_stderr() { Code::Usage as u8 } else { Code::Ok as u8 });
+                // In `runonce`, 2 would be a pod's.
+                let usage = if std::env::args().any(|word| word == "runonce") { Code::Runonce } else { Code::Usage };
+                return ExitCode::from(if error.use_stderr() { usage as u8 } else { Code::Ok as u8 });
             }
         };
     let context = Context::new(global.settings());
@@ -136,15 +150,18 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(failure) => {
             failure.tell(&context.progress);
-            failure.code()
+            failure.code() as u8
         }
     };
-    ExitCode::from(code as u8)
+    ExitCode::from(code)
 }
 
-fn run(command: Command, context: &Context) -> Result<Code, Failure> {
+fn run(command: Command, context: &Context) -> Result<u8, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let result = runtime.block_on(async {
+        if command.ends_itself() {
+            return command.run(context).await;
+        }
         tokio::select! {
             biased;
             // Dropping the command closes its connections; what runs on a host sees the end of its input.

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 
 use super::failure::Failure;
 use super::question::Prompt;
-use crate::cluster::{HostSpec, Loaded, SshSpec, Sudo, jump_host, load, quantity};
+use crate::cluster::{HostSpec, Loaded, SshSpec, Sudo, jump_host, load, load_mesos, quantity};
 use crate::host::ssh::{Secrets, SshSettings};
 use crate::host::{HostError, SshHost};
 use crate::progress::{Bars, Ndjson, Plain, Progress};
@@ -82,11 +82,19 @@ impl Context {
 
     /// Reads cluster.yaml, and passes on what it advises.
     pub fn cluster(&self) -> Result<Loaded, Failure> {
-        let loaded = load(&self.settings.file)?;
+        Ok(self.advise(load(&self.settings.file)?))
+    }
+
+    /// The same for a command that needs Mesos alone.
+    pub fn mesos_cluster(&self) -> Result<Loaded, Failure> {
+        Ok(self.advise(load_mesos(&self.settings.file)?))
+    }
+
+    fn advise(&self, loaded: Loaded) -> Loaded {
         for advice in &loaded.advice {
             self.progress.note(&loaded.path.display().to_string(), advice);
         }
-        Ok(loaded)
+        loaded
     }
 
     /// Connects to one control-plane host.

@@ -3,6 +3,7 @@ use crate::bundle::BundleError;
 use crate::cluster::LoadError;
 use crate::host::HostError;
 use crate::inventory::mesos::MesosReadError;
+use crate::mesos::MesosError;
 use crate::progress::{Progress, told};
 
 /// Exit codes, as the README lists them.
@@ -24,6 +25,8 @@ pub enum Code {
     Locked = 6,
     /// Out of time.
     Timeout = 124,
+    /// kmctl itself failed in `runonce`, where every other code is the pod's.
+    Runonce = 125,
     /// Interrupted by the operator.
     Interrupted = 130,
 }
@@ -52,6 +55,12 @@ impl Failure {
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// The same, with another exit code.
+    #[must_use]
+    pub fn coded(self, code: Code) -> Self {
+        Failure { code, ..self }
     }
 
     /// The exit code.
@@ -100,6 +109,8 @@ fn known_hint(error: &anyhow::Error) -> Option<&str> {
                 .hint()
                 .or(unreached.then_some("look whether the host is up and lets you in: try `ssh` to it from here"))
         } else if let Some(error) = cause.downcast_ref::<MesosReadError>() {
+            error.hint()
+        } else if let Some(error) = cause.downcast_ref::<MesosError>() {
             error.hint()
         } else if let Some(LoadError::Read { source, .. }) = cause.downcast_ref() {
             let absent = source.kind() == std::io::ErrorKind::NotFound;

@@ -14,6 +14,7 @@ mod provision;
 mod question;
 mod reach;
 mod render;
+mod runonce;
 mod scale;
 mod status;
 mod up;

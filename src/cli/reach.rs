@@ -10,6 +10,9 @@ use crate::cluster::Loaded;
 use crate::host::{Command, Host};
 use crate::inventory::mesos::{Credentials, MesosClient};
 use crate::k8s::client_over;
+use crate::mesos::Masters;
+use crate::mesos::over_host::HostTransport;
+use crate::mesos::transport::{Authentication, HttpSettings, Secret};
 use crate::scheduler::decide::Summary;
 
 /// Where `up` puts the administrator's kubeconfig.
@@ -103,29 +106,55 @@ async fn scheduler_on(host: Arc<dyn Host>) -> Result<Summary, Failure> {
 
 /// A client for Mesos. The secret is read here, or from the host where another operator left it.
 pub async fn mesos(host: Arc<dyn Host>, loaded: &Loaded) -> Result<MesosClient, Failure> {
+    let credentials = credentials(Some(host.as_ref()), loaded).await?;
+    Ok(MesosClient::new(host, credentials, authority(loaded)?.as_deref())?)
+}
+
+/// The masters, for a framework: through `host`, or straight from here where there is none.
+pub async fn masters(host: Option<Arc<dyn Host>>, loaded: &Loaded) -> Result<Masters, Failure> {
     let spec = &loaded.cluster.spec.mesos;
-    let credentials = if spec.principal.is_empty() {
-        None
-    } else {
-        let secret = match std::fs::read_to_string(&spec.secret_file) {
-            Ok(secret) => Some(secret),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                read_file(host.as_ref(), MESOS_SECRET).await?
-            }
-            Err(error) => {
-                return Err(anyhow::Error::new(error).context(format!("read {}", spec.secret_file)).into());
-            }
-        };
-        secret.map(|secret| Credentials {
-            principal: spec.principal.clone(),
-            secret: secret.trim_end_matches(['\r', '\n']).to_owned(),
-        })
+    let authentication = match credentials(host.as_deref(), loaded).await? {
+        Some(Credentials { principal, secret }) => Authentication::Basic { principal, secret: Secret::new(secret) },
+        None => Authentication::None,
     };
-    let ca = match spec.ca_file.as_str() {
-        "" => None,
-        file => Some(std::fs::read_to_string(file).with_context(|| format!("read {file}"))?),
+    let ca = authority(loaded)?;
+    let Some(host) = host else {
+        let settings = HttpSettings { authentication, ca_pem: ca.map(String::into_bytes), unix_socket: None };
+        return Ok(Masters::new(&spec.master.0, &settings)?);
     };
-    Ok(MesosClient::new(host, credentials, ca.as_deref())?)
+    let principal = authentication.principal().map(str::to_owned);
+    Ok(Masters::through(&spec.master.0, principal, |base| {
+        Ok(Arc::new(HostTransport::new(host.clone(), base, &authentication, ca.as_deref())?))
+    })?)
+}
+
+/// Principal and secret; none where Mesos wants no authentication.
+async fn credentials(host: Option<&dyn Host>, loaded: &Loaded) -> Result<Option<Credentials>, Failure> {
+    let spec = &loaded.cluster.spec.mesos;
+    if spec.principal.is_empty() {
+        return Ok(None);
+    }
+    let secret = match (std::fs::read_to_string(&spec.secret_file), host) {
+        (Ok(secret), _) => Some(secret),
+        (Err(error), Some(host)) if error.kind() == std::io::ErrorKind::NotFound => {
+            read_file(host, MESOS_SECRET).await?
+        }
+        (Err(error), _) => {
+            return Err(anyhow::Error::new(error).context(format!("read {}", spec.secret_file)).into());
+        }
+    };
+    Ok(secret.map(|secret| Credentials {
+        principal: spec.principal.clone(),
+        secret: secret.trim_end_matches(['\r', '\n']).to_owned(),
+    }))
+}
+
+/// CA of https masters, PEM.
+fn authority(loaded: &Loaded) -> Result<Option<String>, Failure> {
+    match loaded.cluster.spec.mesos.ca_file.as_str() {
+        "" => Ok(None),
+        file => Ok(Some(std::fs::read_to_string(file).with_context(|| format!("read {file}"))?)),
+    }
 }
 
 /// The content of a file that only root may read; none where it does not exist.

@@ -51,15 +51,33 @@ fn listed(path: &Path, problems: &[Problem]) -> String {
 
 /// Reads, checks and completes the file at `path`.
 pub fn load(path: &Path) -> Result<Loaded, LoadError> {
-    let content = std::fs::read_to_string(path).map_err(|source| LoadError::Read { path: path.to_owned(), source })?;
-    parse(&content, path)
+    parse(&read(path)?, path)
+}
+
+/// The same for a command that needs Mesos alone: `spec.controlPlane` may be absent.
+pub fn load_mesos(path: &Path) -> Result<Loaded, LoadError> {
+    parse_for(&read(path)?, path, &[CONTROL_PLANE])
+}
+
+/// What a command that needs no cluster does without.
+const CONTROL_PLANE: &str = "spec.controlPlane";
+
+fn read(path: &Path) -> Result<String, LoadError> {
+    std::fs::read_to_string(path).map_err(|source| LoadError::Read { path: path.to_owned(), source })
 }
 
 fn parse(content: &str, path: &Path) -> Result<Loaded, LoadError> {
+    parse_for(content, path, &[])
+}
+
+/// `dispensable`: keys that may be absent.
+fn parse_for(content: &str, path: &Path, dispensable: &[&str]) -> Result<Loaded, LoadError> {
     let invalid = |problems| LoadError::Invalid { path: path.to_owned(), problems };
     // Not YAML at all, or a key twice: nothing more can be said.
     let root: Node = serde_yaml::from_str(content).map_err(|error| invalid(vec![syntax(&error)]))?;
     let Walked { mut problems, remainder } = walk(&root);
+    let absent: Vec<&str> = dispensable.iter().copied().filter(|key| !root.has(key)).collect();
+    problems.retain(|problem| !absent.contains(&problem.key.as_str()));
     let parsed = if problems.is_empty() {
         // From the text, where `1.20` is still `1.20` and not a number.
         serde_yaml::from_str::<Cluster>(content).map_err(|error| syntax(&error))
@@ -87,6 +105,7 @@ fn parse(content: &str, path: &Path) -> Result<Loaded, LoadError> {
     problems.extend(
         wrong
             .into_iter()
+            .filter(|(key, _)| !absent.iter().any(|absent| key.starts_with(absent)))
             .filter(|(key, _)| !reported.iter().any(|reported| covers(reported, key)))
             .map(|(key, text)| Problem { place: Some(root.place_of(&key)), key, text }),
     );
@@ -187,6 +206,18 @@ spec:
             insta::assert_debug_snapshot!(loaded.cluster);
         });
         assert!(loaded.advice.is_empty());
+    }
+
+    #[test]
+    fn a_command_that_needs_mesos_alone_does_without_a_control_plane_but_not_with_half_of_one() {
+        let path = Path::new("/c/cluster.yaml");
+        let (before, _) = LEAST.split_once("  controlPlane").unwrap();
+        let loaded = parse_for(before, path, &[CONTROL_PLANE]).unwrap();
+        assert!(loaded.cluster.spec.control_plane.hosts.is_empty());
+        assert!(parse(before, path).is_err());
+        let half = format!("{before}  controlPlane: {{ endpoint: 10.0.0.11:6443 }}\n");
+        assert!(parse_for(&half, path, &[CONTROL_PLANE]).is_err());
+        assert!(parse_for(LEAST, path, &[CONTROL_PLANE]).is_ok());
     }
 
     #[test]

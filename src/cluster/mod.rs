@@ -10,6 +10,6 @@ mod tree;
 
 pub use check::{host_port, jump_host, port_range};
 pub use edit::{EditError, set_bounds};
-pub use load::{LoadError, Loaded, load};
+pub use load::{LoadError, Loaded, load, load_mesos};
 pub use problem::{Place, Problem};
 pub use spec::*;

@@ -34,7 +34,8 @@ pub struct ClusterSpec {
     /// Settings for every SSH connection.
     #[serde(default)]
     pub ssh: SshSpec,
-    /// Control-plane hosts.
+    /// Control-plane hosts; absent only for commands that need Mesos alone.
+    #[serde(default)]
     pub control_plane: ControlPlaneSpec,
     /// Version and Services.
     #[serde(default)]
@@ -159,7 +160,7 @@ pub enum Sudo {
 }
 
 /// `spec.controlPlane`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ControlPlaneSpec {
     /// `address:port` that clients and nodes use.

@@ -37,6 +37,16 @@ impl Value {
 }
 
 impl Node {
+    /// Whether `key`, e.g. `spec.controlPlane`, is written.
+    pub(super) fn has(&self, key: &str) -> bool {
+        let mut node = self;
+        key.split('.').all(|part| {
+            let Value::Map(entries) = &node.value else { return false };
+            let found = entries.iter().find(|(_, name, _)| name == part);
+            found.inspect(|(_, _, below)| node = below).is_some()
+        })
+    }
+
     /// Where `key`, e.g. `spec.controlPlane.hosts[1].name`, stands: its own place, or that of the nearest part of it
     /// that is written.
     pub(super) fn place_of(&self, key: &str) -> Place {

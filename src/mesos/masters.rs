@@ -3,7 +3,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::error::MesosError;
-use super::transport::{Authentication, HttpSettings, HttpTransport, Reply, Request, Secret, Transport};
+use super::transport::{
+    Authentication, HttpSettings, HttpTransport, Reply, Request, Secret, Transport, TransportError,
+};
 
 /// A redirect names the leader; one more covers an election in between.
 const REDIRECTS: usize = 2;
@@ -11,7 +13,7 @@ const REDIRECTS: usize = 2;
 /// The masters of one Mesos cluster, and how to talk to them.
 #[derive(Clone, Debug)]
 pub struct Masters {
-    masters: Vec<HttpTransport>,
+    masters: Vec<Arc<dyn Transport>>,
     principal: Option<String>,
 }
 
@@ -23,8 +25,22 @@ impl Masters {
             return Err(MesosError::Address { given: String::new(), problem: "no master is named" });
         };
         let transport = HttpTransport::new(first, settings)?;
-        let masters = bases.iter().map(|base| transport.to(base)).collect();
+        let masters = bases.iter().map(|base| transport.other(base)).collect();
         Ok(Self { masters, principal: settings.authentication.principal().map(str::to_owned) })
+    }
+
+    /// The same, each reached in the way that `connect` makes of its URL. `principal`: who asks.
+    pub fn through(
+        masters: &[String],
+        principal: Option<String>,
+        connect: impl Fn(&str) -> Result<Arc<dyn Transport>, TransportError>,
+    ) -> Result<Self, MesosError> {
+        let bases = masters.iter().map(|given| base_url(given)).collect::<Result<Vec<_>, _>>()?;
+        if bases.is_empty() {
+            return Err(MesosError::Address { given: String::new(), problem: "no master is named" });
+        }
+        let masters = bases.iter().map(|base| connect(base)).collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { masters, principal })
     }
 
     /// The same, with the secret and the CA read from files; an empty principal means no authentication.
@@ -55,7 +71,7 @@ impl Masters {
     /// Another server of the same Mesos, reached with the same credentials: an agent.
     pub fn reach(&self, base: &str) -> Arc<dyn Transport> {
         // There is always a first master: without one there are no `Masters`.
-        self.masters[0].to(base).shared()
+        self.masters[0].other(base)
     }
 
     /// The leading master.
@@ -69,12 +85,12 @@ impl Masters {
     pub(super) async fn ask_leader(&self, request: &Request) -> Result<(Arc<dyn Transport>, Reply), MesosError> {
         let mut attempts = Vec::new();
         for master in &self.masters {
-            let mut transport = master.clone();
+            let mut transport = Arc::clone(master);
             for _ in 0..=REDIRECTS {
                 match transport.send(request.clone()).await {
                     Ok(reply) if reply.status == 307 => {
                         match leader_of(transport.target(), reply.location.as_deref()) {
-                            Some(base) => transport = transport.to(&base),
+                            Some(base) => transport = transport.other(&base),
                             None => {
                                 attempts.push(format!("{} redirects to nowhere", transport.target()));
                                 break;
@@ -86,7 +102,7 @@ impl Masters {
                         attempts.push(format!("{target} is not ready: {}", reply.message().await));
                         break;
                     }
-                    Ok(reply) => return Ok((transport.shared(), reply)),
+                    Ok(reply) => return Ok((transport, reply)),
                     Err(error) => {
                         attempts.push(chain(&error));
                         break;

@@ -8,6 +8,8 @@ pub mod executor;
 pub mod fake;
 mod masters;
 pub mod operator;
+#[cfg(feature = "cli")]
+pub mod over_host;
 mod recordio;
 pub mod scheduler;
 mod stream;

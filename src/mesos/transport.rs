@@ -183,6 +183,9 @@ pub trait Transport: Send + Sync + fmt::Debug {
 
     /// The server, for messages: a URL without secrets.
     fn target(&self) -> &str;
+
+    /// The same way, and the same credentials, to another server of the same Mesos.
+    fn other(&self, base: &str) -> Arc<dyn Transport>;
 }
 
 /// Settings of [`HttpTransport`] besides the address.
@@ -285,6 +288,10 @@ impl Transport for HttpTransport {
 
     fn target(&self) -> &str {
         &self.base
+    }
+
+    fn other(&self, base: &str) -> Arc<dyn Transport> {
+        self.to(base).shared()
     }
 }
 

@@ -46,6 +46,18 @@ pub struct KubeletConfiguration {
     pub tls_min_version: String,
     /// `cgroupfs`: Mesos' tree is not systemd's.
     pub cgroup_driver: String,
+    /// Folder of static pods, for a kubelet without an API server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub static_pod_path: Option<PathBuf>,
+    /// How often that folder is read, beside the kernel's own word of changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_check_frequency: Option<String>,
+    /// The server's certificate, where no cluster signs one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_cert_file: Option<PathBuf>,
+    /// Its key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_private_key_file: Option<PathBuf>,
     /// Cgroup of all pods, below the Mesos container's; the agent fills it in when it has made it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub cgroup_root: String,
@@ -164,6 +176,10 @@ impl KubeletConfiguration {
             server_tls_bootstrap: true,
             tls_min_version: "VersionTLS12".to_owned(),
             cgroup_driver: "cgroupfs".to_owned(),
+            static_pod_path: None,
+            file_check_frequency: None,
+            tls_cert_file: None,
+            tls_private_key_file: None,
             cgroup_root: String::new(),
             cgroups_per_qos: true,
             enforce_node_allocatable: vec!["none".to_owned()],
@@ -190,6 +206,24 @@ impl KubeletConfiguration {
             container_log_max_files: 3,
             volume_plugin_dir: settings_of(launch, place, "volume-plugins"),
         }
+    }
+
+    /// The configuration of a node without an API server: pods come from a folder, and only km, with a certificate of
+    /// the run, may ask the kubelet. `launch` is what [`RunLaunch::node`](super::launch::RunLaunch::node) made.
+    pub fn for_run(launch: &NodeLaunch, place: &Place) -> Self {
+        let file = |name: &str| settings_of(launch, place, name);
+        let mut own = Self::for_launch(launch, place);
+        own.address = IpAddr::from([127, 0, 0, 1]);
+        own.authentication.webhook.enabled = false;
+        own.authentication.x509.client_ca_file = file("pki/ca.crt");
+        // Whoever authenticates may do everything, and only km has a certificate.
+        own.authorization.mode = "AlwaysAllow".to_owned();
+        (own.rotate_certificates, own.server_tls_bootstrap) = (false, false);
+        own.tls_cert_file = Some(file("pki/server.crt"));
+        own.tls_private_key_file = Some(file("pki/server.key"));
+        own.static_pod_path = Some(file("manifests"));
+        own.file_check_frequency = Some("2s".to_owned());
+        own
     }
 
     /// Reads a document, refusing what a node agent must not be configured with.
@@ -268,6 +302,18 @@ mod tests {
         assert!(matches!(KubeletConfiguration::from_document(&unknown), Err(ConfigurationError::Format(_))));
         let version = example().to_document().replace("v1beta1", "v1");
         assert!(matches!(KubeletConfiguration::from_document(&version), Err(ConfigurationError::Version { .. })));
+    }
+
+    #[test]
+    fn without_an_api_server_only_a_certificate_of_the_run_opens_the_kubelet() {
+        let own = KubeletConfiguration::for_run(&launch::example(), &Place::example());
+        assert!(!own.authentication.anonymous.enabled && !own.authentication.webhook.enabled);
+        assert!(own.address.is_loopback());
+        assert_eq!(KubeletConfiguration::from_document(&own.to_document()).unwrap(), own);
+        for key in ["staticPodPath:", "tlsCertFile:", "tlsPrivateKeyFile:", "fileCheckFrequency:"] {
+            assert!(own.to_document().contains(key), "{key}");
+        }
+        assert!(!own.to_document().to_lowercase().contains("runonce"));
     }
 
     #[test]

@@ -109,6 +109,11 @@ pub trait ApiClient: Send + Sync {
     /// Sends [`Event::PodSeen`] and [`Event::PodGone`] for this node's pods, until the channel closes. Survives lost
     /// connections by itself.
     async fn watch_pods(&self, events: mpsc::UnboundedSender<Event>);
+    /// The pod's task has its resources: it may start. An API server knows without being told; only a source of pods
+    /// that is none has something to do.
+    async fn admit(&self, _pod: &PodLaunch) -> Result<(), DepError> {
+        Ok(())
+    }
     /// Deletes the pod with this very UID. `false`: there is no such pod on this node.
     async fn delete_pod(&self, pod: &PodLaunch, grace: Duration) -> Result<bool, DepError>;
 }

@@ -20,6 +20,8 @@ pub enum TaskData {
     Pod(PodLaunch),
     /// Removes what a dead executor left on its agent, then finishes.
     Sweep(SweepLaunch),
+    /// The node of a run without an API server (`kmctl runonce`); ends when it is killed.
+    Run(Box<RunLaunch>),
 }
 
 /// Everything a node agent needs to know.
@@ -56,6 +58,60 @@ pub struct NodeLaunch {
     pub artifacts: Vec<Artifact>,
     /// What the executor itself was granted; pods get none of it.
     pub overhead: Grant,
+}
+
+/// Everything a node agent needs to know of a run without an API server, but for the pods: those come as messages,
+/// since Mesos keeps what a task carries.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RunLaunch {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// Names the run's bridge, network and cgroup: unique, at most 63 characters of a DNS label.
+    pub run: String,
+    /// The node's name, which pods see as `spec.nodeName`.
+    pub node_name: String,
+    /// The machine's address; none where it is to find out itself.
+    #[serde(default)]
+    pub node_ip: Option<IpAddr>,
+    /// Kubernetes version, e.g. `v1.20.2`.
+    pub kubernetes_version: String,
+    /// Where the run keeps what must not lie in the sandbox.
+    pub root_dir: PathBuf,
+    /// Network out of which each run on a machine takes a part that nobody else has there.
+    pub pod_cidr: String,
+    /// DNS domain that pods are told.
+    pub cluster_domain: String,
+    /// Programs and images to fetch.
+    pub artifacts: Vec<Artifact>,
+    /// What the executor itself was granted; pods get none of it.
+    pub overhead: Grant,
+    /// Keeps the logs on the machine when the run is over.
+    #[serde(default)]
+    pub keep: bool,
+}
+
+impl RunLaunch {
+    /// As the launch of a node that has no API server.
+    pub fn node(&self, node_ip: IpAddr, pod_cidr: String) -> NodeLaunch {
+        NodeLaunch {
+            format: self.format,
+            cluster: self.run.clone(),
+            node_name: self.node_name.clone(),
+            node_ip,
+            api_servers: Vec::new(),
+            ca_certificate: String::new(),
+            bootstrap_token: String::new(),
+            kubernetes_version: self.kubernetes_version.clone(),
+            root_dir: self.root_dir.clone(),
+            network_mode: NetworkMode::HostPorts,
+            pod_cidr,
+            service_cidr: String::new(),
+            cluster_domain: self.cluster_domain.clone(),
+            artifacts: self.artifacts.clone(),
+            overhead: self.overhead,
+        }
+    }
 }
 
 /// A file that the node agent fetches and verifies.

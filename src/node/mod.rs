@@ -3,7 +3,8 @@
 //! [`session`] talks to Mesos and, on the node task's launch, makes a [`NodeAgent`] of a
 //! [`KubeletConfiguration`] (static data, [`config`]) and [`KubeletDeps`] (injected objects, [`deps`], built from a
 //! [`DepsSpec`](spec::DepsSpec)). [`decide`] is the agent's pure half, [`run`] the other one. [`real`] are the objects
-//! of production, [`hollow`] those of a node without containers. [`ledger`] and [`sweep`] see to it that nothing stays.
+//! of production, [`hollow`] those of a node without containers, and [`once`] makes a
+//! node without an API server. [`ledger`] and [`sweep`] see to it that nothing stays.
 pub mod cni;
 pub mod command;
 pub mod config;
@@ -13,6 +14,7 @@ pub mod events;
 pub mod hollow;
 pub mod launch;
 pub mod ledger;
+pub mod once;
 pub mod real;
 #[cfg(test)]
 mod recorded;

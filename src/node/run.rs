@@ -10,6 +10,7 @@ use tracing::{info, warn};
 use super::config::KubeletConfiguration;
 use super::decide::{Agent, Effect, Event, Order};
 use super::deps::{Child, DepError, KubeletDeps, Service};
+use super::launch::{Grant, PodLaunch};
 
 /// How often time itself is an event.
 const TICK: Duration = Duration::from_millis(500);
@@ -128,11 +129,7 @@ impl Hands {
             }
             Effect::Admit { task_id, pod, total } => {
                 // Here and not in a task: bounds are set in the order in which they were decided.
-                let result = match deps.ports.assign(&pod) {
-                    Ok(()) => deps.cgroups.resize(total).await,
-                    Err(error) => Err(error),
-                };
-                let result = result.map_err(|error| error.chain());
+                let result = admit(&deps, &pod, total).await.map_err(|error| error.chain());
                 send(&events, Event::Admitted { task_id, result });
             }
             Effect::ReleasePorts { uid } => deps.ports.release(&uid),
@@ -231,6 +228,12 @@ impl Hands {
         }
         let _ = child.ended.await;
     }
+}
+
+async fn admit(deps: &KubeletDeps, pod: &PodLaunch, total: Grant) -> Result<(), DepError> {
+    deps.ports.assign(pod)?;
+    deps.cgroups.resize(total).await?;
+    deps.api.admit(pod).await
 }
 
 async fn prepare(deps: &KubeletDeps, mut config: KubeletConfiguration) -> Result<KubeletConfiguration, DepError> {

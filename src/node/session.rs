@@ -13,13 +13,13 @@ use tracing::{info, warn};
 use super::config::KubeletConfiguration;
 use super::decide::{Order, Report, TaskState};
 use super::deps::Executor;
-use super::launch::{self, Grant, NodeLaunch, SweepLaunch, TaskData};
+use super::launch::{self, Grant, NodeLaunch, RunLaunch, SweepLaunch, TaskData};
 use super::run::NodeAgent;
 use super::spec::{DepsSpec, Place};
-use super::{real, sweep};
+use super::{once, real, sweep};
 use crate::mesos::executor::{DriverEvent, ExecutorDriver, ExecutorEnvironment, Subscribed};
 use crate::mesos::transport::TransportError;
-use crate::mesos::types::{TaskInfo, TaskState as MesosState, TaskStatus};
+use crate::mesos::types::{Bytes, TaskInfo, TaskState as MesosState, TaskStatus};
 
 /// What of the grace period is left to Mesos for taking note of the last states.
 const REPORT_RESERVE: Duration = Duration::from_secs(3);
@@ -52,14 +52,7 @@ pub async fn serve(environment: ExecutorEnvironment, stop: CancellationToken) ->
     match executor.first().await {
         None => Err(SessionError::Nothing),
         Some((task_id, Work::Node(launch))) => {
-            let place = Place {
-                executor_id,
-                node_task: task_id.clone(),
-                container_id,
-                sandbox,
-                resolv_conf: resolv_conf(Path::new("/etc/resolv.conf")),
-                may_lower_oom_score: may_lower_oom_score(),
-            };
+            let place = place(executor_id, task_id.clone(), container_id, sandbox);
             info!(node = launch.node_name, cluster = launch.cluster, "starting the node");
             let config = KubeletConfiguration::for_launch(&launch, &place);
             let spec = DepsSpec::for_launch(&launch, &place);
@@ -77,6 +70,25 @@ pub async fn serve(environment: ExecutorEnvironment, stop: CancellationToken) ->
             executor.end(&task_id, state, &message).await;
             Ok(())
         }
+        Some((task_id, Work::Run(launch))) => {
+            let place = place(executor_id, task_id.clone(), container_id, sandbox);
+            if let Err(error) = once::session::serve(&launch, place, executor.clone()).await {
+                executor.end(&task_id, TaskState::Failed, &error.chain()).await;
+            }
+            Ok(())
+        }
+    }
+}
+
+/// The place of a run on this machine.
+pub(super) fn place(executor_id: String, node_task: String, container_id: String, sandbox: PathBuf) -> Place {
+    Place {
+        executor_id,
+        node_task,
+        container_id,
+        sandbox,
+        resolv_conf: resolv_conf(Path::new("/etc/resolv.conf")),
+        may_lower_oom_score: may_lower_oom_score(),
     }
 }
 
@@ -84,16 +96,21 @@ pub async fn serve(environment: ExecutorEnvironment, stop: CancellationToken) ->
 enum Work {
     Node(Box<NodeLaunch>),
     Sweep(SweepLaunch),
+    Run(Box<RunLaunch>),
 }
 
 enum Outgoing {
-    Report(Report),
+    Status(Box<TaskStatus>),
+    Message(Bytes),
     Flush(oneshot::Sender<()>),
 }
 
 /// [`Executor`] on a real Mesos agent.
-struct MesosExecutor {
+pub(super) struct MesosExecutor {
     events: Mutex<mpsc::Receiver<DriverEvent>>,
+    messages: mpsc::UnboundedSender<Bytes>,
+    /// Until somebody wants them.
+    arrived: std::sync::Mutex<Option<mpsc::UnboundedReceiver<Bytes>>>,
     outgoing: mpsc::UnboundedSender<Outgoing>,
     early: Mutex<VecDeque<Order>>,
     stop: CancellationToken,
@@ -112,7 +129,8 @@ impl MesosExecutor {
         tokio::spawn(async move {
             while let Some(next) = queue.recv().await {
                 match next {
-                    Outgoing::Report(report) => driver.update(status(report)).await,
+                    Outgoing::Status(status) => driver.update(*status).await,
+                    Outgoing::Message(data) => driver.message(data).await,
                     Outgoing::Flush(done) => {
                         if !driver.flush(FLUSH_LIMIT).await {
                             warn!("Mesos has not acknowledged every state");
@@ -122,14 +140,32 @@ impl MesosExecutor {
                 }
             }
         });
+        let (messages, arrived) = mpsc::unbounded_channel();
         MesosExecutor {
             events: Mutex::new(events),
+            messages,
+            arrived: std::sync::Mutex::new(Some(arrived)),
             outgoing,
             early: Mutex::default(),
             stop,
             stopped: Default::default(),
             grace,
         }
+    }
+
+    /// What the framework says, for who asks first.
+    pub(super) fn messages(&self) -> Option<mpsc::UnboundedReceiver<Bytes>> {
+        self.arrived.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
+    }
+
+    /// Says something to the framework; may get lost.
+    pub(super) fn message(&self, data: Bytes) {
+        let _ = self.outgoing.send(Outgoing::Message(data));
+    }
+
+    /// Reports a state with more than words in it.
+    pub(super) fn update(&self, status: TaskStatus) {
+        let _ = self.outgoing.send(Outgoing::Status(Box::new(status)));
     }
 
     /// Waits for the subscription and returns the Mesos container's id.
@@ -176,6 +212,7 @@ impl MesosExecutor {
             let work = match decode(&task) {
                 Ok(TaskData::Node(launch)) => Work::Node(launch),
                 Ok(TaskData::Sweep(launch)) => Work::Sweep(launch),
+                Ok(TaskData::Run(launch)) => Work::Run(launch),
                 Ok(TaskData::Pod(pod)) => {
                     let grant = granted(&task);
                     self.early.lock().await.push_back(Order::LaunchPod { task_id, pod, grant });
@@ -217,7 +254,10 @@ impl MesosExecutor {
                 Some(Order::Shutdown { grace: Some(self.grace) })
             }
             DriverEvent::Connected(_) | DriverEvent::Disconnected => None,
-            DriverEvent::Message(_) => None,
+            DriverEvent::Message(data) => {
+                let _ = self.messages.send(data);
+                None
+            }
             DriverEvent::Error(why) => {
                 warn!("the Mesos agent refused something: {why}");
                 None
@@ -260,7 +300,7 @@ impl Executor for MesosExecutor {
     }
 
     fn report(&self, report: Report) {
-        let _ = self.outgoing.send(Outgoing::Report(report));
+        self.update(status(report));
     }
 
     async fn flush(&self) {
@@ -271,7 +311,8 @@ impl Executor for MesosExecutor {
     }
 }
 
-fn status(report: Report) -> TaskStatus {
+/// A report as Mesos takes it.
+pub(super) fn status(report: Report) -> TaskStatus {
     let Report { task_id, state, message } = report;
     let state = match state {
         TaskState::Starting => MesosState::Starting,
@@ -293,6 +334,7 @@ fn decode(task: &TaskInfo) -> Result<TaskData, String> {
         TaskData::Node(launch) => launch.format,
         TaskData::Pod(launch) => launch.format,
         TaskData::Sweep(launch) => launch.format,
+        TaskData::Run(launch) => launch.format,
     };
     if format != launch::FORMAT {
         return Err(format!("the task's data has format {format}, this km node knows {}", launch::FORMAT));

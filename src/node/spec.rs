@@ -63,6 +63,17 @@ pub struct DepsSpec {
     pub runtime: RuntimeSpec,
     /// Programs and images.
     pub artifacts: Vec<Artifact>,
+    /// A run without an API server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub once: Option<OnceSpec>,
+}
+
+/// What is different in a run without an API server (`kmctl runonce`).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OnceSpec {
+    /// Keeps the logs on the machine when the run is over.
+    pub keep: bool,
 }
 
 /// Who the node is.
@@ -186,6 +197,24 @@ impl DepsSpec {
                 restrict_oom_score_adj: !place.may_lower_oom_score,
             },
             artifacts: launch.artifacts.clone(),
+            once: None,
+        }
+    }
+
+    /// The description of a node without an API server. `launch` is what
+    /// [`RunLaunch::node`](super::launch::RunLaunch::node) made.
+    pub fn for_run(launch: &NodeLaunch, place: &Place, keep: bool) -> Self {
+        let mut own = Self::for_launch(launch, place);
+        own.once = Some(OnceSpec { keep });
+        own
+    }
+
+    /// Where the children's logs go: into the sandbox, but never those of a run, whose kubelet may show what a pod was
+    /// given.
+    pub fn logs(&self) -> PathBuf {
+        match self.once {
+            Some(_) => self.folders.run.join("km-logs"),
+            None => self.folders.sandbox.clone(),
         }
     }
 
@@ -214,6 +243,16 @@ impl Folders {
     /// What this run's programs read.
     pub fn settings(&self, name: &str) -> PathBuf {
         self.run.join("etc").join(name)
+    }
+
+    /// What a run keeps, where it was asked to.
+    pub fn kept(&self) -> PathBuf {
+        self.root.join("kept")
+    }
+
+    /// The pods' logs, as the kubelet lays them out.
+    pub fn pod_logs(&self) -> PathBuf {
+        self.run.join("logs")
     }
 
     /// The container runtime's socket.

@@ -10,6 +10,7 @@ use axum::extract::{Path as Segment, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 use tokio_util::io::ReaderStream;
@@ -45,10 +46,24 @@ pub enum ArtifactsError {
     Listen(std::net::SocketAddr, #[source] std::io::Error),
 }
 
+/// What a server of artifacts has, as it says at `/artifacts`: whoever starts nodes elsewhere (`kmctl runonce`) learns
+/// from it what they fetch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ArtifactIndex {
+    /// Kubernetes version.
+    pub kubernetes: String,
+    /// sha256 of the program that executors run.
+    pub km: String,
+    /// What nodes fetch.
+    pub files: Vec<Artifact>,
+}
+
 /// What is served.
 #[derive(Clone, Debug)]
 pub struct Artifacts {
     files: Arc<BTreeMap<String, PathBuf>>,
+    index: Arc<ArtifactIndex>,
     /// The program that executors run.
     pub km: KmProgram,
     /// What nodes are told to fetch.
@@ -79,7 +94,13 @@ impl Artifacts {
             });
             files.insert(file.sha256, folder.join(file.path));
         }
-        Ok(Artifacts { files: Arc::new(files), km: KmProgram { url: url(&sha256), sha256 }, for_nodes })
+        let index = ArtifactIndex { kubernetes: manifest.kubernetes, km: sha256.clone(), files: for_nodes.clone() };
+        Ok(Artifacts {
+            files: Arc::new(files),
+            index: Arc::new(index),
+            km: KmProgram { url: url(&sha256), sha256 },
+            for_nodes,
+        })
     }
 
     /// Listens; the returned future serves for ever.
@@ -100,7 +121,12 @@ impl Artifacts {
             .route("/healthz", get(|| async { "ok" }))
             .route("/artifacts/{sha256}", get(artifact))
             .with_state(self.files.clone())
+            .route("/artifacts", get(index).with_state(self.index.clone()))
     }
+}
+
+async fn index(State(index): State<Arc<ArtifactIndex>>) -> axum::Json<ArtifactIndex> {
+    axum::Json(index.as_ref().clone())
 }
 
 async fn artifact(State(files): State<Arc<BTreeMap<String, PathBuf>>>, Segment(sha256): Segment<String>) -> Response {
@@ -126,7 +152,8 @@ async fn artifact(State(files): State<Arc<BTreeMap<String, PathBuf>>>, Segment(s
     }
 }
 
-fn hash(path: &Path) -> std::io::Result<String> {
+/// The sha256 of a file, lower-case hexadecimal.
+pub fn hash(path: &Path) -> std::io::Result<String> {
     let mut digest = Sha256::new();
     let mut file = std::fs::File::open(path)?;
     let mut buffer = vec![0; 1 << 20];
@@ -187,5 +214,10 @@ mod tests {
         let response = artifacts.router().oneshot(request).await.unwrap();
         assert_eq!(response.headers()[header::CONTENT_LENGTH], "7");
         assert_eq!(axum::body::to_bytes(response.into_body(), 100).await.unwrap(), "kubelet");
+        let request = Request::get("/artifacts").body(Body::empty()).unwrap();
+        let response = artifacts.router().oneshot(request).await.unwrap();
+        let body = axum::body::to_bytes(response.into_body(), 10_000).await.unwrap();
+        let index: ArtifactIndex = serde_json::from_slice(&body).unwrap();
+        assert_eq!((index.km, index.files), (artifacts.km.sha256.clone(), artifacts.for_nodes.clone()));
     }
 }

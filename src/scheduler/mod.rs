@@ -5,7 +5,7 @@
 //! `artifacts` serves nodes what they fetch, `csr` approves their certificates.
 pub(crate) mod agents;
 pub mod api;
-mod artifacts;
+pub(crate) mod artifacts;
 pub mod burden;
 pub mod config;
 mod csr;

@@ -13,6 +13,7 @@ mod containment;
 mod failures;
 mod from_zero;
 mod placement;
+mod runonce;
 mod scaling;
 mod secrets;
 mod sharing;

@@ -179,7 +179,7 @@ impl Cluster {
             .map(|(task, _)| task.clone())
             .collect();
         for task in tasks {
-            self.report(id, &task, state, reason, None);
+            self.report(id, &task, state, reason, None, None);
         }
         self.release(agent, &ended.pool);
         if let Some(framework) = self.frameworks.get(id) {

@@ -22,9 +22,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::cluster::{AgentSpec, Cluster, Refusal};
 use super::pages;
 use crate::mesos::recordio::{RECORD_LIMIT, RecordIo};
-use crate::mesos::scheduler::{Call, Event, FrameworkCall};
+use crate::mesos::scheduler::{Call, Event, FrameworkCall, Message};
 use crate::mesos::transport::{Authentication, STREAM_ID};
-use crate::mesos::types::{AgentId, ExecutorId, FrameworkId, StatusReason, TaskId, TaskState};
+use crate::mesos::types::{self, AgentId, ExecutorId, FrameworkId, StatusReason, TaskId, TaskState};
 
 /// How a fake master behaves.
 #[derive(Clone, Debug)]
@@ -138,7 +138,25 @@ impl FakeMaster {
     pub fn report(&self, task: &TaskId, state: TaskState, message: Option<&str>) {
         let mut cluster = self.shared.cluster();
         if let Some(framework) = cluster.framework_of(task) {
-            cluster.report(&framework, task, state, None, message.map(str::to_owned));
+            cluster.report(&framework, task, state, None, message.map(str::to_owned), None);
+        }
+    }
+
+    /// The same, with data for the framework.
+    pub fn report_with_data(&self, task: &TaskId, state: TaskState, data: Option<types::Bytes>) {
+        let mut cluster = self.shared.cluster();
+        if let Some(framework) = cluster.framework_of(task) {
+            cluster.report(&framework, task, state, None, None, data);
+        }
+    }
+
+    /// Says something to the framework as an executor would.
+    pub fn message(&self, executor: &ExecutorId, data: types::Bytes) {
+        let cluster = self.shared.cluster();
+        if let Some((framework, agent_id)) = cluster.locate(executor)
+            && let Some(framework) = cluster.frameworks.get(&framework)
+        {
+            framework.send(Event::Message { message: Message { agent_id, executor_id: executor.clone(), data } });
         }
     }
 

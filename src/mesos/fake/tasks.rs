@@ -109,8 +109,8 @@ impl Cluster {
         };
         framework.tasks.insert(task.task_id.clone(), launched);
         if !manual {
-            self.report(id, &task.task_id, TaskState::Starting, None, None);
-            self.report(id, &task.task_id, TaskState::Running, None, None);
+            self.report(id, &task.task_id, TaskState::Starting, None, None, None);
+            self.report(id, &task.task_id, TaskState::Running, None, None, None);
         }
         Ok(())
     }
@@ -139,6 +139,7 @@ impl Cluster {
         state: TaskState,
         reason: Option<StatusReason>,
         message: Option<String>,
+        data: Option<Bytes>,
     ) {
         let Some(task) = self.frameworks.get_mut(id).and_then(|framework| framework.tasks.get_mut(task_id)) else {
             return;
@@ -152,6 +153,7 @@ impl Cluster {
         status.source = Some(if reason.is_some() { StatusSource::Agent } else { StatusSource::Executor });
         status.reason = reason;
         status.message = message;
+        status.data = data;
         status.uuid = Some(Bytes::random_uuid());
         task.unacknowledged.push_back(status.clone());
         let first = task.unacknowledged.len() == 1;
@@ -185,7 +187,7 @@ impl Cluster {
     pub(super) fn kill(&mut self, id: &FrameworkId, task_id: &TaskId, agent: Option<&AgentId>) {
         let known = self.frameworks.get(id).is_some_and(|framework| framework.tasks.contains_key(task_id));
         if known {
-            self.report(id, task_id, TaskState::Killed, None, None);
+            self.report(id, task_id, TaskState::Killed, None, None, None);
         } else {
             self.unknown(id, task_id, agent);
         }

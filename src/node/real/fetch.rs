@@ -37,6 +37,11 @@ impl RealFetcher {
         RealFetcher { folders, artifacts, attempts: ATTEMPTS }
     }
 
+    /// The same, with other patience.
+    pub fn attempts(self, attempts: u32) -> Self {
+        RealFetcher { attempts, ..self }
+    }
+
     async fn place(&self, client: &reqwest::Client, artifact: &Artifact) -> Result<(), DepError> {
         check(artifact)?;
         let stored = self.folders.store().join(&artifact.sha256);

@@ -10,10 +10,10 @@ use tracing::info;
 
 use super::super::deps::{DepError, Mounter};
 use super::super::ledger::{self, Held, Ledger};
-use super::super::spec::DepsSpec;
+use super::super::spec::{DepsSpec, Folders};
 use super::cgroup_tree::Tree;
 use super::proxy_lock::ProxySlot;
-use super::{remains, sysctls};
+use super::{remains, sysctls, transient};
 
 /// Marks a folder that exists only as a mount point of nodes.
 pub(super) const MARKER: &str = ".kmctl-mount-point";
@@ -32,6 +32,23 @@ impl RealMounter {
     /// For one run, whose kube-proxy keeps its lock in `lock`.
     pub fn new(spec: DepsSpec, tree: Tree, lock: ProxySlot) -> Self {
         RealMounter { spec, tree, lock, held: Mutex::new(None), used: Mutex::new(Vec::new()) }
+    }
+
+    /// Puts the logs where the end of the run does not reach.
+    fn keep_logs(&self) -> Result<(), DepError> {
+        let folders = &self.spec.folders;
+        let kept = folders.kept().join(&self.spec.node.executor_id);
+        make(&kept)?;
+        for (from, name) in [(folders.pod_logs(), "pods"), (self.spec.logs(), "node")] {
+            let what = format!("keep {}", from.display());
+            match std::fs::rename(&from, kept.join(name)) {
+                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(DepError::Io { what, source });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     fn ledger(&self, sysctls: BTreeMap<String, String>) -> Ledger {
@@ -59,7 +76,8 @@ impl Mounter for RealMounter {
     async fn open(&self) -> Result<(), DepError> {
         let folders = &self.spec.folders;
         let root = &folders.root;
-        ledger::make_root(root).map_err(DepError::io(format!("make {}", root.display())))?;
+        let in_use = transient::make_root(root, self.spec.once.is_some())?;
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).push(in_use);
         refuse_overlay(root)?;
         // What a run that was killed left here would collide with this one.
         for dead in ledger::list(&folders.ledgers()) {
@@ -73,6 +91,14 @@ impl Mounter for RealMounter {
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(held);
         for folder in ["bin", "cni", "cni.d", "containerd", "etc", "images", "ipam", "opt"] {
             make(&folders.run.join(folder))?;
+        }
+        if self.spec.once.is_some() {
+            // Pods' secrets lie among these settings: they must never be on a disk.
+            let etc = folders.run.join("etc");
+            let what = format!("mount a tmpfs on {}", etc.display());
+            let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+            mount(Some("tmpfs"), &etc, Some("tmpfs"), flags, Some("mode=0700,size=64m")).map_err(DepError::io(what))?;
+            make(&self.spec.logs())?;
         }
         for (point, source) in folders.mounts() {
             make(&source)?;
@@ -89,10 +115,13 @@ impl Mounter for RealMounter {
     async fn close(&self) -> Result<(), DepError> {
         self.used.lock().unwrap_or_else(PoisonError::into_inner).clear();
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match held {
-            Some(held) => remains::remove(held, self.lock.take()).await,
-            None => Ok(()),
+        let Some(held) = held else { return Ok(()) };
+        let Folders { root, .. } = &self.spec.folders;
+        if self.spec.once.as_ref().is_some_and(|once| once.keep) {
+            self.keep_logs()?;
         }
+        remains::remove(held, self.lock.take()).await?;
+        transient::remove_root(root)
     }
 }
 

@@ -16,9 +16,13 @@ mod proxy;
 mod proxy_lock;
 mod remains;
 mod signals;
+mod subnet;
 mod sysctls;
+mod transient;
 
 pub use api::view;
-pub use build::build;
+pub use build::{build, build_once};
 pub use clock::RealClock;
+pub use containerd::search_path;
 pub use remains::remove;
+pub use subnet::{Claimed, claim_subnet};

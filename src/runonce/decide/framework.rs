@@ -1,0 +1,474 @@
+//! The framework of one run: takes offers that fit, launches one node on each agent with as many of the pods as the
+//! offer holds, and follows them to their ends. An [`Event`] and the time go in, [`Effect`]s come out.
+//!
+//! It is as short-lived as the run. Mesos forgets it soon after its connection is lost, so nothing is kept anywhere.
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::exit;
+use crate::cluster::Constraint;
+use crate::mesos::types::{ExecutorInfo, Offer, OfferId, StatusReason, TaskInfo, TaskState, TaskStatus};
+use crate::node::launch::Artifact;
+use crate::runonce::wire::{FromNode, GivenPod, PodEnd, ToNode};
+use crate::scheduler::decide::KmProgram;
+use crate::scheduler::ids::IdSource;
+use crate::scheduler::resources::Amount;
+
+/// How long nodes may take to end when they are told to; Mesos ends what is left with the framework.
+const END_LIMIT: Duration = Duration::from_secs(35);
+/// How long a pod waits for an offer before that is said.
+const SAY_AFTER: Duration = Duration::from_secs(5);
+/// How often it is said again.
+const SAY_AGAIN: Duration = Duration::from_secs(30);
+
+/// What stays the same in a run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// The role to take offers for.
+    pub role: String,
+    /// User that executors run as.
+    pub user: String,
+    /// The cluster's name, shown in Mesos.
+    pub cluster: String,
+    /// Which agents may be used.
+    pub constraints: Vec<Constraint>,
+    /// What a node itself takes.
+    pub overhead: Amount,
+    /// The program that executors run.
+    pub km: KmProgram,
+    /// Kubernetes version.
+    pub kubernetes_version: String,
+    /// Folder on agents.
+    pub root_dir: std::path::PathBuf,
+    /// Network that runs take their subnets from.
+    pub pod_cidr: String,
+    /// DNS domain that pods are told.
+    pub cluster_domain: String,
+    /// What nodes fetch.
+    pub artifacts: Vec<Artifact>,
+    /// Keeps the logs on the agents.
+    pub keep: bool,
+}
+
+/// A pod to run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Wanted {
+    /// The pod, and what it refers to.
+    pub given: GivenPod,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// What it takes.
+    pub amount: Amount,
+    /// Its ports.
+    pub ports: Vec<WantedPort>,
+}
+
+/// A port of a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WantedPort {
+    /// Port in the pod.
+    pub container_port: u16,
+    /// Port on the agent; none for any that is offered.
+    pub host_port: Option<u16>,
+    /// `TCP`, `UDP` or `SCTP`.
+    pub protocol: String,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// Mesos knows the framework; again after every lost connection.
+    Subscribed,
+    /// Offers.
+    Offers(Vec<Offer>),
+    /// A task's state.
+    Update(Box<TaskStatus>),
+    /// A node says something.
+    Message {
+        /// Its agent.
+        agent: String,
+        /// Its executor.
+        executor: String,
+        /// What it says.
+        what: FromNode,
+    },
+    /// An executor has ended, or its agent has.
+    Ended {
+        /// The agent.
+        agent: String,
+    },
+    /// Agents cannot fetch what they need; why.
+    Unreachable(String),
+    /// The time for the run is up.
+    TimeUp,
+    /// The operator wants it to end.
+    Interrupted,
+    /// Time passed.
+    Tick,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Launch tasks with an offer.
+    Accept {
+        /// The offer.
+        offer: OfferId,
+        /// The tasks.
+        tasks: Vec<TaskInfo>,
+    },
+    /// Give an offer back.
+    Decline {
+        /// The offer.
+        offer: OfferId,
+        /// Not wanted again for so long.
+        seconds: f64,
+    },
+    /// Want offers.
+    Revive,
+    /// Want none.
+    Suppress,
+    /// Take note of a state.
+    Acknowledge(Box<TaskStatus>),
+    /// Ask for the states of all tasks.
+    Reconcile,
+    /// End a task.
+    Kill {
+        /// The task.
+        task: String,
+        /// Its agent.
+        agent: String,
+        /// How long it may take.
+        grace: Duration,
+    },
+    /// Say something to a node.
+    Send {
+        /// Its agent.
+        agent: String,
+        /// Its executor.
+        executor: String,
+        /// What.
+        what: ToNode,
+    },
+    /// Hand a container's output on.
+    Output {
+        /// The pod, by its place in the file.
+        pod: usize,
+        /// The container.
+        container: String,
+        /// It came on standard error.
+        error: bool,
+        /// The bytes.
+        data: Vec<u8>,
+    },
+    /// Tell the operator.
+    Note(String),
+    /// The run is over.
+    Finish(Outcome),
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Every pod ended by itself; the run's exit code.
+    Exit(u8),
+    /// The time was up.
+    TimeUp,
+    /// The operator ended it.
+    Interrupted,
+    /// Pods could not be run; why, one text each.
+    Failed(Vec<String>),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Stage {
+    Waiting,
+    Launched { agent: String, task: String, running: bool },
+    Ended(u8),
+    Failed(String),
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) wanted: Wanted,
+    pub(super) stage: Stage,
+}
+
+/// The run's node on an agent.
+#[derive(Clone, Debug)]
+pub(super) struct Node {
+    pub(super) hostname: String,
+    pub(super) executor: ExecutorInfo,
+    pub(super) task: String,
+    pub(super) alive: bool,
+    /// Number of the last piece of output that was handed on.
+    heard: u64,
+}
+
+impl Node {
+    pub(super) fn new(hostname: String, executor: ExecutorInfo, task: String) -> Node {
+        Node { hostname, executor, task, alive: true, heard: 0 }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Phase {
+    Running,
+    Ending { until: Duration, outcome: Outcome },
+    Done,
+}
+
+/// One run.
+pub struct Run {
+    pub(super) settings: Settings,
+    pub(super) pods: Vec<Entry>,
+    /// By agent.
+    pub(super) nodes: BTreeMap<String, Node>,
+    pub(super) ids: IdSource,
+    /// The most that was offered at once while a pod waited.
+    pub(super) largest: Amount,
+    phase: Phase,
+    subscribed: bool,
+    said: Option<Duration>,
+}
+
+impl Run {
+    /// A run of these pods. `seed` must differ from run to run, since ids are never used twice.
+    pub fn new(settings: Settings, pods: Vec<Wanted>, seed: u64) -> Run {
+        let pods = pods.into_iter().map(|wanted| Entry { wanted, stage: Stage::Waiting }).collect();
+        Run {
+            settings,
+            pods,
+            nodes: BTreeMap::new(),
+            ids: IdSource::new(seed),
+            largest: Amount::default(),
+            phase: Phase::Running,
+            subscribed: false,
+            said: None,
+        }
+    }
+
+    /// What to do about an event. `now`: since the beginning of the run.
+    pub fn on(&mut self, event: Event, now: Duration) -> Vec<Effect> {
+        if self.phase == Phase::Done {
+            return Vec::new();
+        }
+        let mut effects = match event {
+            Event::Subscribed => {
+                let again = std::mem::replace(&mut self.subscribed, true);
+                if again { vec![Effect::Reconcile, Effect::Revive] } else { Vec::new() }
+            }
+            Event::Offers(offers) => offers.into_iter().map(|offer| self.offered(offer)).collect::<Vec<_>>().concat(),
+            Event::Update(status) => self.updated(*status),
+            Event::Message { agent, executor, what } => self.heard(&agent, &executor, what),
+            Event::Ended { agent } => self.node_ended(&agent, "its executor has ended"),
+            Event::Unreachable(why) => self.end(Outcome::Failed(vec![why]), now),
+            Event::TimeUp => self.end(Outcome::TimeUp, now),
+            Event::Interrupted => self.end(Outcome::Interrupted, now),
+            Event::Tick => self.tick(now),
+        };
+        effects.extend(self.settle(now));
+        effects
+    }
+
+    pub(super) fn ending(&self) -> bool {
+        self.phase != Phase::Running
+    }
+
+    pub(super) fn waiting(&self) -> bool {
+        self.pods.iter().any(|pod| pod.stage == Stage::Waiting)
+    }
+
+    /// Moves on when there is nothing left to wait for.
+    fn settle(&mut self, now: Duration) -> Vec<Effect> {
+        match &self.phase {
+            Phase::Running => {
+                let over = |pod: &Entry| matches!(pod.stage, Stage::Ended(_) | Stage::Failed(_));
+                if !self.pods.iter().all(over) {
+                    return Vec::new();
+                }
+                let failed: Vec<String> = self
+                    .pods
+                    .iter()
+                    .filter_map(|pod| match &pod.stage {
+                        Stage::Failed(why) => Some(format!("pod {}: {why}", pod.wanted.name)),
+                        _ => None,
+                    })
+                    .collect();
+                let codes = self.pods.iter().filter_map(|pod| match pod.stage {
+                    Stage::Ended(code) => Some(code),
+                    _ => None,
+                });
+                let outcome =
+                    if failed.is_empty() { Outcome::Exit(exit::of_all(codes)) } else { Outcome::Failed(failed) };
+                let mut effects = self.end(outcome, now);
+                effects.extend(self.settle(now));
+                effects
+            }
+            Phase::Ending { until, outcome } if now >= *until || !self.nodes.values().any(|node| node.alive) => {
+                let finish = Effect::Finish(outcome.clone());
+                self.phase = Phase::Done;
+                vec![finish]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Ends all nodes; pods that still run end with them.
+    fn end(&mut self, outcome: Outcome, now: Duration) -> Vec<Effect> {
+        if self.ending() {
+            return Vec::new();
+        }
+        self.phase = Phase::Ending { until: now + END_LIMIT, outcome };
+        let kill = |(agent, node): (&String, &Node)| Effect::Kill {
+            task: node.task.clone(),
+            agent: agent.clone(),
+            grace: super::place::SHUTDOWN_GRACE,
+        };
+        let alive = self.nodes.iter().filter(|(_, node)| node.alive);
+        std::iter::once(Effect::Suppress).chain(alive.map(kill)).collect()
+    }
+
+    fn updated(&mut self, status: TaskStatus) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        if status.uuid.is_some() {
+            effects.push(Effect::Acknowledge(Box::new(status.clone())));
+        }
+        let task = status.task_id.as_str();
+        let node = self.nodes.iter().find(|(_, node)| node.task == task).map(|(agent, _)| agent.clone());
+        if let Some(agent) = node {
+            if gone_offer(&status) {
+                self.nodes.remove(&agent);
+            } else if status.state.is_terminal() {
+                let why = why(&status);
+                effects.extend(self.node_ended(&agent, &why));
+            }
+            return effects;
+        }
+        let launched = |pod: &Entry| matches!(&pod.stage, Stage::Launched { task: own, .. } if own == task);
+        if let Some(index) = self.pods.iter().position(launched) {
+            effects.extend(self.pod_updated(index, &status));
+        }
+        effects
+    }
+
+    fn pod_updated(&mut self, index: usize, status: &TaskStatus) -> Vec<Effect> {
+        let Stage::Launched { agent, task, running } = self.pods[index].stage.clone() else { return Vec::new() };
+        let name = self.pods[index].wanted.name.clone();
+        let host = self.nodes.get(&agent).map_or(agent.clone(), |node| node.hostname.clone());
+        match status.state {
+            TaskState::Running if !running => {
+                self.pods[index].stage = Stage::Launched { agent, task, running: true };
+                vec![Effect::Note(format!("pod {name} runs on {host}"))]
+            }
+            _ if gone_offer(status) && !self.ending() => {
+                self.pods[index].stage = Stage::Waiting;
+                vec![Effect::Revive]
+            }
+            state if state.is_terminal() => {
+                let end = status.data.as_ref().and_then(|data| serde_json::from_slice::<PodEnd>(&data.0).ok());
+                self.pods[index].stage = match end {
+                    Some(PodEnd { exit_code }) => Stage::Ended(exit_code),
+                    None => Stage::Failed(format!("on {host}: {}", why(status))),
+                };
+                Vec::new()
+            }
+            TaskState::Unreachable => {
+                vec![Effect::Note(format!("{host} cannot be reached by Mesos; waiting for it, with pod {name}"))]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// A node is gone, and with it what ran there. Mesos tells that of its tasks, too, but maybe later.
+    fn node_ended(&mut self, agent: &str, why: &str) -> Vec<Effect> {
+        let ending = self.ending();
+        let Some(node) = self.nodes.get_mut(agent) else { return Vec::new() };
+        if !std::mem::replace(&mut node.alive, false) || ending {
+            return Vec::new();
+        }
+        let host = node.hostname.clone();
+        for pod in &mut self.pods {
+            if matches!(&pod.stage, Stage::Launched { agent: on, .. } if on == agent) {
+                pod.stage = Stage::Failed(format!("the node on {host} has ended: {why}"));
+            }
+        }
+        Vec::new()
+    }
+
+    fn heard(&mut self, agent: &str, executor: &str, what: FromNode) -> Vec<Effect> {
+        let Some(node) = self.nodes.get_mut(agent).filter(|node| node.executor.executor_id.as_str() == executor) else {
+            return Vec::new();
+        };
+        let send = |what| Effect::Send { agent: agent.to_owned(), executor: executor.to_owned(), what };
+        match what {
+            FromNode::Wants { uids } => {
+                let here = |pod: &&Entry| {
+                    let launched = matches!(&pod.stage, Stage::Launched { agent: on, .. } if on == agent);
+                    launched && uids.contains(&pod.wanted.given.uid)
+                };
+                let pods = self.pods.iter().filter(here).map(|pod| pod.wanted.given.clone()).collect();
+                vec![send(ToNode::Given { pods })]
+            }
+            FromNode::Output { sequence, uid, container, error, data } => {
+                let mut effects = Vec::new();
+                if sequence == node.heard + 1 {
+                    node.heard = sequence;
+                    let pod = self.pods.iter().position(|pod| pod.wanted.given.uid == uid);
+                    effects.extend(pod.map(|pod| Effect::Output { pod, container, error, data: data.0 }));
+                }
+                // Also for one that came twice: then it was the answer that got lost.
+                effects.push(send(ToNode::Heard { sequence: node.heard }));
+                effects
+            }
+            FromNode::Note { text } => vec![Effect::Note(format!("{}: {text}", node.hostname))],
+            // Mesos carries the states, and knows who lives.
+            FromNode::State { .. } | FromNode::Alive { .. } => Vec::new(),
+        }
+    }
+
+    fn tick(&mut self, now: Duration) -> Vec<Effect> {
+        let due = self.said.map_or(now >= SAY_AFTER, |said| now >= said + SAY_AGAIN);
+        if self.ending() || !due {
+            return Vec::new();
+        }
+        let Some(first) = self.pods.iter().find(|pod| pod.stage == Stage::Waiting) else { return Vec::new() };
+        self.said = Some(now);
+        let need = first.wanted.amount + self.settings.overhead + super::place::NODE_TASK;
+        let count = self.pods.iter().filter(|pod| pod.stage == Stage::Waiting).count();
+        let offered = if self.largest == Amount::default() {
+            "nothing was offered yet".to_owned()
+        } else {
+            format!("at most {} was offered at once", self.largest)
+        };
+        let ports: Vec<String> =
+            first.wanted.ports.iter().filter_map(|port| port.host_port).map(|p| p.to_string()).collect();
+        let ports = if ports.is_empty() { String::new() } else { format!(" and host port {}", ports.join(", ")) };
+        vec![Effect::Note(format!(
+            "{count} pods wait for an offer to role {}; pod {} needs {need} with its node{ports}, {offered}",
+            self.settings.role, first.wanted.name
+        ))]
+    }
+}
+
+/// The offer was gone before its tasks arrived: nothing has happened yet.
+fn gone_offer(status: &TaskStatus) -> bool {
+    status.state == TaskState::Dropped && status.reason == Some(StatusReason::InvalidOffers)
+}
+
+/// Why a task is over, for people.
+fn why(status: &TaskStatus) -> String {
+    let message = status.message.clone().filter(|message| !message.is_empty());
+    let reason = status.reason.filter(|reason| *reason != StatusReason::Unknown).map(|reason| reason.to_string());
+    match (message, reason) {
+        (Some(message), Some(reason)) => format!("{message} ({reason})"),
+        (Some(one), None) | (None, Some(one)) => one,
+        (None, None) => status.state.to_string(),
+    }
+}
+
+#[cfg(test)]
+#[path = "framework_tests.rs"]
+mod tests;

@@ -1,0 +1,7 @@
+//! What a run does, decided without I/O, clock or randomness.
+pub mod check;
+pub mod documents;
+pub mod exit;
+pub mod framework;
+mod place;
+pub mod rewrite;

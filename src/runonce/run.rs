@@ -1,0 +1,203 @@
+//! Carries a run's framework out: subscribes, feeds [`decide::framework`](super::decide::framework), makes its calls,
+//! and tears the framework down when the run is over.
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::decide::framework::{Effect, Event, Outcome, Run};
+use super::wire::FromNode;
+use crate::mesos::MesosError;
+use crate::mesos::scheduler::{Call, Caller, Event as FromMesos, Kill, Message, Scheduler, Subscription};
+use crate::mesos::types::{Bytes, Filters, FrameworkCapabilityType, FrameworkInfo, KillPolicy, Operation};
+
+/// Seconds for which nodes outlive a lost kmctl. With their own time to end it must stay below half a minute.
+pub const FAILOVER_TIMEOUT: f64 = 10.0;
+
+/// How often time is an event.
+const TICK: Duration = Duration::from_millis(500);
+/// Between attempts to subscribe again.
+const RETRY: Duration = Duration::from_secs(1);
+/// How long the teardown may be tried; Mesos ends the framework by itself after that.
+const TEARDOWN_LIMIT: Duration = Duration::from_secs(5);
+/// How long agents may take to fetch something from kmctl after the first launch.
+const REACH_LIMIT: Duration = Duration::from_secs(30);
+
+/// How a run is watched, and what may end it.
+pub struct Watch {
+    /// From the beginning of the run to its end.
+    pub timeout: Option<Duration>,
+    /// The operator wants it to end.
+    pub interrupted: CancellationToken,
+    /// Whether agents have fetched from kmctl, and where that is; none where they fetch elsewhere.
+    pub reached: Option<(Arc<AtomicBool>, String)>,
+}
+
+/// Where a run's output and progress go.
+pub trait Listener: Send {
+    /// A container of the pod at this place in the file wrote something.
+    fn output(&mut self, pod: usize, container: &str, error: bool, data: &[u8]);
+    /// For people.
+    fn note(&mut self, text: &str);
+}
+
+/// The run's framework, as Mesos is told.
+pub fn framework_info(name: String, user: String, role: String, principal: Option<String>) -> FrameworkInfo {
+    use FrameworkCapabilityType::{MultiRole, PartitionAware, RegionAware, ReservationRefinement, TaskKillingState};
+    let capabilities = [MultiRole, PartitionAware, ReservationRefinement, RegionAware, TaskKillingState];
+    FrameworkInfo {
+        user,
+        name,
+        failover_timeout: Some(FAILOVER_TIMEOUT),
+        checkpoint: Some(true),
+        roles: vec![role],
+        principal,
+        capabilities: capabilities.map(Into::into).to_vec(),
+        ..FrameworkInfo::default()
+    }
+}
+
+/// Runs until the pods have ended, and returns how. Nothing is left in Mesos then.
+pub async fn run(
+    scheduler: &Scheduler,
+    mut framework: FrameworkInfo,
+    mut run: Run,
+    watch: Watch,
+    listener: &mut dyn Listener,
+) -> Result<Outcome, MesosError> {
+    let start = Instant::now();
+    let deadline = watch.timeout.map(|timeout| start + timeout);
+    // The first subscription fails loudly: a wrong secret does not get better by trying again.
+    let (mut subscription, mut caller) = scheduler.subscribe(&framework, &[]).await?;
+    framework.id = Some(caller.framework_id().clone());
+    let mut effects = run.on(Event::Subscribed, start.elapsed());
+    let (mut told_time, mut told_interrupt) = (false, false);
+    let mut launched: Option<Instant> = None;
+    let mut tick = tokio::time::interval(TICK);
+    loop {
+        for effect in effects {
+            if matches!(effect, Effect::Accept { .. }) {
+                launched.get_or_insert_with(Instant::now);
+            }
+            match effect {
+                Effect::Finish(outcome) => {
+                    tear_down(scheduler, &framework, caller, subscription).await;
+                    return Ok(outcome);
+                }
+                Effect::Output { pod, container, error, data } => listener.output(pod, &container, error, &data),
+                Effect::Note(text) => listener.note(&text),
+                effect => carry_out(&caller, effect, listener).await,
+            }
+        }
+        let time_up = async {
+            match deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        let event = tokio::select! {
+            biased;
+            () = watch.interrupted.cancelled(), if !told_interrupt => { told_interrupt = true; Some(Event::Interrupted) }
+            () = time_up, if !told_time => { told_time = true; Some(Event::TimeUp) }
+            event = subscription.next() => match event {
+                Ok(event) => translate(event),
+                Err(error) if error.is_transient() => {
+                    listener.note(&format!("the connection to Mesos is lost ({error}); trying again"));
+                    (subscription, caller) = again(scheduler, &framework).await?;
+                    Some(Event::Subscribed)
+                }
+                Err(error) => return Err(error),
+            },
+            _ = tick.tick() => Some(unreached(&watch, launched).map_or(Event::Tick, Event::Unreachable)),
+        };
+        effects = event.map(|event| run.on(event, start.elapsed())).unwrap_or_default();
+    }
+}
+
+/// Why agents do not get what they need, once that is certain.
+fn unreached(watch: &Watch, launched: Option<Instant>) -> Option<String> {
+    let (reached, base) = watch.reached.as_ref()?;
+    let late = launched.is_some_and(|launched| launched.elapsed() >= REACH_LIMIT);
+    (late && !reached.load(Ordering::Relaxed)).then(|| {
+        format!("no agent has fetched anything from {base}, where kmctl serves it, within {} s", REACH_LIMIT.as_secs())
+    })
+}
+
+/// Subscribes again; until Mesos has given the framework up, since then its tasks are gone.
+async fn again(scheduler: &Scheduler, framework: &FrameworkInfo) -> Result<(Subscription, Caller), MesosError> {
+    let end = Instant::now() + Duration::from_secs_f64(2.0 * FAILOVER_TIMEOUT);
+    loop {
+        match scheduler.subscribe(framework, &[]).await {
+            Err(error) if error.is_transient() && Instant::now() < end => tokio::time::sleep(RETRY).await,
+            other => return other,
+        }
+    }
+}
+
+async fn carry_out(caller: &Caller, effect: Effect, listener: &mut dyn Listener) {
+    let call = match effect {
+        Effect::Accept { offer, tasks } => {
+            Call::accept(vec![offer], vec![Operation::launch(tasks)], Filters::refuse(1.0))
+        }
+        Effect::Decline { offer, seconds } => Call::decline(vec![offer], Filters::refuse(seconds)),
+        Effect::Revive => Call::revive(Vec::new()),
+        Effect::Suppress => Call::suppress(Vec::new()),
+        Effect::Acknowledge(status) => match Call::acknowledge(&status) {
+            Some(call) => call,
+            None => return,
+        },
+        Effect::Reconcile => Call::reconcile(Vec::new()),
+        Effect::Kill { task, agent, grace } => {
+            let kill_policy = Some(KillPolicy { grace_period: Some(grace.into()) });
+            Call::Kill { kill: Kill { task_id: task.into(), agent_id: Some(agent.into()), kill_policy } }
+        }
+        Effect::Send { agent, executor, what } => {
+            let Ok(data) = serde_json::to_vec(&what) else { return };
+            let message = Message { agent_id: agent.into(), executor_id: executor.into(), data: Bytes(data) };
+            Call::Message { message }
+        }
+        Effect::Output { .. } | Effect::Note(_) | Effect::Finish(_) => return,
+    };
+    let name = call.name();
+    if let Err(error) = caller.call(call).await {
+        // What got lost is asked for again: by the node, by Mesos, or by the next subscription.
+        listener.note(&format!("{name} did not reach Mesos: {error}"));
+    }
+}
+
+fn translate(event: FromMesos) -> Option<Event> {
+    match event {
+        FromMesos::Offers { offers } => Some(Event::Offers(offers.offers)),
+        FromMesos::Update { update } => Some(Event::Update(Box::new(update.status))),
+        FromMesos::Message { message } => {
+            // A message that is not understood is nobody's: it comes again, or it was no loss.
+            let what: FromNode = serde_json::from_slice(&message.data.0).ok()?;
+            Some(Event::Message { agent: message.agent_id.value, executor: message.executor_id.value, what })
+        }
+        // An agent that is lost may come back with its tasks; an executor that has ended does not.
+        FromMesos::Failure { failure } => {
+            failure.executor_id.and(failure.agent_id).map(|agent| Event::Ended { agent: agent.value })
+        }
+        _ => None,
+    }
+}
+
+/// Ends the framework. Where that does not work Mesos does it, when the failover timeout has passed.
+async fn tear_down(scheduler: &Scheduler, framework: &FrameworkInfo, caller: Caller, subscription: Subscription) {
+    let ending = async {
+        if caller.call(Call::Teardown).await.is_ok() {
+            return;
+        }
+        drop(subscription);
+        if let Ok((_subscription, caller)) = again(scheduler, framework).await {
+            let _ = caller.call(Call::Teardown).await;
+        }
+    };
+    let _ = tokio::time::timeout(TEARDOWN_LIMIT, ending).await;
+}
+
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod tests;
