@@ -2,6 +2,7 @@
 //! rules for sudo.
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
+use std::process::Child;
 
 use super::passphrases::Operator;
 use super::*;
