@@ -10,6 +10,6 @@ mod tree;
 
 pub use check::{host_port, port_range};
 pub use load::{LoadError, Loaded, load};
-pub use network::Network;
+pub use network::{Network, Route, clash, routes};
 pub use problem::{Place, Problem};
 pub use spec::*;

@@ -3,6 +3,8 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
 
+use serde::{Serialize, Serializer};
+
 /// An IPv4 network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
@@ -54,6 +56,46 @@ impl Network {
                 (!taken.iter().any(|other| one.meets(other))).then_some(one)
             })
         })
+    }
+}
+
+/// A route of a machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Route {
+    /// Where to.
+    pub network: Network,
+    /// The network device.
+    pub device: String,
+}
+
+/// The routes in the text of `/proc/net/route`, without those for what nobody else has: a default route may come in
+/// parts.
+pub fn routes(text: &str) -> Vec<Route> {
+    let lines = text.lines().filter_map(|line| {
+        let mut fields = line.split_whitespace();
+        let (device, destination) = (fields.next()?, fields.next()?);
+        let mask = fields.nth(5)?;
+        // In the machine's byte order.
+        let number = |text: &str| u32::from_str_radix(text, 16).map(u32::from_be).ok();
+        let prefix = u8::try_from(number(mask)?.leading_ones()).ok()?;
+        let network = Network::around(Ipv4Addr::from(number(destination)?), prefix);
+        Some(Route { network, device: device.to_owned() })
+    });
+    lines.filter(|route| route.network.prefix >= 8).collect()
+}
+
+/// The route that stands against pods having the network `pods` on a machine, and a network of the same size that
+/// would do there. Routes of `bridge` are the pods' own.
+pub fn clash<'a>(pods: &Network, routes: &'a [Route], bridge: &str) -> Option<(&'a Route, Option<Network>)> {
+    let others: Vec<&Route> = routes.iter().filter(|route| route.device != bridge).collect();
+    let route = others.iter().copied().find(|route| route.network.meets(pods))?;
+    let taken: Vec<Network> = others.iter().map(|route| route.network).collect();
+    Some((route, pods.free_like(&taken)))
+}
+
+impl Serialize for Network {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 
@@ -113,5 +155,27 @@ mod tests {
             let free = network(own).free_like(&taken).map(|free| free.to_string());
             assert_eq!(free.as_deref(), expected, "{own} beside {taken:?}");
         }
+    }
+
+    const ROUTES: &str = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n\
+        eth0\t00000000\t0100000A\t0003\t0\t0\t0\t00000000\t0\t0\t0\n\
+        tun0\t00000080\t00000000\t0001\t0\t0\t0\t00000080\t0\t0\t0\n\
+        eth0\t0000000A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n\
+        docker0\t00001EAC\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0\n";
+
+    #[test]
+    fn a_route_that_meets_the_pods_network_is_found_with_a_free_one() {
+        let told = |pods: &str, bridge: &str| {
+            let routes = routes(ROUTES);
+            let (route, free) = clash(&network(pods), &routes, bridge)?;
+            let free = free.map(|free| free.to_string()).unwrap_or_default();
+            Some(format!("{} by {}, free {free}", route.network, route.device))
+        };
+        let docker = Some("172.30.0.0/16 by docker0, free 172.31.0.0/16".to_owned());
+        assert_eq!(told("172.30.0.0/16", "km0"), docker);
+        assert_eq!(told("172.16.0.0/12", "km0").as_deref(), Some("172.30.0.0/16 by docker0, free 10.240.0.0/12"));
+        assert_eq!(told("10.0.0.0/8", "km0").as_deref(), Some("10.0.0.0/24 by eth0, free "));
+        assert_eq!(told("172.31.0.0/16", "km0"), None, "default routes do not count");
+        assert_eq!(told("172.30.0.0/16", "docker0"), None, "pods' own");
     }
 }

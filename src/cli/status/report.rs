@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use crate::cli::failure::Code;
+use crate::cluster::NetworkMode;
 use crate::inventory::mesos::{Framework, Master, Pressure, RunningTask};
 use crate::inventory::objects::Objects;
 use crate::inventory::units::Unit;
@@ -24,6 +25,8 @@ pub(super) struct Report {
     pub(super) pods: PodsReport,
     /// Where Kubernetes and Mesos do not agree.
     pub(super) disagreements: Vec<String>,
+    /// What works otherwise than its author may think.
+    pub(super) warnings: Vec<String>,
     pub(super) problems: Vec<String>,
 }
 
@@ -86,6 +89,7 @@ impl Report {
             nodes: Vec::new(),
             pods: PodsReport::default(),
             disagreements: Vec::new(),
+            warnings: Vec::new(),
             problems: Vec::new(),
         }
     }
@@ -137,6 +141,19 @@ impl Report {
         }
     }
 
+    /// Adds what is in the API but has no effect with this network.
+    pub(super) fn warn(&mut self, mode: NetworkMode, objects: &Objects) {
+        let policies = &objects.network_policies;
+        if let (NetworkMode::HostPorts, Some(first)) = (mode, policies.first()) {
+            let others = match policies.len() {
+                1 => String::new(),
+                count => format!(" and {} more", count - 1),
+            };
+            let text = format!("nothing enforces NetworkPolicy {first}{others}: network.mode is hostPorts");
+            self.warnings.push(text);
+        }
+    }
+
     /// The exit code.
     pub(super) fn code(&self) -> Code {
         let unseen = self.hosts.iter().filter(|host| host.units.is_none()).count();
@@ -182,8 +199,8 @@ impl Report {
             let PodsReport { running, starting, unscheduled } = self.pods;
             let _ = writeln!(out, "pods: {running} running, {starting} starting, {unscheduled} waiting for a node");
         }
-        for disagreement in &self.disagreements {
-            let _ = writeln!(out, "! {disagreement}");
+        for remark in self.disagreements.iter().chain(&self.warnings) {
+            let _ = writeln!(out, "! {remark}");
         }
         for problem in &self.problems {
             let _ = writeln!(out, "✗ {problem}");
@@ -349,7 +366,7 @@ mod tests {
     }
 
     fn objects(nodes: Vec<NodeFacts>, pods: Vec<PodFacts>) -> Objects {
-        Objects { version: "v1.20.2".to_owned(), unready: Vec::new(), nodes, pods }
+        Objects { version: "v1.20.2".to_owned(), unready: Vec::new(), nodes, pods, network_policies: Vec::new() }
     }
 
     #[test]
@@ -398,5 +415,19 @@ mod tests {
         let empty = report(Some(units().into_iter().map(missing).collect()));
         assert_eq!(empty.code(), Code::Failed);
         insta::assert_snapshot!(format!("{}---\n{}", unseen.text(), empty.text()));
+    }
+
+    #[test]
+    fn policies_that_nothing_enforces_are_named() {
+        let mut facts = objects(Vec::new(), Vec::new());
+        let mut quiet = report(Some(units()));
+        quiet.warn(NetworkMode::HostPorts, &facts);
+        facts.network_policies = vec!["shop/deny".to_owned(), "shop/allow".to_owned()];
+        quiet.warn(NetworkMode::Cni, &facts);
+        assert!(quiet.warnings.is_empty(), "with a plugin it is the plugin's matter");
+        let mut told = report(Some(units()));
+        told.warn(NetworkMode::HostPorts, &facts);
+        let line = "! nothing enforces NetworkPolicy shop/deny and 1 more: network.mode is hostPorts\n";
+        assert!(told.text().contains(line), "{}", told.text());
     }
 }

@@ -60,6 +60,9 @@ async fn look(context: &Context, loaded: &Loaded) -> Report {
         let objects = objects.map_err(&mut keep).ok();
         let master = master.map_err(&mut keep).ok();
         report.add(objects.as_ref(), master.as_ref());
+        if let Some(objects) = &objects {
+            report.warn(loaded.cluster.spec.network.mode, objects);
+        }
     }
     report.problems = problems;
     report

@@ -15,7 +15,7 @@ use super::super::spec::{DepsSpec, PodNetwork};
 use super::super::view::translate::Resource;
 use super::super::view::upstream::{ListOf, Upstream};
 use super::remains::run_program;
-use crate::cluster::{Network, NetworkMode};
+use crate::cluster::{Network, NetworkMode, clash, routes};
 use crate::k8s::Version;
 
 const PORT: u16 = 53;
@@ -45,9 +45,11 @@ impl Names for RealNames {
         let refused = |why: String| DepError::Refused(format!("network.podCIDR `{}` {why}", network.pod_cidr));
         let pods: Network = network.pod_cidr.parse().map_err(refused)?;
         let gateway = pods.host(1).ok_or_else(|| refused("has no address for the bridge".to_owned()))?;
-        let routes = std::fs::read_to_string("/proc/net/route").map_err(DepError::io("read the machine's routes"))?;
-        if let Some(why) = clash(&routes, pods, &network.bridge) {
-            return Err(refused(why));
+        let table = std::fs::read_to_string("/proc/net/route").map_err(DepError::io("read the machine's routes"))?;
+        if let Some((route, free)) = clash(&pods, &routes(&table), &network.bridge) {
+            let free = free.map(|free| format!("; {free} is free here")).unwrap_or_default();
+            let (taken, device) = (route.network, &route.device);
+            return Err(refused(format!("meets this machine's route to {taken} by {device}{free}")));
         }
         see_bridged_packets().await?;
         make_bridge(network, gateway, pods.prefix).await?;
@@ -98,50 +100,4 @@ async fn make_bridge(network: &PodNetwork, gateway: Ipv4Addr, prefix: u8) -> Res
     let address = format!("{gateway}/{prefix}");
     run_program("ip", &["address", "replace", &address, "dev", bridge], None).await?;
     run_program("ip", &["link", "set", "dev", bridge, "up"], None).await.map(|_| ())
-}
-
-/// Why pods cannot have the network `pods` on a machine with these routes (/proc/net/route), if so. Routes of `bridge`
-/// are the pods' own.
-fn clash(routes: &str, pods: Network, bridge: &str) -> Option<String> {
-    let taken: Vec<(Network, &str)> = routes
-        .lines()
-        .filter_map(|line| {
-            let mut fields = line.split_whitespace();
-            let (device, destination) = (fields.next()?, fields.next()?);
-            let mask = fields.nth(5)?;
-            // In the machine's byte order.
-            let number = |text: &str| u32::from_str_radix(text, 16).map(u32::from_be).ok();
-            let prefix = u8::try_from(number(mask)?.leading_ones()).ok()?;
-            Some((Network::around(Ipv4Addr::from(number(destination)?), prefix), device))
-        })
-        // A default route, also one in parts, is for what nobody else has.
-        .filter(|(network, device)| network.prefix >= 8 && *device != bridge)
-        .collect();
-    let (route, device) = taken.iter().find(|(network, _)| network.meets(&pods))?;
-    let networks: Vec<Network> = taken.iter().map(|(network, _)| *network).collect();
-    let free = pods.free_like(&networks).map(|free| format!("; {free} is free here")).unwrap_or_default();
-    Some(format!("meets this machine's route to {route} by {device}{free}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ROUTES: &str = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n\
-        eth0\t00000000\t0100000A\t0003\t0\t0\t0\t00000000\t0\t0\t0\n\
-        tun0\t00000080\t00000000\t0001\t0\t0\t0\t00000080\t0\t0\t0\n\
-        eth0\t0000000A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n\
-        docker0\t00001EAC\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0\n";
-
-    #[test]
-    fn a_route_that_meets_the_pods_network_is_told_with_a_free_one() {
-        let pods = |text: &str| text.parse::<Network>().unwrap();
-        let text = clash(ROUTES, pods("172.30.0.0/16"), "km0").unwrap();
-        assert_eq!(text, "meets this machine's route to 172.30.0.0/16 by docker0; 172.31.0.0/16 is free here");
-        assert!(clash(ROUTES, pods("172.16.0.0/12"), "km0").is_some());
-        assert!(clash(ROUTES, pods("10.0.0.0/8"), "km0").unwrap().contains("route to 10.0.0.0/24 by eth0"));
-        assert_eq!(clash(ROUTES, pods("172.31.0.0/16"), "km0"), None, "default routes do not count");
-        assert_eq!(clash(ROUTES, pods("172.30.0.0/16"), "docker0"), None, "left from an earlier pod of ours");
-        assert_eq!(clash("", pods("172.30.0.0/16"), "km0"), None);
-    }
 }

@@ -5,7 +5,6 @@ use super::effect::Effect;
 use super::event::Token;
 use super::place::NODE_TASK;
 use super::state::{Flight, NodeState, Scheduler, Task};
-use crate::cluster::NetworkMode;
 use crate::mesos::types::{
     Bytes, CommandInfo, ExecutorInfo, ExecutorType, OfferId, Resource, TaskInfo, TaskState, Uri,
 };
@@ -60,6 +59,7 @@ impl Scheduler {
         let Some(node) = self.nodes.get(name).filter(|node| node.facts.is_some()) else { return };
         let Some(agent) = self.agents.get(&node.agent) else { return };
         let mut offers = agent.offers.clone();
+        let grants = self.grants_ports(agent);
         let Some(resources) = take(&mut offers, self.settings.overhead, &[]) else { return };
         if take(&mut offers, NODE_TASK, &[]).is_none() {
             return;
@@ -139,7 +139,7 @@ impl Scheduler {
         waiting.sort_by_key(|(uid, pod)| (pod.facts.daemon, pod.since, *uid));
         let waiting: Vec<PodFacts> = waiting.into_iter().map(|(_, pod)| pod.facts.clone()).collect();
         for pod in &waiting {
-            let Some((resources, ports)) = self.take_for(pod, &mut offers) else { continue };
+            let Some((resources, ports)) = self.take_for(pod, &mut offers, grants) else { continue };
             let task = format!("pod.{}.{}", pod.uid, self.ids.next_id());
             let launch = PodLaunch {
                 format: FORMAT,
@@ -210,7 +210,12 @@ impl Scheduler {
         }
     }
 
-    fn take_for(&self, pod: &PodFacts, offers: &mut [HeldOffer]) -> Option<(Vec<Resource>, Vec<PortMapping>)> {
+    fn take_for(
+        &self,
+        pod: &PodFacts,
+        offers: &mut [HeldOffer],
+        grants: bool,
+    ) -> Option<(Vec<Resource>, Vec<PortMapping>)> {
         let mut free: Vec<u16> = offers
             .iter()
             .flat_map(|offer| &offer.resources)
@@ -222,7 +227,7 @@ impl Scheduler {
             .collect();
         free.sort_unstable();
         free.reverse();
-        let granted = self.settings.network_mode == NetworkMode::HostPorts && !pod.host_network && !free.is_empty();
+        let granted = grants && !pod.host_network;
         let mut mappings = Vec::new();
         for port in &pod.ports {
             let host_port = match port.host_port {
