@@ -76,6 +76,9 @@ impl Clients for Fixed {
     }
 }
 
+/// A pod's name, its address, and the host port granted for its port 80.
+type PodPlan = (&'static str, &'static str, u16);
+
 struct Pod {
     name: &'static str,
     address: &'static str,
@@ -138,7 +141,7 @@ impl World {
         connect(&switch, &outside, "out", "10.88.0.9");
         let mut nodes = Vec::new();
         // The same pod addresses on both, and a host port that both granted.
-        let pods: [(&str, &str, &[(&'static str, &'static str, u16)]); 2] = [
+        let pods: [(&str, &str, &[PodPlan]); 2] = [
             ("na", "10.88.0.1", &[("a1", "172.30.0.5", 31001), ("a2", "172.30.0.6", 31002)]),
             ("nb", "10.88.0.2", &[("b1", "172.30.0.5", 31001)]),
         ];
@@ -205,7 +208,7 @@ async fn node(
     switch: &Namespace,
     name: &'static str,
     address: &'static str,
-    pods: &[(&'static str, &'static str, u16)],
+    pods: &[PodPlan],
 ) -> Node {
     let namespace = Namespace::new(name);
     connect(switch, &namespace, name, address);

@@ -59,7 +59,6 @@ impl Scheduler {
         let Some(node) = self.nodes.get(name).filter(|node| node.facts.is_some()) else { return };
         let Some(agent) = self.agents.get(&node.agent) else { return };
         let mut offers = agent.offers.clone();
-        let grants = self.grants_ports(agent);
         let Some(resources) = take(&mut offers, self.settings.overhead, &[]) else { return };
         if take(&mut offers, NODE_TASK, &[]).is_none() {
             return;
@@ -125,7 +124,7 @@ impl Scheduler {
         let Some(node) = self.nodes.get(name) else { return };
         let (Some(executor), Some(agent)) = (node.executor.clone(), self.agents.get(&node.agent)) else { return };
         let (agent_id, address) = (node.agent.clone(), agent.address);
-        let mut offers = agent.offers.clone();
+        let (mut offers, grants) = (agent.offers.clone(), self.grants_ports(agent));
         let mut tasks = Vec::new();
         if let Some(token) = &first {
             let Some(address) = address else { return };
