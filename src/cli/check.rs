@@ -12,7 +12,7 @@ use crate::host::Host;
 use crate::inventory::machine::{self, Machine};
 use crate::inventory::mesos::{self, Master};
 use crate::plan::preflight::{
-    AgentGroup, Finding, Level, group, judge_clocks, judge_machine, judge_mesos, reason_against,
+    AgentGroup, Finding, Level, group, judge_clocks, judge_machine, judge_mesos, judge_routes, reason_against,
 };
 
 /// Arguments.
@@ -81,6 +81,7 @@ async fn look(context: &Context, loaded: &Loaded) -> Report {
         let machine = match look {
             Ok((host, machine)) => {
                 findings.extend(judge_machine(&spec.name, &machine));
+                findings.extend(judge_routes(&loaded.cluster, &spec.name, &machine));
                 first.get_or_insert(host);
                 Some(machine)
             }

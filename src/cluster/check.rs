@@ -3,6 +3,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::network::Network;
 use super::quantity::{Bytes, Millicores, ParseError, duration};
 use super::spec::{Cluster, ClusterSpec, HostSsh, NetworkMode, SshSpec, Sudo};
 
@@ -327,47 +328,6 @@ fn addresses(spec: &ClusterSpec, found: &mut Findings) {
                 format!("`{address}` lies in {network_key}, `{written}`, where it could not be reached"),
             );
         }
-    }
-}
-
-/// An IPv4 network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Network {
-    address: u32,
-    prefix: u8,
-}
-
-impl Network {
-    fn mask(prefix: u8) -> u32 {
-        u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0)
-    }
-
-    fn contains(&self, address: Ipv4Addr) -> bool {
-        u32::from(address) & Self::mask(self.prefix) == self.address
-    }
-
-    fn meets(&self, other: &Network) -> bool {
-        let mask = Self::mask(self.prefix.min(other.prefix));
-        self.address & mask == other.address & mask
-    }
-}
-
-impl FromStr for Network {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || "is not an IPv4 network such as `10.96.0.0/16`".to_owned();
-        let (address, prefix) = text.split_once('/').ok_or_else(wrong)?;
-        let address: u32 = address.parse::<Ipv4Addr>().map_err(|_| wrong())?.into();
-        let prefix: u8 = prefix.parse().map_err(|_| wrong())?;
-        if prefix > 32 {
-            return Err(wrong());
-        }
-        let first = address & Network::mask(prefix);
-        if first != address {
-            return Err(format!("is not the start of its network; did you mean `{}/{prefix}`?", Ipv4Addr::from(first)));
-        }
-        Ok(Network { address, prefix })
     }
 }
 

@@ -160,6 +160,18 @@ impl Chains {
                 ),
             ),
         ];
+        // km node's DNS, also where the host takes nothing by default.
+        let gateway = Ipv4Addr::from(u32::from(network(*address, *prefix)).saturating_add(1));
+        for protocol in ["udp", "tcp"] {
+            rules.push((
+                "filter",
+                self.chain("IN"),
+                format!(
+                    "-s {address}/32 -d {gateway}/32 -i {bridge} -p {protocol} {comment} -m {protocol} --dport 53 \
+                     -j ACCEPT"
+                ),
+            ));
+        }
         for PortMapping { container_port, host_port, protocol } in *ports {
             let protocol = protocol.to_ascii_lowercase();
             rules.push((

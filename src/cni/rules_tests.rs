@@ -155,7 +155,7 @@ fn a_check_names_what_is_missing() {
     let cases: [(String, &str); 4] = [
         (stock(), "PREROUTING does not lead to"),
         (without("-A POSTROUTING"), "POSTROUTING does not lead to"),
-        (without("MASQUERADE"), "4 rules instead of 6"),
+        (without("MASQUERADE"), "6 rules instead of 8"),
         (good.replace("--to-destination 172.30.0.5:80", "--to-destination 172.30.0.5:81"), "31001/TCP is not mapped"),
     ];
     for (saved, expected) in cases {

@@ -13,7 +13,7 @@ use nix::fcntl::{Flock, FlockArg};
 
 use super::request::{Attachment, CniError, Environment, Request, Settings, parse, versions};
 use super::rules::{Chains, Mapped};
-use super::wire::{LINE_LIMIT, PortsAnswer, PortsRequest};
+use super::wire::{LINE_LIMIT, PortsAnswer, PortsRequest, Question, Sandbox};
 use crate::node::launch::PortMapping;
 
 /// For the talk with `km node`, which answers from memory.
@@ -35,9 +35,13 @@ fn carry_out(request: Request) -> Result<String, CniError> {
     match request {
         Request::Version => Ok(versions()),
         Request::Add(attachment, settings) => {
-            let ports = ask(&settings.socket, &attachment.pod)?;
             let chains = Chains::new(&settings.cluster);
             if let Some((address, prefix)) = address(&attachment) {
+                // Told before anybody can know the pod's address from elsewhere: kube-proxy hears of an endpoint only
+                // after the kubelet has, and the kubelet only after this plugin has ended.
+                let sandbox = Sandbox { container: attachment.container.clone(), address: address.into() };
+                let question = Question::Attach(attachment.pod.clone(), sandbox);
+                let ports = ports(&settings.socket, &attachment.pod, &question)?;
                 let pod = format!("{}/{}", attachment.pod.namespace, attachment.pod.name);
                 let container = attachment.container.as_str();
                 let mapped = Mapped { container, pod: &pod, bridge: &settings.bridge, address, prefix, ports: &ports };
@@ -48,7 +52,8 @@ fn carry_out(request: Request) -> Result<String, CniError> {
             Ok(attachment.previous.to_string())
         }
         Request::Check(attachment, settings) => {
-            let ports = ask(&settings.socket, &attachment.pod)?;
+            let question = Question::Ports(attachment.pod.clone());
+            let ports = ports(&settings.socket, &attachment.pod, &question)?;
             let Some((address, prefix)) = address(&attachment) else { return Ok(String::new()) };
             let pod = format!("{}/{}", attachment.pod.namespace, attachment.pod.name);
             let container = attachment.container.as_str();
@@ -59,6 +64,10 @@ fn carry_out(request: Request) -> Result<String, CniError> {
             }
         }
         Request::Delete { container, settings } => {
+            // Best effort: the node may be gone, and the rules have to go anyway.
+            if !settings.socket.as_os_str().is_empty() {
+                let _ = ask(&settings.socket, &Question::Detach(container.clone()));
+            }
             let chains = Chains::new(&settings.cluster);
             locked(&settings, |saved| chains.delete(saved, &container))?;
             Ok(String::new())
@@ -74,24 +83,28 @@ fn address(attachment: &Attachment) -> Option<(Ipv4Addr, u8)> {
     })
 }
 
-fn ask(socket: &Path, pod: &PortsRequest) -> Result<Vec<PortMapping>, CniError> {
+fn ports(socket: &Path, pod: &PortsRequest, question: &Question) -> Result<Vec<PortMapping>, CniError> {
+    match ask(socket, question)? {
+        PortsAnswer::Ports(ports) => Ok(ports),
+        PortsAnswer::Unknown | PortsAnswer::Noted => {
+            let text = format!("pod {}/{} has no Mesos task on this node", pod.namespace, pod.name);
+            Err(CniError::new(CniError::LATER, text))
+        }
+    }
+}
+
+fn ask(socket: &Path, question: &Question) -> Result<PortsAnswer, CniError> {
     let later = |what: &str, error: &dyn std::error::Error| {
         CniError::new(CniError::LATER, format!("{what} km node at {}: {error}", socket.display()))
     };
     let mut stream = UnixStream::connect(socket).map_err(|error| later("reach", &error))?;
     stream.set_read_timeout(Some(TALK_LIMIT)).map_err(|error| later("set up the talk with", &error))?;
     stream.set_write_timeout(Some(TALK_LIMIT)).map_err(|error| later("set up the talk with", &error))?;
-    let line = serde_json::to_string(pod).map_err(|error| later("ask", &error))?;
+    let line = serde_json::to_string(question).map_err(|error| later("ask", &error))?;
     stream.write_all(format!("{line}\n").as_bytes()).map_err(|error| later("ask", &error))?;
     let mut answer = String::new();
     BufReader::new(stream.take(LINE_LIMIT)).read_line(&mut answer).map_err(|error| later("hear", &error))?;
-    match serde_json::from_str(&answer).map_err(|error| later("understand", &error))? {
-        PortsAnswer::Ports(ports) => Ok(ports),
-        PortsAnswer::Unknown => {
-            let text = format!("pod {}/{} has no Mesos task on this node", pod.namespace, pod.name);
-            Err(CniError::new(CniError::LATER, text))
-        }
-    }
+    serde_json::from_str(&answer).map_err(|error| later("understand", &error))
 }
 
 /// Reads the rules and applies what `script` makes of them, one plugin of the cluster at a time: between reading and

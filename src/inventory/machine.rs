@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
+use crate::cluster::{Route, routes};
 use crate::host::{Command, Host, HostError};
 
 /// Prints `key value` lines. Needs nothing but a POSIX shell and what every systemd distribution has. `$@` are the
@@ -34,6 +35,7 @@ for port in "$@"; do
   *) say "port:$port" "an unknown program" ;;
   esac
 done
+while read -r line; do say routes "$line"; done </proc/net/route
 [ -e /etc/kubernetes/manifests ] && [ -n "$(ls -A /etc/kubernetes/manifests)" ] && say foreign /etc/kubernetes/manifests
 exit 0
 "#;
@@ -81,6 +83,8 @@ pub struct Machine {
     pub ports: BTreeMap<u16, String>,
     /// Traces of another installation.
     pub foreign: Vec<String>,
+    /// Its routes, without the default ones.
+    pub routes: Vec<Route>,
     /// How far its clock is ahead of ours, in seconds.
     pub ahead: f64,
     /// How exact that is: half the time of the round trip.
@@ -136,6 +140,7 @@ fn read(text: &str, before: f64, after: f64) -> Machine {
                     machine.ports.insert(port, value.to_owned());
                 }
             }
+            ("routes", _) => machine.routes.extend(routes(value)),
             ("foreign", _) => machine.foreign.push(value.to_owned()),
             _ => {}
         }
@@ -160,9 +165,15 @@ mod tests {
 
     #[test]
     fn a_clock_is_compared_with_the_middle_of_the_round_trip() {
-        let machine = read("time 1003.5\nport:6443 nginx\nreadonly:/etc yes\n", 1000.0, 1001.0);
+        let machine = read(
+            "time 1003.5\nport:6443 nginx\nreadonly:/etc yes\nroutes docker0 00001EAC 00000000 0001 0 0 0 0000FFFF 0\n",
+            1000.0,
+            1001.0,
+        );
         assert_eq!((machine.ahead, machine.within), (3.0, 0.5));
         assert_eq!(machine.ports[&6443], "nginx");
         assert_eq!(machine.readonly, ["/etc"]);
+        let route = Route { network: "172.30.0.0/16".parse().unwrap(), device: "docker0".to_owned() };
+        assert_eq!(machine.routes, [route]);
     }
 }

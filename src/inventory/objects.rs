@@ -2,6 +2,7 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{Api, ListParams};
 use serde::Serialize;
 
@@ -44,6 +45,8 @@ pub struct Objects {
     pub nodes: Vec<NodeFacts>,
     /// Pods that have not ended.
     pub pods: Vec<PodFacts>,
+    /// NetworkPolicies, `namespace/name`.
+    pub network_policies: Vec<String>,
 }
 
 /// A node.
@@ -100,12 +103,15 @@ pub async fn look(client: &kube::Client) -> Result<Objects, ObjectsError> {
     let list = ListParams::default();
     let nodes = ask("list nodes", Api::<Node>::all(client.clone()).list(&list)).await?;
     let pods = ask("list pods", Api::<Pod>::all(client.clone()).list(&list)).await?;
+    let policies = Api::<NetworkPolicy>::all(client.clone());
+    let policies = ask("list network policies", policies.list(&list)).await?;
     let ended = |pod: &PodFacts| matches!(pod.phase.as_str(), "Succeeded" | "Failed");
     Ok(Objects {
         version,
         unready,
         nodes: nodes.items.iter().map(node_facts).collect(),
         pods: pods.items.iter().map(pod_facts).filter(|pod| !ended(pod)).collect(),
+        network_policies: policies.items.iter().map(full_name).collect(),
     })
 }
 
@@ -139,6 +145,11 @@ fn node_facts(node: &Node) -> NodeFacts {
         why: annotation(REASON_ANNOTATION),
         ready: conditions.is_some_and(|all| all.iter().any(|one| one.type_ == "Ready" && one.status == "True")),
     }
+}
+
+fn full_name(policy: &NetworkPolicy) -> String {
+    let metadata = &policy.metadata;
+    format!("{}/{}", metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default())
 }
 
 fn pod_facts(pod: &Pod) -> PodFacts {

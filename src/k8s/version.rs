@@ -47,6 +47,11 @@ impl Version {
         }
     }
 
+    /// API version of EndpointSlices.
+    pub fn endpoint_slices(self) -> &'static str {
+        if self.minor < 21 { "v1beta1" } else { "v1" }
+    }
+
     /// Whether the kubelet has to be told that its runtime is not the built-in one, and that it uses CNI; newer ones
     /// refuse these flags.
     pub fn has_built_in_runtime(self) -> bool {

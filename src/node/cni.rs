@@ -1,6 +1,7 @@
-//! `km node`'s side of the CNI plugin: answers, over a unix socket, which host ports a pod was granted.
+//! `km node`'s side of the CNI plugin: answers, over a unix socket, which host ports a pod was granted, and hears which
+//! address it has.
 //!
-//! The socket lies in a folder that only root enters; nothing secret is said, and nothing can be changed by asking.
+//! The socket lies in a folder that only root enters, and nothing secret is said.
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::time::timeout;
 
 use super::launch::PortMapping;
-use crate::cni::wire::{LINE_LIMIT, PortsAnswer, PortsRequest};
+use crate::cni::wire::{LINE_LIMIT, PortsAnswer, PortsRequest, Question, Sandbox};
 
 /// For one question; a plugin that says nothing must not hold its connection for ever.
 const QUESTION_LIMIT: Duration = Duration::from_secs(5);
@@ -23,7 +24,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub trait GrantedPorts: Send + Sync {
     /// The ports of the pod with this UID, or of this namespace and name where no UID is given. None: there is no
     /// task for it here.
-    fn granted(&self, uid: Option<&str>, namespace: &str, name: &str) -> Option<Vec<PortMapping>>;
+    fn granted(&self, pod: &PortsRequest) -> Option<Vec<PortMapping>>;
+    /// The pod, if it is one of this node, is behind this sandbox, and behind no other.
+    fn attach(&self, pod: &PortsRequest, sandbox: Sandbox);
+    /// The sandbox of this container id is going.
+    fn detach(&self, container: &str);
 }
 
 /// Opens the socket, in place of one that an earlier run left.
@@ -61,10 +66,17 @@ async fn answer(stream: UnixStream, pods: &dyn GrantedPorts) -> io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut line = String::new();
     BufReader::new(read.take(LINE_LIMIT)).read_line(&mut line).await?;
-    let request: PortsRequest = serde_json::from_str(&line)?;
-    let answer = match pods.granted(request.uid.as_deref(), &request.namespace, &request.name) {
-        Some(ports) => PortsAnswer::Ports(ports),
-        None => PortsAnswer::Unknown,
+    let granted = |pod: &PortsRequest| pods.granted(pod).map_or(PortsAnswer::Unknown, PortsAnswer::Ports);
+    let answer = match serde_json::from_str(&line)? {
+        Question::Ports(pod) => granted(&pod),
+        Question::Attach(pod, sandbox) => {
+            pods.attach(&pod, sandbox);
+            granted(&pod)
+        }
+        Question::Detach(container) => {
+            pods.detach(&container);
+            PortsAnswer::Noted
+        }
     };
     let mut text = serde_json::to_string(&answer)?;
     text.push('\n');
@@ -77,12 +89,22 @@ mod tests {
 
     use super::*;
 
-    struct OnePod;
+    #[derive(Default)]
+    struct OnePod(std::sync::Mutex<Vec<String>>);
 
     impl GrantedPorts for OnePod {
-        fn granted(&self, uid: Option<&str>, namespace: &str, name: &str) -> Option<Vec<PortMapping>> {
-            let known = uid.map_or((namespace, name) == ("ns", "web"), |uid| uid == "u1");
+        fn granted(&self, pod: &PortsRequest) -> Option<Vec<PortMapping>> {
+            let named = (pod.namespace.as_str(), pod.name.as_str()) == ("ns", "web");
+            let known = pod.uid.as_ref().map_or(named, |uid| uid == "u1");
             known.then(|| vec![PortMapping { container_port: 80, host_port: 31001, protocol: "TCP".to_owned() }])
+        }
+
+        fn attach(&self, pod: &PortsRequest, sandbox: Sandbox) {
+            self.0.lock().unwrap().push(format!("{} is at {} in {}", pod.name, sandbox.address, sandbox.container));
+        }
+
+        fn detach(&self, container: &str) {
+            self.0.lock().unwrap().push(format!("{container} goes"));
         }
     }
 
@@ -99,12 +121,18 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("ports.sock");
         drop(listen(&socket).unwrap());
-        let server = tokio::spawn(serve(listen(&socket).unwrap(), Arc::new(OnePod)));
+        let pod = Arc::new(OnePod::default());
+        let server = tokio::spawn(serve(listen(&socket).unwrap(), pod.clone()));
         let ports = "{\"ports\":[{\"containerPort\":80,\"hostPort\":31001,\"protocol\":\"TCP\"}]}\n";
         let cases = [
-            ("{\"uid\":\"u1\",\"namespace\":\"x\",\"name\":\"y\"}\n", ports),
-            ("{\"namespace\":\"ns\",\"name\":\"web\"}\n", ports),
-            ("{\"uid\":\"u2\",\"namespace\":\"ns\",\"name\":\"web\"}\n", "\"unknown\"\n"),
+            ("{\"ports\":{\"uid\":\"u1\",\"namespace\":\"x\",\"name\":\"y\"}}\n", ports),
+            ("{\"ports\":{\"namespace\":\"ns\",\"name\":\"web\"}}\n", ports),
+            ("{\"ports\":{\"uid\":\"u2\",\"namespace\":\"ns\",\"name\":\"web\"}}\n", "\"unknown\"\n"),
+            (
+                "{\"attach\":[{\"namespace\":\"ns\",\"name\":\"web\"},{\"container\":\"c\",\"address\":\"172.30.0.5\"}]}\n",
+                ports,
+            ),
+            ("{\"detach\":\"c\"}\n", "\"noted\"\n"),
             ("nonsense\n", ""),
         ];
         for (question, expected) in cases {
@@ -112,6 +140,7 @@ mod tests {
             let answer = tokio::task::spawn_blocking(move || ask(&socket, question)).await.unwrap();
             assert_eq!(answer, expected, "{question}");
         }
+        assert_eq!(*pod.0.lock().unwrap(), ["web is at 172.30.0.5 in c", "c goes"]);
         server.abort();
     }
 }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::launch::NodeLaunch;
 use super::spec::{Place, settings_of};
+use crate::cluster::{Network, NetworkMode};
 
 /// The one version that is read and written.
 pub const API_VERSION: &str = "kubelet.config.k8s.io/v1beta1";
@@ -81,7 +82,7 @@ pub struct KubeletConfiguration {
     pub make_iptables_util_chains: bool,
     /// Most pods on the node.
     pub max_pods: u32,
-    /// Addresses of the cluster's DNS; none while there is none.
+    /// Address of the cluster's DNS: the node's own, or with the user's network plugin the Service that has it.
     #[serde(rename = "clusterDNS", default, skip_serializing_if = "Vec::is_empty")]
     pub cluster_dns: Vec<IpAddr>,
     /// DNS domain of the cluster.
@@ -131,6 +132,16 @@ pub struct X509 {
 pub struct Authorization {
     /// `Webhook`: the API server decides.
     pub mode: String,
+}
+
+/// With granted host ports, `km node` answers at the pods' bridge. With the user's plugin it is the tenth address of
+/// the Services' network, where installers of Kubernetes put the Service of CoreDNS.
+fn cluster_dns(launch: &NodeLaunch) -> Vec<IpAddr> {
+    let (network, number) = match launch.network_mode {
+        NetworkMode::HostPorts => (&launch.pod_cidr, 1),
+        NetworkMode::Cni => (&launch.service_cidr, 10),
+    };
+    network.parse::<Network>().ok().and_then(|network| network.host(number)).map(IpAddr::V4).into_iter().collect()
 }
 
 /// Why a document is no configuration of a node agent.
@@ -199,7 +210,7 @@ impl KubeletConfiguration {
             fail_swap_on: false,
             make_iptables_util_chains: false,
             max_pods: 110,
-            cluster_dns: Vec::new(),
+            cluster_dns: cluster_dns(launch),
             cluster_domain: launch.cluster_domain.clone(),
             resolv_conf: place.resolv_conf.clone(),
             container_log_max_size: "10Mi".to_owned(),
@@ -314,6 +325,15 @@ mod tests {
             assert!(own.to_document().contains(key), "{key}");
         }
         assert!(!own.to_document().to_lowercase().contains("runonce"));
+    }
+
+    #[test]
+    fn pods_ask_the_dns_of_their_own_node_or_of_coredns() {
+        let mut launch = launch::example();
+        let dns = |launch: &_| KubeletConfiguration::for_launch(launch, &Place::example()).cluster_dns;
+        assert_eq!(dns(&launch), [IpAddr::from([172, 30, 0, 1])]);
+        launch.network_mode = NetworkMode::Cni;
+        assert_eq!(dns(&launch), [IpAddr::from([10, 96, 0, 10])]);
     }
 
     #[test]

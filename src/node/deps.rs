@@ -27,6 +27,8 @@ pub struct KubeletDeps {
     pub cgroups: Arc<dyn Cgroups>,
     /// Host ports.
     pub ports: Arc<dyn PortAllocator>,
+    /// The pods' DNS.
+    pub names: Arc<dyn Names>,
     /// Starts programs.
     pub launcher: Arc<dyn ProcessLauncher>,
     /// Container runtime, kubelet, kube-proxy: what is supervised, in the order of start.
@@ -155,6 +157,14 @@ pub trait PortAllocator: Send + Sync {
     fn assign(&self, pod: &PodLaunch) -> Result<(), DepError>;
     /// The pod's ports are free.
     fn release(&self, uid: &str);
+}
+
+/// The pods' DNS.
+#[async_trait]
+pub trait Names: Send + Sync {
+    /// Makes the pods' bridge and answers there from now on; what the API says is known later. Refuses where pods could
+    /// not have the network that they are to have.
+    async fn open(&self) -> Result<(), DepError>;
 }
 
 /// How a program is started.

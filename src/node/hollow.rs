@@ -21,7 +21,7 @@ use tracing::{info, warn};
 use super::config::KubeletConfiguration;
 use super::decide::{Event, Order, PodPhase, Report};
 use super::deps::{
-    ApiClient, ArtifactFetcher, Cgroups, Child, DepError, Executor, KubeletDeps, Mounter, PortAllocator,
+    ApiClient, ArtifactFetcher, Cgroups, Child, DepError, Executor, KubeletDeps, Mounter, Names, PortAllocator,
     ProcessLauncher, Program, Service,
 };
 use super::launch::{self, Grant, NodeLaunch, PodLaunch};
@@ -83,6 +83,7 @@ fn build(launch: &NodeLaunch, client: Client, stop: CancellationToken) -> Kubele
         mounter: node.clone(),
         cgroups: node.clone(),
         ports: node.clone(),
+        names: node.clone(),
         launcher: node.clone(),
         services: vec![node],
         clock: Arc::new(RealClock::new()),
@@ -269,6 +270,13 @@ impl ApiClient for Hollow {
 #[async_trait]
 impl ArtifactFetcher for Hollow {
     async fn fetch(&self) -> Result<(), DepError> {
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Names for Hollow {
+    async fn open(&self) -> Result<(), DepError> {
         Ok(())
     }
 }

@@ -4,12 +4,14 @@
 //! [`KubeletConfiguration`] (static data, [`config`]) and [`KubeletDeps`] (injected objects, [`deps`], built from a
 //! [`DepsSpec`](spec::DepsSpec)). [`decide`] is the agent's pure half, [`run`] the other one. [`real`] are the objects
 //! of production, [`hollow`] those of a node without containers, and [`once`] makes a
-//! node without an API server. [`ledger`] and [`sweep`] see to it that nothing stays.
+//! node without an API server. [`ledger`] and [`sweep`] see to it that nothing stays. [`cni`], [`view`] and [`dns`] are
+//! the node's part in the network.
 pub mod cni;
 pub mod command;
 pub mod config;
 pub mod decide;
 pub mod deps;
+pub mod dns;
 pub mod events;
 pub mod hollow;
 pub mod launch;
@@ -22,6 +24,7 @@ pub mod run;
 pub mod session;
 pub mod spec;
 pub mod sweep;
+pub mod view;
 
 pub use config::KubeletConfiguration;
 pub use deps::KubeletDeps;

@@ -155,6 +155,14 @@ impl PortAllocator for Recorded {
 }
 
 #[async_trait]
+impl Names for Recorded {
+    async fn open(&self) -> Result<(), DepError> {
+        self.0.note("names");
+        Ok(())
+    }
+}
+
+#[async_trait]
 impl ProcessLauncher for Recorded {
     async fn start(&self, program: Program) -> Result<Box<dyn Child>, DepError> {
         self.0.note(format!("start {}", program.name));
@@ -227,6 +235,7 @@ pub fn deps(world: &Arc<World>) -> (KubeletDeps, mpsc::UnboundedSender<Order>) {
         mounter: one.clone(),
         cgroups: one.clone(),
         ports: one.clone(),
+        names: one.clone(),
         launcher: one,
         services: ["containerd", "kubelet", "kube-proxy"]
             .into_iter()

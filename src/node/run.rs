@@ -240,6 +240,8 @@ async fn prepare(deps: &KubeletDeps, mut config: KubeletConfiguration) -> Result
     deps.mounter.open().await?;
     config.cgroup_root = deps.cgroups.create().await?;
     config.port = deps.ports.own(config.port)?;
+    // Before what takes minutes: a network that cannot be is told at once.
+    deps.names.open().await?;
     deps.artifacts.fetch().await?;
     Ok(config)
 }

@@ -71,6 +71,7 @@ async fn a_node_comes_up_runs_a_pod_and_leaves_in_order() {
         &[
             "open",
             "cgroup",
+            "names",
             "fetch",
             "start containerd",
             "start kubelet",

@@ -146,6 +146,10 @@ pub struct PodNetwork {
     /// Services' addresses.
     #[serde(rename = "serviceCIDR")]
     pub service_cidr: String,
+    /// DNS domain of the cluster.
+    pub cluster_domain: String,
+    /// The host's resolver file, for names outside the cluster.
+    pub resolv_conf: PathBuf,
 }
 
 /// The container runtime.
@@ -191,6 +195,8 @@ impl DepsSpec {
                 bridge: bridge_name(&launch.cluster),
                 pod_cidr: launch.pod_cidr.clone(),
                 service_cidr: launch.service_cidr.clone(),
+                cluster_domain: launch.cluster_domain.clone(),
+                resolv_conf: place.resolv_conf.clone(),
             },
             runtime: RuntimeSpec {
                 sandbox_image: "k8s.gcr.io/pause:3.2".to_owned(),

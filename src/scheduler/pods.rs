@@ -1,8 +1,10 @@
 //! Pods, reduced to what the scheduler decides by.
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::core::v1::{Pod, PodAffinityTerm, Toleration};
 
 use super::requests;
-use super::resources::Amount;
+use super::resources::{Amount, Ports};
 use super::selectors::{Labels, NodeDemand, Selector};
 use crate::k8s::names::{PORTS_ANNOTATION, TASK_ANNOTATION};
 
@@ -169,6 +171,18 @@ impl PodFacts {
     /// Host ports that its specification names.
     pub fn host_ports(&self) -> impl Iterator<Item = &PodPort> {
         self.ports.iter().filter(|port| port.host_port.is_some())
+    }
+
+    /// How many host ports have to be granted beyond those that its specification names: one for each other declared
+    /// port.
+    pub fn ports_to_grant(&self) -> usize {
+        if self.host_network { 0 } else { self.ports.iter().filter(|port| port.host_port.is_none()).count() }
+    }
+
+    /// How many of `ports` are left for those, once the named ones are taken out.
+    pub fn left_to_grant(&self, ports: &Ports) -> usize {
+        let named: BTreeSet<u16> = self.host_ports().filter_map(|port| port.host_port).collect();
+        ports.count() - named.into_iter().filter(|port| ports.contains(*port)).count()
     }
 
     /// `namespace/name`, for messages.

@@ -126,6 +126,11 @@ impl Ports {
         self.0.iter().any(|&(begin, end)| begin <= port && port <= end)
     }
 
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.iter().map(|&(begin, end)| usize::from(end - begin) + 1).sum()
+    }
+
     /// The ranges.
     pub fn ranges(&self) -> &[(u16, u16)] {
         &self.0
@@ -140,6 +145,14 @@ impl Ports {
     pub fn extend(&mut self, other: &Ports) {
         self.0.extend_from_slice(&other.0);
         self.0.sort_unstable();
+    }
+
+    /// Takes this many out, whichever.
+    pub fn take_any(&mut self, count: usize) {
+        let any: Vec<u16> = self.iter().take(count).collect();
+        for port in any {
+            self.remove(port);
+        }
     }
 
     /// Takes one port out; says whether it was there.

@@ -82,6 +82,7 @@ impl Server {
                 format!("--token-auth-file={}", path("tokens.csv")),
                 "--authorization-mode=RBAC".to_owned(),
                 "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
+                "--service-node-port-range=28000-29999".to_owned(),
                 "--service-account-issuer=https://test".to_owned(),
                 format!("--service-account-key-file={}", path("service-accounts.pub")),
                 format!("--service-account-signing-key-file={}", path("service-accounts.key")),

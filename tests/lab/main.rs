@@ -12,6 +12,7 @@ mod commands;
 mod containment;
 mod failures;
 mod from_zero;
+mod network;
 mod placement;
 mod runonce;
 mod scaling;

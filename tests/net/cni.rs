@@ -3,6 +3,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use kmctl::cni::wire::{PortsRequest, Sandbox};
 use kmctl::node::cni::{GrantedPorts, listen, serve};
 use kmctl::node::launch::PortMapping;
 use serde_json::{Value, json};
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 use crate::namespaces::{Namespace, Program};
 
 /// Prints who called, over TCP and UDP.
-const SERVER: &str = r#"
+pub const SERVER: &str = r#"
 import socket, sys, threading
 name, port = sys.argv[1], int(sys.argv[2])
 tcp = socket.socket(); tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -42,17 +43,21 @@ except OSError:
 struct Pods;
 
 impl GrantedPorts for Pods {
-    fn granted(&self, uid: Option<&str>, _: &str, _: &str) -> Option<Vec<PortMapping>> {
+    fn granted(&self, pod: &PortsRequest) -> Option<Vec<PortMapping>> {
         let both = |host_port| {
             let mapping = |protocol: &str| PortMapping { container_port: 80, host_port, protocol: protocol.to_owned() };
             vec![mapping("TCP"), mapping("UDP")]
         };
-        match uid? {
+        match pod.uid.as_deref()? {
             "a" => Some(both(31001)),
             "b" => Some(both(31002)),
             _ => None,
         }
     }
+
+    fn attach(&self, _: &PortsRequest, _: Sandbox) {}
+
+    fn detach(&self, _: &str) {}
 }
 
 /// A host with two pods on a bridge, and a machine outside.

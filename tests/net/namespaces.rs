@@ -53,6 +53,18 @@ impl Namespace {
         (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
+    /// Does something with this thread inside; what it opens stays there.
+    pub fn inside_thread<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let path = format!("/run/netns/{}", self.name);
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(move || {
+                nix::sched::setns(std::fs::File::open(path).unwrap(), nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+                work()
+            });
+            thread.join().unwrap()
+        })
+    }
+
     /// Starts a program inside that ends with the returned value.
     pub fn start(&self, argv: &[&str]) -> Program {
         let argv = self.inside(argv);

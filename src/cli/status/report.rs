@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::cli::failure::Code;
 use crate::cli::scale::Bounds;
+use crate::cluster::NetworkMode;
 use crate::inventory::certificates::CertificateFacts;
 use crate::inventory::mesos::{Framework, Master, Pressure, RunningTask};
 use crate::inventory::objects::Objects;
@@ -27,6 +28,8 @@ pub(super) struct Report {
     pub(super) pods: PodsReport,
     /// Where Kubernetes and Mesos do not agree.
     pub(super) disagreements: Vec<String>,
+    /// What works otherwise than its author may think.
+    pub(super) warnings: Vec<String>,
     pub(super) problems: Vec<String>,
 }
 
@@ -108,6 +111,7 @@ impl Report {
             bounds: None,
             pods: PodsReport::default(),
             disagreements: Vec::new(),
+            warnings: Vec::new(),
             problems: Vec::new(),
         }
     }
@@ -161,6 +165,19 @@ impl Report {
         if master.is_some() {
             let tasks = framework.map(|framework| framework.tasks.as_slice()).unwrap_or_default();
             self.disagreements = disagreements(objects, tasks);
+        }
+    }
+
+    /// Adds what is in the API but has no effect with this network.
+    pub(super) fn warn(&mut self, mode: NetworkMode, objects: &Objects) {
+        let policies = &objects.network_policies;
+        if let (NetworkMode::HostPorts, Some(first)) = (mode, policies.first()) {
+            let others = match policies.len() {
+                1 => String::new(),
+                count => format!(" and {} more", count - 1),
+            };
+            let text = format!("nothing enforces NetworkPolicy {first}{others}: network.mode is hostPorts");
+            self.warnings.push(text);
         }
     }
 

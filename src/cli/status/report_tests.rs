@@ -71,7 +71,7 @@ fn node(name: &str, state: &str) -> NodeFacts {
 }
 
 fn objects(nodes: Vec<NodeFacts>, pods: Vec<PodFacts>) -> Objects {
-    Objects { version: "v1.20.2".to_owned(), unready: Vec::new(), nodes, pods }
+    Objects { version: "v1.20.2".to_owned(), unready: Vec::new(), nodes, pods, network_policies: Vec::new() }
 }
 
 #[test]
@@ -150,4 +150,19 @@ fn what_is_older_than_the_file_or_about_to_end_is_told_though_nothing_is_broken(
     report.add(Some(&objects(vec![leaving], Vec::new())), Some(&master(vec![waits])), Some("ef01"));
     insta::assert_snapshot!(format!("{}---\n{}", report.text(now(), false), report.text(now(), true)));
     assert_eq!(report.code(), Code::Ok);
+}
+
+#[test]
+fn policies_that_nothing_enforces_are_named() {
+    let mut facts = objects(Vec::new(), Vec::new());
+    let mut quiet = report(Some(units()));
+    quiet.warn(NetworkMode::HostPorts, &facts);
+    facts.network_policies = vec!["shop/deny".to_owned(), "shop/allow".to_owned()];
+    quiet.warn(NetworkMode::Cni, &facts);
+    assert!(quiet.warnings.is_empty(), "with a plugin it is the plugin's matter");
+    let mut told = report(Some(units()));
+    told.warn(NetworkMode::HostPorts, &facts);
+    let line = "! nothing enforces NetworkPolicy shop/deny and 1 more: network.mode is hostPorts\n";
+    let text = told.text(now(), false);
+    assert!(text.contains(line), "{text}");
 }

@@ -138,6 +138,9 @@ impl Eyes {
             let (objects, bounds) = objects.unzip();
             report.bounds = bounds;
             report.add(objects.as_ref(), master.as_ref(), km.as_deref());
+            if let Some(objects) = &objects {
+                report.warn(loaded.cluster.spec.network.mode, objects);
+            }
         }
         report.problems = problems;
         report

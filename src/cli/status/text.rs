@@ -82,7 +82,7 @@ impl Report {
         if !old.is_empty() {
             all.push(format!("{}: started with an earlier km, which they keep until they go", old.join(", ")));
         }
-        all.extend(self.disagreements.iter().cloned());
+        all.extend(self.disagreements.iter().chain(&self.warnings).cloned());
         all
     }
 

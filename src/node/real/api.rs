@@ -17,6 +17,7 @@ use super::super::decide::{Event, PodPhase, PodView};
 use super::super::deps::{ApiClient, DepError};
 use super::super::launch::PodLaunch;
 use super::super::spec::DepsSpec;
+use super::super::view::api::Clients;
 use super::kubeconfig::{User, client_certificate, document};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
@@ -44,22 +45,6 @@ impl RealApi {
             }
         }
         servers.first().cloned().unwrap_or_default()
-    }
-
-    /// A client with the present certificate: made anew for each use, since the kubelet renews it.
-    async fn client(&self) -> Result<Client, DepError> {
-        let what = "make a client of the API";
-        let certificate = client_certificate();
-        if !certificate.exists() {
-            return Err(DepError::NotNow("the kubelet has no client certificate yet".to_owned()));
-        }
-        let text = document(&self.server().await, &self.spec.folders, &User::Certificate(&certificate));
-        let kubeconfig = Kubeconfig::from_yaml(&text).map_err(DepError::other(what))?;
-        let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
-            .await
-            .map_err(DepError::other(what))?;
-        config.connect_timeout = Some(CONNECT_LIMIT);
-        Client::try_from(config).map_err(DepError::other(what))
     }
 
     /// The node's Ready condition is true.
@@ -111,6 +96,24 @@ impl RealApi {
                 }
             }
         }
+    }
+}
+
+#[async_trait]
+impl Clients for RealApi {
+    async fn client(&self) -> Result<Client, DepError> {
+        let what = "make a client of the API";
+        let certificate = client_certificate();
+        if !certificate.exists() {
+            return Err(DepError::NotNow("the kubelet has no client certificate yet".to_owned()));
+        }
+        let text = document(&self.server().await, &self.spec.folders, &User::Certificate(&certificate));
+        let kubeconfig = Kubeconfig::from_yaml(&text).map_err(DepError::other(what))?;
+        let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+            .await
+            .map_err(DepError::other(what))?;
+        config.connect_timeout = Some(CONNECT_LIMIT);
+        Client::try_from(config).map_err(DepError::other(what))
     }
 }
 

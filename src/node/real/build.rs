@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::super::deps::{ApiClient, DepError, Executor, KubeletDeps, Service};
 use super::super::spec::DepsSpec;
+use super::super::view::api::ApiUpstream;
 use super::api::RealApi;
 use super::cgroup_tree::Tree;
 use super::cgroups::RealCgroups;
@@ -12,6 +13,7 @@ use super::containerd::Containerd;
 use super::fetch::RealFetcher;
 use super::folders::RealMounter;
 use super::kubelet::Kubelet;
+use super::names::RealNames;
 use super::ports::RealPorts;
 use super::processes::RealLauncher;
 use super::proxy::KubeProxy;
@@ -60,6 +62,7 @@ pub fn build(spec: DepsSpec, token: String, executor: Arc<dyn Executor>) -> Resu
         mounter: Arc::new(RealMounter::new(spec.clone(), tree.clone(), lock.clone())),
         cgroups: Arc::new(RealCgroups::new(tree, &spec.cgroups)),
         ports: ports.clone(),
+        names: Arc::new(RealNames::new(spec.clone(), Arc::new(ApiUpstream::new(api.clone())))),
         launcher: Arc::new(RealLauncher::new(spec.folders.sandbox.clone())),
         // Each needs the one before: the kubelet its runtime, kube-proxy the kubelet's certificate.
         services: vec![

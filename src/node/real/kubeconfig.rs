@@ -9,7 +9,7 @@ use super::super::spec::{Folders, KUBELET_ROOT};
 
 /// The credentials in a kubeconfig.
 pub enum User<'a> {
-    /// A bootstrap token. Only for a file of mode 0600 that goes when the token is used.
+    /// A token: the bootstrap token, or the local view's. Only for a file of mode 0600.
     Token(&'a str),
     /// Certificate and key in one file.
     Certificate(&'a Path),
@@ -20,8 +20,20 @@ pub fn client_certificate() -> PathBuf {
     Path::new(KUBELET_ROOT).join("pki/kubelet-client-current.pem")
 }
 
-/// A kubeconfig, as JSON: every reader of YAML takes it.
+/// A kubeconfig for the API server, as JSON: every reader of YAML takes it.
 pub fn document(server: &str, folders: &Folders, user: &User<'_>) -> String {
+    for_server(server, &json!({ "certificate-authority": folders.settings("ca.crt") }), user)
+}
+
+/// A kubeconfig for a server that is its own authority, with this certificate (PEM).
+pub fn for_own_authority(server: &str, certificate: &str, user: &User<'_>) -> String {
+    let encoded = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, certificate);
+    for_server(server, &json!({ "certificate-authority-data": encoded }), user)
+}
+
+fn for_server(server: &str, cluster: &serde_json::Value, user: &User<'_>) -> String {
+    let mut cluster = cluster.clone();
+    cluster["server"] = json!(server);
     let user = match user {
         User::Token(token) => json!({ "token": token }),
         User::Certificate(path) => json!({ "client-certificate": path, "client-key": path }),
@@ -29,9 +41,7 @@ pub fn document(server: &str, folders: &Folders, user: &User<'_>) -> String {
     json!({
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [{ "name": "cluster", "cluster": {
-            "server": server, "certificate-authority": folders.settings("ca.crt"),
-        }}],
+        "clusters": [{ "name": "cluster", "cluster": cluster }],
         "users": [{ "name": "node", "user": user }],
         "contexts": [{ "name": "node", "context": { "cluster": "cluster", "user": "node" } }],
         "current-context": "node",

@@ -1,25 +1,75 @@
-//! Host ports on this machine: the kubelet's own, and those that Mesos granted to pods.
+//! Host ports on this machine: the kubelet's own, and those that Mesos granted to pods; and where these lead.
 use std::collections::BTreeMap;
 use std::net::{IpAddr, TcpListener};
 use std::sync::{Mutex, PoisonError};
 
+use tokio::sync::watch;
+
 use super::super::cni::GrantedPorts;
 use super::super::deps::{DepError, PortAllocator};
 use super::super::launch::{PodLaunch, PortMapping};
+use super::super::view::translate::{NodePort, Translations};
+use crate::cni::wire::{PortsRequest, Sandbox};
 
 /// Ports of one node.
 pub struct RealPorts {
     address: IpAddr,
+    pods: Mutex<Pods>,
+    translations: watch::Sender<Translations>,
+}
+
+#[derive(Default)]
+struct Pods {
     /// Port and protocol → the pod's UID.
-    taken: Mutex<BTreeMap<(u16, String), String>>,
+    taken: BTreeMap<(u16, String), String>,
     /// By UID: what the CNI plugin asks for.
-    pods: Mutex<BTreeMap<String, PodLaunch>>,
+    launched: BTreeMap<String, PodLaunch>,
+    /// By UID: the sandbox that holds the pod's network.
+    sandboxes: BTreeMap<String, Sandbox>,
 }
 
 impl RealPorts {
     /// At the node's address.
     pub fn new(address: IpAddr) -> Self {
-        RealPorts { address, taken: Mutex::default(), pods: Mutex::default() }
+        RealPorts { address, pods: Mutex::default(), translations: watch::Sender::default() }
+    }
+
+    /// Where granted ports lead, of pods that have an address.
+    pub fn translations(&self) -> watch::Receiver<Translations> {
+        self.translations.subscribe()
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Pods) -> T) -> T {
+        let mut pods = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = change(&mut pods);
+        let now = pods.translations();
+        // Under the lock, so that the last change is also the last one told.
+        self.translations.send_if_modified(|told| {
+            let modified = *told != now;
+            *told = now;
+            modified
+        });
+        result
+    }
+}
+
+impl Pods {
+    fn of(&self, pod: &PortsRequest) -> Option<&PodLaunch> {
+        match &pod.uid {
+            Some(uid) => self.launched.get(uid),
+            None => self.launched.values().find(|one| one.namespace == pod.namespace && one.name == pod.name),
+        }
+    }
+
+    fn translations(&self) -> Translations {
+        let pods = self.sandboxes.iter().filter_map(|(uid, sandbox)| Some((self.launched.get(uid)?, sandbox.address)));
+        pods.flat_map(|(pod, address)| {
+            pod.ports.iter().map(move |mapping| {
+                let port = NodePort { number: mapping.host_port, protocol: mapping.protocol.clone() };
+                (port, (address, mapping.container_port))
+            })
+        })
+        .collect()
     }
 }
 
@@ -33,37 +83,49 @@ impl PortAllocator for RealPorts {
     }
 
     fn assign(&self, pod: &PodLaunch) -> Result<(), DepError> {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        for mapping in &pod.ports {
-            let key = (mapping.host_port, mapping.protocol.clone());
-            if let Some(holder) = taken.get(&key).filter(|holder| **holder != pod.uid) {
-                return Err(DepError::Refused(format!(
-                    "host port {}/{} belongs to pod {holder}",
-                    mapping.host_port, mapping.protocol
-                )));
+        self.change(|pods| {
+            for mapping in &pod.ports {
+                let key = (mapping.host_port, mapping.protocol.clone());
+                if let Some(holder) = pods.taken.get(&key).filter(|holder| **holder != pod.uid) {
+                    return Err(DepError::Refused(format!(
+                        "host port {}/{} belongs to pod {holder}",
+                        mapping.host_port, mapping.protocol
+                    )));
+                }
             }
-        }
-        for mapping in &pod.ports {
-            taken.insert((mapping.host_port, mapping.protocol.clone()), pod.uid.clone());
-        }
-        self.pods.lock().unwrap_or_else(PoisonError::into_inner).insert(pod.uid.clone(), pod.clone());
-        Ok(())
+            for mapping in &pod.ports {
+                pods.taken.insert((mapping.host_port, mapping.protocol.clone()), pod.uid.clone());
+            }
+            pods.launched.insert(pod.uid.clone(), pod.clone());
+            Ok(())
+        })
     }
 
     fn release(&self, uid: &str) {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, holder| holder != uid);
-        self.pods.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+        self.change(|pods| {
+            pods.taken.retain(|_, holder| holder != uid);
+            pods.launched.remove(uid);
+            pods.sandboxes.remove(uid);
+        });
     }
 }
 
 impl GrantedPorts for RealPorts {
-    fn granted(&self, uid: Option<&str>, namespace: &str, name: &str) -> Option<Vec<PortMapping>> {
+    fn granted(&self, pod: &PortsRequest) -> Option<Vec<PortMapping>> {
         let pods = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
-        let pod = match uid {
-            Some(uid) => pods.get(uid),
-            None => pods.values().find(|pod| pod.namespace == namespace && pod.name == name),
-        };
-        pod.map(|pod| pod.ports.clone())
+        pods.of(pod).map(|pod| pod.ports.clone())
+    }
+
+    fn attach(&self, pod: &PortsRequest, sandbox: Sandbox) {
+        self.change(|pods| {
+            if let Some(uid) = pods.of(pod).map(|pod| pod.uid.clone()) {
+                pods.sandboxes.insert(uid, sandbox);
+            }
+        });
+    }
+
+    fn detach(&self, container: &str) {
+        self.change(|pods| pods.sandboxes.retain(|_, sandbox| sandbox.container != container));
     }
 }
 
@@ -95,5 +157,28 @@ mod tests {
         assert_ne!(ports.own(preferred).unwrap(), preferred);
         drop(busy);
         assert_eq!(ports.own(preferred).unwrap(), preferred);
+    }
+
+    #[test]
+    fn granted_ports_lead_to_the_newest_sandbox_of_their_pod() {
+        let ports = RealPorts::new(IpAddr::from([127, 0, 0, 1]));
+        let told = ports.translations();
+        let lead = || told.borrow().iter().map(|(port, to)| format!("{} {to:?}", port.number)).collect::<Vec<_>>();
+        let name = |uid: &str| PortsRequest { uid: None, namespace: "default".into(), name: uid.into() };
+        let sandbox =
+            |container: &str, last| Sandbox { container: container.into(), address: [172, 30, 0, last].into() };
+        ports.assign(&pod("a", 31000)).unwrap();
+        assert_eq!(lead(), [""; 0], "no address yet");
+        ports.attach(&name("a"), sandbox("one", 5));
+        ports.attach(&name("stranger"), sandbox("two", 6));
+        assert_eq!(lead(), ["31000 (172.30.0.5, 80)"]);
+        ports.attach(&name("a"), sandbox("three", 7));
+        ports.detach("one");
+        assert_eq!(lead(), ["31000 (172.30.0.7, 80)"], "the old one's end does not take the new one's address");
+        ports.detach("three");
+        assert_eq!(lead(), [""; 0]);
+        ports.attach(&name("a"), sandbox("four", 8));
+        ports.release("a");
+        assert_eq!(lead(), [""; 0]);
     }
 }

@@ -1,6 +1,8 @@
 //! Whether a machine can be a control-plane host.
 use super::finding::Finding;
+use crate::cluster::{Cluster, Network, NetworkMode, clash};
 use crate::inventory::machine::{Machine, PORTS};
+use crate::node::spec::bridge_name;
 
 /// What the control plane's binaries and a young etcd need; less than this and the first `up` already fails.
 const LEAST_FREE_KIB: u64 = 1 << 20;
@@ -65,6 +67,23 @@ pub fn judge_machine(host: &str, machine: &Machine) -> Vec<Finding> {
     found
 }
 
+/// Whether pods can have their network beside this machine's own. No pod runs on a control-plane host, but agents are
+/// mostly in the same networks, and only these hosts can be looked at.
+pub fn judge_routes(cluster: &Cluster, host: &str, machine: &Machine) -> Option<Finding> {
+    let spec = &cluster.spec;
+    if spec.network.mode != NetworkMode::HostPorts {
+        return None;
+    }
+    let pods: Network = spec.network.pod_cidr.parse().ok()?;
+    let (route, free) = clash(&pods, &machine.routes, &bridge_name(&cluster.metadata.name))?;
+    let text = format!("its route to {} by {} meets network.podCIDR, {pods}", route.network, route.device);
+    let cure = match free {
+        Some(free) => format!("set network.podCIDR to {free}, if it is free on the agents as well"),
+        None => "set network.podCIDR to a network that no machine has a route to".to_owned(),
+    };
+    Some(Finding::warning(host, text, cure))
+}
+
 /// Whether clocks agree, with ours and with one another.
 pub fn judge_clocks(machines: &[(&str, &Machine)]) -> Vec<Finding> {
     let mut found = Vec::new();
@@ -99,6 +118,7 @@ fn gib(kib: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::Route;
 
     fn good() -> Machine {
         Machine {
@@ -142,6 +162,26 @@ mod tests {
             assert_eq!(texts, [expected]);
             assert!(!found[0].cure.is_empty());
         }
+    }
+
+    #[test]
+    fn a_route_into_the_pods_network_is_told_with_one_that_is_free() {
+        let cluster: Cluster = serde_json::from_value(serde_json::json!({
+            "apiVersion": "kmctl.io/v1alpha1", "kind": "Cluster", "metadata": { "name": "demo" },
+            "spec": {
+                "mesos": { "master": "10.0.0.5:5050" },
+                "controlPlane": { "endpoint": "10.0.0.11:6443", "hosts": [{ "address": "10.0.0.11" }] },
+            },
+        }))
+        .unwrap();
+        let route =
+            |network: &str, device: &str| Route { network: network.parse().unwrap(), device: device.to_owned() };
+        let mut machine = Machine { routes: vec![route("172.30.4.0/24", "docker0")], ..good() };
+        let found = judge_routes(&cluster, "cp1", &machine).unwrap();
+        assert_eq!(found.text, "its route to 172.30.4.0/24 by docker0 meets network.podCIDR, 172.30.0.0/16");
+        assert_eq!(found.cure, "set network.podCIDR to 172.31.0.0/16, if it is free on the agents as well");
+        machine.routes = vec![route("172.30.0.0/16", &bridge_name("demo")), route("10.0.0.0/24", "eth0")];
+        assert_eq!(judge_routes(&cluster, "cp1", &machine), None, "the cluster's own bridge, and another network");
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Whether a Mesos cluster can carry this cluster's nodes.
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::agents::reason_against;
 use super::finding::Finding;
-use crate::cluster::{Cluster, port_range};
+use crate::cluster::{Cluster, Network, NetworkMode, host_port, port_range};
 use crate::inventory::mesos::{Agent, Flags, Master};
 
 /// Fault domains, which region-aware frameworks need, came with this version (Mesos' CHANGELOG, 1.5.0).
@@ -121,6 +122,7 @@ fn judge_agent(cluster: &Cluster, agent: &Agent) -> Vec<Finding> {
     let about = agent.hostname.as_str();
     found.extend(judge_version(about, &agent.version));
     found.extend(judge_ports(cluster, agent));
+    found.extend(judge_address(cluster, agent));
     let Some(own) = &agent.flags else { return found };
     let flag = |name: &str| own.flags.get(name).map_or("", String::as_str);
     if flag("launcher") != "linux" {
@@ -194,6 +196,26 @@ fn judge_ports(cluster: &Cluster, agent: &Agent) -> Option<Finding> {
         format!("it offers ports {from}-{to}, which meet kubernetes.nodePortRange, {first}-{last}"),
         "choose another nodePortRange: kube-proxy would take ports that Mesos gave to others",
     ))
+}
+
+/// Pods send what is for their own network to their node's bridge, so an agent in it could not be reached.
+fn judge_address(cluster: &Cluster, agent: &Agent) -> Option<Finding> {
+    let address: Ipv4Addr = host_port(&agent.address)?.0.parse().ok()?;
+    let spec = &cluster.spec;
+    let networks = [
+        ("network.podCIDR", &spec.network.pod_cidr, spec.network.mode == NetworkMode::HostPorts),
+        ("kubernetes.serviceCIDR", &spec.kubernetes.service_cidr, true),
+    ];
+    let parsed = networks.map(|(key, text, counts)| (key, text.parse::<Network>().ok().filter(|_| counts)));
+    let (key, network) =
+        parsed.iter().find_map(|(key, network)| Some((key, network.filter(|n| n.contains(address))?)))?;
+    let mut taken = vec![Network::around(address, 16)];
+    taken.extend(parsed.iter().filter_map(|(_, network)| *network));
+    let cure = match network.free_like(&taken) {
+        Some(free) => format!("set {key} to {free}, if nothing of yours is there"),
+        None => format!("set {key} to a network that no agent is in"),
+    };
+    Some(Finding::error(&agent.hostname, format!("its address {address} lies in {key}, {network}"), cure))
 }
 
 /// Two agents on one kernel with the same cgroup root destroy each other's containers when one restarts.
@@ -301,7 +323,7 @@ mod tests {
         fn set(agent: &mut Agent, name: &str, value: &str) {
             agent.flags.as_mut().unwrap().flags.insert(name.to_owned(), value.to_owned());
         }
-        let table: [(Spoil, &str); 13] = [
+        let table: [(Spoil, &str); 15] = [
             (|a| a.version = "1.4.2".to_owned(), "Error a1: Mesos 1.4.2 is too old: it knows no fault domains"),
             (
                 |a| a.version = "1.9.0".to_owned(),
@@ -335,6 +357,14 @@ mod tests {
             (|a| set(a, "gc_delay", "1mins"), "Warning a1: --gc_delay=1mins: logs of a node that failed are gone soon"),
             (|a| a.resources.cpus = 8.0, "Warning a1: it offers 8 cpus on 2 cores"),
             (|a| a.resources.mem = 8192.0, "Error a1: it offers 8192 MB of the machine's 4096"),
+            (
+                |a| a.address = "172.30.9.9:5051".to_owned(),
+                "Error a1: its address 172.30.9.9 lies in network.podCIDR, 172.30.0.0/16",
+            ),
+            (
+                |a| a.address = "10.96.0.200:5051".to_owned(),
+                "Error a1: its address 10.96.0.200 lies in kubernetes.serviceCIDR, 10.96.0.0/16",
+            ),
             (
                 |a| a.address = "a2:5052".to_owned(),
                 "Error a1, a2: both run on a2 with --cgroups_root=mesos: one that restarts ends the other's nodes",

@@ -4,6 +4,7 @@ use std::time::Duration;
 use super::effect::Effect;
 use super::place::Placement;
 use super::state::{PodEntry, Scheduler};
+use crate::scheduler::agents::Agent;
 use crate::scheduler::pods::PodFacts;
 use crate::scheduler::resources::{Amount, decimal};
 
@@ -99,6 +100,17 @@ impl Scheduler {
         }
         if self.room_for_nodes() == 0 {
             return format!("Mesos: nodes.max is reached ({} nodes), and none of them has room", self.nodes.len());
+        }
+        let enough: Vec<_> = matching.iter().filter(|agent| agent.offered().covers(need)).collect();
+        let left = |agent: &Agent| pod.left_to_grant(&agent.offered_ports());
+        if let Some(most) = enough.iter().map(|agent| left(agent)).max()
+            && enough.iter().all(|agent| self.grants_ports(agent) && left(agent) < pod.ports_to_grant())
+        {
+            return format!(
+                "Mesos: {most} host ports offered on the best of {} agents, {} needed",
+                matching.len(),
+                pod.ports_to_grant()
+            );
         }
         let best = matching.iter().max_by_key(|agent| (agent.offered().cpus, agent.offered().mem));
         let Some(best) = best else { return "Mesos: no agent matches".to_owned() };

@@ -111,6 +111,10 @@ impl Scheduler {
                 let ranges = if site.ports.is_empty() { "none".to_owned() } else { site.ports.to_string() };
                 lacks.push(format!("host port {port} is not among the ports offered ({ranges})"));
             }
+            let (need, left) = (pod.ports_to_grant(), pod.left_to_grant(&site.ports));
+            if site.grants && need > left {
+                lacks.push(format!("{left} host ports offered, {need} needed"));
+            }
         }
         (!lacks.is_empty()).then(|| format!("Mesos: {}", lacks.join("; ")))
     }

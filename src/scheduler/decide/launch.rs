@@ -4,7 +4,6 @@ use std::time::Duration;
 use super::effect::Effect;
 use super::event::Token;
 use super::state::{Flight, NodeState, Scheduler, Task};
-use crate::cluster::NetworkMode;
 use crate::mesos::types::{
     Bytes, CommandInfo, ExecutorInfo, ExecutorType, OfferId, Resource, TaskInfo, TaskState, Uri,
 };
@@ -125,7 +124,7 @@ impl Scheduler {
         let Some(node) = self.nodes.get(name) else { return };
         let (Some(executor), Some(agent)) = (node.executor.clone(), self.agents.get(&node.agent)) else { return };
         let (agent_id, address) = (node.agent.clone(), agent.address);
-        let mut offers = agent.offers.clone();
+        let (mut offers, grants) = (agent.offers.clone(), self.grants_ports(agent));
         let mut tasks = Vec::new();
         if let Some(token) = &first {
             let Some(address) = address else { return };
@@ -139,7 +138,7 @@ impl Scheduler {
         waiting.sort_by_key(|(uid, pod)| (pod.facts.daemon, pod.since, *uid));
         let waiting: Vec<PodFacts> = waiting.into_iter().map(|(_, pod)| pod.facts.clone()).collect();
         for pod in &waiting {
-            let Some((resources, ports)) = self.take_for(pod, &mut offers) else { continue };
+            let Some((resources, ports)) = self.take_for(pod, &mut offers, grants) else { continue };
             let task = format!("pod.{}.{}", pod.uid, self.ids.next_id());
             let launch = PodLaunch {
                 format: FORMAT,
@@ -210,7 +209,12 @@ impl Scheduler {
         }
     }
 
-    fn take_for(&self, pod: &PodFacts, offers: &mut [HeldOffer]) -> Option<(Vec<Resource>, Vec<PortMapping>)> {
+    fn take_for(
+        &self,
+        pod: &PodFacts,
+        offers: &mut [HeldOffer],
+        grants: bool,
+    ) -> Option<(Vec<Resource>, Vec<PortMapping>)> {
         let mut free: Vec<u16> = offers
             .iter()
             .flat_map(|offer| &offer.resources)
@@ -222,7 +226,7 @@ impl Scheduler {
             .collect();
         free.sort_unstable();
         free.reverse();
-        let granted = self.settings.network_mode == NetworkMode::HostPorts && !pod.host_network && !free.is_empty();
+        let granted = grants && !pod.host_network;
         let mut mappings = Vec::new();
         for port in &pod.ports {
             let host_port = match port.host_port {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Taint;
 
 use super::state::{Flight, NodeState, Scheduler};
+use crate::cluster::NetworkMode;
 use crate::scheduler::agents::Agent;
 use crate::scheduler::pods::{Neighbours, PodFacts, Uid};
 use crate::scheduler::requests::NODE_TASK;
@@ -34,6 +35,8 @@ pub(super) struct Site {
     /// Of the held offers, what a pod could have.
     pub offered: Amount,
     pub ports: Ports,
+    /// Every declared port of a pod gets one of them.
+    pub grants: bool,
     /// What Kubernetes would still put there.
     pub room: Amount,
     pub slots: usize,
@@ -111,6 +114,9 @@ impl Scheduler {
             for port in pod.host_ports().filter_map(|port| port.host_port) {
                 site.ports.remove(port);
             }
+            if site.grants {
+                site.ports.take_any(pod.ports_to_grant());
+            }
             if site.exists {
                 placement.on_node.insert(uid.clone(), site.name.clone());
             } else {
@@ -131,6 +137,13 @@ impl Scheduler {
             return 0;
         }
         self.bounds.max.map_or(usize::MAX, |max| (max as usize).saturating_sub(self.nodes.len()))
+    }
+
+    /// Whether pods on this agent get a host port for every declared one. An agent that has no ports at all is for pods
+    /// that nobody calls.
+    pub(super) fn grants_ports(&self, agent: &Agent) -> bool {
+        let none = agent.total_ports.as_ref().is_some_and(|total| total.is_empty());
+        self.settings.network_mode == NetworkMode::HostPorts && !none
     }
 
     /// What a pod needs of an agent that has no executor yet.
@@ -188,7 +201,7 @@ impl Scheduler {
     /// All sites with what their offers leave.
     pub(super) fn landscape(&self) -> Landscape<'_> {
         let mut placed = Vec::new();
-        let mut waiting: BTreeMap<&str, (Amount, Vec<u16>)> = BTreeMap::new();
+        let mut waiting: BTreeMap<&str, (Amount, Vec<u16>, usize)> = BTreeMap::new();
         let mut used: BTreeMap<&str, (Amount, usize)> = BTreeMap::new();
         let mut daemons: BTreeMap<&str, Amount> = BTreeMap::new();
         for entry in self.pods.values() {
@@ -203,8 +216,9 @@ impl Scheduler {
                     placed.push((pod, node.labels().clone()));
                 }
                 if entry.flight.waits_for(node) {
-                    let (amount, ports) = waiting.entry(node).or_default();
+                    let (amount, ports, grants) = waiting.entry(node).or_default();
                     *amount += pod.amount;
+                    *grants += pod.ports_to_grant();
                     ports.extend(pod.host_ports().filter_map(|port| port.host_port));
                 }
             } else if pod.daemon
@@ -216,7 +230,7 @@ impl Scheduler {
         }
         let nodes = self.nodes.iter().filter(|(_, node)| node.state.open()).map(|(name, node)| {
             let agent = self.agents.get(&node.agent);
-            let (taken, taken_ports) = waiting.get(name.as_str()).cloned().unwrap_or_default();
+            let (taken, taken_ports, taken_grants) = waiting.get(name.as_str()).cloned().unwrap_or_default();
             let (used, pods) = used.get(name.as_str()).copied().unwrap_or_default();
             let unlaunched = node.state.unlaunched();
             let first = if unlaunched {
@@ -228,6 +242,10 @@ impl Scheduler {
             for port in taken_ports {
                 ports.remove(port);
             }
+            let grants = agent.is_some_and(|agent| self.grants_ports(agent));
+            if grants {
+                ports.take_any(taken_grants);
+            }
             let facts = node.facts.as_ref();
             Site {
                 name: name.clone(),
@@ -238,6 +256,7 @@ impl Scheduler {
                 taints: facts.map(|facts| facts.taints.clone()).unwrap_or_default(),
                 offered: agent.map(Agent::offered).unwrap_or_default() - taken - first,
                 ports,
+                grants,
                 room: facts.map_or(node.capacity, |facts| facts.allocatable) - used,
                 slots: facts.map_or(PODS_PER_NODE, |facts| facts.most_pods).saturating_sub(pods),
                 shaky: false,
@@ -261,6 +280,7 @@ impl Scheduler {
                 taints: Vec::new(),
                 offered: agent.offered() - self.first_launch(),
                 ports: agent.offered_ports(),
+                grants: self.grants_ports(agent),
                 room: agent.capacity(),
                 slots: PODS_PER_NODE,
                 shaky: agent.ended.is_some_and(|ended| self.now.since(ended) < SHAKY),
@@ -279,6 +299,7 @@ impl Landscape<'_> {
             && site.room.covers(pod.amount)
             && site.slots > 0
             && pod.host_ports().filter_map(|port| port.host_port).all(|port| site.ports.contains(port))
+            && (!site.grants || pod.left_to_grant(&site.ports) >= pod.ports_to_grant())
     }
 
     /// Whether Kubernetes' own rules let the pod go there.

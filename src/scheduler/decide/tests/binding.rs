@@ -202,6 +202,26 @@ fn declared_ports_are_mapped_to_granted_ones_and_published() {
 }
 
 #[test]
+fn a_pod_waits_for_host_ports_and_hears_how_many_are_missing() {
+    let mut bench = Bench::new();
+    let ports: Vec<_> = (1..=6).map(|port| json!({ "containerPort": port })).collect();
+    let resources = json!({ "requests": { "cpu": "100m", "memory": "64Mi" } });
+    let spec = json!({ "spec": { "containers": [{ "name": "c", "resources": resources, "ports": ports }] } });
+    let (first, second) = (pod_with("first", spec.clone()), pod_with("second", spec));
+    bench.running(&pod("other"), "agent1");
+    bench.pod(&first);
+    bench.pod(&second);
+    bench.offer("agent1", 4.0, 4096.0);
+    let reason = |(_, mut failed): (Vec<String>, std::collections::BTreeMap<String, String>)| {
+        failed.remove("agent1").unwrap_or_default()
+    };
+    // Ten ports are offered: one of the two pods has room, and the other is told while the first is on its way.
+    assert_eq!(reason(bench.filter(&second, &["agent1"])), "");
+    bench.bind(&first, "agent1");
+    assert_eq!(reason(bench.filter(&second, &["agent1"])), "Mesos: 4 host ports offered, 6 needed");
+}
+
+#[test]
 fn a_running_node_is_preferred_to_one_that_must_be_started() {
     let mut bench = Bench::new();
     bench.running(&pod("first"), "agent1");

@@ -1,0 +1,103 @@
+//! The pods' DNS on this machine, and the bridge that it answers at. The bridge plugin would make the bridge with the
+//! first pod; made before, the address is there to listen at.
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::super::deps::{DepError, Names};
+use super::super::dns::answer::Zone;
+use super::super::dns::forward::Forward;
+use super::super::dns::serve::NameServer;
+use super::super::spec::{DepsSpec, PodNetwork};
+use super::super::view::translate::Resource;
+use super::super::view::upstream::{ListOf, Upstream};
+use super::remains::run_program;
+use crate::cluster::{Network, NetworkMode, clash, routes};
+use crate::k8s::Version;
+
+const PORT: u16 = 53;
+
+/// The DNS of a run.
+pub struct RealNames {
+    spec: DepsSpec,
+    upstream: Arc<dyn Upstream>,
+    /// Answers while the run lives.
+    serving: Mutex<Option<AbortOnDropHandle<()>>>,
+}
+
+impl RealNames {
+    /// For one run.
+    pub fn new(spec: DepsSpec, upstream: Arc<dyn Upstream>) -> Self {
+        RealNames { spec, upstream, serving: Mutex::new(None) }
+    }
+}
+
+#[async_trait]
+impl Names for RealNames {
+    async fn open(&self) -> Result<(), DepError> {
+        let network = &self.spec.network;
+        if network.mode == NetworkMode::Cni {
+            return Ok(());
+        }
+        let refused = |why: String| DepError::Refused(format!("network.podCIDR `{}` {why}", network.pod_cidr));
+        let pods: Network = network.pod_cidr.parse().map_err(refused)?;
+        let gateway = pods.host(1).ok_or_else(|| refused("has no address for the bridge".to_owned()))?;
+        let table = std::fs::read_to_string("/proc/net/route").map_err(DepError::io("read the machine's routes"))?;
+        if let Some((route, free)) = clash(&pods, &routes(&table), &network.bridge) {
+            let free = free.map(|free| format!("; {free} is free here")).unwrap_or_default();
+            let (taken, device) = (route.network, &route.device);
+            return Err(refused(format!("meets this machine's route to {taken} by {device}{free}")));
+        }
+        see_bridged_packets().await?;
+        make_bridge(network, gateway, pods.prefix).await?;
+        let zone = Zone::new(&network.cluster_domain, gateway.into())
+            .ok_or_else(|| DepError::Refused(format!("`{}` is no DNS domain", network.cluster_domain)))?;
+        let resolvers = &network.resolv_conf;
+        // A host without the file has no resolvers, which is told to who asks.
+        let forward = Forward::new(&std::fs::read_to_string(resolvers).unwrap_or_default(), gateway.into())?;
+        let server = NameServer::bind(SocketAddr::new(IpAddr::V4(gateway), PORT))?;
+        let version: Result<Version, _> = self.spec.node.kubernetes_version.parse();
+        let slices =
+            ListOf::rewritten(Resource::EndpointSlices, version.map_or("v1", |version| version.endpoint_slices()));
+        let serving = tokio::spawn(server.serve(zone, forward, slices, self.upstream.clone()));
+        *self.serving.lock().unwrap_or_else(PoisonError::into_inner) = Some(AbortOnDropHandle::new(serving));
+        Ok(())
+    }
+}
+
+/// A pod's answer to a pod beside it passes only the bridge; where the firewall does not see it there, the caller gets
+/// it from an address that it never called.
+async fn see_bridged_packets() -> Result<(), DepError> {
+    const SWITCH: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
+    if !Path::new(SWITCH).exists() {
+        // Fails where there are no modules, and then the switch is missing below, too.
+        let _ = run_program("modprobe", &["br_netfilter"], None).await;
+    }
+    match std::fs::read_to_string(SWITCH) {
+        Ok(value) if value.trim() == "1" => Ok(()),
+        Ok(_) => std::fs::write(SWITCH, "1").map_err(|source| {
+            DepError::Refused(format!("{SWITCH} is off and cannot be written ({source}): set it to 1 on this agent"))
+        }),
+        Err(_) => Err(DepError::Refused(
+            "the kernel module br_netfilter is not loaded and cannot be: load it on this agent (modprobe br_netfilter)"
+                .to_owned(),
+        )),
+    }
+}
+
+/// As the bridge plugin would, with an Ethernet address that stays: else it would be that of some pod's link, and
+/// change when that pod goes.
+async fn make_bridge(network: &PodNetwork, gateway: Ipv4Addr, prefix: u8) -> Result<(), DepError> {
+    let bridge = network.bridge.as_str();
+    if !Path::new("/sys/class/net").join(bridge).exists() {
+        let [a, b, c, d] = gateway.octets();
+        let ethernet = format!("0a:58:{a:02x}:{b:02x}:{c:02x}:{d:02x}");
+        run_program("ip", &["link", "add", "name", bridge, "address", &ethernet, "type", "bridge"], None).await?;
+    }
+    let address = format!("{gateway}/{prefix}");
+    run_program("ip", &["address", "replace", &address, "dev", bridge], None).await?;
+    run_program("ip", &["link", "set", "dev", bridge, "up"], None).await.map(|_| ())
+}
