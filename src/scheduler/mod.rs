@@ -21,5 +21,6 @@ pub mod requests;
 pub mod resources;
 pub mod run;
 pub mod selectors;
+pub(crate) mod tasks;
 pub mod time;
 mod watches;
