@@ -257,7 +257,7 @@ mod tests {
         );
         assert!(of(&[ended.clone(), ended.clone()]) && of(&[ended.clone(), waits.clone()]));
         assert!(!of(&[ended.clone(), runs]), "one runs");
-        assert!(!of(&[ended.clone()]), "nothing is known of the other");
+        assert!(!of(std::slice::from_ref(&ended)), "nothing is known of the other");
         assert!(!of(&[waits.clone(), waits]) && !of(&[]), "it was never started, or may be about to");
     }
 
