@@ -361,7 +361,8 @@ fn expect(from: &Namespace, protocol: &str, address: &str, port: u16, expected: 
 async fn every_client_reaches_every_kind_of_service() {
     let mut world = World::new().await;
     let stop = CancellationToken::new();
-    let endpoints = tokio::spawn(kmctl::endpoints::run::serve(world.client.clone(), stop.clone()));
+    let (client, stopped) = (world.client.clone(), stop.clone());
+    let endpoints = tokio::spawn(async move { kmctl::endpoints::run::serve(client, "test", stopped).await });
 
     let one = json!({ "name": "a1" });
     let named = world.service("named", &one, json!({})).await;
