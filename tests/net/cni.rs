@@ -62,6 +62,20 @@ impl GrantedPorts for Pods {
     fn detach(&self, _: &str) {}
 }
 
+/// What the bridge plugin does for a pod's way out: nothing to its own network, and all else by the host's address.
+pub fn masquerade(host: &Namespace, name: &str, address: &str) {
+    let (nat, chain) = (["iptables", "-t", "nat"], format!("CNI-{name}"));
+    let rules: [&[&str]; 4] = [
+        &["-N", &chain],
+        &["-A", &chain, "-d", "172.30.0.0/16", "-j", "ACCEPT"],
+        &["-A", &chain, "!", "-d", "224.0.0.0/4", "-j", "MASQUERADE"],
+        &["-A", "POSTROUTING", "-s", address, "-j", &chain],
+    ];
+    for rule in rules {
+        host.run(&[&nat, rule].concat());
+    }
+}
+
 /// A host with two pods on a bridge, and a machine outside.
 struct World {
     host: Namespace,
@@ -98,6 +112,7 @@ impl World {
             pod.run(&["ip", "address", "add", &format!("{address}/16"), "dev", "eth0"]);
             pod.run(&["ip", "link", "set", "eth0", "up"]);
             pod.run(&["ip", "route", "add", "default", "via", "172.30.0.1"]);
+            masquerade(&host, name, address);
             let server = pod.start(&["python3", "-c", SERVER, name, "80"]);
             (pod, server)
         });

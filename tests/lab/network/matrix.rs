@@ -4,6 +4,7 @@ use std::process::Command;
 
 use serde_json::json;
 
+use super::roll::failures_of_a_rolling_update;
 use super::{apply_speaker, beside, heard, host_of, node_of, service, text};
 use crate::support::*;
 
@@ -279,9 +280,15 @@ impl Drop for WithPlugin {
 
 #[test]
 #[ignore = "needs the lab: scripts/test"]
-fn every_client_reaches_every_kind_of_service_with_a_plugin_of_the_users_own() {
+fn with_a_plugin_of_the_users_own_every_client_reaches_every_kind_of_service_and_no_more_connections_fail_without() {
+    let (by_host_ports, how) = failures_of_a_rolling_update(&Lab::ready());
     let with_plugin = WithPlugin::new();
     let lab = &with_plugin.changed;
+    let (stock, _) = failures_of_a_rolling_update(lab);
+    println!(
+        "failed connections during a rolling update: {by_host_ports} by host ports, {stock} with stock controllers"
+    );
+    assert!(by_host_ports <= stock, "{by_host_ports} connections failed, with stock controllers {stock}:\n{how}");
     try_everything(lab, &Mode { dns: "10.96.0.10", routed: true });
     // It came with the bundle and was verified on the way; nobody put it on the agents before.
     let node = lab.nodes().first().map(super::super::support::name_of).expect("a node is awake");

@@ -3,6 +3,7 @@
 mod matrix;
 mod ports;
 mod repair;
+mod roll;
 
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
