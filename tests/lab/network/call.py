@@ -56,7 +56,7 @@ def once(server, protocol, name, port):
 def call(server, text, patience):
     deadline = time.monotonic() + patience
     for line in text.strip().splitlines():
-        protocol, name, port, expected = line.split()
+        protocol, name, port, expected = line.split(None, 3)
         answer = once(server, protocol, name, port)
         while not (answer + " ").startswith(expected + " ") and time.monotonic() < deadline:
             time.sleep(0.3)

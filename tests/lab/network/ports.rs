@@ -73,7 +73,10 @@ fn host_ports_are_granted_by_pod_told_when_they_lack_and_free_again_and_no_forei
         Duration::from_secs(60),
         "an event that tells of host ports",
         || lab.events("ports", "many"),
-        || Some(lab.events("ports", "many")).filter(|text| text.contains("host ports offered, 2000 needed")),
+        || {
+            Some(lab.events("ports", "many"))
+                .filter(|text| text.contains("2000 host ports needed, Mesos has 1001 there"))
+        },
     );
     lab.kubectl(&["-n", "ports", "delete", "pod", "many", "--now"]).success();
 
@@ -83,6 +86,16 @@ fn host_ports_are_granted_by_pod_told_when_they_lack_and_free_again_and_no_forei
         declaring(&lab, &name, 400, Some(&node_of(&one)));
         let pod = namespace.wait(&name, SETTLE);
         assert_eq!(granted(&pod).len(), 400);
+        if round == 0 {
+            declaring(&lab, "late", 700, Some(&node_of(&one)));
+            eventually_or(
+                Duration::from_secs(60),
+                "an event that tells of host ports that others have",
+                || lab.events("ports", "late"),
+                || Some(lab.events("ports", "late")).filter(|text| text.contains("host ports free, 700 needed")),
+            );
+            lab.kubectl(&["-n", "ports", "delete", "pod", "late", "--now"]).success();
+        }
         lab.kubectl(&["-n", "ports", "delete", "pod", &name, "--now"]).success();
     }
     eventually_or(
