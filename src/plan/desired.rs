@@ -104,7 +104,7 @@ impl Builder<'_> {
             .into_iter()
             .map(|file| Item::Program {
                 path: format!("{}/{}", self.library, file.path),
-                mode: if file.path.starts_with("images/") { 0o644 } else { 0o755 },
+                mode: if file.path.starts_with("images/") || file.path.starts_with("cni.d/") { 0o644 } else { 0o755 },
                 sha256: file.sha256.clone(),
                 size: file.size,
             })
