@@ -8,7 +8,9 @@ use crate::host::agent::{
 use crate::k8s::Version;
 use crate::pki::LeafSpec;
 use crate::render::{self, RenderError, Settings};
-use crate::scheduler::config::{ArtifactServer, ExtenderServer, MesosConnection, SchedulerConfiguration};
+use crate::scheduler::config::{
+    ArtifactServer, EXTENDER_CLIENT, ExtenderServer, MesosConnection, PeerServer, SchedulerConfiguration,
+};
 
 /// What comes from the operator's machine beside cluster.yaml.
 #[derive(Clone, Debug)]
@@ -167,7 +169,7 @@ impl Builder<'_> {
             certificate("controller-manager", "ca", server("kube-controller-manager", local())),
             certificate("scheduler", "ca", server("kube-scheduler", local())),
             certificate("extender-server", "ca", server("km-scheduler", extender_names)),
-            certificate("extender-client", "ca", client("kube-scheduler-extender-client", None)),
+            certificate("extender-client", "ca", client(EXTENDER_CLIENT, None)),
             // Used on the host itself; `kmctl kubeconfig` writes the endpoint into what it hands out.
             kubeconfig("admin", &here, "kubernetes-admin", Some("system:masters")),
             kubeconfig("controller-manager", &here, "system:kube-controller-manager", None),
@@ -242,6 +244,7 @@ impl Builder<'_> {
                 listen: std::net::SocketAddr::from(([127, 0, 0, 1], 10270)),
                 cert_file: pki("extender-server.crt"),
                 key_file: pki("extender-server.key"),
+                peers: self.peers()?,
                 client_ca_file: pki("ca.crt"),
             },
             artifacts: ArtifactServer {
@@ -268,6 +271,19 @@ impl Builder<'_> {
             }
         }
         Ok(servers)
+    }
+
+    /// With one host there is nobody to pass questions on to, and the extender stays on loopback.
+    fn peers(&self) -> Result<Option<PeerServer>, RenderError> {
+        if self.cluster.spec.control_plane.hosts.len() < 2 {
+            return Ok(None);
+        }
+        let pki = |name: &str| format!("{}/{name}", render::PKI).into();
+        Ok(Some(PeerServer {
+            listen: std::net::SocketAddr::new(render::host_address(self.host)?, 10270),
+            cert_file: pki("extender-client.crt"),
+            key_file: pki("extender-client.key"),
+        }))
     }
 
     /// In the order of their start.
@@ -339,6 +355,9 @@ impl Builder<'_> {
             "km-scheduler.service" => {
                 reads.extend([KM.to_owned(), SETTINGS.to_owned(), conf("km-scheduler"), self.bundle_manifest()]);
                 reads.extend(pki(&["ca.crt", "extender-server.crt", "extender-server.key"]));
+                if self.cluster.spec.control_plane.hosts.len() > 1 {
+                    reads.extend(pki(&["extender-client.crt", "extender-client.key"]));
+                }
                 if !self.cluster.spec.mesos.principal.is_empty() {
                     reads.push(MESOS_SECRET.to_owned());
                 }
