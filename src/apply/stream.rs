@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::ApplyError;
 use crate::bundle::{Bundle, BundleError};
-use crate::host::agent::{Header, Holder, HostManifest, Item, LIBRARY, Payload};
+use crate::host::agent::{EtcdStart, Header, Holder, HostManifest, Item, LIBRARY, Payload};
 
 /// A stream and its length.
 pub(crate) struct Stream {
@@ -34,6 +34,7 @@ pub(crate) fn stream(
     missing: &Missing,
     secrets: &BTreeMap<String, String>,
     shared: &BTreeMap<String, String>,
+    etcd: Option<EtcdStart>,
     holder: &Holder,
 ) -> Result<Stream, ApplyError> {
     let mut payload = Vec::new();
@@ -56,6 +57,7 @@ pub(crate) fn stream(
         payload,
         secrets: secrets.clone(),
         shared: shared.clone(),
+        etcd,
         holder: holder.clone(),
     };
     let header = header.to_bytes();

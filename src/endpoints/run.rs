@@ -158,7 +158,8 @@ pub async fn serve(client: Client, stop: CancellationToken) -> Result<(), Endpoi
     });
     let (leading, mut leads) = watch::channel(false);
     let (sender, mut events) = mpsc::channel(QUEUE);
-    let candidacy = Candidacy { namespace: NAMESPACE.to_owned(), name: LEASE.to_owned(), identity: identity() };
+    let candidacy =
+        Candidacy { namespace: NAMESPACE.to_owned(), name: LEASE.to_owned(), identity: identity(), other: None };
     let leases = Api::<Lease>::namespaced(client.clone(), NAMESPACE);
     let campaigning = campaign(leases, candidacy, leading, stop.clone());
     let mut parts = JoinSet::new();
