@@ -1,5 +1,6 @@
 //! Reports as people see them.
 use super::*;
+use crate::cluster::NetworkMode;
 use crate::inventory::mesos::Agent;
 use crate::inventory::objects::{NodeFacts, PodFacts};
 use crate::inventory::units::UNITS;

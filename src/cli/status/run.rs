@@ -20,7 +20,7 @@ use crate::inventory::mesos::{self, Master};
 use crate::inventory::objects::{self, Objects};
 use crate::inventory::units::{self, Unit};
 use crate::k8s::names::{NAMESPACE, SETTINGS_CONFIG_MAP};
-use crate::plan::Found;
+use crate::plan::{Circumstances, Found};
 
 /// Arguments.
 #[derive(clap::Args)]
