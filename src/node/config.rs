@@ -234,6 +234,8 @@ impl KubeletConfiguration {
         own.tls_private_key_file = Some(file("pki/server.key"));
         own.static_pod_path = Some(file("manifests"));
         own.file_check_frequency = Some("2s".to_owned());
+        // The machine's resolvers: there are no Services to name.
+        own.cluster_dns = Vec::new();
         own
     }
 
@@ -319,7 +321,7 @@ mod tests {
     fn without_an_api_server_only_a_certificate_of_the_run_opens_the_kubelet() {
         let own = KubeletConfiguration::for_run(&launch::example(), &Place::example());
         assert!(!own.authentication.anonymous.enabled && !own.authentication.webhook.enabled);
-        assert!(own.address.is_loopback());
+        assert!(own.address.is_loopback() && own.cluster_dns.is_empty());
         assert_eq!(KubeletConfiguration::from_document(&own.to_document()).unwrap(), own);
         for key in ["staticPodPath:", "tlsCertFile:", "tlsPrivateKeyFile:", "fileCheckFrequency:"] {
             assert!(own.to_document().contains(key), "{key}");

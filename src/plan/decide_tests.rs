@@ -130,7 +130,7 @@ fn bounds_that_were_set_live_are_kept_and_told() {
             observation.observed = Observed::Kept { what: vec!["max 3 (cluster.yaml: none)".to_owned()] };
         }
     });
-    let plan = decide(&[(manifest, found)], "km").unwrap();
+    let plan = decide(&[(manifest, found)], "km", &Circumstances::default()).unwrap();
     assert!(plan.is_empty());
     let note = "bounds of nodes are kept as set live: max 3 (cluster.yaml: none); --reset-scale goes back";
     assert_eq!(plan.hosts[0].notes, [note]);

@@ -162,6 +162,7 @@ mod tests {
             yes: false,
             verbose: false,
             quiet: true,
+            accept_new_host_keys: false,
             log_format: crate::cli::LogFormat::Text,
         };
         let context = Context::new(settings);

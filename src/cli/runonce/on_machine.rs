@@ -307,6 +307,8 @@ mod tests {
             yes: false,
             verbose: false,
             quiet: true,
+            accept_new_host_keys: false,
+            log_format: Default::default(),
         };
         let context = Context::new(settings);
         let token = CancellationToken::new();

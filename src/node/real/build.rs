@@ -13,7 +13,7 @@ use super::containerd::Containerd;
 use super::fetch::RealFetcher;
 use super::folders::RealMounter;
 use super::kubelet::Kubelet;
-use super::names::RealNames;
+use super::names::{NoNames, RealNames};
 use super::ports::RealPorts;
 use super::processes::RealLauncher;
 use super::proxy::KubeProxy;
@@ -41,6 +41,7 @@ pub fn build_once(
         mounter: Arc::new(RealMounter::new(spec.clone(), tree.clone(), ProxySlot::default())),
         cgroups: Arc::new(RealCgroups::new(tree, &spec.cgroups)),
         ports: ports.clone(),
+        names: Arc::new(NoNames),
         launcher: Arc::new(RealLauncher::new(spec.logs())),
         services: vec![Arc::new(Containerd::new(spec, ports)), kubelet],
         clock: Arc::new(RealClock::new()),
