@@ -123,7 +123,10 @@ fn serve<F: Future<Output = anyhow::Result<()>>>(role: impl FnOnce(CancellationT
     let filter = tracing_subscriber::EnvFilter::builder()
         .with_default_directive(tracing_subscriber::filter::LevelFilter::INFO.into())
         .from_env_lossy();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    // A log that nobody reads any more is no reason to end before everything is cleaned up: the report of such an error
+    // would go to the same place, and panic.
+    let log = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
+    log.with_writer(std::io::stderr).with_ansi(false).init();
     let runtime = tokio::runtime::Runtime::new().context("start the runtime")?;
     runtime.block_on(async {
         let stop = CancellationToken::new();
