@@ -138,9 +138,9 @@ fn a_living_cluster_is_looked_at_and_scaled() {
     world.kmctl(&["kubeconfig", "--out", "no-such-folder/kubeconfig"]).golden("kubeconfig-cannot-write");
 
     world.kmctl(&["scale"]).golden("scale-shown");
-    world.kmctl(&["scale", "--min", "1", "--max", "3"]).golden("scale");
-    world.kmctl(&["scale", "--min", "1"]).golden("scale-unchanged");
-    world.kmctl(&["scale", "--min", "4"]).golden("scale-impossible");
+    world.kmctl(&["scale", "--min", "1", "--max", "3", "--no-wait"]).golden("scale");
+    world.kmctl(&["scale", "--min", "1", "--no-wait"]).golden("scale-unchanged");
+    world.kmctl(&["scale", "--min", "4", "--no-wait"]).golden("scale-impossible");
     world.kmctl(&["scale", "--min", "many"]).golden("scale-no-number");
     world.kmctl(&["scale", "-o", "json"]).golden("scale-json");
     // What was scaled is no difference.

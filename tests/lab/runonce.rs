@@ -70,8 +70,8 @@ spec:
   - name: first
     image: docker.io/library/busybox:latest
     imagePullPolicy: IfNotPresent
-    command: [sh, -c, 'echo made > /work/it']
-    volumeMounts: [{name: work, mountPath: /work}]
+    command: [sh, -c, 'echo made > /made/it']
+    volumeMounts: [{name: work, mountPath: /made}]
   containers:
   - name: main
     image: docker.io/library/busybox:latest
@@ -80,7 +80,7 @@ spec:
     - sh
     - -c
     - |
-      echo \"from init: $(cat /work/it)\"
+      echo \"from init: $(cat /made/it)\"
       echo \"variable: $KEY\"
       echo \"all: $FIRST $second\"
       echo \"file: $(cat /keys/file)\"
@@ -90,7 +90,7 @@ spec:
     env:
     - {name: KEY, valueFrom: {secretKeyRef: {name: keys, key: env}}}
     - {name: NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
-    volumeMounts: [{name: work, mountPath: /work}, {name: keys, mountPath: /keys}]
+    volumeMounts: [{name: work, mountPath: /made}, {name: keys, mountPath: /keys}]
     resources: {requests: {cpu: 20m, memory: 32Mi}}
   volumes:
   - {name: work, emptyDir: {}}

@@ -191,9 +191,10 @@ async fn look_at(
     Ok((host, sight))
 }
 
-/// A failure and what to do about it.
+/// A failure and what to do about it; to run this very command is no advice here.
 fn told(failure: &Failure) -> String {
     let (text, hint) = failure.summary();
+    let hint = hint.filter(|hint| !hint.contains("`kmctl status`"));
     hint.map_or_else(|| text.clone(), |hint| format!("{text}; {hint}"))
 }
 

@@ -75,7 +75,7 @@ impl Scheduler {
         let site = landscape.sites.iter().find(|site| site.name == name)?;
         let waited = self.pods.get(&pod.uid).and_then(|entry| entry.spread_wait);
         if waited.is_none_or(|since| self.now.since(since) < WAKING)
-            && let Some((key, domain)) = landscape.missing_domain(pod, site)
+            && let Some((key, domain)) = landscape.missing_domain(pod, site, true)
         {
             return Some(Refusal::Waking(format!("waking Mesos agents for topology {key}: {domain}")));
         }

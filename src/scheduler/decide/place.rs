@@ -48,6 +48,8 @@ pub(super) struct Site {
 pub(super) struct Landscape<'a> {
     pub sites: Vec<Site>,
     placed: Vec<(&'a PodFacts, Labels)>,
+    /// Agents that could become nodes and have not made an offer: after a REVIVE, offers come one by one.
+    silent: Vec<(String, Labels)>,
 }
 
 /// The outcome.
@@ -288,7 +290,16 @@ impl Scheduler {
         });
         let asleep: Vec<Site> = asleep.collect();
         sites.extend(asleep);
-        Landscape { sites, placed }
+        let silent = self
+            .agents
+            .values()
+            .filter(|agent| agent.offers.is_empty() && self.eligible(agent) && self.node_on(&agent.id).is_none());
+        let silent = silent.map(|agent| {
+            let name = self.name_for(agent);
+            let labels = agent.labels(&name);
+            (name, labels)
+        });
+        Landscape { sites, placed, silent: silent.collect() }
     }
 }
 
@@ -312,7 +323,7 @@ impl Landscape<'_> {
             && pod.apart.iter().all(|rule| !self.meets(pod, rule, site))
             && !self.unwelcome(pod, site)
             && pod.near.iter().all(|rule| self.meets(pod, rule, site) || self.first_of_its_kind(pod, rule))
-            && self.missing_domain(pod, site).is_none()
+            && self.missing_domain(pod, site, false).is_none()
     }
 
     /// Whether a pod that the rule selects is in the site's domain.
@@ -339,7 +350,8 @@ impl Landscape<'_> {
     }
 
     /// The label whose domains would be too uneven with the pod on this site, counting domains that could be woken.
-    pub(super) fn missing_domain(&self, pod: &PodFacts, site: &Site) -> Option<(String, String)> {
+    /// `awaited`: also those whose agents have not made an offer yet, which is worth a short wait.
+    pub(super) fn missing_domain(&self, pod: &PodFacts, site: &Site, awaited: bool) -> Option<(String, String)> {
         pod.spread.iter().find_map(|spread| {
             let own = site.labels.get(&spread.topology_key)?;
             let usable = |other: &&Site| {
@@ -347,6 +359,10 @@ impl Landscape<'_> {
             };
             let mut counts: BTreeMap<&String, i64> = BTreeMap::new();
             for domain in self.sites.iter().filter(usable).filter_map(|other| other.labels.get(&spread.topology_key)) {
+                counts.entry(domain).or_default();
+            }
+            let silent = self.silent.iter().filter(|(name, labels)| awaited && pod.demand.accepts(name, labels));
+            for domain in silent.filter_map(|(_, labels)| labels.get(&spread.topology_key)) {
                 counts.entry(domain).or_default();
             }
             for (other, labels) in &self.placed {

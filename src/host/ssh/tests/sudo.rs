@@ -24,7 +24,8 @@ set -e
 mount --make-rprivate /
 for name in passwd group shadow sudoers; do mount --bind "$1/$name" /etc/$name; done
 [ -z "$2" ] || mount --bind /dev/null "$2"
-exec /usr/sbin/sshd -D -e -p "$3" -f "$1/config"
+sed "s/^ListenAddress .*/ListenAddress 127.0.0.1:$3/" "$1/config" >"$1/users-config"
+exec /usr/sbin/sshd -D -e -f "$1/users-config"
 "#;
 
 /// A running sshd for these users.

@@ -184,6 +184,33 @@ fn spread_pods_wake_every_domain_that_they_need() {
 }
 
 #[test]
+fn spread_pods_wait_for_agents_whose_offers_come_a_moment_later() {
+    let spread = |name: &str| {
+        pod_with(
+            name,
+            json!({"spec": {"topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "topology.kubernetes.io/zone",
+                "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {"matchLabels": {"app": "web"}}}]}}),
+        )
+    };
+    let mut bench = Bench::new();
+    // Known, and without an offer: nothing was pending, so they were given back.
+    bench.offer_all(&["agent1", "agent2", "agent3"], 4.0, 4096.0);
+    bench.seconds(60);
+    let (a, b) = (spread("a"), spread("b"));
+    bench.running(&a, "agent1");
+    bench.pod(&b);
+    bench.offer("agent1", 4.0, 4096.0);
+    let (kept, failed) = bench.filter(&b, &["agent1"]);
+    assert!(kept.is_empty(), "zones of agents 2 and 3 may still be offered");
+    assert!(
+        failed["agent1"].starts_with("waking Mesos agents for topology topology.kubernetes.io/zone: "),
+        "{failed:?}"
+    );
+    bench.now = bench.now + Duration::from_secs(11);
+    assert_eq!(bench.filter(&b, &["agent1"]).0, ["agent1"], "not for ever");
+}
+
+#[test]
 fn pods_that_must_be_apart_wake_an_agent_each() {
     let apart = |name: &str| {
         pod_with(
