@@ -47,6 +47,8 @@ restart)
     exit 1
   fi
   while [ -e "$1.held" ]; do sleep 0.1; done
+  # What etcd does first, and what tells that the machine has been a member.
+  [ "$1" != etcd.service ] || mkdir -p -m 0700 /var/lib/etcd/member
   : >"$1.active"
   ;;
 show)
@@ -79,6 +81,8 @@ echo 'listen tcp 127.0.0.1:2379: bind: address already in use'
 pub struct Machine {
     folder: PathBuf,
     sshd: Sshd,
+    /// Its name.
+    pub name: String,
     /// Its address.
     pub address: Ipv4Addr,
 }
@@ -110,7 +114,7 @@ impl Machine {
             command.arg(folder.join("systemd")).arg(&folder).arg(name).args(argv).stdin(Stdio::null());
             command
         });
-        Machine { folder, sshd, address }
+        Machine { folder, sshd, name: name.to_owned(), address }
     }
 
     /// A file of the machine that a run has written, seen from outside.

@@ -41,8 +41,7 @@ impl Service for Kubelet {
         hide_systemd_run(&folders.programs())?;
         write(&folders.settings("ca.crt"), &self.spec.api.ca_certificate)?;
         write(&folders.settings("kubelet.yaml"), &configuration.to_document())?;
-        let (certificate, server) = (client_certificate(), self.api.server().await);
-        // At every start, so that a restarted kubelet talks to a server that is there.
+        let (certificate, server) = (client_certificate(), self.api.server().await?);
         if certificate.exists() {
             let text = document(&server, folders, &User::Certificate(&certificate));
             write_private(&folders.kubelet_kubeconfig(), &text)?;
