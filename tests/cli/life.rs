@@ -125,7 +125,7 @@ fn up_changes_what_differs_and_nothing_else() {
     world.kmctl(&["down", "--yes"]).golden("down");
     world.kmctl(&["down", "--yes"]).golden("down-nothing-installed");
     assert!(world.cp1.path("etc/kubernetes/pki/ca.key").exists(), "down has removed the authority's key");
-    world.kmctl(&["status"]).golden("status-nothing-installed");
+    world.kmctl(&["status"]).golden("status-after-down");
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn a_living_cluster_is_looked_at_and_scaled() {
     world.kmctl(&["scale", "--min", "many"]).golden("scale-no-number");
     world.kmctl(&["scale", "-o", "json"]).golden("scale-json");
     // What was scaled is no difference.
-    world.kmctl(&["up"]).golden("up-unchanged");
+    world.kmctl(&["up"]).golden("up-keeps-scale");
 
     let _framework = world.runtime.block_on(busy(&world));
     world.kmctl(&["status"]).golden("status-busy");
