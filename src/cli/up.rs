@@ -75,8 +75,8 @@ pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
             return Err(Failure::message(Code::Failed, text).hint("look what is wrong with etcd: `kmctl status`"));
         }
     }
-    let fit = agents(&loaded, first).await;
-    context.talk(&closing(&loaded, context, fit));
+    let mesos = agents(&loaded, first).await;
+    context.talk(&closing(&loaded, context, &mesos));
     Ok(Code::Ok)
 }
 
@@ -185,33 +185,61 @@ fn address_of(peer: &str) -> Option<String> {
     Some(uri.host()?.trim_start_matches('[').trim_end_matches(']').to_owned())
 }
 
-/// How many agents can become nodes, and how many there are. Only told where Mesos tells it without another command on
-/// the host: a run that changes nothing looks at each host once.
-async fn agents(loaded: &Loaded, host: Option<Arc<dyn Host>>) -> Option<(usize, usize)> {
+/// How Mesos is doing, as far as this run can tell.
+enum Mesos {
+    /// Nobody asked: that would take another command on the host, and a run that changes nothing looks at each host once.
+    Unasked,
+    /// So many of so many agents can become nodes.
+    Answers(usize, usize),
+    /// It does not answer.
+    Away(String),
+}
+
+async fn agents(loaded: &Loaded, host: Option<Arc<dyn Host>>) -> Mesos {
     let spec = &loaded.cluster.spec.mesos;
-    if !spec.principal.is_empty() && !std::path::Path::new(&spec.secret_file).exists() {
-        return None;
-    }
-    let read = async {
-        let client = reach::mesos(host?, loaded).await.ok()?;
-        mesos::read(&client, &spec.master.0, &spec.framework_name).await.ok()
+    let Some(host) = host.filter(|_| spec.principal.is_empty() || std::path::Path::new(&spec.secret_file).exists())
+    else {
+        return Mesos::Unasked;
     };
-    let master = tokio::time::timeout(PATIENCE, read).await.ok()??;
-    let fit = master.agents.iter().filter(|agent| reason_against(&loaded.cluster, agent).is_none()).count();
-    Some((fit, master.agents.len()))
+    let read = async {
+        let client = reach::mesos(host, loaded).await.map_err(|failure| failure.summary().0)?;
+        let master = mesos::read(&client, &spec.master.0, &spec.framework_name).await;
+        master.map_err(|error| format!("{:#}", anyhow::Error::new(error)))
+    };
+    match tokio::time::timeout(PATIENCE, read).await {
+        Ok(Ok(master)) => {
+            let fit = master.agents.iter().filter(|agent| reason_against(&loaded.cluster, agent).is_none()).count();
+            Mesos::Answers(fit, master.agents.len())
+        }
+        Ok(Err(why)) => Mesos::Away(why),
+        Err(_) => Mesos::Away(format!("no answer within {} s", PATIENCE.as_secs())),
+    }
 }
 
 /// What is up, what is normal, and what to type next.
-fn closing(loaded: &Loaded, context: &Context, fit: Option<(usize, usize)>) -> String {
+fn closing(loaded: &Loaded, context: &Context, mesos: &Mesos) -> String {
     let spec = &loaded.cluster.spec;
     let file = context.settings.file.display();
-    let fit = match (fit, spec.nodes.max) {
-        (None, _) => String::new(),
-        (Some((fit, all)), None) => format!("{fit} of {all} agents can become nodes.\n"),
-        (Some((fit, all)), Some(max)) => format!("{fit} of {all} agents can become nodes, at most {max} at a time.\n"),
+    let (version, endpoint) = (&spec.kubernetes.version, &spec.control_plane.endpoint);
+    let (framework, masters) = (&spec.mesos.framework_name, spec.mesos.master.0.join(", "));
+    let fit = match (mesos, spec.nodes.max) {
+        (Mesos::Unasked, _) => String::new(),
+        (Mesos::Answers(fit, all), None) => format!("{fit} of {all} agents can become nodes.\n"),
+        (Mesos::Answers(fit, all), Some(max)) => {
+            format!("{fit} of {all} agents can become nodes, at most {max} at a time.\n")
+        }
+        (Mesos::Away(why), _) => {
+            return format!(
+                "\nKubernetes {version} is up but degraded: https://{endpoint}. Mesos {masters} is away ({why}).\n\
+                 The control plane is as cluster.yaml says, and running pods go on. New pods and nodes wait until Mesos\n\
+                 answers; nothing has to be done here then.\n\n\
+                 Next:\n  \
+                 kmctl -f {file} check\n"
+            );
+        }
     };
     format!(
-        "\nKubernetes {} is up: https://{}, framework {} on Mesos {}.\n\
+        "\nKubernetes {version} is up: https://{endpoint}, framework {framework} on Mesos {masters}.\n\
          Zero nodes is normal: one comes when a pod needs it, and goes when it is idle for {}.\n\
          {fit}\n\
          Next:\n  \
@@ -219,10 +247,6 @@ fn closing(loaded: &Loaded, context: &Context, fit: Option<(usize, usize)>) -> S
          export KUBECONFIG=$PWD/kubeconfig\n  \
          kubectl run hello --image=busybox --restart=Never -- echo hello from Mesos\n  \
          kubectl get nodes,pods --watch\n",
-        spec.kubernetes.version,
-        spec.control_plane.endpoint,
-        spec.mesos.framework_name,
-        spec.mesos.master.0.join(", "),
         spec.nodes.idle_timeout,
     )
 }
