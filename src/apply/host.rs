@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::ApplyError;
 use super::limits::Limits;
-use super::stream::{self, Missing};
+use super::stream::{self, Missing, Part};
 use crate::bundle::{Bundle, hex_digest};
 use crate::host::agent::{
     Change, EXIT_LOCKED, EtcdStart, Event, Holder, HostManifest, Item, KM, LeaveRequest, MemberSpec, Observed,
@@ -145,10 +145,10 @@ pub(super) async fn tell(
     show.end(what, &output)
 }
 
-/// Has the host apply a part of its manifest; says whether files of the bundle went along.
+/// Has the host apply a part of its manifest, and calls that `text`; says whether files of the bundle went along.
 pub(super) async fn send(
     host: &dyn Host,
-    manifest: &HostManifest,
+    (text, part): (&str, &Part),
     missing: &Missing,
     shared: &BTreeMap<String, String>,
     etcd: Option<EtcdStart>,
@@ -162,7 +162,7 @@ pub(super) async fn send(
             return Err(ApplyError::NoBundle { host: host.name().to_owned(), count: missing.len() });
         };
         let step = work.progress.step(host.name(), "verify the bundle");
-        let (manifest, missing) = (manifest.clone(), missing.clone());
+        let (manifest, missing) = (part.manifest.clone(), missing.clone());
         let verified = tokio::task::spawn_blocking(move || stream::verify(&bundle, &manifest, &missing)).await;
         if let Ok(verified) = verified {
             verified.map_err(ApplyError::Bundle)?;
@@ -170,13 +170,13 @@ pub(super) async fn send(
         step.done("verified");
     }
     let secrets = work.secrets.iter().map(|(path, bytes)| (path.clone(), BASE64_STANDARD.encode(bytes))).collect();
-    let stream = stream::stream(work.bundle.as_ref(), manifest, missing, &secrets, shared, etcd, &work.holder)?;
+    let stream = stream::stream(work.bundle.as_ref(), part, missing, &secrets, shared, etcd, &work.holder)?;
     let command = Command::new([KM, "host", "apply"]).privileged().timeout(APPLY);
     let (sent, moved) = mpsc::channel(16);
     let (lines, events) = mpsc::channel(64);
     let run = host.run_with_input(command, stream.reader, sent, lines);
     let total = if missing.is_empty() { 0 } else { stream.bytes };
-    let text = if total > 0 { "send what is missing" } else { "compare and write" };
+    let text = if total > 0 { "send what is missing" } else { text };
     let mut show = Show::new(host.name(), &work.progress, text, total);
     let (output, ()) = tokio::join!(run, show.follow(moved, events));
     let what = "apply the manifest";

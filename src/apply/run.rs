@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::ApplyError;
 use super::decide::{CriticalPath, Ended, Graph, HostFacts, HostState, Stage, Task};
 use super::host::{Counts, Work, leave, missing, prepare, read_keys, send};
+use super::stream::Part;
 use crate::host::Host;
 use crate::host::agent::{EtcdStart, HostManifest, Item, MemberSpec, Observed};
 use crate::plan::{Action, EtcdWork, Found, HostPlan};
@@ -97,8 +98,8 @@ impl Member {
 
 const ETCD: &str = "etcd.service";
 
-/// The items of a stage. Objects are written by one host.
-fn items(manifest: &HostManifest, stage: Stage, writes_objects: bool) -> HostManifest {
+/// What a stage applies. Objects are written by one host.
+fn part(manifest: &HostManifest, stage: Stage, writes_objects: bool) -> Part {
     let of_etcd = |item: &Item| match item {
         Item::Member(_) | Item::Vote(_) => true,
         Item::Unit(spec) => spec.name == ETCD,
@@ -106,8 +107,8 @@ fn items(manifest: &HostManifest, stage: Stage, writes_objects: bool) -> HostMan
         _ => false,
     };
     let runs = |item: &Item| matches!(item, Item::Unit(_) | Item::Health(_) | Item::Objects { .. });
-    let mut part = manifest.clone();
-    part.items.retain(|item| match stage {
+    let (units, mut manifest) = (manifest.units(), manifest.clone());
+    manifest.items.retain(|item| match stage {
         Stage::Keys => item.is_shared() || matches!(item, Item::Directory { .. }),
         Stage::Prepare => !of_etcd(item) && !runs(item) && !matches!(item, Item::Snapshot { .. }),
         Stage::Snapshot => matches!(item, Item::Snapshot { .. }),
@@ -115,7 +116,19 @@ fn items(manifest: &HostManifest, stage: Stage, writes_objects: bool) -> HostMan
         Stage::Etcd => of_etcd(item),
         Stage::Serve => runs(item) && !of_etcd(item) && (writes_objects || !matches!(item, Item::Objects { .. })),
     });
-    part
+    Part { manifest, units }
+}
+
+/// What a stage is called while it goes on.
+fn text(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Keys => "make the keys that all hosts share",
+        Stage::Prepare => "compare and write",
+        Stage::Snapshot => "save etcd",
+        Stage::Leave(_) => "remove a member of etcd",
+        Stage::Etcd => "send etcd's part",
+        Stage::Serve => "send the control plane's part",
+    }
 }
 
 /// What the stages of a run share.
@@ -234,7 +247,8 @@ async fn stage(task: Task, member: &mut Member, shared: &Shared) -> Result<(Coun
     let Shared { work, keys, departures } = shared;
     let host = member.host.as_ref();
     let writes_objects = task.host == 0;
-    let part = items(&member.manifest, task.stage, writes_objects);
+    let part = part(&member.manifest, task.stage, writes_objects);
+    let sent = (text(task.stage), &part);
     let etcd = match member.plan.etcd {
         EtcdWork::Bootstrap => Some(EtcdStart::Bootstrap),
         EtcdWork::Join => Some(EtcdStart::Join),
@@ -244,14 +258,14 @@ async fn stage(task: Task, member: &mut Member, shared: &Shared) -> Result<(Coun
     match task.stage {
         Stage::Keys => {
             member.found = prepare(host, &member.manifest, member.found.clone(), work).await?;
-            let (counts, _) = send(host, &part, &Vec::new(), &BTreeMap::new(), etcd, work).await?;
-            let made = read_keys(host, &part).await?;
+            let (counts, _) = send(host, sent, &Vec::new(), &BTreeMap::new(), etcd, work).await?;
+            let made = read_keys(host, &part.manifest).await?;
             *keys.lock().unwrap_or_else(PoisonError::into_inner) = made;
             Ok((counts, false))
         }
         Stage::Prepare => {
             member.found = prepare(host, &member.manifest, member.found.clone(), work).await?;
-            send(host, &part, &missing(&member.manifest, &member.found), &known(), etcd, work).await
+            send(host, sent, &missing(&member.manifest, &member.found), &known(), etcd, work).await
         }
         Stage::Leave(number) => {
             let (name, asker) = (departures.get(number), asker(&member.manifest));
@@ -259,7 +273,7 @@ async fn stage(task: Task, member: &mut Member, shared: &Shared) -> Result<(Coun
             leave(host, asker, name, work).await.map(|counts| (counts, false))
         }
         Stage::Snapshot | Stage::Etcd | Stage::Serve => {
-            send(host, &part, &Vec::new(), &BTreeMap::new(), etcd, work).await
+            send(host, sent, &Vec::new(), &BTreeMap::new(), etcd, work).await
         }
     }
 }

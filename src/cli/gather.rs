@@ -61,6 +61,15 @@ pub(crate) struct Sight {
 }
 
 impl Sight {
+    /// Tells why hosts failed, before a command gives up because of them.
+    pub(crate) fn tell_failed(&self, context: &Context) {
+        for (host, error) in &self.failed {
+            let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+            let causes: Vec<String> = causes.map(ToString::to_string).collect();
+            context.progress.note(host, &causes.join(": "));
+        }
+    }
+
     /// Hosts that were not seen, in no order.
     pub(crate) fn unseen(&self) -> Vec<String> {
         let late = self.late.iter().map(|(manifest, _)| manifest.host.clone());
@@ -159,14 +168,23 @@ pub(crate) async fn look_around(
     if here.is_empty() {
         return Err(nobody(context, connections));
     }
-    let mut wanted = provision::wanted(loaded, bundle, &here).await?;
+    let mut wanted = match provision::wanted(loaded, bundle, &here).await {
+        Ok(wanted) => wanted,
+        // What is missing may lie on one of the hosts that were not reached.
+        Err(failure) if connections.iter().any(|(_, slot)| matches!(slot, Slot::Failed(_))) => {
+            context.progress.note("", &failure.summary().0);
+            return Err(nobody(context, connections));
+        }
+        Err(failure) => return Err(failure),
+    };
     if reset_scale {
         provision::reset_scale(&mut wanted);
     }
     let sight = look_at(context, connections, &wanted, wait).await;
     if sight.seen.is_empty() && sight.late.is_empty() {
-        let errors = sight.failed.into_iter().map(|(_, error)| error).collect();
-        return Err(provision::failed(context, errors, 0));
+        let errors: Vec<_> = sight.failed.into_iter().map(|(_, error)| error).collect();
+        let hosts = errors.len();
+        return Err(provision::failed(context, errors, hosts));
     }
     Ok((wanted, sight))
 }
@@ -251,13 +269,14 @@ async fn look_once(host: Arc<dyn Host>, manifest: &HostManifest) -> Result<Looke
     Ok((host, found))
 }
 
-/// The failure of a command that reached no host.
+/// The failure of a command that did not reach the hosts that it needs.
 pub(crate) fn nobody<T>(context: &Context, connections: Vec<(String, Slot<T>)>) -> Failure {
+    let hosts = connections.len();
     let errors = connections.into_iter().filter_map(|(_, slot)| match slot {
         Slot::Failed(error) => Some(error),
         _ => None,
     });
-    provision::failed(context, errors.collect(), 0)
+    provision::failed(context, errors.collect(), hosts)
 }
 
 #[cfg(test)]

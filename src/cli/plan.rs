@@ -30,7 +30,8 @@ pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
     let manner = Manner { wait: Wait::All, reset_scale };
     let (wanted, sight) = gather::look_around(context, &loaded, bundle, &Limits::default(), manner).await?;
     let circumstances = Circumstances { unseen: sight.unseen(), established: false, allow_remove };
-    let plan = provision::decide(&sight.seen, &km, &circumstances)?;
+    let decided = provision::decide(&sight.seen, &km, &circumstances);
+    let plan = decided.inspect_err(|_| sight.tell_failed(context))?;
     let saved = SavedPlan::new(&loaded.cluster.metadata.name, &km, &wanted.manifests, &plan);
     match (&context.settings.out, context.settings.output) {
         (None, OutputFormat::Text) => context.data(&describe(&plan))?,

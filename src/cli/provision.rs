@@ -200,7 +200,7 @@ pub(crate) fn holder(command: &str) -> Holder {
     Holder { operator: format!("{user}@{machine}"), command: command.to_owned(), ..Holder::default() }
 }
 
-/// One failure out of all hosts' failures; the others are told before it.
+/// One failure out of all hosts' failures, of `hosts` hosts; the others are told before it.
 pub(crate) fn failed(context: &Context, errors: Vec<ApplyError>, hosts: usize) -> Failure {
     let count = errors.len();
     let mut errors = errors.into_iter();
@@ -219,7 +219,7 @@ pub(crate) fn failed(context: &Context, errors: Vec<ApplyError>, hosts: usize) -
         ApplyError::Unreachable { source, .. } => {
             // A login that was refused says itself what to do.
             let known = source.hint().is_some();
-            let failure = Failure::new(Code::SomeHosts, first);
+            let failure = Failure::new(if count < hosts { Code::SomeHosts } else { Code::Failed }, first);
             if known { failure } else { failure.hint("run this again when the host can be reached") }
         }
         _ if count < hosts => Failure::new(Code::SomeHosts, first).hint("run this again: it goes on where it stopped"),

@@ -40,7 +40,8 @@ pub async fn living(context: &Context, loaded: &Loaded) -> Result<Arc<dyn Host>,
     if hosts.len() < 2 {
         return Ok(Arc::new(context.connect_any(loaded).await?));
     }
-    let asked = hosts.iter().enumerate().map(|(number, spec)| async move { (number, ask(context, loaded, spec).await) });
+    let asked =
+        hosts.iter().enumerate().map(|(number, spec)| async move { (number, ask(context, loaded, spec).await) });
     let mut answers = FuturesUnordered::from_iter(asked);
     let (mut reached, mut failed) = (Vec::new(), Vec::new());
     while let Some((number, answer)) = answers.next().await {

@@ -49,7 +49,8 @@ pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
     let allow_remove =
         allow_remove || saved.as_ref().is_some_and(|(saved, _)| saved.plan.departures.iter().any(|one| one.remove));
     let circumstances = Circumstances { unseen: sight.unseen(), established: false, allow_remove };
-    let plan = provision::decide(&sight.seen, &work.km.1, &circumstances)?;
+    let decided = provision::decide(&sight.seen, &work.km.1, &circumstances);
+    let plan = decided.inspect_err(|_| sight.tell_failed(context))?;
     if let Some((saved, file)) = &saved {
         let now = SavedPlan::new(&loaded.cluster.metadata.name, &work.km.1, &wanted.manifests, &plan);
         plan::check(file, saved, &now, &plan)?;

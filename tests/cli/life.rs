@@ -193,6 +193,9 @@ fn a_purge_leaves_nothing() {
     world.kmctl(&["down", "--purge=demo"]).golden("down-purge");
     for folder in ["etc/kubernetes", "etc/kmctl", "var/lib/etcd", "var/lib/kmctl", "usr/local/lib/kmctl"] {
         // What the overlay keeps of a folder that was made and removed is nothing, or a mark that it is gone.
-        assert!(!world.cp1.path(folder).is_dir(), "{folder} is left");
+        let left = world.cp1.path(folder);
+        let inside =
+            || std::fs::read_dir(&left).map(|all| all.flatten().map(|one| one.file_name()).collect::<Vec<_>>());
+        assert!(!left.is_dir(), "{folder} is left: {:?}", inside());
     }
 }

@@ -39,7 +39,10 @@ const VARYING: [(&str, &str); 14] = [
     (r#"\{\n  "version": "[0-9.]+"\n\}"#, "{\n  \"version\": \"<version>\"\n}"),
     (r"\.tmp[A-Za-z0-9]{6}", "<temporary>"),
     (r"(?m)( changed, \d+ unchanged, )(?:\d+m)?[0-9.]+s$", "$1<duration>"),
-    (r"(?m)^took (?:\d+m)?[0-9.]+s, of which (?:\d+m)?[0-9.]+s (on|waiting for) .*$", "took <duration>, of which <duration> $1 <host and stage>"),
+    (
+        r"(?m)^took (?:\d+m)?[0-9.]+s, of which (?:\d+m)?[0-9.]+s (on|waiting for) .*$",
+        "took <duration>, of which <duration> $1 <host and stage>",
+    ),
 ];
 
 impl Transcript {

@@ -54,6 +54,7 @@ fn stream() -> Vec<u8> {
         bytes.extend(&packed[name]);
     }
     let header = Header {
+        units: manifest.units(),
         manifest,
         payload,
         secrets: BTreeMap::from([("/etc/kmctl/mesos-secret".to_owned(), "czNjcmV0".to_owned())]),

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::events::{Change, Event, Reporter};
 use super::files::Root;
 use super::observe::{self, Digests, Observed};
-use super::{AgentError, EtcdStart, FORMAT, Holder, HostManifest, Item, STATE};
+use super::{AgentError, EtcdStart, FORMAT, Holder, HostManifest, Item, STATE, UnitSpec};
 use super::{http, lock, material, member, objects, units};
 
 /// How many snapshots of etcd are kept.
@@ -22,8 +22,10 @@ const SNAPSHOTS: usize = 5;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Header {
-    /// What the host should have.
+    /// What the host should have, or a part of it.
     pub manifest: HostManifest,
+    /// All units of the host, whatever part this is: one that reads a file which is replaced has to be restarted.
+    pub units: Vec<UnitSpec>,
     /// Files of the bundle that follow, gzipped, in the manifest's order.
     pub payload: Vec<Payload>,
     /// Base64 of secret files by path, written where their digest differs.
@@ -165,7 +167,7 @@ impl Run<'_> {
             Observed::Different { .. } => Change::Updated,
         };
         if observed.changes_content() {
-            self.forget(&item.paths())?;
+            self.outdate(&item.paths())?;
         }
         match item {
             Item::Directory { path, mode, .. } => self.root.make_directory(path, *mode)?,
@@ -187,14 +189,12 @@ impl Run<'_> {
         Ok(change)
     }
 
-    /// Somebody may have started a unit with what is about to be replaced. What is known of its start goes first, so that
-    /// it is restarted by this run, or by the next one if this one is killed in between.
-    fn forget(&self, paths: &[String]) -> Result<(), AgentError> {
-        for item in &self.header.manifest.items {
-            if let Item::Unit(spec) = item
-                && spec.reads.iter().any(|path| paths.contains(path))
-            {
-                units::forget(self.root, &spec.name)?;
+    /// Somebody may have started a unit with what is about to be replaced. That is written down first, so that it is
+    /// restarted by this run, or by the next one if this one is killed in between.
+    fn outdate(&self, paths: &[String]) -> Result<(), AgentError> {
+        for spec in &self.header.units {
+            if spec.reads.iter().any(|path| paths.contains(path)) {
+                units::outdate(self.root, &spec.name)?;
             }
         }
         Ok(())
@@ -245,7 +245,7 @@ impl Run<'_> {
             reporter.send(&Event::Started { item: path.to_owned() })?;
             let mut packed = stream.take(payload.packed);
             if found.as_deref() != Some(sha256) {
-                self.forget(&[path.to_owned()])?;
+                self.outdate(&[path.to_owned()])?;
                 self.root.write_from(path, mode, &mut GzDecoder::new(&mut packed), Some(sha256))?;
                 self.digests.remember(self.root, path, sha256);
                 io::copy(&mut packed, &mut io::sink())

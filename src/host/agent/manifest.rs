@@ -23,6 +23,17 @@ pub struct HostManifest {
     pub items: Vec<Item>,
 }
 
+impl HostManifest {
+    /// Its units.
+    pub fn units(&self) -> Vec<UnitSpec> {
+        let unit = |item: &Item| match item {
+            Item::Unit(spec) => Some(spec.clone()),
+            _ => None,
+        };
+        self.items.iter().filter_map(unit).collect()
+    }
+}
+
 /// One thing that should be there.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
