@@ -47,8 +47,11 @@ restart)
     exit 1
   fi
   while [ -e "$1.held" ]; do sleep 0.1; done
-  # What etcd does first, and what tells that the machine has been a member.
-  [ "$1" != etcd.service ] || mkdir -p -m 0700 /var/lib/etcd/member
+  # What they do first: etcd makes its data, km scheduler keeps its framework's id.
+  case $1 in
+  etcd.service) mkdir -p -m 0700 /var/lib/etcd/member ;;
+  km-scheduler.service) echo the-framework >/var/lib/kmctl/scheduler/framework-id ;;
+  esac
   : >"$1.active"
   ;;
 show)
