@@ -188,7 +188,8 @@ fn voters(lab: &Lab, host: &str) -> Vec<String> {
     let pki = "/etc/kubernetes/pki";
     let client = format!("--cert {pki}/apiserver-etcd-client.crt --key {pki}/apiserver-etcd-client.key");
     let etcdctl = format!(
-        "ETCDCTL_API=3 /usr/local/lib/kmctl/v*/bin/etcdctl --cacert {pki}/etcd/ca.crt {client} member list -w json"
+        "ETCDCTL_API=3 /usr/local/lib/kmctl/v*/bin/etcdctl --endpoints https://127.0.0.1:2379 \
+         --cacert {pki}/etcd/ca.crt {client} member list -w json"
     );
     let list: Value = serde_json::from_str(&lab.ssh(host, &etcdctl).success()).expect("JSON");
     let members = list["members"].as_array().cloned().unwrap_or_default();
