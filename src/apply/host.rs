@@ -1,5 +1,5 @@
 //! Installs `km` on a host and has it apply the manifest.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -47,6 +47,8 @@ pub struct Work {
     pub progress: Progress,
     /// How much is done at the same time.
     pub limits: Limits,
+    /// Files of the bundle that were verified: once is enough for all hosts.
+    pub verified: Arc<tokio::sync::Mutex<BTreeSet<String>>>,
 }
 
 /// Sends `km` to a host that lacks it, or has another one.
@@ -161,13 +163,19 @@ pub(super) async fn send(
         let Some(bundle) = work.bundle.clone() else {
             return Err(ApplyError::NoBundle { host: host.name().to_owned(), count: missing.len() });
         };
-        let step = work.progress.step(host.name(), "verify the bundle");
-        let (manifest, missing) = (part.manifest.clone(), missing.clone());
-        let verified = tokio::task::spawn_blocking(move || stream::verify(&bundle, &manifest, &missing)).await;
-        if let Ok(verified) = verified {
-            verified.map_err(ApplyError::Bundle)?;
+        // Whoever comes second waits here, and finds it done.
+        let mut verified = work.verified.lock().await;
+        let unverified: Missing = missing.iter().filter(|path| !verified.contains(*path)).cloned().collect();
+        if !unverified.is_empty() {
+            let step = work.progress.step(host.name(), "verify the bundle");
+            let (manifest, wanted) = (part.manifest.clone(), unverified.clone());
+            let outcome = tokio::task::spawn_blocking(move || stream::verify(&bundle, &manifest, &wanted)).await;
+            if let Ok(outcome) = outcome {
+                outcome.map_err(ApplyError::Bundle)?;
+            }
+            verified.extend(unverified);
+            step.done("verified");
         }
-        step.done("verified");
     }
     let secrets = work.secrets.iter().map(|(path, bytes)| (path.clone(), BASE64_STANDARD.encode(bytes))).collect();
     let stream = stream::stream(work.bundle.as_ref(), part, missing, &secrets, shared, etcd, &work.holder)?;

@@ -205,6 +205,7 @@ impl Fleet {
             holder: Holder::default(),
             progress: Progress::silent(),
             limits: crate::apply::Limits::default(),
+            verified: Arc::default(),
         };
         Fleet { folder, cluster: serde_yaml::from_str(&text).unwrap(), inputs, work }
     }

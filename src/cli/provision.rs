@@ -185,6 +185,7 @@ pub(crate) fn work(context: &Context, wanted: &Wanted, command: &str, limits: Li
         holder: holder(command),
         progress: context.progress.clone(),
         limits,
+        verified: Arc::default(),
     })
 }
 

@@ -75,6 +75,10 @@ pub struct LeaveRequest {
 /// How long a new member may take to catch up.
 const CATCH_UP: Duration = Duration::from_secs(120);
 
+/// How long etcd may refuse a change of its members because one of them has come a moment ago: it wants to have been
+/// connected to all of them for five seconds.
+const SETTLE: Duration = Duration::from_secs(60);
+
 struct Etcd {
     http: Http,
 }
@@ -102,9 +106,29 @@ impl Etcd {
         Err(last)
     }
 
+    /// The same for a change, which is asked for again while etcd says that it may work later.
+    fn change(&self, servers: &[&str], path: &str, body: &Value) -> Result<Value, String> {
+        let started = Instant::now();
+        loop {
+            match self.call(servers, path, body) {
+                Err(error) if may_work_later(&error) && started.elapsed() < SETTLE => {
+                    std::thread::sleep(Duration::from_millis(500));
+                }
+                answer => return answer,
+            }
+        }
+    }
+
     fn members(&self, servers: &[&str]) -> Result<Vec<EtcdMember>, String> {
         self.call(servers, "list", &json!({})).map(|answer| read_members(&answer))
     }
+}
+
+/// etcd's own words (its `rpctypes`): a member is not heard of yet, has no leader, or one that was added before has not
+/// begun.
+fn may_work_later(answer: &str) -> bool {
+    let words = ["unhealthy cluster", "no leader", "leader changed", "not enough started members", "too many learner"];
+    words.iter().any(|words| answer.contains(words))
 }
 
 fn message(body: &str) -> String {
@@ -194,7 +218,7 @@ fn join(root: &Root, spec: &MemberSpec) -> Result<String, AgentError> {
     let known = members.iter().find(|member| member.name == spec.name || member.peers.contains(&spec.peer));
     let registered = known.is_some_and(|member| member.name.is_empty());
     if let Some(lost) = known.filter(|_| !registered) {
-        etcd.call(&servers, "remove", &json!({"ID": lost.id}))
+        etcd.change(&servers, "remove", &json!({"ID": lost.id}))
             .map_err(failed("remove the member whose data are gone"))?;
         root.step();
     }
@@ -202,7 +226,7 @@ fn join(root: &Root, spec: &MemberSpec) -> Result<String, AgentError> {
         members
     } else {
         let body = json!({"peerURLs": [spec.peer], "isLearner": true});
-        let answer = etcd.call(&servers, "add", &body).map_err(failed("add the host to etcd"))?;
+        let answer = etcd.change(&servers, "add", &body).map_err(failed("add the host to etcd"))?;
         root.step();
         read_members(&answer)
     };
@@ -277,7 +301,7 @@ pub(crate) fn leave(root: &Root, request: &LeaveRequest, reporter: &mut Reporter
         return Err(AgentError::Refused(format!("{name} is the member that would be asked to remove itself")));
     }
     reporter.send(&Event::Started { item: item.clone() })?;
-    etcd.call(&own_first(member), "remove", &json!({"ID": leaving.id})).map_err(refused)?;
+    etcd.change(&own_first(member), "remove", &json!({"ID": leaving.id})).map_err(refused)?;
     reporter.done(item, Change::Removed)
 }
 
@@ -312,6 +336,13 @@ mod tests {
         let expected = "cp1=https://192.0.2.11:2380,cp2=https://192.0.2.12:2380,member-3=https://192.0.2.13:2380";
         assert_eq!(initial_cluster(&spec(), &listed()), expected);
         assert_eq!(listed()[0].id, "10276657743932975437");
+    }
+
+    #[test]
+    fn a_member_that_came_a_moment_ago_is_no_reason_to_give_up() {
+        assert!(may_work_later("https://10.88.0.12:2379: status 503: etcdserver: unhealthy cluster"));
+        assert!(may_work_later("https://10.88.0.12:2379: status 412: etcdserver: too many learner members in cluster"));
+        assert!(!may_work_later("https://10.88.0.12:2379: status 400: etcdserver: Peer URLs already exists"));
     }
 
     #[test]
