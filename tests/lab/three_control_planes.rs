@@ -75,7 +75,7 @@ fn any_host_may_die() {
     let nodes: Vec<String> = lab.nodes().iter().map(name_of).collect();
 
     // The one that everybody has used so far: nodes and kubectl, and as a rule whatever leads.
-    host(&lab, "kill", "cp1");
+    let power = PowerCut::of(&lab, "cp1");
     let killed = Instant::now();
     let other = through(&lab, "cp2");
     eventually(FAIL_OVER, "another API server to answer", || other.kubectl(&["get", "nodes"]).ok().then_some(()));
@@ -100,7 +100,7 @@ fn any_host_may_die() {
     let pods = other.list(&["-n", "one-dies", "pods", "-l", "app=stays"]);
     assert_eq!(identities(&pods), before, "same containers, same start times");
 
-    host(&lab, "start", "cp1");
+    drop(power);
     eventually_or(
         MINUTE,
         "the host to be a member again",
@@ -129,12 +129,12 @@ fn down_takes_a_broken_cluster_down_in_as_many_runs_as_it_needs() {
     for name in ["cp1", "cp2", "cp3"] {
         lab.ssh(name, "systemctl kill -s KILL kube-apiserver; systemctl stop kube-apiserver").success();
     }
-    host(&lab, "kill", "cp3");
+    let power = PowerCut::of(&lab, "cp3");
     let without_host = lab.kmctl(&["down", "--yes", "--drain"]);
     assert!(without_host.status == 4 && without_host.stderr.contains("cp3"), "{}", without_host.stderr);
     assert!(without_host.stderr.contains("nodes were not drained"), "{}", without_host.stderr);
     assert_eq!(frameworks(&lab), Vec::<String>::new());
-    host(&lab, "start", "cp3");
+    drop(power);
     lab.kmctl(&["down", "--yes"]).success();
     let units = lab.ssh("cp3", "ls /etc/systemd/system").stdout;
     assert!(!units.contains("etcd.service"), "{units}");
@@ -173,6 +173,26 @@ fn up_killed_at_five_points_ends_as_one_cluster() {
 /// What happens to one of the lab's hosts.
 fn host(lab: &Lab, what: &str, name: &str) {
     run(Command::new(lab.root.join("scripts/lab")).args([what, name])).success();
+}
+
+/// A host without power, until this is dropped.
+struct PowerCut<'a> {
+    lab: &'a Lab,
+    name: &'static str,
+}
+
+impl<'a> PowerCut<'a> {
+    fn of(lab: &'a Lab, name: &'static str) -> PowerCut<'a> {
+        host(lab, "kill", name);
+        PowerCut { lab, name }
+    }
+}
+
+impl Drop for PowerCut<'_> {
+    fn drop(&mut self) {
+        let started = run(Command::new(self.lab.root.join("scripts/lab")).args(["start", self.name]));
+        assert!(started.ok() || std::thread::panicking(), "{} does not start: {}", self.name, started.stderr);
+    }
 }
 
 /// The lab as seen through another API server than the endpoint.
