@@ -12,7 +12,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
@@ -47,8 +47,9 @@ pub fn answer(machine: &Machine, objects: &Objects) {
     let local = Ipv4Addr::LOCALHOST;
     let health = Router::new().fallback(get(|| async { "ok" }));
     let api = Router::new().fallback(api).with_state(objects.clone());
+    let etcd = etcd(machine).fallback(get(|| async { "ok" }));
     let components = [
-        ("etcd", (local, 2379), pki("etcd/server"), health.clone()),
+        ("etcd", (local, 2379), pki("etcd/server"), etcd),
         ("kube-apiserver", (machine.address, 6443), pki("apiserver"), api),
         ("kube-controller-manager", (local, 10257), pki("controller-manager"), health.clone()),
         ("kube-scheduler", (local, 10259), pki("scheduler"), health.clone()),
@@ -57,6 +58,17 @@ pub fn answer(machine: &Machine, objects: &Objects) {
     for (unit, address, certificate, router) in components {
         tokio::spawn(serve(machine.unit(unit, "active"), address.into(), certificate, router));
     }
+}
+
+/// The gateway to etcd's members, of which this machine has the only one. It is promoted already, so that nothing but
+/// the list is asked for.
+fn etcd(machine: &Machine) -> Router {
+    let (name, address) = (machine.name.clone(), machine.address);
+    let member = json!({"ID": "10276657743932975437", "name": name, "peerURLs": [format!("https://{address}:2380")],
+        "clientURLs": [format!("https://{address}:2379")]});
+    let header = json!({"cluster_id": "14841639068965178418", "member_id": "10276657743932975437", "raft_term": "2"});
+    let answer = json!({"header": header, "members": [member]});
+    Router::new().route("/v3/cluster/member/list", post(|| async { axum::Json(answer) }))
 }
 
 /// Serves while the file `active` exists.

@@ -2,7 +2,7 @@
 use std::net::TcpListener;
 use std::time::Duration;
 
-use crate::world::{CP1, SILENT, World};
+use crate::world::{self, CP1, SILENT, World};
 
 #[test]
 fn a_host_that_does_not_answer_is_named_within_three_seconds() {
@@ -102,10 +102,23 @@ fn an_interrupted_run_ends_at_once_and_the_next_one_finishes() {
 }
 
 #[test]
-fn down_without_mesos_removes_nothing() {
+fn a_living_cluster_is_repaired_while_mesos_is_away() {
+    let world = World::new();
+    assert_eq!(world.kmctl(&["up"]).code, 0);
+    drop(world.mesos);
+    world.cp1.run("sed -i s/secure-port=10259/secure-port=10299/ /etc/systemd/system/kube-scheduler.service");
+    world.desk.kmctl(&["up"]).golden("up-no-mesos");
+    world.desk.kmctl(&["plan"]).golden("plan-unchanged");
+}
+
+#[test]
+fn down_without_mesos_is_finished_by_the_next_down() {
     let world = World::new();
     assert_eq!(world.kmctl(&["up"]).code, 0);
     drop(world.mesos);
     world.desk.kmctl(&["down", "--yes"]).golden("down-no-mesos");
-    assert!(world.cp1.path("etc/systemd/system/etcd.service").exists());
+    assert!(!world.cp1.path("etc/systemd/system/etcd.service").exists(), "the control plane is still installed");
+    let _mesos = world.runtime.block_on(world::master());
+    world.desk.kmctl(&["down", "--yes"]).golden("down-mesos-is-back");
+    world.desk.kmctl(&["down", "--yes"]).golden("down-nothing-installed");
 }

@@ -49,6 +49,11 @@ restart)
     exit 1
   fi
   while [ -e "$1.held" ]; do sleep 0.1; done
+  # What they do first: etcd makes its data, km scheduler keeps its framework's id.
+  case $1 in
+  etcd.service) mkdir -p -m 0700 /var/lib/etcd/member ;;
+  km-scheduler.service) echo the-framework >/var/lib/kmctl/scheduler/framework-id ;;
+  esac
   : >"$1.active"
   ;;
 show)
@@ -81,6 +86,8 @@ echo 'listen tcp 127.0.0.1:2379: bind: address already in use'
 pub struct Machine {
     folder: PathBuf,
     sshd: Sshd,
+    /// Its name.
+    pub name: String,
     /// Its address.
     pub address: Ipv4Addr,
 }
@@ -112,7 +119,7 @@ impl Machine {
             command.arg(folder.join("systemd")).arg(&folder).arg(name).args(argv).stdin(Stdio::null());
             command
         });
-        Machine { folder, sshd, address }
+        Machine { folder, sshd, name: name.to_owned(), address }
     }
 
     /// A file of the machine that a run has written, seen from outside.

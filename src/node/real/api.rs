@@ -9,8 +9,7 @@ use kube::api::{DeleteParams, Preconditions};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::runtime::watcher;
 use kube::{Api, Client, Config, ResourceExt};
-use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{OnceCell, mpsc};
 use tracing::{debug, warn};
 
 use super::super::decide::{Event, PodPhase, PodView};
@@ -19,6 +18,7 @@ use super::super::launch::PodLaunch;
 use super::super::spec::DepsSpec;
 use super::super::view::api::Clients;
 use super::kubeconfig::{User, client_certificate, document};
+use super::way::Way;
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 const CALL_LIMIT: Duration = Duration::from_secs(10);
@@ -27,24 +27,22 @@ const WATCH_RETRY: Duration = Duration::from_secs(1);
 /// The API of one cluster, as one of its nodes.
 pub struct RealApi {
     spec: DepsSpec,
+    /// Leads to several API servers, from its first use on.
+    way: OnceCell<Way>,
 }
 
 impl RealApi {
     /// For one node.
     pub fn new(spec: DepsSpec) -> Self {
-        RealApi { spec }
+        RealApi { spec, way: OnceCell::new() }
     }
 
-    /// The first API server that takes a connection; the first of all when none does.
-    pub async fn server(&self) -> String {
-        let servers = &self.spec.api.servers;
-        for server in servers.iter().filter(|_| servers.len() > 1) {
-            let address = server.trim_start_matches("https://").trim_end_matches('/');
-            if matches!(tokio::time::timeout(CONNECT_LIMIT, TcpStream::connect(address)).await, Ok(Ok(_))) {
-                return server.clone();
-            }
+    /// Where the API is: its one server, or the way to several of them.
+    pub async fn server(&self) -> Result<String, DepError> {
+        match self.spec.api.servers.as_slice() {
+            [one] => Ok(one.clone()),
+            servers => Ok(self.way.get_or_try_init(|| Way::open(servers)).await?.url.clone()),
         }
-        servers.first().cloned().unwrap_or_default()
     }
 
     /// The node's Ready condition is true.
@@ -107,7 +105,7 @@ impl Clients for RealApi {
         if !certificate.exists() {
             return Err(DepError::NotNow("the kubelet has no client certificate yet".to_owned()));
         }
-        let text = document(&self.server().await, &self.spec.folders, &User::Certificate(&certificate));
+        let text = document(&self.server().await?, &self.spec.folders, &User::Certificate(&certificate));
         let kubeconfig = Kubeconfig::from_yaml(&text).map_err(DepError::other(what))?;
         let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
             .await

@@ -42,8 +42,7 @@ impl Service for Kubelet {
     async fn program(&self, configuration: &KubeletConfiguration) -> Result<Program, DepError> {
         let folders = &self.spec.folders;
         write(&folders.settings("ca.crt"), &self.spec.api.ca_certificate)?;
-        let (certificate, server) = (client_certificate(), self.api.server().await);
-        // At every start, so that a restarted kubelet talks to a server that is there.
+        let (certificate, server) = (client_certificate(), self.api.server().await?);
         if certificate.exists() {
             let text = document(&server, folders, &User::Certificate(&certificate));
             write_private(&folders.kubelet_kubeconfig(), &text)?;

@@ -21,6 +21,7 @@ mod signals;
 mod subnet;
 mod sysctls;
 mod transient;
+mod way;
 
 pub use api::view;
 pub use build::{build, build_once};
