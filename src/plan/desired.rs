@@ -37,7 +37,7 @@ const ETCD_DATA: &str = "/var/lib/etcd";
 pub(super) const MEMBER_DATA: &str = "/var/lib/etcd/member";
 
 const ETCD_ENVIRONMENT: &str = "/etc/kubernetes/etcd-initial.env";
-const SYSTEMD: &str = "/etc/systemd/system";
+pub(super) const SYSTEMD: &str = "/etc/systemd/system";
 
 /// How long a component may take to answer after its start.
 const START_SECONDS: u64 = 120;
