@@ -201,13 +201,16 @@ pub fn view(pod: &Pod) -> PodView {
     }
 }
 
-/// Every container has a status, one at least has ended, and none runs.
+/// Every container has a status, one at least has ended, and none runs. A container that ran and is not there any more
+/// waits, in the kubelet's words, with an end that it has made up.
 fn stopped(pod: &Pod) -> bool {
     let Some(status) = &pod.status else { return false };
     let wanted = pod.spec.as_ref().map_or(0, |spec| spec.containers.len());
     let mut states = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
     let told = status.container_statuses.as_ref().map_or(0, Vec::len);
-    let ended = |one: &ContainerStatus| one.state.as_ref().is_some_and(|state| state.terminated.is_some());
+    let ended = |one: &ContainerStatus| {
+        [&one.state, &one.last_state].into_iter().flatten().any(|state| state.terminated.is_some())
+    };
     let runs = |one: &ContainerStatus| one.state.as_ref().is_none_or(|state| state.running.is_some());
     told > 0 && told >= wanted && states.clone().any(ended) && !states.any(runs)
 }
@@ -240,6 +243,15 @@ mod tests {
         assert_eq!([of(45, Some(2)), of(5, Some(30)), of(45, None), of(0, Some(30)), of(9, Some(0))], [2, 5, 45, 1, 1]);
     }
 
+    fn waiting_pod(reason: &str) -> Pod {
+        serde_json::from_value(
+            serde_json::json!({"spec": {"containers": [{"name": "a"}]}, "status": {"containerStatuses": [
+            {"name": "a", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+             "state": {"waiting": {"reason": reason}}}]}}),
+        )
+        .unwrap()
+    }
+
     #[test]
     fn a_pod_is_stopped_when_none_of_its_containers_runs() {
         let of = |states: &[serde_json::Value]| {
@@ -256,6 +268,12 @@ mod tests {
         assert!(of(&[ended.clone(), ended.clone()]) && of(&[ended.clone(), waits.clone()]));
         assert!(!of(&[ended.clone(), runs]), "one runs");
         assert!(!of(std::slice::from_ref(&ended)), "nothing is known of the other");
+        let mut gone = waiting_pod("ContainerCreating");
+        assert!(!view(&gone).stopped);
+        if let Some(all) = gone.status.as_mut().and_then(|status| status.container_statuses.as_mut()) {
+            all[0].last_state = serde_json::from_value(ended.clone()).ok();
+        }
+        assert!(view(&gone).stopped, "it was there, and is removed already");
         assert!(!of(&[waits.clone(), waits]) && !of(&[]), "it was never started, or may be about to");
     }
 
