@@ -1,5 +1,5 @@
 //! Installs `km` on a host and has it apply the manifest.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 
 use super::ApplyError;
-use super::stream::{self, Missing};
+use super::limits::Limits;
+use super::stream::{self, Missing, Part};
 use crate::bundle::{Bundle, hex_digest};
-use crate::host::agent::{Change, EXIT_LOCKED, Event, Holder, HostManifest, Item, KM, Observed};
+use crate::host::agent::{
+    Change, EXIT_LOCKED, EtcdStart, Event, Holder, HostManifest, Item, KM, LeaveRequest, MemberSpec, Observed,
+};
 use crate::host::{Command, Host, Output};
 use crate::inventory::look;
 use crate::plan::Found;
@@ -43,6 +45,10 @@ pub struct Work {
     pub holder: Holder,
     /// Where work is reported.
     pub progress: Progress,
+    /// How much is done at the same time.
+    pub limits: Limits,
+    /// Files of the bundle that were verified: once is enough for all hosts.
+    pub verified: Arc<tokio::sync::Mutex<BTreeSet<String>>>,
 }
 
 /// Sends `km` to a host that lacks it, or has another one.
@@ -71,44 +77,24 @@ pub async fn install(host: &dyn Host, work: &Work) -> Result<(), ApplyError> {
     Ok(())
 }
 
-/// Applies every manifest to its host, all at once. Every host's failure is returned.
-pub async fn apply_hosts(hosts: Vec<(Arc<dyn Host>, HostManifest, Found)>, work: &Work) -> Result<(), Vec<ApplyError>> {
-    let shared = share(&hosts, work).await.map_err(|error| vec![error])?;
-    let mut tasks = JoinSet::new();
-    for (host, manifest, found) in hosts {
-        let (work, shared) = (work.clone(), shared.clone());
-        tasks.spawn(async move {
-            let found = prepare(host.as_ref(), &manifest, found, &work).await?;
-            send(host.as_ref(), &manifest, &missing(&manifest, &found), &shared, &work).await
-        });
-    }
-    let mut errors = Vec::new();
-    while let Some(outcome) = tasks.join_next().await {
-        match outcome {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => errors.push(error),
-            Err(error) => errors.push(ApplyError::Refused {
-                what: "work",
-                host: "this machine".to_owned(),
-                answer: error.to_string(),
-            }),
-        }
-    }
-    if errors.is_empty() { Ok(()) } else { Err(errors) }
-}
-
 /// Brings `km` up to date, and looks again where it was not there to compare.
-async fn prepare(host: &dyn Host, manifest: &HostManifest, found: Found, work: &Work) -> Result<Found, ApplyError> {
+pub(super) async fn prepare(
+    host: &dyn Host,
+    manifest: &HostManifest,
+    found: Found,
+    work: &Work,
+) -> Result<Found, ApplyError> {
     let current = matches!(&found, Found::Observed(found) if found.km.as_ref() == Some(&work.km.1));
     if current {
         return Ok(found);
     }
+    verify(host, manifest, &missing(manifest, &found), work).await?;
     install(host, work).await?;
     Ok(look(host, manifest).await?)
 }
 
 /// Files of the bundle that are not on the host as they should be.
-fn missing(manifest: &HostManifest, found: &Found) -> Missing {
+pub(super) fn missing(manifest: &HostManifest, found: &Found) -> Missing {
     let differs = |index: usize| match found {
         Found::Observed(found) => found.items.get(index).is_none_or(|item| item.observed != Observed::Same),
         Found::Bare { .. } => true,
@@ -124,69 +110,103 @@ fn missing(manifest: &HostManifest, found: &Found) -> Missing {
         .collect()
 }
 
-/// With several hosts, the first makes the keys that all of them share; the others get them through this process's
-/// memory, on standard input.
-async fn share(
-    hosts: &[(Arc<dyn Host>, HostManifest, Found)],
-    work: &Work,
-) -> Result<BTreeMap<String, String>, ApplyError> {
-    let lacks = |(_, manifest, found): &&(Arc<dyn Host>, HostManifest, Found)| match found {
-        Found::Bare { .. } => true,
-        Found::Observed(found) => {
-            manifest.items.iter().zip(&found.items).any(|(item, found)| item.is_shared() && !found.observed.is_same())
+/// Reads the files of the bundle that a host needs, before anything of them is sent anywhere. Each is read once for all
+/// hosts: whoever comes second waits here, and finds it done.
+async fn verify(host: &dyn Host, manifest: &HostManifest, missing: &Missing, work: &Work) -> Result<(), ApplyError> {
+    let Some(bundle) = work.bundle.clone() else { return Ok(()) };
+    let mut verified = work.verified.lock().await;
+    let unverified: Missing = missing.iter().filter(|path| !verified.contains(*path)).cloned().collect();
+    if !unverified.is_empty() {
+        let step = work.progress.step(host.name(), "verify the bundle");
+        let (manifest, wanted) = (manifest.clone(), unverified.clone());
+        let outcome = tokio::task::spawn_blocking(move || stream::verify(&bundle, &manifest, &wanted)).await;
+        if let Ok(outcome) = outcome {
+            outcome.map_err(ApplyError::Bundle)?;
         }
-    };
-    let Some((first, manifest, found)) = hosts.first().filter(|_| hosts.iter().skip(1).any(|host| lacks(&host))) else {
-        return Ok(BTreeMap::new());
-    };
-    prepare(first.as_ref(), manifest, found.clone(), work).await?;
-    let mut keys = manifest.clone();
-    keys.items.retain(|item| item.is_shared() || matches!(item, Item::Directory { .. }));
-    send(first.as_ref(), &keys, &Vec::new(), &BTreeMap::new(), work).await?;
+        verified.extend(unverified);
+        step.done("verified");
+    }
+    Ok(())
+}
+
+/// The keys that all hosts share, by path, base64. They go from here to the others through this process's memory, on
+/// standard input.
+pub(super) async fn read_keys(host: &dyn Host, keys: &HostManifest) -> Result<BTreeMap<String, String>, ApplyError> {
     let what = "read the shared keys";
-    let command =
-        Command::new([KM, "host", "export"]).privileged().stdin(serde_json::to_vec(&keys).unwrap_or_default());
-    let refused = |answer| ApplyError::Refused { what, host: first.name().to_owned(), answer };
-    let output =
-        first.run(command).await.map_err(|source| ApplyError::Host { what, host: first.name().to_owned(), source })?;
+    let name = || host.name().to_owned();
+    let stdin = serde_json::to_vec(keys).unwrap_or_default();
+    let command = Command::new([KM, "host", "export"]).privileged().stdin(stdin);
+    let output = host.run(command).await.map_err(|source| ApplyError::Host { what, host: name(), source })?;
+    let refused = |answer| ApplyError::Refused { what, host: name(), answer };
     if !output.success() {
         return Err(refused(output.last_words()));
     }
     serde_json::from_slice(&output.stdout).map_err(|error| refused(error.to_string()))
 }
 
-async fn send(
+/// Takes a member out of etcd, asked for by a host that stays.
+pub(super) async fn leave(host: &dyn Host, asker: &MemberSpec, name: &str, work: &Work) -> Result<Counts, ApplyError> {
+    let request = LeaveRequest { member: asker.clone(), name: name.to_owned(), holder: work.holder.clone() };
+    let stdin = serde_json::to_vec(&request).unwrap_or_default();
+    let command = Command::new([KM, "host", "leave"]).privileged().stdin(stdin).timeout(APPLY);
+    tell(host, command, &work.progress, "remove a member of etcd").await
+}
+
+/// Runs a command of `km host` that tells events.
+pub(super) async fn tell(
     host: &dyn Host,
-    manifest: &HostManifest,
+    command: Command,
+    progress: &Progress,
+    what: &'static str,
+) -> Result<Counts, ApplyError> {
+    let (_, moved) = mpsc::channel(1);
+    let (lines, events) = mpsc::channel(64);
+    let mut show = Show::new(host.name(), progress, what, 0);
+    let (output, ()) = tokio::join!(host.run_lines(command, lines), show.follow(moved, events));
+    let output = output.map_err(|source| ApplyError::Host { what, host: host.name().to_owned(), source })?;
+    show.end(what, &output)
+}
+
+/// Has the host apply a part of its manifest, and calls that `text`; says whether files of the bundle went along.
+pub(super) async fn send(
+    host: &dyn Host,
+    (text, part): (&str, &Part),
     missing: &Missing,
     shared: &BTreeMap<String, String>,
+    etcd: Option<EtcdStart>,
     work: &Work,
-) -> Result<(), ApplyError> {
+) -> Result<(Counts, bool), ApplyError> {
+    let uploads = !missing.is_empty();
+    // The semaphore lives as long as the run and is never closed.
+    let _permit = if uploads { work.limits.uploads.acquire().await.ok() } else { None };
     if !missing.is_empty() {
-        let Some(bundle) = work.bundle.clone() else {
+        if work.bundle.is_none() {
             return Err(ApplyError::NoBundle { host: host.name().to_owned(), count: missing.len() });
-        };
-        let step = work.progress.step(host.name(), "verify the bundle");
-        let (manifest, missing) = (manifest.clone(), missing.clone());
-        let verified = tokio::task::spawn_blocking(move || stream::verify(&bundle, &manifest, &missing)).await;
-        if let Ok(verified) = verified {
-            verified.map_err(ApplyError::Bundle)?;
         }
-        step.done("verified");
+        verify(host, &part.manifest, missing, work).await?;
     }
     let secrets = work.secrets.iter().map(|(path, bytes)| (path.clone(), BASE64_STANDARD.encode(bytes))).collect();
-    let stream = stream::stream(work.bundle.as_ref(), manifest, missing, &secrets, shared, &work.holder)?;
+    let stream = stream::stream(work.bundle.as_ref(), part, missing, &secrets, shared, etcd, &work.holder)?;
     let command = Command::new([KM, "host", "apply"]).privileged().timeout(APPLY);
     let (sent, moved) = mpsc::channel(16);
     let (lines, events) = mpsc::channel(64);
     let run = host.run_with_input(command, stream.reader, sent, lines);
     let total = if missing.is_empty() { 0 } else { stream.bytes };
-    let text = if total > 0 { "send what is missing" } else { "compare and write" };
+    let text = if total > 0 { "send what is missing" } else { text };
     let mut show = Show::new(host.name(), &work.progress, text, total);
     let (output, ()) = tokio::join!(run, show.follow(moved, events));
     let what = "apply the manifest";
     let output = output.map_err(|source| ApplyError::Host { what, host: host.name().to_owned(), source })?;
-    show.end(what, &output)
+    show.end(what, &output).map(|counts| (counts, uploads))
+}
+
+/// Items that a host changed, and those that were as they should be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Changed.
+    pub changed: usize,
+    /// Unchanged.
+    pub unchanged: usize,
 }
 
 /// Turns a host's events into progress, and its last one into an outcome.
@@ -197,11 +217,20 @@ pub(crate) struct Show<'a> {
     sending: Option<Step>,
     open: Option<(String, Step)>,
     failure: Option<ApplyError>,
+    counts: Counts,
 }
 
 impl<'a> Show<'a> {
     pub(crate) fn new(host: &'a str, progress: &'a Progress, text: &str, total: u64) -> Self {
-        Show { host, progress, total, sending: Some(progress.step(host, text)), open: None, failure: None }
+        Show {
+            host,
+            progress,
+            total,
+            sending: Some(progress.step(host, text)),
+            open: None,
+            failure: None,
+            counts: Counts::default(),
+        }
     }
 
     pub(crate) async fn follow(&mut self, mut moved: mpsc::Receiver<u64>, mut events: mpsc::Receiver<String>) {
@@ -260,7 +289,7 @@ impl<'a> Show<'a> {
             }
             Event::Finished { changed, unchanged } => {
                 self.finish_sending();
-                self.progress.note(self.host, &format!("{changed} changed, {unchanged} unchanged"));
+                self.counts = Counts { changed, unchanged };
             }
             Event::Failed { item: Some(item), causes, journal } => {
                 if let Some(sending) = self.sending.take() {
@@ -286,10 +315,10 @@ impl<'a> Show<'a> {
         }
     }
 
-    pub(crate) fn end(&mut self, what: &'static str, output: &Output) -> Result<(), ApplyError> {
+    pub(crate) fn end(&mut self, what: &'static str, output: &Output) -> Result<Counts, ApplyError> {
         if output.success() {
             self.finish_sending();
-            return Ok(());
+            return Ok(self.counts);
         }
         let host = self.host.to_owned();
         if output.status == EXIT_LOCKED {

@@ -1,17 +1,22 @@
-//! Carries out a plan: graph runner, lock, run log. Every decision was made in [`crate::plan`]; none is made here.
-//!
-//! Hosts are changed side by side, each with one stream to its `km host apply`. What etcd's quorum needs is met by
-//! that: every member waits for the others while they start.
+//! Carries out a plan. What is done on a host was decided in [`crate::plan`]; `decide` says which host may go on when,
+//! `run` lets it, one stream to the host's `km host apply` for each of its stages.
+mod decide;
 mod host;
+mod limits;
 mod remove;
+mod run;
 mod stream;
 
-pub use host::{Work, apply_hosts, install, km_beside_kmctl};
-pub use remove::{purge_nodes, remove_hosts};
+pub use decide::{CriticalPath, HostState, NAMED, patience, shown};
+pub use host::{Counts, Work, install, km_beside_kmctl};
+pub use limits::Limits;
+pub use remove::{Removing, forget_purge, purge_nodes, remove_hosts};
+pub use run::{HostOutcome, Late, Member, Report, run};
 
 use crate::bundle::BundleError;
 use crate::host::HostError;
 use crate::inventory::HostInventoryError;
+use crate::plan::PlanError;
 
 /// Why a plan could not be carried out on a host.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +31,32 @@ pub enum ApplyError {
         /// The cause.
         #[source]
         source: HostError,
+    },
+    /// The host was not reached.
+    #[error("reach {host} over SSH")]
+    Unreachable {
+        /// The host.
+        host: String,
+        /// The cause.
+        #[source]
+        source: HostError,
+    },
+    /// Nothing can be planned for a host that came late.
+    #[error("plan for {host}")]
+    Plan {
+        /// The host.
+        host: String,
+        /// The cause.
+        #[source]
+        source: PlanError,
+    },
+    /// The host came after the question was asked, and what is to be done there interrupts something.
+    #[error("{host} answered after the plan was shown, and its part interrupts {what}")]
+    Unasked {
+        /// The host.
+        host: String,
+        /// What would be interrupted.
+        what: String,
     },
     /// The host could not be looked at.
     #[error(transparent)]

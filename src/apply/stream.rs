@@ -5,12 +5,20 @@ use std::sync::Arc;
 
 use super::ApplyError;
 use crate::bundle::{Bundle, BundleError};
-use crate::host::agent::{Header, Holder, HostManifest, Item, LIBRARY, Payload};
+use crate::host::agent::{EtcdStart, Header, Holder, HostManifest, Item, LIBRARY, Payload, UnitSpec};
 
 /// A stream and its length.
 pub(crate) struct Stream {
     pub(crate) reader: Box<dyn Read + Send>,
     pub(crate) bytes: u64,
+}
+
+/// What a stage applies of a host's manifest.
+pub(crate) struct Part {
+    /// Its items.
+    pub(crate) manifest: HostManifest,
+    /// All units of the host.
+    pub(crate) units: Vec<UnitSpec>,
 }
 
 /// Files of the bundle that a host misses: their path on the host.
@@ -30,12 +38,14 @@ pub(crate) fn verify(bundle: &Bundle, manifest: &HostManifest, missing: &Missing
 /// Puts a stream together.
 pub(crate) fn stream(
     bundle: Option<&Arc<Bundle>>,
-    manifest: &HostManifest,
+    part: &Part,
     missing: &Missing,
     secrets: &BTreeMap<String, String>,
     shared: &BTreeMap<String, String>,
+    etcd: Option<EtcdStart>,
     holder: &Holder,
 ) -> Result<Stream, ApplyError> {
+    let Part { manifest, units } = part;
     let mut payload = Vec::new();
     let mut parts = Vec::new();
     // The host reads them in the manifest's order.
@@ -53,9 +63,11 @@ pub(crate) fn stream(
     let packed: u64 = payload.iter().map(|file| file.packed).sum();
     let header = Header {
         manifest: manifest.clone(),
+        units: units.clone(),
         payload,
         secrets: secrets.clone(),
         shared: shared.clone(),
+        etcd,
         holder: holder.clone(),
     };
     let header = header.to_bytes();

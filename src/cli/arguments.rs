@@ -7,7 +7,8 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use super::context::{Context, LogFormat, OutputFormat, Settings};
 use super::failure::{Code, Failure};
 use super::{
-    bundle, check, completions, down, init, kubeconfig, logs, plan, render, runonce, scale, status, up, version, why,
+    bundle, check, completions, down, init, kubeconfig, logs, plan, question, render, runonce, scale, status, up,
+    version, why,
 };
 
 #[derive(Parser)]
@@ -169,6 +170,7 @@ fn run(command: Command, context: &Context) -> Result<u8, Failure> {
             result = command.run(context) => result,
         }
     });
+    question::give_terminal_back();
     // A thread that still reads a file or resolves a name must not hold the process.
     runtime.shutdown_background();
     result

@@ -2,7 +2,6 @@
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::sync::Arc;
 
 use anyhow::Context as _;
 use kube::config::Kubeconfig;
@@ -20,7 +19,7 @@ pub struct Args {}
 pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
     let Args {} = args;
     let loaded = context.cluster()?;
-    let host = Arc::new(context.connect_any(&loaded).await?);
+    let host = reach::living(context, &loaded).await?;
     let Some(found) = reach::admin_conf(host.as_ref()).await? else {
         return Err(reach::no_cluster(host.as_ref()));
     };

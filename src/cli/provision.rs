@@ -3,23 +3,21 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Context as _;
-use tokio::task::JoinSet;
-
 use super::context::Context;
 use super::failure::{Code, Failure};
-use crate::apply::{ApplyError, Work, km_beside_kmctl};
+use crate::apply::{ApplyError, Limits, Work, km_beside_kmctl};
 use crate::bundle::{Bundle, BundleError, Manifest};
-use crate::cluster::{HostSpec, Loaded};
+use crate::cluster::Loaded;
 use crate::host::agent::{Holder, HostManifest, Item, LIBRARY};
-use crate::host::{Command, Host, SshHost};
-use crate::inventory::look;
-use crate::plan::{self, Found, Inputs, MESOS_SECRET, Plan, PlanError};
+use crate::host::{Command, Host};
+use crate::plan::{self, Circumstances, Found, Inputs, MESOS_SECRET, Plan, PlanError};
+use anyhow::Context as _;
 
 /// What is wanted, out of the operator's files.
 pub(crate) struct Wanted {
     pub(crate) bundle: Option<Arc<Bundle>>,
     pub(crate) secrets: BTreeMap<String, Vec<u8>>,
+    pub(crate) inputs: Inputs,
     pub(crate) manifests: Vec<HostManifest>,
 }
 
@@ -94,7 +92,7 @@ pub(crate) fn wanted_with(
     let inputs = inputs(loaded, contents, text, secret.as_deref())?;
     let manifests = manifests(loaded, &inputs)?;
     let secrets = secret.map(|bytes| (MESOS_SECRET.to_owned(), bytes)).into_iter().collect();
-    Ok(Wanted { bundle: bundle.map(Arc::new), secrets, manifests })
+    Ok(Wanted { bundle: bundle.map(Arc::new), secrets, inputs, manifests })
 }
 
 /// A bundle of the wanted version with nothing in it.
@@ -147,63 +145,6 @@ pub(crate) fn optional(file: &str) -> Result<Option<Vec<u8>>, Failure> {
     }
 }
 
-/// Connects to all hosts at once. One that does not answer ends the command, and all of them are named.
-pub(crate) async fn connect_all(context: &Context, loaded: &Loaded) -> Result<Vec<Arc<dyn Host>>, Failure> {
-    let mut tasks = JoinSet::new();
-    for (index, host) in loaded.cluster.spec.control_plane.hosts.iter().enumerate() {
-        let (settings, progress) = (context.ssh_settings(loaded, host), context.progress.clone());
-        tasks.spawn(async move { (index, SshHost::connect(settings, &progress).await) });
-    }
-    let mut connected: BTreeMap<usize, Arc<dyn Host>> = BTreeMap::new();
-    let mut failures = Vec::new();
-    while let Some(outcome) = tasks.join_next().await {
-        match outcome? {
-            (index, Ok(host)) => drop(connected.insert(index, Arc::new(host))),
-            (index, Err(error)) => failures.push((index, error)),
-        }
-    }
-    failures.sort_by_key(|(index, _)| *index);
-    let name = |index: usize| {
-        let hosts: &[HostSpec] = &loaded.cluster.spec.control_plane.hosts;
-        hosts.get(index).map(|host| host.name.clone()).unwrap_or_default()
-    };
-    let mut failures = failures.into_iter();
-    let first = failures.next();
-    for (index, error) in failures {
-        context.progress.note(&name(index), &format!("cannot be reached: {:#}", anyhow::Error::new(error)));
-    }
-    match first {
-        None => Ok(connected.into_values().collect()),
-        Some((index, error)) => {
-            let code = if connected.is_empty() { Code::Failed } else { Code::SomeHosts };
-            Err(Failure::new(code, anyhow::Error::new(error).context(format!("reach {} over SSH", name(index)))))
-        }
-    }
-}
-
-/// Looks at all hosts at once.
-pub(crate) async fn look_all(
-    context: &Context,
-    hosts: Vec<Arc<dyn Host>>,
-    manifests: &[HostManifest],
-) -> Result<Vec<Seen>, Failure> {
-    let step = context.progress.step("", "look at the hosts");
-    let mut tasks = JoinSet::new();
-    for (index, (host, manifest)) in hosts.into_iter().zip(manifests.iter().cloned()).enumerate() {
-        tasks.spawn(async move {
-            let found = look(host.as_ref(), &manifest).await;
-            (index, found.map(|found| (host, manifest, found)))
-        });
-    }
-    let mut seen = BTreeMap::new();
-    while let Some(outcome) = tasks.join_next().await {
-        let (index, found) = outcome?;
-        seen.insert(index, found?);
-    }
-    step.done("done");
-    Ok(seen.into_values().collect())
-}
-
 /// Lets the bounds of nodes be what cluster.yaml says, whatever was set live.
 pub(crate) fn reset_scale(wanted: &mut Wanted) {
     for item in wanted.manifests.iter_mut().flat_map(|manifest| &mut manifest.items) {
@@ -214,30 +155,37 @@ pub(crate) fn reset_scale(wanted: &mut Wanted) {
 }
 
 /// Decides what is to be done.
-pub(crate) fn decide(seen: &[Seen], km: &str) -> Result<Plan, Failure> {
+pub(crate) fn decide(seen: &[Seen], km: &str, circumstances: &Circumstances) -> Result<Plan, Failure> {
     let hosts: Vec<(HostManifest, Found)> =
         seen.iter().map(|(_, manifest, found)| (manifest.clone(), found.clone())).collect();
-    plan::decide(&hosts, km).map_err(|error| {
-        let hint = match &error {
-            PlanError::Upgrade { .. } => {
-                "run `kmctl down` and then `kmctl up`: etcd's data, keys and settings stay, pods do not".to_owned()
-            }
+    plan::decide(&hosts, km, circumstances).map_err(|error| {
+        let (code, hint) = match &error {
+            PlanError::Upgrade { .. } => (
+                Code::Invalid,
+                "run `kmctl down` and then `kmctl up`: etcd's data, keys and settings stay, pods do not".to_owned(),
+            ),
             PlanError::NoSecret { .. } => {
-                "put the principal's secret into the file that mesos.secretFile names".to_owned()
+                (Code::Invalid, "put the principal's secret into the file that mesos.secretFile names".to_owned())
             }
+            PlanError::NoMajority { unseen, .. } => (
+                Code::SomeHosts,
+                format!("make {} reachable, or take what is lost out of cluster.yaml", unseen.join(", ")),
+            ),
         };
-        Failure::new(Code::Invalid, error).hint(hint)
+        Failure::new(code, error).hint(hint)
     })
 }
 
 /// What every host's run has in common.
-pub(crate) fn work(context: &Context, wanted: &Wanted, command: &str) -> Result<Work, Failure> {
+pub(crate) fn work(context: &Context, wanted: &Wanted, command: &str, limits: Limits) -> Result<Work, Failure> {
     Ok(Work {
         bundle: wanted.bundle.clone(),
         secrets: wanted.secrets.clone(),
         km: km()?,
         holder: holder(command),
         progress: context.progress.clone(),
+        limits,
+        verified: Arc::default(),
     })
 }
 
@@ -253,7 +201,7 @@ pub(crate) fn holder(command: &str) -> Holder {
     Holder { operator: format!("{user}@{machine}"), command: command.to_owned(), ..Holder::default() }
 }
 
-/// One failure out of all hosts' failures; the others are told before it.
+/// One failure out of all hosts' failures, of `hosts` hosts; the others are told before it.
 pub(crate) fn failed(context: &Context, errors: Vec<ApplyError>, hosts: usize) -> Failure {
     let count = errors.len();
     let mut errors = errors.into_iter();
@@ -269,6 +217,12 @@ pub(crate) fn failed(context: &Context, errors: Vec<ApplyError>, hosts: usize) -
         ApplyError::NoBundle { .. } => Failure::new(Code::Invalid, first)
             .hint("put the bundle where cluster.yaml names it: `bundle: ./kubernetes.bundle`"),
         ApplyError::Bundle(_) => Failure::new(Code::Invalid, first).hint("make the bundle anew: `kmctl bundle create`"),
+        ApplyError::Unreachable { source, .. } => {
+            // A login that was refused says itself what to do.
+            let known = source.hint().is_some();
+            let failure = Failure::new(if count < hosts { Code::SomeHosts } else { Code::Failed }, first);
+            if known { failure } else { failure.hint("run this again when the host can be reached") }
+        }
         _ if count < hosts => Failure::new(Code::SomeHosts, first).hint("run this again: it goes on where it stopped"),
         _ => Failure::new(Code::Failed, first).hint("run this again: it goes on where it stopped"),
     }

@@ -1,5 +1,6 @@
 //! Questions to the operator. Without a terminal nothing is asked and nothing is done.
 use std::io::IsTerminal;
+use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 use nix::sys::termios::{SetArg, Termios, tcgetattr, tcsetattr};
@@ -73,7 +74,7 @@ impl Ask for Prompt {
         };
         let what = if again { format!("That was wrong. {what}") } else { what };
         let progress = self.0.clone();
-        let _echo = Echo::keep();
+        let echo = Echo::keep();
         let answer = tokio::task::spawn_blocking(move || {
             progress.suspend(|| {
                 // What is empty is wrong, and is told to be.
@@ -81,6 +82,7 @@ impl Ask for Prompt {
             })
         })
         .await;
+        drop(echo);
         let failed = |source| HostError::Broken { what: "ask on the terminal".to_owned(), source };
         match answer {
             Ok(Some(Ok(answer))) => Ok(Zeroizing::new(answer)),
@@ -91,21 +93,31 @@ impl Ask for Prompt {
     }
 }
 
-/// Puts the terminal back as it was, also when Ctrl-C drops the question while it is open.
-struct Echo(Option<Termios>);
+/// The terminal as it was before the question that is open hid what is typed.
+static BEFORE: Mutex<Option<Termios>> = Mutex::new(None);
+
+/// Puts the terminal back when a question ends, however it does.
+struct Echo;
 
 impl Echo {
     fn keep() -> Self {
-        Echo(tcgetattr(std::io::stdin()).ok())
+        *BEFORE.lock().unwrap_or_else(PoisonError::into_inner) = tcgetattr(std::io::stdin()).ok();
+        Echo
     }
 }
 
 impl Drop for Echo {
     fn drop(&mut self) {
-        if let Some(before) = &self.0 {
-            // A terminal that is gone needs nothing.
-            let _ = tcsetattr(std::io::stdin(), SetArg::TCSANOW, before);
-        }
+        give_terminal_back();
+    }
+}
+
+/// Puts the terminal back as it was if a question is open. Ctrl-C ends the process before the task that asks has seen
+/// its end. A terminal that nobody was asked on is left alone: another program may have it by now.
+pub(crate) fn give_terminal_back() {
+    if let Some(before) = BEFORE.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        // A terminal that is gone needs nothing.
+        let _ = tcsetattr(std::io::stdin(), SetArg::TCSANOW, &before);
     }
 }
 

@@ -3,11 +3,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use futures::stream::{FuturesUnordered, StreamExt as _};
 
 use super::context::Context;
 use super::failure::{Code, Failure};
-use crate::cluster::Loaded;
-use crate::host::{Command, Host};
+use crate::cluster::{HostSpec, Loaded};
+use crate::host::{Command, Host, HostError};
 use crate::inventory::mesos::{Credentials, MesosClient};
 use crate::k8s::client_over;
 use crate::mesos::Masters;
@@ -29,6 +30,49 @@ const SCHEDULER: &str = "https://127.0.0.1:10270";
 
 /// Limit for one question to the API server.
 const ANSWER: Duration = Duration::from_secs(15);
+
+/// How long one of several API servers may take to say that it is ready.
+const READY: Duration = Duration::from_secs(3);
+
+/// The way in: of several hosts the first whose API server is ready, else the first that was reached.
+pub async fn living(context: &Context, loaded: &Loaded) -> Result<Arc<dyn Host>, Failure> {
+    let hosts = &loaded.cluster.spec.control_plane.hosts;
+    if hosts.len() < 2 {
+        return Ok(Arc::new(context.connect_any(loaded).await?));
+    }
+    let asked =
+        hosts.iter().enumerate().map(|(number, spec)| async move { (number, ask(context, loaded, spec).await) });
+    let mut answers = FuturesUnordered::from_iter(asked);
+    let (mut reached, mut failed) = (Vec::new(), Vec::new());
+    while let Some((number, answer)) = answers.next().await {
+        match answer {
+            Ok((host, true)) => return Ok(host),
+            Ok((host, false)) => reached.push((number, host)),
+            Err(error) => failed.push((number, error)),
+        }
+    }
+    failed.sort_by_key(|(number, _)| *number);
+    if let Some((_, host)) = reached.into_iter().min_by_key(|(number, _)| *number) {
+        return Ok(host);
+    }
+    let mut failed = failed.into_iter().filter_map(|(number, error)| Some((&hosts.get(number)?.name, error)));
+    let Some((name, first)) = failed.next() else { return Err(Failure::message(Code::Failed, "no host is listed")) };
+    for (name, error) in failed {
+        context.progress.note(name, &format!("cannot be used: {error}"));
+    }
+    Err(anyhow::Error::new(first).context(format!("reach {name} over SSH")).into())
+}
+
+/// The host, and whether its API server is ready.
+async fn ask(context: &Context, loaded: &Loaded, spec: &HostSpec) -> Result<(Arc<dyn Host>, bool), HostError> {
+    let host: Arc<dyn Host> = Arc::new(context.connect(loaded, spec).await?);
+    let ready = async {
+        let client = kube(host.clone()).await.ok()?;
+        client.request_text(http::Request::get("/readyz").body(Vec::new()).ok()?).await.ok()
+    };
+    let ready = tokio::time::timeout(READY, ready).await.ok().flatten().is_some();
+    Ok((host, ready))
+}
 
 /// The administrator's kubeconfig of `host`; none where there is no cluster yet.
 pub async fn admin_conf(host: &dyn Host) -> Result<Option<String>, Failure> {

@@ -166,8 +166,12 @@ pub async fn serve(client: Client, identity: &str, stop: CancellationToken) -> R
     });
     let (leading, mut leads) = watch::channel(false);
     let (sender, mut events) = mpsc::channel(QUEUE);
-    let candidacy =
-        Candidacy { namespace: NAMESPACE.to_owned(), name: LEASE.to_owned(), identity: identity.to_owned() };
+    let candidacy = Candidacy {
+        namespace: NAMESPACE.to_owned(),
+        name: LEASE.to_owned(),
+        identity: identity.to_owned(),
+        other: None,
+    };
     let leases = Api::<Lease>::namespaced(client.clone(), NAMESPACE);
     let campaigning = campaign(leases, candidacy, leading, stop.clone());
     let mut parts = JoinSet::new();

@@ -2,7 +2,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::host::agent::{FORMAT, HostManifest, KM, Observations};
+use crate::host::agent::{FORMAT, HostManifest, Item, KM, Observations};
 use crate::host::{Command, Host, HostError};
 use crate::plan::Found;
 
@@ -55,6 +55,9 @@ async fn run(host: &dyn Host, manifest: &HostManifest, km: &str) -> Result<Strin
     argv.extend(manifest.items.iter().flat_map(|item| {
         let mut paths = item.paths();
         paths.push(item.name());
+        if let Item::Member(spec) = item {
+            paths.push(spec.data.clone());
+        }
         paths.retain(|path| path.starts_with('/'));
         paths
     }));

@@ -33,6 +33,8 @@ pub struct Candidacy {
     pub name: String,
     /// Unique per process.
     pub identity: String,
+    /// Told the identity of another holder for as long as its Lease lasts.
+    pub other: Option<watch::Sender<Option<String>>>,
 }
 
 /// What to do about a Lease.
@@ -80,6 +82,7 @@ pub async fn campaign(api: Api<Lease>, candidacy: Candidacy, leading: watch::Sen
                 if held {
                     renewed = Instant::now();
                 }
+                tell_other(&candidacy, if held { None } else { seen.as_ref() });
                 set(&leading, held, &candidacy);
             }
             Ok(Err(error)) => tracing::warn!(lease = candidacy.name, %error, "cannot renew or read the lease"),
@@ -87,6 +90,9 @@ pub async fn campaign(api: Api<Lease>, candidacy: Candidacy, leading: watch::Sen
         }
         if renewed.elapsed() > RENEW_DEADLINE {
             set(&leading, false, &candidacy);
+        }
+        if seen_since.elapsed() > DURATION {
+            tell_other(&candidacy, None);
         }
         tokio::select! {
             biased;
@@ -98,6 +104,17 @@ pub async fn campaign(api: Api<Lease>, candidacy: Candidacy, leading: watch::Sen
         set(&leading, false, &candidacy);
         let _ = timeout(REQUEST_TIMEOUT, release(&api, &candidacy)).await;
     }
+}
+
+fn tell_other(candidacy: &Candidacy, lease: Option<&Lease>) {
+    let Some(other) = &candidacy.other else { return };
+    let holder = lease.and_then(|lease| lease.spec.as_ref()?.holder_identity.clone());
+    let holder = holder.filter(|holder| !holder.is_empty() && *holder != candidacy.identity);
+    other.send_if_modified(|known| {
+        let changed = *known != holder;
+        *known = holder;
+        changed
+    });
 }
 
 fn set(leading: &watch::Sender<bool>, now: bool, candidacy: &Candidacy) {

@@ -1,7 +1,12 @@
 //! Compares what hosts should have with what was found on them.
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
 use similar::TextDiff;
+
+use super::desired::{MEMBER_DATA, SYSTEMD};
+use super::etcd::{self, Departure, EtcdWork};
+use super::interrupts::interrupts;
 
 use crate::host::agent::{HostManifest, Item, KM, LIBRARY, Observation, Observations, Observed};
 
@@ -17,15 +22,37 @@ pub enum Found {
     },
 }
 
+impl Found {
+    /// Whether units of the cluster are on the host, run they or not: then it is, or was to be, a part of it already.
+    pub fn has_units(&self, manifest: &HostManifest) -> bool {
+        let is_unit = |item: &Item| matches!(item, Item::File { path, .. } if path.starts_with(SYSTEMD));
+        match self {
+            Found::Bare { existing } => existing.iter().any(|path| path.starts_with(SYSTEMD)),
+            Found::Observed(found) => {
+                let mut items = manifest.items.iter().zip(&found.items);
+                items.any(|(item, found)| is_unit(item) && found.observed != Observed::Missing)
+            }
+        }
+    }
+}
+
 /// What has to be done, host by host.
-#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Plan {
-    /// In cluster.yaml's order.
+    /// The hosts that were seen, in cluster.yaml's order.
     pub hosts: Vec<HostPlan>,
+    /// Hosts that could not be looked at.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unseen: Vec<String>,
+    /// Members of etcd that are no hosts of cluster.yaml.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub departures: Vec<Departure>,
 }
 
 /// What has to be done on one host.
-#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HostPlan {
     /// The host's name.
     pub host: String,
@@ -35,28 +62,46 @@ pub struct HostPlan {
     pub unchanged: usize,
     /// What is worth telling though nothing is done about it.
     pub notes: Vec<String>,
+    /// What has to be done about its member of etcd.
+    #[serde(default, skip_serializing_if = "EtcdWork::is_none")]
+    pub etcd: EtcdWork,
+}
+
+/// What is known beside the hosts that were seen.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Circumstances {
+    /// Hosts of cluster.yaml that were not seen.
+    pub unseen: Vec<String>,
+    /// Another host has begun the cluster: one that comes late joins it.
+    pub established: bool,
+    /// Members of etcd that are no hosts of cluster.yaml are removed.
+    pub allow_remove: bool,
 }
 
 /// One change.
-#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Step {
     /// What is done.
     pub action: Action,
     /// To what: a path, a unit.
     pub subject: String,
     /// Bytes that have to be sent, unpacked.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
     /// Why it is done, where that is not plain.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub why: Vec<String>,
-    /// Unified diff of a text that changes.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Unified diff of a text that is made or changes. Texts hold no secret: those are other items.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diff: Option<String>,
+    /// What does not answer while the step is carried out, and for how long; none where nobody notices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interrupts: Option<String>,
 }
 
 /// Kinds of changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Action {
     /// Send the `km` program.
@@ -73,6 +118,8 @@ pub enum Action {
     Restart,
     /// Wait until something answers.
     Await,
+    /// Become a member of etcd that the others have.
+    Join,
 }
 
 /// Why there is no plan.
@@ -96,12 +143,20 @@ pub enum PlanError {
         /// The path on the host.
         path: String,
     },
+    /// Nobody can tell whether there is a cluster already.
+    #[error("{} of {all} hosts were seen and none of them has etcd's data: the others may have them", all - unseen.len())]
+    NoMajority {
+        /// How many hosts cluster.yaml names.
+        all: usize,
+        /// Those that were not seen.
+        unseen: Vec<String>,
+    },
 }
 
 impl Plan {
     /// Whether nothing has to be done.
     pub fn is_empty(&self) -> bool {
-        self.hosts.iter().all(|host| host.steps.is_empty())
+        self.hosts.iter().all(|host| host.steps.is_empty()) && !self.departures.iter().any(|one| one.remove)
     }
 
     /// The steps that make the API unavailable for a while, as `unit on host`. Nobody notices a restart of the others:
@@ -121,19 +176,32 @@ impl Plan {
 }
 
 /// Decides for all hosts. `km` is the sha256 of the program that goes with this kmctl.
-pub fn decide(hosts: &[(HostManifest, Found)], km: &str) -> Result<Plan, PlanError> {
-    let hosts = hosts
+pub fn decide(hosts: &[(HostManifest, Found)], km: &str, circumstances: &Circumstances) -> Result<Plan, PlanError> {
+    let Circumstances { unseen, established, allow_remove } = circumstances;
+    let count = hosts.len() + unseen.len();
+    let mut plans: Vec<HostPlan> = hosts
         .iter()
         .map(|(manifest, found)| match found {
             Found::Observed(observations) => decide_observed(manifest, observations, km),
             Found::Bare { existing } => decide_bare(manifest, existing),
         })
         .collect::<Result<_, _>>()?;
-    Ok(Plan { hosts })
+    for step in plans.iter_mut().flat_map(|host| &mut host.steps).filter(|step| step.action == Action::Restart) {
+        step.interrupts = interrupts(&step.subject, count);
+    }
+    // What all hosts share in the API is written by one of them.
+    for plan in plans.iter_mut().skip(1) {
+        let before = plan.steps.len();
+        plan.steps.retain(|step| !step.subject.ends_with(" API objects"));
+        plan.unchanged += before - plan.steps.len();
+    }
+    etcd::assign(hosts, &mut plans, unseen, *established)?;
+    let departures = etcd::departures(hosts, unseen, *allow_remove);
+    Ok(Plan { hosts: plans, unseen: unseen.clone(), departures })
 }
 
-fn step(action: Action, subject: &str) -> Step {
-    Step { action, subject: subject.to_owned(), size: None, why: Vec::new(), diff: None }
+pub(super) fn step(action: Action, subject: &str) -> Step {
+    Step { action, subject: subject.to_owned(), size: None, why: Vec::new(), diff: None, interrupts: None }
 }
 
 fn decide_bare(manifest: &HostManifest, existing: &BTreeSet<String>) -> Result<HostPlan, PlanError> {
@@ -147,29 +215,30 @@ fn decide_bare(manifest: &HostManifest, existing: &BTreeSet<String>) -> Result<H
                 return Err(PlanError::NoSecret { host: manifest.host.clone(), path: path.clone() });
             }
             Item::Directory { .. } if there => unchanged += 1,
-            Item::Snapshot { .. } => unchanged += 1,
+            // Said once it is known how the host gets into etcd.
+            Item::Member(_) => {}
+            Item::Snapshot { .. } | Item::Vote(_) => unchanged += 1,
             Item::Unit(_) => steps.push(step(Action::Start, &name)),
             Item::Health(_) => steps.push(step(Action::Await, &name)),
             Item::Objects { .. } => {
-                steps.push(step(if etcd_data(existing) { Action::Compare } else { Action::Create }, &name))
+                let data = existing.contains(MEMBER_DATA);
+                steps.push(step(if data { Action::Compare } else { Action::Create }, &name));
             }
             Item::Program { size, .. } => {
                 let action = if there { Action::Compare } else { Action::Create };
                 steps.push(Step { size: Some(*size), ..step(action, &name) });
             }
-            _ => steps.push(step(if there { Action::Compare } else { Action::Create }, &name)),
+            _ if there => steps.push(step(Action::Compare, &name)),
+            _ => steps.push(Step { diff: new_text(item), ..step(Action::Create, &name) }),
         }
     }
-    Ok(HostPlan { host: manifest.host.clone(), steps, unchanged, notes: Vec::new() })
-}
-
-fn etcd_data(existing: &BTreeSet<String>) -> bool {
-    existing.contains("/var/lib/etcd")
+    Ok(HostPlan { host: manifest.host.clone(), steps, unchanged, notes: Vec::new(), etcd: EtcdWork::None })
 }
 
 fn decide_observed(manifest: &HostManifest, found: &Observations, km: &str) -> Result<HostPlan, PlanError> {
     refuse_upgrade(manifest, found)?;
-    let mut plan = HostPlan { host: manifest.host.clone(), steps: Vec::new(), unchanged: 0, notes: Vec::new() };
+    let (host, etcd) = (manifest.host.clone(), EtcdWork::None);
+    let mut plan = HostPlan { host, steps: Vec::new(), unchanged: 0, notes: Vec::new(), etcd };
     // Files that will be different once the plan has run: a unit that reads one of them is restarted.
     let mut changing: BTreeSet<String> = BTreeSet::new();
     if found.km.as_deref() != Some(km) {
@@ -177,6 +246,9 @@ fn decide_observed(manifest: &HostManifest, found: &Observations, km: &str) -> R
         changing.insert(KM.to_owned());
     }
     for (item, observation) in manifest.items.iter().zip(&found.items) {
+        if matches!(item, Item::Member(_)) && !observation.observed.is_same() {
+            continue;
+        }
         let Some(step) = decide_item(manifest, item, observation, &changing, &mut plan.notes)? else {
             plan.unchanged += 1;
             continue;
@@ -233,7 +305,8 @@ fn decide_item(
     }
     Ok(match &observation.observed {
         Observed::Same | Observed::Kept { .. } => None,
-        Observed::Missing => Some(Step { size, ..step(if awaits { Action::Await } else { Action::Create }, &name) }),
+        Observed::Missing if awaits => Some(step(Action::Await, &name)),
+        Observed::Missing => Some(Step { size, diff: new_text(item), ..step(Action::Create, &name) }),
         Observed::Different { why, .. } if awaits => Some(Step { why: why.clone(), ..step(Action::Await, &name) }),
         Observed::Different { why, current } => {
             let diff = match (item, current) {
@@ -244,6 +317,15 @@ fn decide_item(
         }
         Observed::Unknown { why } => Some(Step { why: vec![why.clone()], ..step(Action::Compare, &name) }),
     })
+}
+
+/// The text of a file that is not there yet, as a diff. The bundle's table of contents is left out: the programs that it
+/// lists are steps of their own.
+fn new_text(item: &Item) -> Option<String> {
+    match item {
+        Item::File { path, text, .. } if !path.starts_with(LIBRARY) => Some(unified("", text)),
+        _ => None,
+    }
 }
 
 fn unified(current: &str, wanted: &str) -> String {
@@ -273,4 +355,4 @@ fn refuse_upgrade(manifest: &HostManifest, found: &Observations) -> Result<(), P
 
 #[cfg(test)]
 #[path = "decide_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -14,7 +14,7 @@ spec:
   controlPlane: { endpoint: '192.0.2.11:6443', hosts: [{ address: 192.0.2.11, name: cp1 }] }
 ";
 
-fn manifest(secret: Option<&str>) -> HostManifest {
+pub(in crate::plan) fn manifest(secret: Option<&str>) -> HostManifest {
     let cluster: Cluster = serde_yaml::from_str(CLUSTER).unwrap();
     let file = |path: &str| BundleFile {
         path: path.to_owned(),
@@ -35,7 +35,7 @@ fn manifest(secret: Option<&str>) -> HostManifest {
 }
 
 /// A host on which everything is as it should be, with `change` made to what was found.
-fn found(manifest: &HostManifest, change: impl Fn(&mut Observation)) -> Found {
+pub(in crate::plan) fn found(manifest: &HostManifest, change: impl Fn(&mut Observation)) -> Found {
     let items = manifest.items.iter().map(|item| {
         let unit = matches!(item, Item::Unit(_)).then(|| UnitState {
             active: "active".to_owned(),
@@ -54,11 +54,12 @@ fn found(manifest: &HostManifest, change: impl Fn(&mut Observation)) -> Found {
         km: Some("km".to_owned()),
         lock: None,
         versions: vec!["v1.20.2".to_owned()],
+        members: Vec::new(),
         items: items.collect(),
     }))
 }
 
-fn differs(why: &str, current: Option<&str>) -> Observed {
+pub(in crate::plan) fn differs(why: &str, current: Option<&str>) -> Observed {
     Observed::Different { why: vec![why.to_owned()], current: current.map(str::to_owned) }
 }
 
@@ -73,14 +74,17 @@ macro_rules! golden {
 #[test]
 fn a_new_host_gets_everything() {
     let manifest = manifest(Some("secret"));
-    golden!("new-host", decide(&[(manifest, Found::Bare { existing: BTreeSet::new() })], "km").unwrap());
+    golden!(
+        "new-host",
+        decide(&[(manifest, Found::Bare { existing: BTreeSet::new() })], "km", &Circumstances::default()).unwrap()
+    );
 }
 
 #[test]
 fn a_host_as_it_should_be_gets_nothing() {
     let manifest = manifest(Some("secret"));
     let found = found(&manifest, |_| ());
-    let plan = decide(&[(manifest, found)], "km").unwrap();
+    let plan = decide(&[(manifest, found)], "km", &Circumstances::default()).unwrap();
     assert!(plan.is_empty());
     golden!("unchanged", plan);
 }
@@ -100,7 +104,7 @@ fn a_file_edited_by_hand_is_shown_as_a_diff_and_restarts_its_unit() {
             item.observed = differs("its text differs", text.as_deref());
         }
     });
-    let plan = decide(&[(manifest, found)], "km").unwrap();
+    let plan = decide(&[(manifest, found)], "km", &Circumstances::default()).unwrap();
     assert_eq!(plan.interruptions(), ["kube-apiserver.service on cp1"]);
     golden!("edited-unit", plan);
 }
@@ -113,7 +117,7 @@ fn repairing_permissions_restarts_nothing() {
             item.observed = differs("its mode is 0666, wanted 0644", None);
         }
     });
-    let plan = decide(&[(manifest, found)], "km").unwrap();
+    let plan = decide(&[(manifest, found)], "km", &Circumstances::default()).unwrap();
     assert_eq!(plan.hosts[0].steps.len(), 1);
     assert_eq!(plan.hosts[0].steps[0].action, Action::Update);
 }
@@ -126,7 +130,7 @@ fn bounds_that_were_set_live_are_kept_and_told() {
             observation.observed = Observed::Kept { what: vec!["max 3 (cluster.yaml: none)".to_owned()] };
         }
     });
-    let plan = decide(&[(manifest, found)], "km").unwrap();
+    let plan = decide(&[(manifest, found)], "km", &Circumstances::default()).unwrap();
     assert!(plan.is_empty());
     let note = "bounds of nodes are kept as set live: max 3 (cluster.yaml: none); --reset-scale goes back";
     assert_eq!(plan.hosts[0].notes, [note]);
@@ -137,7 +141,7 @@ fn bounds_that_were_set_live_are_kept_and_told() {
 fn a_new_km_restarts_what_runs_it_without_interrupting_anybody() {
     let manifest = manifest(Some("secret"));
     let found = found(&manifest, |_| ());
-    let plan = decide(&[(manifest, found)], "other").unwrap();
+    let plan = decide(&[(manifest, found)], "other", &Circumstances::default()).unwrap();
     assert!(plan.interruptions().is_empty());
     golden!("new-km", plan);
 }
@@ -150,7 +154,7 @@ fn a_certificate_that_ends_soon_is_renewed() {
             item.observed = differs("it expires at 2027-01-01T00:00:00Z", None);
         }
     });
-    golden!("renewal", decide(&[(manifest, found)], "km").unwrap());
+    golden!("renewal", decide(&[(manifest, found)], "km", &Circumstances::default()).unwrap());
 }
 
 #[test]
@@ -162,7 +166,7 @@ fn what_a_killed_run_started_is_started_again_without_asking() {
             item.observed = differs("it was never started with these files", None);
         }
     });
-    let plan = decide(&[(manifest, found)], "km").unwrap();
+    let plan = decide(&[(manifest, found)], "km", &Circumstances::default()).unwrap();
     assert!(plan.interruptions().is_empty());
     assert_eq!(plan.hosts[0].steps.len(), 1);
 }
@@ -171,7 +175,7 @@ fn what_a_killed_run_started_is_started_again_without_asking() {
 fn a_secret_that_is_not_here_is_kept_or_missed() {
     let manifest = manifest(None);
     let there = found(&manifest, |_| ());
-    let plan = decide(&[(manifest.clone(), there)], "km").unwrap();
+    let plan = decide(&[(manifest.clone(), there)], "km", &Circumstances::default()).unwrap();
     assert!(plan.is_empty());
     golden!("kept-secret", plan);
     let gone = found(&manifest, |item| {
@@ -179,9 +183,12 @@ fn a_secret_that_is_not_here_is_kept_or_missed() {
             item.observed = Observed::Missing;
         }
     });
-    assert!(matches!(decide(&[(manifest.clone(), gone)], "km"), Err(PlanError::NoSecret { .. })));
+    assert!(matches!(
+        decide(&[(manifest.clone(), gone)], "km", &Circumstances::default()),
+        Err(PlanError::NoSecret { .. })
+    ));
     let bare = Found::Bare { existing: BTreeSet::new() };
-    assert!(matches!(decide(&[(manifest, bare)], "km"), Err(PlanError::NoSecret { .. })));
+    assert!(matches!(decide(&[(manifest, bare)], "km", &Circumstances::default()), Err(PlanError::NoSecret { .. })));
 }
 
 #[test]
@@ -189,7 +196,7 @@ fn another_version_or_bundle_on_a_living_host_is_refused() {
     let manifest = manifest(Some("secret"));
     let Found::Observed(mut other) = found(&manifest, |_| ()) else { unreachable!() };
     other.versions = vec!["v1.19.0".to_owned()];
-    let refused = decide(&[(manifest.clone(), Found::Observed(other))], "km");
+    let refused = decide(&[(manifest.clone(), Found::Observed(other))], "km", &Circumstances::default());
     assert!(matches!(refused, Err(PlanError::Upgrade { .. })), "{refused:?}");
     let other_bundle = |active: &str| {
         found(&manifest, |item| {
@@ -201,6 +208,6 @@ fn another_version_or_bundle_on_a_living_host_is_refused() {
             }
         })
     };
-    assert!(decide(&[(manifest.clone(), other_bundle("active"))], "km").is_err());
-    assert!(decide(&[(manifest.clone(), other_bundle("inactive"))], "km").is_ok());
+    assert!(decide(&[(manifest.clone(), other_bundle("active"))], "km", &Circumstances::default()).is_err());
+    assert!(decide(&[(manifest.clone(), other_bundle("inactive"))], "km", &Circumstances::default()).is_ok());
 }

@@ -3,12 +3,25 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::decide::{Action, HostPlan, Plan, Step};
+use super::etcd::Departure;
 
 /// The whole plan, host by host, with the reasons and the diffs.
 pub fn describe(plan: &Plan) -> String {
     let mut text = String::new();
     for host in &plan.hosts {
         describe_host(&mut text, host);
+    }
+    for host in &plan.unseen {
+        let _ = writeln!(text, "{host}\n  . it was not seen: nothing is done there");
+    }
+    for Departure { member, peers: _, remove, arithmetic } in &plan.departures {
+        let _ = match remove {
+            true => writeln!(text, "etcd\n  - remove member {member}, which cluster.yaml does not name: {arithmetic}"),
+            false => writeln!(
+                text,
+                "etcd\n  . {member} is a member and not in cluster.yaml; `kmctl up --allow-remove` removes it ({arithmetic})"
+            ),
+        };
     }
     text.push_str(&summary(plan));
     text.push('\n');
@@ -57,20 +70,28 @@ fn bundle_folder(path: &str) -> Option<&str> {
 }
 
 fn describe_step(text: &mut String, step: &Step) {
-    let Step { action, subject, size: _, why, diff } = step;
+    let Step { action, subject, size: _, why, diff, interrupts } = step;
     let _ = write!(text, "  {} {} {subject}", sign(*action), verb(*action));
     if !why.is_empty() {
         let _ = write!(text, ": {}", why.join("; "));
     }
+    // A new text is told by its length; the plan's file has all of it.
+    if let (Action::Create, Some(diff)) = (action, diff) {
+        let lines = diff.lines().filter(|line| line.starts_with('+') && !line.starts_with("+++")).count();
+        let _ = write!(text, " ({lines} lines)");
+    }
     text.push('\n');
-    for line in diff.iter().flat_map(|diff| diff.lines()) {
+    if let Some(interrupts) = interrupts {
+        let _ = writeln!(text, "      interrupts {interrupts}");
+    }
+    for line in diff.iter().filter(|_| *action != Action::Create).flat_map(|diff| diff.lines()) {
         let _ = writeln!(text, "      {line}");
     }
 }
 
 fn sign(action: Action) -> char {
     match action {
-        Action::Install | Action::Create | Action::Start => '+',
+        Action::Install | Action::Create | Action::Start | Action::Join => '+',
         Action::Update => '~',
         Action::Compare => '?',
         Action::Restart => '!',
@@ -87,12 +108,13 @@ fn verb(action: Action) -> &'static str {
         Action::Start => "start",
         Action::Restart => "restart",
         Action::Await => "wait until",
+        Action::Join => "join",
     }
 }
 
 /// One line: how much of what.
 pub fn summary(plan: &Plan) -> String {
-    let hosts = match plan.hosts.len() {
+    let hosts = match plan.hosts.len() + plan.unseen.len() {
         1 => "1 host".to_owned(),
         count => format!("{count} hosts"),
     };
@@ -103,6 +125,10 @@ pub fn summary(plan: &Plan) -> String {
     for step in plan.hosts.iter().flat_map(|host| &host.steps).filter(|step| step.action != Action::Await) {
         *counts.entry(step.action).or_default() += 1;
     }
-    let parts: Vec<String> = counts.iter().map(|(action, count)| format!("{count} to {}", verb(*action))).collect();
+    let removals = plan.departures.iter().filter(|one| one.remove).count();
+    let mut parts: Vec<String> = counts.iter().map(|(action, count)| format!("{count} to {}", verb(*action))).collect();
+    if removals > 0 {
+        parts.push(format!("{removals} to remove"));
+    }
     if parts.is_empty() { format!("{hosts}: only to wait") } else { format!("{hosts}: {}", parts.join(", ")) }
 }

@@ -2,13 +2,15 @@
 use crate::bundle::{Manifest, Purpose};
 use crate::cluster::{Cluster, HostSpec, KubernetesSpec, NetworkMode};
 use crate::host::agent::{
-    AuthoritySpec, CertificateSpec, FORMAT, HealthSpec, HostManifest, Item, KM, KubeconfigSpec, LIBRARY, ObjectSpec,
-    STATE, UnitSpec,
+    AuthoritySpec, CertificateSpec, FORMAT, HealthSpec, HostManifest, Item, KM, KubeconfigSpec, LIBRARY, MemberSpec,
+    ObjectSpec, STATE, UnitSpec,
 };
 use crate::k8s::Version;
 use crate::pki::LeafSpec;
 use crate::render::{self, RenderError, Settings};
-use crate::scheduler::config::{ArtifactServer, ExtenderServer, MesosConnection, SchedulerConfiguration};
+use crate::scheduler::config::{
+    ArtifactServer, EXTENDER_CLIENT, ExtenderServer, MesosConnection, PeerServer, SchedulerConfiguration,
+};
 
 /// What comes from the operator's machine beside cluster.yaml.
 #[derive(Clone, Debug)]
@@ -30,7 +32,12 @@ const SETTINGS: &str = "/etc/kmctl/scheduler.yaml";
 const MESOS_AUTHORITY: &str = "/etc/kmctl/mesos-ca.crt";
 const ENCRYPTION: &str = "/etc/kubernetes/encryption.yaml";
 const ETCD_DATA: &str = "/var/lib/etcd";
-const SYSTEMD: &str = "/etc/systemd/system";
+
+/// Exists once etcd has started as a member.
+pub(super) const MEMBER_DATA: &str = "/var/lib/etcd/member";
+
+const ETCD_ENVIRONMENT: &str = "/etc/kubernetes/etcd-initial.env";
+pub(super) const SYSTEMD: &str = "/etc/systemd/system";
 
 /// How long a component may take to answer after its start.
 const START_SECONDS: u64 = 120;
@@ -134,6 +141,9 @@ impl Builder<'_> {
         let mut etcd_names = local();
         etcd_names.extend([self.host.name.clone(), self.settings.address.clone()]);
         etcd_names.dedup();
+        // The km scheduler that leads is asked by those that do not.
+        let mut extender_names = local();
+        extender_names.push(self.settings.address.clone());
         let here = format!("https://{}:6443", self.settings.url_address);
         let kubeconfig = |file: &str, server: &str, user: &str, group: Option<&str>| {
             Item::Kubeconfig(KubeconfigSpec {
@@ -158,14 +168,10 @@ impl Builder<'_> {
             certificate("front-proxy-client", "front-proxy-ca", client("front-proxy-client", None)),
             certificate("controller-manager", "ca", server("kube-controller-manager", local())),
             certificate("scheduler", "ca", server("kube-scheduler", local())),
-            certificate("extender-server", "ca", server("km-scheduler", local())),
-            certificate("extender-client", "ca", client("kube-scheduler-extender-client", None)),
-            kubeconfig(
-                "admin",
-                &format!("https://{}", self.settings.endpoint),
-                "kubernetes-admin",
-                Some("system:masters"),
-            ),
+            certificate("extender-server", "ca", server("km-scheduler", extender_names)),
+            certificate("extender-client", "ca", client(EXTENDER_CLIENT, None)),
+            // Used on the host itself; `kmctl kubeconfig` writes the endpoint into what it hands out.
+            kubeconfig("admin", &here, "kubernetes-admin", Some("system:masters")),
             kubeconfig("controller-manager", &here, "system:kube-controller-manager", None),
             kubeconfig("scheduler", &here, "system:kube-scheduler", None),
             kubeconfig("km-scheduler", &here, "system:km-scheduler", None),
@@ -185,13 +191,9 @@ impl Builder<'_> {
         let (endpoint, _) = self.settings.endpoint.rsplit_once(':').ok_or_else(|| {
             RenderError::Cluster(format!("controlPlane.endpoint `{}` has no port", self.settings.endpoint))
         })?;
-        let hosts = &self.cluster.spec.control_plane.hosts;
-        for name in hosts
-            .iter()
-            .flat_map(|host| [&host.name, &host.address])
-            .map(String::as_str)
-            .chain([endpoint.trim_start_matches('[').trim_end_matches(']')])
-        {
+        // Not the other hosts': a host that comes or goes would change the certificates of all.
+        let own = [self.host.name.as_str(), self.host.address.as_str()];
+        for name in own.into_iter().chain([endpoint.trim_start_matches('[').trim_end_matches(']')]) {
             if !names.iter().any(|known| known == name) {
                 names.push(name.to_owned());
             }
@@ -235,13 +237,14 @@ impl Builder<'_> {
                 framework_name: spec.mesos.framework_name.clone(),
             },
             kubeconfig: "/etc/kubernetes/km-scheduler.conf".into(),
-            api_servers: vec![format!("https://{}", self.settings.endpoint)],
+            api_servers: self.api_servers()?,
             ca_file: pki("ca.crt"),
             state_dir: format!("{STATE}/scheduler").into(),
             extender: ExtenderServer {
                 listen: std::net::SocketAddr::from(([127, 0, 0, 1], 10270)),
                 cert_file: pki("extender-server.crt"),
                 key_file: pki("extender-server.key"),
+                peers: self.peers()?,
                 client_ca_file: pki("ca.crt"),
             },
             artifacts: ArtifactServer {
@@ -256,6 +259,31 @@ impl Builder<'_> {
         let text = serde_yaml::to_string(&configuration)
             .map_err(|error| RenderError::Cluster(format!("{SETTINGS} cannot be written: {error}")))?;
         Ok(format!("# Written by kmctl; a change here is undone by the next `kmctl up`.\n{text}"))
+    }
+
+    /// The endpoint, and every host's own API server for the time when it does not answer.
+    fn api_servers(&self) -> Result<Vec<String>, RenderError> {
+        let mut servers = vec![format!("https://{}", self.settings.endpoint)];
+        for host in &self.cluster.spec.control_plane.hosts {
+            let server = format!("https://{}:6443", render::in_url(render::host_address(host)?));
+            if !servers.contains(&server) {
+                servers.push(server);
+            }
+        }
+        Ok(servers)
+    }
+
+    /// With one host there is nobody to pass questions on to, and the extender stays on loopback.
+    fn peers(&self) -> Result<Option<PeerServer>, RenderError> {
+        if self.cluster.spec.control_plane.hosts.len() < 2 {
+            return Ok(None);
+        }
+        let pki = |name: &str| format!("{}/{name}", render::PKI).into();
+        Ok(Some(PeerServer {
+            listen: std::net::SocketAddr::new(render::host_address(self.host)?, 10270),
+            cert_file: pki("extender-client.crt"),
+            key_file: pki("extender-client.key"),
+        }))
     }
 
     /// In the order of their start.
@@ -327,6 +355,9 @@ impl Builder<'_> {
             "km-scheduler.service" => {
                 reads.extend([KM.to_owned(), SETTINGS.to_owned(), conf("km-scheduler"), self.bundle_manifest()]);
                 reads.extend(pki(&["ca.crt", "extender-server.crt", "extender-server.key"]));
+                if self.cluster.spec.control_plane.hosts.len() > 1 {
+                    reads.extend(pki(&["extender-client.crt", "extender-client.key"]));
+                }
                 if !self.cluster.spec.mesos.principal.is_empty() {
                     reads.push(MESOS_SECRET.to_owned());
                 }
@@ -359,7 +390,9 @@ impl Builder<'_> {
                 endpoint: "https://127.0.0.1:2379".to_owned(),
                 folder: format!("{STATE}/snapshots"),
             },
+            Item::Member(self.member()?),
             self.unit("etcd.service"),
+            Item::Vote(self.member()?),
             health("etcd", "https://127.0.0.1:2379/health".to_owned(), "etcd/ca", "apiserver-etcd-client", "etcd"),
             self.unit("kube-apiserver.service"),
             health(
@@ -370,11 +403,8 @@ impl Builder<'_> {
                 "kube-apiserver",
             ),
         ];
-        // One host is enough to write what all of them share.
-        let first = self.cluster.spec.control_plane.hosts.first();
-        if first.is_some_and(|first| first.name == self.host.name) {
-            items.push(Item::Objects { kubeconfig: "/etc/kubernetes/admin.conf".to_owned(), objects: self.objects()? });
-        }
+        // Every host knows them; the first one that can be used writes them.
+        items.push(Item::Objects { kubeconfig: "/etc/kubernetes/admin.conf".to_owned(), objects: self.objects()? });
         items.extend(self.units().iter().skip(2).map(|unit| self.unit(unit)));
         for (name, port) in [("kube-controller-manager", 10257), ("kube-scheduler", 10259)] {
             let url = format!("https://127.0.0.1:{port}/healthz");
@@ -389,6 +419,22 @@ impl Builder<'_> {
             seconds: START_SECONDS,
         }));
         Ok(items)
+    }
+
+    fn member(&self) -> Result<MemberSpec, RenderError> {
+        let hosts = &self.cluster.spec.control_plane.hosts;
+        let others = hosts.iter().filter(|other| other.name != self.host.name);
+        let client = |other: &HostSpec| Ok(format!("https://{}:2379", render::in_url(render::host_address(other)?)));
+        Ok(MemberSpec {
+            name: self.host.name.clone(),
+            peer: format!("https://{}:2380", self.settings.url_address),
+            local: "https://127.0.0.1:2379".to_owned(),
+            others: others.map(client).collect::<Result<_, RenderError>>()?,
+            data: MEMBER_DATA.to_owned(),
+            environment: ETCD_ENVIRONMENT.to_owned(),
+            authority: format!("{}/etcd/ca", render::PKI),
+            client: format!("{}/apiserver-etcd-client", render::PKI),
+        })
     }
 
     fn objects(&self) -> Result<Vec<ObjectSpec>, RenderError> {

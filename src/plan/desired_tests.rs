@@ -35,11 +35,25 @@ fn every_unit_reads_only_what_the_manifest_puts_there() {
 }
 
 #[test]
-fn etcd_knows_every_member_and_only_the_first_host_writes_objects() {
+fn another_host_changes_nothing_that_a_unit_reads() {
     let manifest = with("").unwrap();
     let etcd = text(&manifest, "etcd.service").unwrap();
-    assert!(etcd.contains("--initial-cluster=cp1=https://192.0.2.11:2380,cp2=https://192.0.2.12:2380 \\"), "{etcd}");
-    assert!(!manifest.items.iter().any(|item| matches!(item, Item::Objects { .. })));
+    assert!(!etcd.contains("192.0.2.11"), "{etcd}");
+    let member = manifest.items.iter().find_map(|item| match item {
+        Item::Member(spec) => Some(spec.clone()),
+        _ => None,
+    });
+    let member = member.unwrap();
+    assert_eq!(member.peer, "https://192.0.2.12:2380");
+    assert_eq!(member.others, ["https://192.0.2.11:2379"]);
+}
+
+#[test]
+fn nodes_know_every_api_server() {
+    let manifest = with("").unwrap();
+    let settings: SchedulerConfiguration =
+        serde_yaml::from_str(text(&manifest, "kmctl/scheduler.yaml").unwrap()).unwrap();
+    assert_eq!(settings.api_servers, ["https://192.0.2.10:6443", "https://192.0.2.11:6443", "https://192.0.2.12:6443"]);
 }
 
 #[test]
@@ -63,16 +77,17 @@ fn the_settings_of_km_scheduler_can_be_read_back() {
 }
 
 #[test]
-fn the_api_server_answers_to_every_name() {
+fn the_api_server_answers_to_every_name_of_its_host_and_to_no_other_host_s() {
     let manifest = with("  kubernetes: { serviceCIDR: 10.7.0.0/16 }\n").unwrap();
     let names = manifest.items.iter().find_map(|item| match item {
         Item::Certificate(spec) if spec.path.ends_with("/apiserver") => Some(spec.leaf.names.clone()),
         _ => None,
     });
     let names = names.unwrap();
-    for name in ["10.7.0.1", "192.0.2.10", "192.0.2.11", "192.0.2.12", "cp2", "kubernetes.default.svc", "127.0.0.1"] {
+    for name in ["10.7.0.1", "192.0.2.10", "192.0.2.12", "cp2", "kubernetes.default.svc", "127.0.0.1"] {
         assert!(names.iter().any(|known| known == name), "{name} is not in {names:?}");
     }
+    assert!(!names.iter().any(|known| known == "192.0.2.11"), "{names:?}");
 }
 
 #[test]

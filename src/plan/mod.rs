@@ -1,13 +1,18 @@
 //! Pure planning: cluster + inventory → steps, and their description. No I/O, no clock, no randomness.
 //!
 //! [`desired`] says what every host should have, as a manifest for `km host`; [`decide`] compares it with what was
-//! found and says which steps are needed; [`describe`] shows them. Every choice is made here: what runs the plan has
-//! none left.
+//! found and says which steps are needed; [`describe`] shows them; [`SavedPlan`] is the plan as a file. Every choice is
+//! made here: what runs the plan has none left.
 mod decide;
 mod describe;
 mod desired;
+mod etcd;
+mod interrupts;
 pub mod preflight;
+mod saved;
 
-pub use decide::{Action, Found, HostPlan, Plan, PlanError, Step, decide};
+pub use decide::{Action, Circumstances, Found, HostPlan, Plan, PlanError, Step, decide};
 pub use describe::{describe, summary};
 pub use desired::{Inputs, MESOS_SECRET, desired};
+pub use etcd::{Departure, EtcdWork};
+pub use saved::{FORMAT, SavedPlan, SavedPlanError};

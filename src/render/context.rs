@@ -22,8 +22,6 @@ pub struct Settings {
     pub url_address: String,
     /// Where the API server listens: every address of the host's family.
     pub bind_address: &'static str,
-    /// Every member of etcd, `name=https://address:2380`.
-    pub etcd_members: String,
     /// Programs of the bundle.
     pub bin: String,
     /// The `km` program.
@@ -61,19 +59,12 @@ pub const PKI: &str = "/etc/kubernetes/pki";
 pub fn settings(cluster: &Cluster, host: &HostSpec, version: Version) -> Result<Settings, RenderError> {
     let spec = &cluster.spec;
     let address = parse(host)?;
-    let members = spec
-        .control_plane
-        .hosts
-        .iter()
-        .map(|host| Ok(format!("{}=https://{}:2380", host.name, in_url(parse(host)?))))
-        .collect::<Result<Vec<_>, RenderError>>()?;
     Ok(Settings {
         cluster: cluster.metadata.name.clone(),
         host: host.name.clone(),
         address: address.to_string(),
         url_address: in_url(address),
         bind_address: if address.is_ipv4() { "0.0.0.0" } else { "::" },
-        etcd_members: members.join(","),
         bin: format!("{LIBRARY}/{version}/bin"),
         km: KM,
         pki: PKI,

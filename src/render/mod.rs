@@ -6,8 +6,8 @@ mod context;
 mod templates;
 mod yaml;
 
-pub(crate) use context::parse as host_address;
 pub use context::{PKI, Settings, settings};
+pub(crate) use context::{in_url, parse as host_address};
 pub use templates::{API, HOST, Template, render};
 pub use yaml::manifests;
 

@@ -93,9 +93,10 @@ impl Api {
     }
 
     /// The id that was kept.
-    pub async fn framework_id(&self) -> Option<String> {
-        let map = self.maps().get_opt(FRAMEWORK_CONFIG_MAP).await.ok()??;
-        map.data?.remove("id").filter(|id| !id.is_empty())
+    pub async fn framework_id(&self) -> Result<Option<String>, kube::Error> {
+        let map = self.maps().get_opt(FRAMEWORK_CONFIG_MAP).await?;
+        let id = map.and_then(|map| map.data?.remove("id"));
+        Ok(id.filter(|id| !id.is_empty()))
     }
 
     async fn remember_agent(&self, agent: &str) -> Result<(), kube::Error> {

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::cluster::{KubernetesSpec, NetworkSpec, NodesSpec};
 
+/// Common name of the certificate that may ask the extender.
+pub const EXTENDER_CLIENT: &str = "kube-scheduler-extender-client";
+
 /// All settings; the only source besides the live ones in the API.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -63,12 +66,27 @@ pub struct MesosConnection {
 pub struct ExtenderServer {
     /// Loopback address and port.
     pub listen: SocketAddr,
+    /// Where the other hosts' km schedulers ask the one that leads; none where there is only one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peers: Option<PeerServer>,
     /// Server certificate, PEM.
     pub cert_file: PathBuf,
     /// Its key, PEM.
     pub key_file: PathBuf,
     /// CA of client certificates, PEM.
     pub client_ca_file: PathBuf,
+}
+
+/// How km schedulers pass on questions to the one that leads.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PeerServer {
+    /// The host's address and port.
+    pub listen: SocketAddr,
+    /// Client certificate, PEM.
+    pub cert_file: PathBuf,
+    /// Its key, PEM.
+    pub key_file: PathBuf,
 }
 
 /// Where nodes fetch programs and images.

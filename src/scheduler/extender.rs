@@ -1,13 +1,14 @@
 //! What kube-scheduler asks: an HTTP server with client certificates. It understands the questions, hands them to the
-//! core and returns the core's answers; it knows nothing itself.
+//! core and returns the core's answers; it knows nothing itself. Where another host leads, it passes them on to there.
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -18,14 +19,15 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio_rustls::TlsAcceptor;
 
-use super::config::ExtenderServer;
+use super::config::{EXTENDER_CLIENT, ExtenderServer};
 use super::decide::{Event, RequestId, Summary};
 use super::metrics::Metrics;
 use super::pods::PodFacts;
 use super::resources::Amount;
+use super::standby::{self, Forwarder, StandbyError, Standing, is_named};
 
 /// kube-scheduler gives filter and prioritize 2 s; an answer after that is of no use.
 const QUICK: Duration = Duration::from_millis(1900);
@@ -87,11 +89,15 @@ pub enum ExtenderError {
     /// The port.
     #[error("listen on {0}")]
     Listen(SocketAddr, #[source] std::io::Error),
+    /// The way to the other hosts.
+    #[error(transparent)]
+    Standby(#[from] StandbyError),
 }
 
 #[derive(Clone)]
 struct Shared {
-    questions: mpsc::Sender<Question>,
+    standing: watch::Receiver<Standing>,
+    forwarder: Option<Forwarder>,
     next: Arc<AtomicU64>,
     pod_defaults: Amount,
     summary: watch::Receiver<Summary>,
@@ -161,9 +167,9 @@ struct BindResult {
 
 /// The server, listening already, so that a wrong address is known at once.
 pub struct Extender {
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
     tls: TlsAcceptor,
-    router: Router,
+    shared: Shared,
 }
 
 impl Extender {
@@ -171,36 +177,50 @@ impl Extender {
     pub async fn bind(
         settings: &ExtenderServer,
         pod_defaults: Amount,
-        questions: mpsc::Sender<Question>,
+        standing: watch::Receiver<Standing>,
         summary: watch::Receiver<Summary>,
         metrics: Arc<Metrics>,
     ) -> Result<Extender, ExtenderError> {
         let tls = TlsAcceptor::from(Arc::new(tls(settings)?));
-        let listener = TcpListener::bind(settings.listen)
-            .await
-            .map_err(|source| ExtenderError::Listen(settings.listen, source))?;
-        let shared = Shared { questions, next: Arc::default(), pod_defaults, summary, metrics };
-        Ok(Extender { listener, tls, router: router(shared) })
+        let addresses = std::iter::once(settings.listen).chain(settings.peers.as_ref().map(|peers| peers.listen));
+        let mut listeners = Vec::new();
+        for address in addresses {
+            let listener = TcpListener::bind(address).await;
+            listeners.push(listener.map_err(|source| ExtenderError::Listen(address, source))?);
+        }
+        let forwarder = settings.peers.as_ref().map(|peers| Forwarder::new(settings, peers)).transpose()?;
+        let shared = Shared { standing, forwarder, next: Arc::default(), pod_defaults, summary, metrics };
+        Ok(Extender { listeners, tls, shared })
     }
 
     /// Serves for ever.
     pub async fn serve(self) {
-        loop {
-            let Ok((stream, _)) = self.listener.accept().await else {
-                // Out of descriptors, for example: a pause, not a busy loop.
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            };
-            let (tls, router) = (self.tls.clone(), self.router.clone());
-            tokio::spawn(async move {
-                let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await else { return };
-                let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
-                let service = TowerToHyperService::new(router);
-                if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
-                    tracing::debug!(%error, "a connection to the extender ended");
-                }
-            });
-        }
+        let Extender { listeners, tls, shared } = self;
+        futures::future::join_all(listeners.into_iter().map(|listener| accept(listener, &tls, &shared))).await;
+    }
+}
+
+async fn accept(listener: TcpListener, tls: &TlsAcceptor, shared: &Shared) {
+    // Every node has a certificate of the same authority; questions are kube-scheduler's and the other hosts' alone.
+    let (questions, figures) = (router(shared.clone()), figures(shared.clone()));
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            // Out of descriptors, for example: a pause, not a busy loop.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let (tls, questions, figures) = (tls.clone(), questions.clone(), figures.clone());
+        tokio::spawn(async move {
+            let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await else { return };
+            let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+            let may_ask = shown.is_some_and(|certificate| is_named(certificate, EXTENDER_CLIENT));
+            let router = if may_ask { questions } else { figures };
+            let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+            let service = TowerToHyperService::new(router);
+            if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
+                tracing::debug!(%error, "a connection to the extender ended");
+            }
+        });
     }
 }
 
@@ -227,10 +247,41 @@ fn router(shared: Shared) -> Router {
         .route("/filter", post(filter))
         .route("/prioritize", post(prioritize))
         .route("/bind", post(bind))
-        .route("/metrics", get(metrics))
-        .route("/state", get(state))
+        .layer(axum::middleware::from_fn_with_state(shared.clone(), pass_on))
         .layer(axum::extract::DefaultBodyLimit::max(BODY_LIMIT))
-        .with_state(shared)
+        .with_state(shared.clone())
+        .merge(figures(shared))
+}
+
+/// What every client may see.
+fn figures(shared: Shared) -> Router {
+    Router::new().route("/metrics", get(metrics)).route("/state", get(state)).with_state(shared)
+}
+
+/// How long a question may take, wherever it is answered.
+fn patience(path: &str) -> Duration {
+    if path == "/bind" { SLOW } else { QUICK }
+}
+
+/// Questions are answered here where this process leads, else by the one that does.
+async fn pass_on(State(shared): State<Shared>, request: Request, next: Next) -> Response {
+    let leader = match &*shared.standing.borrow() {
+        Standing::Leads(_) => None,
+        Standing::Follows(leader) => Some(*leader),
+    };
+    let Some(leader) = leader else { return next.run(request).await };
+    if standby::left(request.headers()).is_some() {
+        return standby::again("this km scheduler does not lead any more");
+    }
+    let (Some(leader), Some(forwarder)) = (leader, &shared.forwarder) else {
+        return standby::again("no km scheduler leads");
+    };
+    let (parts, body) = request.into_parts();
+    let path = parts.uri.path().to_owned();
+    match axum::body::to_bytes(body, BODY_LIMIT).await {
+        Ok(body) => forwarder.forward(leader, &path, body, patience(&path)).await,
+        Err(_) => (StatusCode::BAD_REQUEST, "the question could not be read").into_response(),
+    }
 }
 
 impl Shared {
@@ -239,7 +290,7 @@ impl Shared {
         let (answer, answered) = oneshot::channel();
         let question = Question { event: event(request), request, answer };
         // The core goes on with a bind also when the client has gone: the next one joins it.
-        let questions = self.questions.clone();
+        let Standing::Leads(questions) = self.standing.borrow().clone() else { return None };
         let asked = tokio::time::timeout(patience, async move {
             questions.send(question).await.ok()?;
             answered.await.ok()
@@ -248,14 +299,21 @@ impl Shared {
     }
 }
 
-async fn filter(State(shared): State<Shared>, Json(arguments): Json<Arguments>) -> Response {
+/// What is left of a question that was passed on, else all of it.
+fn within(headers: &HeaderMap, all: Duration) -> Duration {
+    standby::left(headers).map_or(all, |left| left.min(all))
+}
+
+async fn filter(State(shared): State<Shared>, headers: HeaderMap, Json(arguments): Json<Arguments>) -> Response {
     shared.metrics.question("filter");
     let names = arguments.names();
     let Some(pod) = PodFacts::new(&arguments.pod, shared.pod_defaults) else {
         return (StatusCode::BAD_REQUEST, "the pod has no UID").into_response();
     };
     let event = |request| Event::Filter { request, pod: Box::new(pod), nodes: names };
-    let Some(Answer::Filter { kept, failed }) = shared.ask(QUICK, event).await else { return unavailable() };
+    let Some(Answer::Filter { kept, failed }) = shared.ask(within(&headers, QUICK), event).await else {
+        return unavailable();
+    };
     let nodes = arguments.nodes.filter(|_| arguments.nodenames.is_none()).map(|mut list| {
         let items: Vec<Value> = items(&list)
             .filter(|node| name_of(node).is_some_and(|name| kept.iter().any(|kept| kept == name)))
@@ -268,19 +326,21 @@ async fn filter(State(shared): State<Shared>, Json(arguments): Json<Arguments>) 
     Json(FilterResult { nodes, nodenames, failed_nodes: failed, error: String::new() }).into_response()
 }
 
-async fn prioritize(State(shared): State<Shared>, Json(arguments): Json<Arguments>) -> Response {
+async fn prioritize(State(shared): State<Shared>, headers: HeaderMap, Json(arguments): Json<Arguments>) -> Response {
     shared.metrics.question("prioritize");
     let names = arguments.names();
     let event = |request| Event::Prioritize { request, nodes: names };
-    let Some(Answer::Prioritize(scores)) = shared.ask(QUICK, event).await else { return unavailable() };
+    let Some(Answer::Prioritize(scores)) = shared.ask(within(&headers, QUICK), event).await else {
+        return unavailable();
+    };
     Json(scores.into_iter().map(|(host, score)| HostPriority { host, score }).collect::<Vec<_>>()).into_response()
 }
 
-async fn bind(State(shared): State<Shared>, Json(arguments): Json<BindArguments>) -> Response {
+async fn bind(State(shared): State<Shared>, headers: HeaderMap, Json(arguments): Json<BindArguments>) -> Response {
     shared.metrics.question("bind");
     let BindArguments { pod_uid, node } = arguments;
     let event = |request| Event::Bind { request, uid: pod_uid, node };
-    let error = match shared.ask(SLOW, event).await {
+    let error = match shared.ask(within(&headers, SLOW), event).await {
         Some(Answer::Bind(error)) => error.unwrap_or_default(),
         _ => "km scheduler did not answer in time".to_owned(),
     };
@@ -304,15 +364,18 @@ async fn state(State(shared): State<Shared>) -> Response {
 mod tests {
     use axum::body::Body;
     use serde_json::json;
+    use tokio::sync::mpsc;
     use tower::ServiceExt;
 
     use super::*;
 
     async fn asked(path: &str, body: Value, answer: Answer) -> (StatusCode, Value, Event) {
         let (questions, mut asked) = mpsc::channel(1);
+        let (_, standing) = watch::channel(Standing::Leads(questions));
         let (_, summary) = watch::channel(Summary::default());
         let shared = Shared {
-            questions,
+            standing,
+            forwarder: None,
             next: Arc::default(),
             pod_defaults: Amount::new(250, 64),
             summary,
@@ -365,6 +428,113 @@ mod tests {
         let (_, body, event) = asked("/bind", arguments, Answer::Bind(Some("node is leaving".into()))).await;
         assert_eq!(body, json!({"error": "node is leaving"}));
         assert!(matches!(event, Event::Bind { uid, node, .. } if uid == "u" && node == "n1"));
+    }
+
+    /// What a km scheduler that does not lead answers by itself.
+    async fn refused(leader: Option<SocketAddr>, left: Option<&str>) -> (StatusCode, String) {
+        let (_, standing) = watch::channel(Standing::Follows(leader));
+        let (_, summary) = watch::channel(Summary::default());
+        let (pod_defaults, metrics) = (Amount::new(250, 64), Arc::new(Metrics::new()));
+        let shared = Shared { standing, forwarder: None, next: Arc::default(), pod_defaults, summary, metrics };
+        let mut request = axum::http::Request::post("/filter").header("content-type", "application/json");
+        if let Some(left) = left {
+            request = request.header("x-kmctl-milliseconds-left", left);
+        }
+        let response = router(shared).oneshot(request.body(Body::from("{}")).unwrap()).await.unwrap();
+        let status = response.status();
+        let bytes = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        (status, String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    #[tokio::test]
+    async fn without_a_leader_or_passed_on_twice_a_question_is_to_be_asked_again() {
+        let unavailable = StatusCode::SERVICE_UNAVAILABLE;
+        assert_eq!(refused(None, None).await, (unavailable, "no km scheduler leads".to_owned()));
+        let leader = Some("192.0.2.11:10270".parse().unwrap());
+        let twice = refused(leader, Some("1800")).await;
+        assert_eq!(twice, (unavailable, "this km scheduler does not lead any more".to_owned()));
+    }
+
+    #[test]
+    fn a_question_that_was_passed_on_has_only_the_time_that_is_left() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(within(&headers, QUICK), QUICK);
+        headers.insert("x-kmctl-milliseconds-left", "700".parse().unwrap());
+        assert_eq!(within(&headers, QUICK), Duration::from_millis(700));
+        headers.insert("x-kmctl-milliseconds-left", "70000".parse().unwrap());
+        assert_eq!(within(&headers, QUICK), QUICK);
+    }
+
+    /// Authority, server and clients in a folder; the settings that name them.
+    fn settings(folder: &std::path::Path, client: &str, port: u16) -> ExtenderServer {
+        let now = jiff::Timestamp::now();
+        let write = |name: &str, text: &str| std::fs::write(folder.join(name), text).unwrap();
+        if !folder.join("ca.crt").exists() {
+            let key = crate::pki::new_key().unwrap();
+            write("ca.key", &key);
+            write("ca.crt", &crate::pki::authority("kubernetes", &key, now).unwrap());
+        }
+        let read = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
+        for (name, common_name, server) in [("server", "km-scheduler", true), (client, client, false)] {
+            let key = crate::pki::new_key().unwrap();
+            let names = if server { vec!["127.0.0.1".to_owned()] } else { Vec::new() };
+            let common_name = common_name.to_owned();
+            let leaf = crate::pki::LeafSpec { common_name, organization: None, names, server, client: !server };
+            let signed = crate::pki::leaf(&leaf, &key, &read("ca.crt"), &read("ca.key"), now).unwrap();
+            write(&format!("{name}.key"), &key);
+            write(&format!("{name}.crt"), &signed);
+        }
+        let at = |name: String| folder.join(name);
+        ExtenderServer {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            peers: Some(crate::scheduler::config::PeerServer {
+                listen: SocketAddr::from(([127, 0, 0, 1], port)),
+                cert_file: at(format!("{client}.crt")),
+                key_file: at(format!("{client}.key")),
+            }),
+            cert_file: at("server.crt".to_owned()),
+            key_file: at("server.key".to_owned()),
+            client_ca_file: at("ca.crt".to_owned()),
+        }
+    }
+
+    #[tokio::test]
+    async fn the_one_that_leads_answers_the_other_hosts_and_nobody_else() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let folder = tempfile::tempdir().unwrap();
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let ours = settings(folder.path(), EXTENDER_CLIENT, free.port());
+        let (questions, mut asked) = mpsc::channel::<Question>(1);
+        let (_standing, standing) = watch::channel(Standing::Leads(questions));
+        let (_summaries, summary) = watch::channel(Summary::default());
+        let leader = Extender::bind(&ours, Amount::new(250, 64), standing, summary, Arc::new(Metrics::new()));
+        let serving = tokio::spawn(leader.await.unwrap().serve());
+        let core = tokio::spawn(async move {
+            let question = asked.recv().await.unwrap();
+            question.answer.send(Answer::Prioritize(vec![("n1".into(), 7)])).unwrap();
+        });
+        let body = json!({"pod": {"metadata": {"uid": "u"}, "spec": {"containers": []}}, "nodenames": ["n1"]});
+        let body = axum::body::Bytes::from(body.to_string());
+        let second = Duration::from_secs(5);
+
+        let standby = Forwarder::new(&ours, ours.peers.as_ref().unwrap()).unwrap();
+        let answer = standby.forward(free, "/prioritize", body.clone(), second).await;
+        assert_eq!(answer.status(), StatusCode::OK);
+        let bytes = axum::body::to_bytes(answer.into_body(), 1 << 20).await.unwrap();
+        assert_eq!(serde_json::from_slice::<Value>(&bytes).unwrap(), json!([{"host": "n1", "score": 7}]));
+        core.await.unwrap();
+
+        // A node's certificate is of the same authority.
+        let theirs = settings(folder.path(), "system:node:agent1", free.port());
+        let node = Forwarder::new(&theirs, theirs.peers.as_ref().unwrap()).unwrap();
+        let answer = node.forward(free, "/prioritize", body.clone(), second).await;
+        assert_eq!(answer.status(), StatusCode::NOT_FOUND);
+
+        serving.abort();
+        let _ = serving.await;
+        let anew = Forwarder::new(&ours, ours.peers.as_ref().unwrap()).unwrap();
+        let answer = anew.forward(free, "/bind", body, second).await;
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
     }
 
     #[tokio::test]

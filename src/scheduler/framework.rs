@@ -1,4 +1,5 @@
 //! The connection to Mesos: subscribes, saves the framework's id before anything is launched, and makes calls in order.
+use std::collections::VecDeque;
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -81,14 +82,21 @@ pub async fn run(
 ) {
     let file = identity.state_dir.join("framework-id");
     let mesos = Mesos::new(masters);
-    let mut id = known_id(&file, &api).await;
+    let mut known = known_ids(&file, &api).await;
+    let mut id = known.pop_front();
     loop {
         let pause = match session(&mesos, &identity, &file, &mut id, &api, &events, &callers).await {
             Ok(()) => return,
             Err(error) => {
                 if matches!(error, SessionError::Mesos(MesosError::FrameworkRemoved)) {
-                    tracing::warn!("Mesos has removed the framework with all its tasks: starting as a new one");
-                    id = None;
+                    // A host that has not led for long may know an older one than the API, and the other way round.
+                    id = known.pop_front();
+                    match &id {
+                        Some(id) => tracing::warn!(framework = %id, "Mesos has removed the framework: trying another"),
+                        None => {
+                            tracing::warn!("Mesos has removed the framework with all its tasks: starting as a new one")
+                        }
+                    }
                 }
                 report(&error);
                 match error {
@@ -180,14 +188,38 @@ fn translate(event: FromMesos) -> Option<Event> {
     }
 }
 
-/// The id from the file, else from the API: another host may have led before.
-async fn known_id(file: &Path, api: &Api) -> Option<FrameworkId> {
-    let text = std::fs::read_to_string(file).ok().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
-    let text = match text {
-        Some(text) => Some(text),
-        None => api.framework_id().await,
-    };
-    text.map(FrameworkId::from)
+/// The ids that may be ours: the API's first, which every host knows, then the file's, which is newer only where a run
+/// was killed between writing the two.
+async fn known_ids(file: &Path, api: &Api) -> VecDeque<FrameworkId> {
+    let saved = read_id(file);
+    let told = api.framework_id().await.ok().flatten();
+    let mut known: VecDeque<FrameworkId> = told.into_iter().chain(saved).map(FrameworkId::from).collect();
+    if known.len() > 1 && known[0] == known[1] {
+        known.pop_back();
+    }
+    known
+}
+
+fn read_id(file: &Path) -> Option<String> {
+    std::fs::read_to_string(file).ok().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
+}
+
+/// Between two looks at the API.
+const COPY: Duration = Duration::from_secs(30);
+
+/// Keeps a copy of the framework's id on this host, whoever leads: without the API the framework can then be ended from
+/// any control-plane host. Runs for ever.
+pub async fn keep_copy(api: Api, state_dir: PathBuf) {
+    let file = state_dir.join("framework-id");
+    loop {
+        if let Ok(Some(id)) = api.framework_id().await
+            && read_id(&file).as_ref() != Some(&id)
+            && let Err(error) = save(&file, &id)
+        {
+            tracing::warn!(%error, "cannot copy the framework's id to {}", file.display());
+        }
+        tokio::time::sleep(COPY).await;
+    }
 }
 
 /// Writes a small file that only its owner reads, whole or not at all.

@@ -2,7 +2,8 @@
 //!
 //! `decide` is pure: an event and a time go in, effects come out. `run` feeds it from `watches`, `framework` (Mesos)
 //! and `extender` (kube-scheduler), and `effects` carries out what it decides, through `api` and `framework`.
-//! `artifacts` serves nodes what they fetch, `csr` approves their certificates.
+//! `standby` passes questions on where another host's km scheduler leads; `artifacts` serves nodes what they fetch, `csr`
+//! approves their certificates.
 pub(crate) mod agents;
 pub mod api;
 pub(crate) mod artifacts;
@@ -21,5 +22,7 @@ pub mod requests;
 pub mod resources;
 pub mod run;
 pub mod selectors;
+pub mod standby;
+pub(crate) mod tasks;
 pub mod time;
 mod watches;

@@ -13,13 +13,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::api::Api;
 use super::artifacts::{Artifacts, ArtifactsError};
-use super::config::SchedulerConfiguration;
-use super::decide::{Bounds, Effect, Event, NodeTemplate, RequestId, Scheduler, Settings};
+use super::config::{PeerServer, SchedulerConfiguration};
+use super::decide::{Bounds, Effect, Event, NodeTemplate, RequestId, Scheduler, Settings, Summary};
 use super::effects::Executor;
 use super::extender::{Answer, Extender, ExtenderError, Question};
 use super::framework::{self, Identity};
 use super::metrics::Metrics;
 use super::requests;
+use super::resources::Amount;
+use super::standby::{self, Standing};
 use super::time::Time;
 use super::{csr, watches};
 use crate::cluster::quantity::{ParseError, duration};
@@ -101,11 +103,26 @@ pub async fn run(config: &Path, stop: CancellationToken) -> Result<(), Scheduler
         Masters::open(&mesos.masters, &mesos.principal, mesos.secret_file.as_deref(), mesos.ca_file.as_deref())
             .map_err(SchedulerError::Mesos)?;
     let client = connect(&configuration.kubeconfig).await?;
+    let pod_defaults = quantities("nodes.podDefaults", &configuration.nodes.pod_defaults)?;
 
     let mut parts = JoinSet::new();
     parts.spawn(artifacts.serve(&configuration.artifacts).await.map_err(SchedulerError::Artifacts)?);
     let (leading, mut leads) = watch::channel(false);
-    let candidacy = Candidacy { namespace: NAMESPACE.to_owned(), name: LEASE.to_owned(), identity: identity() };
+    let (other, others) = watch::channel(None);
+    let extender_settings = &configuration.extender;
+    let candidacy = Candidacy {
+        namespace: NAMESPACE.to_owned(),
+        name: LEASE.to_owned(),
+        identity: identity(extender_settings.peers.as_ref()),
+        other: Some(other),
+    };
+    // kube-scheduler asks on its own host, whoever leads.
+    let (standing, stands) = watch::channel(Standing::Follows(None));
+    let (summaries, summary) = watch::channel(Summary::default());
+    let metrics = Arc::new(Metrics::new());
+    let extender = Extender::bind(extender_settings, pod_defaults, stands, summary, metrics.clone()).await;
+    parts.spawn(extender.map_err(SchedulerError::Extender)?.serve());
+    parts.spawn(framework::keep_copy(Api::new(client.clone()), configuration.state_dir.clone()));
     let leases = kube::Api::<Lease>::namespaced(client.clone(), NAMESPACE);
     let campaigning = tokio::spawn(campaign(leases, candidacy, leading, stop.clone()));
     tokio::select! {
@@ -114,17 +131,39 @@ pub async fn run(config: &Path, stop: CancellationToken) -> Result<(), Scheduler
         led = leads.wait_for(|leads| *leads) => {
             led.map_err(|_| SchedulerError::Ended("election"))?;
         }
+        Some(_) = parts.join_next() => return Err(SchedulerError::Ended("server")),
+        () = follow(others, &standing) => return Err(SchedulerError::Ended("election")),
     }
     let outcome = if stop.is_cancelled() {
         Ok(())
     } else {
-        lead(&configuration, settings, masters, client, leads, parts, stop).await
+        let seat = Seat { standing, summaries, metrics, pod_defaults };
+        lead(&configuration, settings, masters, client, leads, parts, seat, stop).await
     };
     // Frees the Lease, so that nobody has to wait for its end.
     if outcome.is_ok() {
         let _ = campaigning.await;
     }
     outcome
+}
+
+/// Where the extender gets to know who answers it, and what the core says of itself.
+struct Seat {
+    standing: watch::Sender<Standing>,
+    summaries: watch::Sender<Summary>,
+    metrics: Arc<Metrics>,
+    pod_defaults: Amount,
+}
+
+/// Tells the extender who else leads. Ends with the election.
+async fn follow(mut others: watch::Receiver<Option<String>>, standing: &watch::Sender<Standing>) {
+    loop {
+        let leader = others.borrow_and_update().as_deref().and_then(standby::address);
+        standing.send_replace(Standing::Follows(leader));
+        if others.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 #[allow(clippy::too_many_arguments)]
@@ -135,18 +174,17 @@ async fn lead(
     client: Client,
     mut leads: watch::Receiver<bool>,
     mut parts: JoinSet<()>,
+    seat: Seat,
     stop: CancellationToken,
 ) -> Result<(), SchedulerError> {
+    let Seat { standing, summaries, metrics, pod_defaults } = seat;
     let api = Api::new(client.clone());
-    let metrics = Arc::new(Metrics::new());
     let (sender, mut events) = mpsc::channel(QUEUE);
     let (questioner, mut questions) = mpsc::channel(QUEUE);
-    let pod_defaults = quantities("nodes.podDefaults", &configuration.nodes.pod_defaults)?;
     let bounds = Bounds { min: configuration.nodes.min, max: configuration.nodes.max, purge: false, purged: false };
     let mut core = Scheduler::new(settings, rand::random());
-    let (summaries, summary) = watch::channel(core.summary());
-    let extender = Extender::bind(&configuration.extender, pod_defaults, questioner, summary, metrics.clone());
-    parts.spawn(extender.await.map_err(SchedulerError::Extender)?.serve());
+    summaries.send_replace(core.summary());
+    standing.send_replace(Standing::Leads(questioner));
     parts.spawn(watches::watch_all(client.clone(), pod_defaults, bounds, sender.clone()));
     parts.spawn(csr::run(client, api.clone()));
     let (caller_out, callers) = watch::channel(None);
@@ -171,7 +209,11 @@ async fn lead(
         let event = tokio::select! {
             biased;
             () = stop.cancelled() => return Ok(()),
-            _ = leads.wait_for(|leads| !*leads) => return Err(SchedulerError::LeaseLost),
+            _ = leads.wait_for(|leads| !*leads) => {
+                // Nothing is answered any more, not even while the process ends.
+                standing.send_replace(Standing::Follows(None));
+                return Err(SchedulerError::LeaseLost);
+            }
             Some(_) = parts.join_next() => return Err(SchedulerError::Ended("server, watch or Mesos connection")),
             Some(question) = questions.recv() => {
                 let Question { event, request, answer } = question;
@@ -249,7 +291,7 @@ fn core_settings(configuration: &SchedulerConfiguration, artifacts: &Artifacts) 
     })
 }
 
-fn identity() -> String {
+fn identity(peers: Option<&PeerServer>) -> String {
     let host = nix::unistd::gethostname().unwrap_or_default();
-    format!("{}_{}", host.to_string_lossy(), uuid::Uuid::new_v4())
+    standby::identity(&host.to_string_lossy(), &uuid::Uuid::new_v4().to_string(), peers)
 }

@@ -125,7 +125,35 @@ fn up_changes_what_differs_and_nothing_else() {
     world.kmctl(&["down", "--yes"]).golden("down");
     world.kmctl(&["down", "--yes"]).golden("down-nothing-installed");
     assert!(world.cp1.path("etc/kubernetes/pki/ca.key").exists(), "down has removed the authority's key");
-    world.kmctl(&["status"]).golden("status-nothing-installed");
+    world.kmctl(&["status"]).golden("status-after-down");
+}
+
+#[test]
+fn a_saved_plan_is_carried_out_as_it_is_or_not_at_all() {
+    let world = World::new();
+    assert_eq!(world.kmctl(&["up"]).code, 0);
+    let api = "/etc/systemd/system/kube-apiserver.service";
+    let scheduler = "/etc/systemd/system/kube-scheduler.service";
+    world.cp1.run(&format!("sed -i s/anonymous-auth=false/anonymous-auth=true/ {api}"));
+    world.kmctl(&["plan", "-o", "json"]).golden("plan-json");
+    world.kmctl(&["plan", "--out", "monday.plan"]).golden("plan-out");
+
+    // Somebody edits another file before the plan is carried out.
+    world.cp1.run(&format!("sed -i s/secure-port=10259/secure-port=10299/ {scheduler}"));
+    world.kmctl(&["up", "--yes", "--plan", "monday.plan"]).golden("up-drifted");
+    world.cp1.run(&format!("grep -q anonymous-auth=true {api} && grep -q secure-port=10299 {scheduler}"));
+    world.cp1.run(&format!("sed -i s/secure-port=10299/secure-port=10259/ {scheduler}"));
+
+    world.kmctl(&["up", "--yes", "--plan", "monday.plan"]).golden("up-plan");
+    world.kmctl(&["plan"]).golden("plan-unchanged");
+    world.kmctl(&["up", "--yes", "--plan", "monday.plan"]).golden("up-plan-again");
+
+    // What cluster.yaml wants has changed since, and what is no plan is none.
+    world.kmctl(&["plan", "--out", "tuesday.plan"]);
+    world.desk.edit("cluster.yaml", "version: v1.20.2", "version: v1.20.2, nodePortRange: 28000-28999");
+    world.kmctl(&["up", "--yes", "--plan", "tuesday.plan"]).golden("up-other-cluster-file");
+    world.kmctl(&["up", "--plan", "cluster.yaml"]).golden("up-no-plan");
+    world.kmctl(&["up", "--plan", "wednesday.plan"]).golden("up-no-such-plan");
 }
 
 #[test]
@@ -144,7 +172,7 @@ fn a_living_cluster_is_looked_at_and_scaled() {
     world.kmctl(&["scale", "--min", "many"]).golden("scale-no-number");
     world.kmctl(&["scale", "-o", "json"]).golden("scale-json");
     // What was scaled is no difference.
-    world.kmctl(&["up"]).golden("up-unchanged");
+    world.kmctl(&["up"]).golden("up-keeps-scale");
 
     let _framework = world.runtime.block_on(busy(&world));
     world.kmctl(&["status"]).golden("status-busy");
@@ -165,6 +193,9 @@ fn a_purge_leaves_nothing() {
     world.kmctl(&["down", "--purge=demo"]).golden("down-purge");
     for folder in ["etc/kubernetes", "etc/kmctl", "var/lib/etcd", "var/lib/kmctl", "usr/local/lib/kmctl"] {
         // What the overlay keeps of a folder that was made and removed is nothing, or a mark that it is gone.
-        assert!(!world.cp1.path(folder).is_dir(), "{folder} is left");
+        let left = world.cp1.path(folder);
+        let inside =
+            || std::fs::read_dir(&left).map(|all| all.flatten().map(|one| one.file_name()).collect::<Vec<_>>());
+        assert!(!left.is_dir(), "{folder} is left: {:?}", inside());
     }
 }

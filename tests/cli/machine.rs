@@ -3,6 +3,7 @@
 //! `/etc`, `/var/lib` and `/usr/local` are overlays over this machine's, so what a run installs lies in the test's own
 //! folder. systemd is a script that keeps a file per unit; nothing is executed when a unit starts, and what would
 //! answer then is in [`super::components`].
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,8 @@ done
 for program in systemctl journalctl; do
   mount --bind "$machine/$program" "/usr/bin/$program"
 done
+# What the administrator of the machine that runs the tests runs at each login has no place there.
+mount -t tmpfs -o mode=0700 tmpfs /root
 "$@"
 "#;
 
@@ -47,6 +50,11 @@ restart)
     exit 1
   fi
   while [ -e "$1.held" ]; do sleep 0.1; done
+  # What they do first: etcd makes its data, km scheduler keeps its framework's id.
+  case $1 in
+  etcd.service) mkdir -p -m 0700 /var/lib/etcd/member ;;
+  km-scheduler.service) echo the-framework >/var/lib/kmctl/scheduler/framework-id ;;
+  esac
   : >"$1.active"
   ;;
 show)
@@ -79,6 +87,8 @@ echo 'listen tcp 127.0.0.1:2379: bind: address already in use'
 pub struct Machine {
     folder: PathBuf,
     sshd: Sshd,
+    /// Its name.
+    pub name: String,
     /// Its address.
     pub address: Ipv4Addr,
 }
@@ -110,12 +120,30 @@ impl Machine {
             command.arg(folder.join("systemd")).arg(&folder).arg(name).args(argv).stdin(Stdio::null());
             command
         });
-        Machine { folder, sshd, address }
+        Machine { folder, sshd, name: name.to_owned(), address }
     }
 
     /// A file of the machine that a run has written, seen from outside.
     pub fn path(&self, path: &str) -> PathBuf {
         self.folder.join(path.trim_start_matches('/'))
+    }
+
+    /// Everything that a run has changed there: paths with modes, and what is in files.
+    pub fn changes(&self) -> BTreeMap<PathBuf, (u32, Vec<u8>)> {
+        let mut changes = BTreeMap::new();
+        let mut folders: Vec<PathBuf> = ["etc", "var/lib", "usr/local"].iter().map(|part| self.path(part)).collect();
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(&folder).unwrap() {
+                let path = entry.unwrap().path();
+                let about = std::fs::symlink_metadata(&path).unwrap();
+                let content = if about.is_file() { std::fs::read(&path).unwrap() } else { Vec::new() };
+                if about.is_dir() {
+                    folders.push(path.clone());
+                }
+                changes.insert(path, (about.permissions().mode(), content));
+            }
+        }
+        changes
     }
 
     /// The file that says something about a unit; see [`SYSTEMCTL`].

@@ -24,7 +24,7 @@ pub struct Transcript {
 }
 
 /// Pattern and what stands for it.
-const VARYING: [(&str, &str); 12] = [
+const VARYING: [(&str, &str); 14] = [
     // A step that takes long says so; how many do depends on the machine.
     (r"(?m)^  .* … \d+ s(: .*)?\n", ""),
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "<time>"),
@@ -38,6 +38,11 @@ const VARYING: [(&str, &str); 12] = [
     (r"kmctl \d+\.\d+\.\d+", "kmctl <version>"),
     (r#"\{\n  "version": "[0-9.]+"\n\}"#, "{\n  \"version\": \"<version>\"\n}"),
     (r"\.tmp[A-Za-z0-9]{6}", "<temporary>"),
+    (r"(?m)( changed, \d+ unchanged, )(?:\d+m)?[0-9.]+s$", "$1<duration>"),
+    (
+        r"(?m)^took (?:\d+m)?[0-9.]+s, of which (?:\d+m)?[0-9.]+s (on|waiting for) .*$",
+        "took <duration>, of which <duration> $1 <host and stage>",
+    ),
 ];
 
 impl Transcript {

@@ -11,7 +11,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use flate2::{Compression, write::GzEncoder};
 use kmctl::bundle::{BundleFile, Manifest, Purpose, hex_digest};
 use kmctl::cluster::Cluster;
-use kmctl::host::agent::{Header, Holder, Item, Payload};
+use kmctl::host::agent::{EtcdStart, Header, Holder, Item, Payload};
 use kmctl::pki;
 use kmctl::plan::{Inputs, desired};
 use sha2::{Digest, Sha256};
@@ -54,10 +54,12 @@ fn stream() -> Vec<u8> {
         bytes.extend(&packed[name]);
     }
     let header = Header {
+        units: manifest.units(),
         manifest,
         payload,
         secrets: BTreeMap::from([("/etc/kmctl/mesos-secret".to_owned(), "czNjcmV0".to_owned())]),
         shared: BTreeMap::new(),
+        etcd: Some(EtcdStart::Bootstrap),
         holder: Holder::default(),
     };
     let mut all = header.to_bytes();

@@ -207,7 +207,7 @@ fn sessions(lab: &Lab, host: &str) -> usize {
 }
 
 /// Paths, modes and hashes; certificates by subject and issuer; what is random by its presence.
-fn manifest(lab: &Lab, host: &str) -> String {
+pub fn manifest(lab: &Lab, host: &str) -> String {
     let script = r#"
 cd /
 find etc/kubernetes etc/kmctl usr/local/lib/kmctl etc/systemd/system -type f | sort | while read -r path; do

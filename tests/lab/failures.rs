@@ -229,7 +229,7 @@ impl NodeWatch {
     }
 }
 
-fn identities(pods: &[Value]) -> BTreeMap<String, (String, String)> {
+pub fn identities(pods: &[Value]) -> BTreeMap<String, (String, String)> {
     pods.iter().map(|p| (name_of(p), container_identity(p))).collect()
 }
 

@@ -18,4 +18,5 @@ mod runonce;
 mod scaling;
 mod secrets;
 mod sharing;
+mod three_control_planes;
 mod why;

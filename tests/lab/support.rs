@@ -283,6 +283,28 @@ impl Drop for Namespace<'_> {
     }
 }
 
+/// Bounds of nodes as the lab's other tests expect them, also when a test fails.
+pub struct Bounds<'a>(pub &'a Lab);
+
+impl Drop for Bounds<'_> {
+    fn drop(&mut self) {
+        let _ = self.0.kmctl(&["up", "--yes", "--reset-scale"]);
+    }
+}
+
+/// A PodDisruptionBudget for the pods with the label `app`.
+pub fn disruption_budget(namespace: &str, app: &str, available: u32) -> String {
+    format!(
+        "apiVersion: policy/v1beta1
+kind: PodDisruptionBudget
+metadata: {{name: {app}, namespace: {namespace}}}
+spec:
+  minAvailable: {available}
+  selector: {{matchLabels: {{app: {app}}}}}
+"
+    )
+}
+
 /// A child that is ended with the test: SIGTERM first, so that it can clean up.
 pub struct Background(pub Child);
 
@@ -404,12 +426,17 @@ impl Lab {
         finished.ok().then(|| serde_json::from_str(&finished.stdout).ok()).flatten()
     }
 
-    /// A call of the master's v1 operator API, its answer as text.
+    /// A call of the master's v1 operator API without arguments, its answer as text.
     pub fn mesos_call(&self, kind: &str) -> String {
-        let body = format!("{{\"type\":\"{kind}\"}}");
+        self.mesos_post(&serde_json::json!({ "type": kind }))
+    }
+
+    /// A call of the master's v1 operator API, its answer as text.
+    pub fn mesos_post(&self, call: &Value) -> String {
+        let body = call.to_string();
         let url = format!("{}/api/v1", self.mesos);
         let json = ["-H", "Content-Type: application/json", "-H", "Accept: application/json"];
-        self.curl_with(&[&["--max-time", "20", "-d", &body, &url][..], &json].concat()).success()
+        self.curl_with(&[&["--fail", "--max-time", "20", "-d", &body, &url][..], &json].concat()).success()
     }
 
     /// A lab host's address.

@@ -26,7 +26,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Shows a file of the sandbox.
 pub(super) async fn show(context: &Context, loaded: &Loaded, source: &Source, wanted: &Wanted) -> Result<(), Failure> {
     let (Source::Node(name) | Source::Sweep(name)) = source else { return Ok(()) };
-    let host: Arc<dyn Host> = Arc::new(context.connect_any(loaded).await?);
+    let host = reach::living(context, loaded).await?;
     let step = context.progress.step("", "find the executor's sandbox");
     let spec = &loaded.cluster.spec.mesos;
     let client = reach::mesos(host.clone(), loaded).await?;

@@ -1,5 +1,4 @@
 //! What a pod's containers wrote, through the API server and the kubelet.
-use std::sync::Arc;
 
 use anyhow::Context as _;
 use futures::{AsyncBufReadExt as _, StreamExt as _, TryStreamExt as _};
@@ -11,7 +10,6 @@ use crate::cli::context::Context;
 use crate::cli::failure::{Code, Failure};
 use crate::cli::reach;
 use crate::cluster::Loaded;
-use crate::host::Host;
 
 /// Shows the containers' logs, with the container's name before each line where there are several.
 pub(super) async fn show(
@@ -21,7 +19,7 @@ pub(super) async fn show(
     name: &str,
     wanted: &Wanted,
 ) -> Result<(), Failure> {
-    let host: Arc<dyn Host> = Arc::new(context.connect_any(loaded).await?);
+    let host = reach::living(context, loaded).await?;
     let api: Api<Pod> = Api::namespaced(reach::kube(host).await?, namespace);
     let pod = reach::answered("read the pod", api.get_opt(name)).await?.ok_or_else(|| {
         let text = format!("pod {namespace}/{name} is gone, and its logs with it");

@@ -258,7 +258,7 @@ impl Facts {
 
 impl<'a> Ways<'a> {
     async fn open(context: &'a Context, loaded: &Loaded) -> Result<Ways<'a>, Failure> {
-        let host: Arc<dyn Host> = Arc::new(context.connect_any(loaded).await?);
+        let host = reach::living(context, loaded).await?;
         Ok(Ways { context, client: reach::kube(host.clone()).await?, host })
     }
 

@@ -20,7 +20,7 @@ use crate::inventory::mesos::{self, Master};
 use crate::inventory::objects::{self, Objects};
 use crate::inventory::units::{self, Unit};
 use crate::k8s::names::{NAMESPACE, SETTINGS_CONFIG_MAP};
-use crate::plan::Found;
+use crate::plan::{Circumstances, Found};
 
 /// Arguments.
 #[derive(clap::Args)]
@@ -161,7 +161,11 @@ impl Eyes {
             km = km.or(seen.km.clone());
             // The host's own km: that another one lies beside this kmctl says nothing about the settings.
             let own = seen.km.clone().unwrap_or_default();
-            let Ok(plan) = provision::decide(&[(host.clone(), manifest.clone(), found)], &own) else { continue };
+            let Ok(plan) =
+                provision::decide(&[(host.clone(), manifest.clone(), found)], &own, &Circumstances::default())
+            else {
+                continue;
+            };
             let steps = plan.hosts.into_iter().flat_map(|host| host.steps).map(|step| step.subject);
             let name = specs.get(index).map(|spec| spec.name.as_str());
             if let Some(host) = report.hosts.iter_mut().find(|host| Some(host.name.as_str()) == name) {

@@ -55,7 +55,7 @@ enum About {
 pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
     let Args { about } = args;
     let loaded = context.cluster()?;
-    let host: Arc<dyn Host> = Arc::new(context.connect_any(&loaded).await?);
+    let host = reach::living(context, &loaded).await?;
     let client = reach::kube(host.clone()).await?;
     let step = context.progress.step("", "ask the API server, Mesos and km scheduler");
     let found = Found::gather(context, &loaded, host, &client, &about).await?;

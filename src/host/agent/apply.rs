@@ -12,23 +12,28 @@ use serde::{Deserialize, Serialize};
 use super::events::{Change, Event, Reporter};
 use super::files::Root;
 use super::observe::{self, Digests, Observed};
-use super::{AgentError, FORMAT, Holder, HostManifest, Item, STATE, http, lock, material, objects, units};
+use super::{AgentError, EtcdStart, FORMAT, Holder, HostManifest, Item, STATE, UnitSpec};
+use super::{http, lock, material, member, objects, units};
 
 /// How many snapshots of etcd are kept.
-const SNAPSHOTS: usize = 3;
+const SNAPSHOTS: usize = 5;
 
 /// The beginning of the stream: one line with its length in bytes, then this as JSON, then the packed files.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Header {
-    /// What the host should have.
+    /// What the host should have, or a part of it.
     pub manifest: HostManifest,
+    /// All units of the host, whatever part this is: one that reads a file which is replaced has to be restarted.
+    pub units: Vec<UnitSpec>,
     /// Files of the bundle that follow, gzipped, in the manifest's order.
     pub payload: Vec<Payload>,
     /// Base64 of secret files by path, written where their digest differs.
     pub secrets: BTreeMap<String, String>,
     /// Base64 of files that all control-plane hosts share, written only where they are missing.
     pub shared: BTreeMap<String, String>,
+    /// How etcd begins where it has no data.
+    pub etcd: Option<EtcdStart>,
     /// Who runs this, for the lock.
     pub holder: Holder,
 }
@@ -149,7 +154,8 @@ impl Run<'_> {
         match item {
             // These look for themselves: what they find decides, not an earlier look.
             Item::Program { path, mode, sha256, .. } => return self.program(path, *mode, sha256, stream, reporter),
-            Item::Unit(_) | Item::Health(_) | Item::Snapshot { .. } | Item::Objects { .. } => {
+            Item::Member(spec) => return member::apply(self.root, spec, self.header.etcd),
+            Item::Vote(_) | Item::Unit(_) | Item::Health(_) | Item::Snapshot { .. } | Item::Objects { .. } => {
                 return self.running(item, reporter);
             }
             _ => {}
@@ -161,7 +167,7 @@ impl Run<'_> {
             Observed::Different { .. } => Change::Updated,
         };
         if observed.changes_content() {
-            self.forget(&item.paths())?;
+            self.outdate(&item.paths())?;
         }
         match item {
             Item::Directory { path, mode, .. } => self.root.make_directory(path, *mode)?,
@@ -172,30 +178,44 @@ impl Run<'_> {
             Item::EncryptionKey { path } => material::apply_encryption_key(self.root, path)?,
             Item::Certificate(spec) => material::apply_certificate(self.root, spec, self.now)?,
             Item::Kubeconfig(spec) => material::apply_kubeconfig(self.root, spec, self.now)?,
-            Item::Program { .. } | Item::Unit(_) | Item::Health(_) | Item::Snapshot { .. } | Item::Objects { .. } => {}
+            Item::Program { .. }
+            | Item::Member(_)
+            | Item::Vote(_)
+            | Item::Unit(_)
+            | Item::Health(_)
+            | Item::Snapshot { .. }
+            | Item::Objects { .. } => {}
         }
         Ok(change)
     }
 
-    /// Somebody may have started a unit with what is about to be replaced. What is known of its start goes first, so that
-    /// it is restarted by this run, or by the next one if this one is killed in between.
-    fn forget(&self, paths: &[String]) -> Result<(), AgentError> {
-        for item in &self.header.manifest.items {
-            if let Item::Unit(spec) = item
-                && spec.reads.iter().any(|path| paths.contains(path))
-            {
-                units::forget(self.root, &spec.name)?;
+    /// Somebody may have started a unit with what is about to be replaced. That is written down first, so that it is
+    /// restarted by this run, or by the next one if this one is killed in between.
+    fn outdate(&self, paths: &[String]) -> Result<(), AgentError> {
+        for spec in &self.header.units {
+            if spec.reads.iter().any(|path| paths.contains(path)) {
+                units::outdate(self.root, &spec.name)?;
             }
         }
         Ok(())
     }
 
-    /// Keys that another control-plane host made come before this host would make its own.
+    /// Keys that another control-plane host made come before this host would make its own. What a run that was killed
+    /// made here gives way as long as the host has never been a member of etcd; after that, other keys are another
+    /// cluster's.
     fn take_shared(&self, item: &Item) -> Result<(), AgentError> {
         for path in item.paths() {
             let Some(text) = self.header.shared.get(&path) else { continue };
-            if self.root.mode(&path).is_none() {
-                self.root.write(&path, 0o600, &decode(&path, text)?)?;
+            let wanted = decode(&path, text)?;
+            match self.root.bytes(&path)? {
+                Some(found) if found == wanted => {}
+                Some(_) if self.header.etcd.is_none() => {
+                    return Err(AgentError::Refused(format!(
+                        "{path} is not what the other control-plane hosts have, and this host has etcd's data: it \
+                         belongs to another cluster"
+                    )));
+                }
+                _ => self.root.write(&path, 0o600, &wanted)?,
             }
         }
         Ok(())
@@ -225,7 +245,7 @@ impl Run<'_> {
             reporter.send(&Event::Started { item: path.to_owned() })?;
             let mut packed = stream.take(payload.packed);
             if found.as_deref() != Some(sha256) {
-                self.forget(&[path.to_owned()])?;
+                self.outdate(&[path.to_owned()])?;
                 self.root.write_from(path, mode, &mut GzDecoder::new(&mut packed), Some(sha256))?;
                 self.digests.remember(self.root, path, sha256);
                 io::copy(&mut packed, &mut io::sink())
@@ -270,8 +290,12 @@ impl Run<'_> {
                 let changed = objects::apply(self.root, kubeconfig, objects)?;
                 Ok(if changed > 0 { Change::Updated } else { Change::Unchanged })
             }
+            Item::Vote(spec) => {
+                reporter.send(&Event::Started { item: item.name() })?;
+                member::promote(self.root, spec, reporter)
+            }
             Item::Snapshot { program, credentials, endpoint, folder } if self.root.is_host() => {
-                if !self.interrupts()? {
+                if !self.etcd_runs()? {
                     return Ok(Change::Unchanged);
                 }
                 reporter.send(&Event::Started { item: item.name() })?;
@@ -282,31 +306,9 @@ impl Run<'_> {
         }
     }
 
-    /// Whether etcd runs and some unit that runs is about to be restarted.
-    fn interrupts(&mut self) -> Result<bool, AgentError> {
-        let specs: Vec<_> = self
-            .header
-            .manifest
-            .items
-            .iter()
-            .filter_map(|item| match item {
-                Item::Unit(spec) => Some(spec),
-                _ => None,
-            })
-            .collect();
-        let names: Vec<String> = specs.iter().map(|spec| spec.name.clone()).collect();
-        let states = units::states(self.root, &names)?;
-        if states.get("etcd.service").is_none_or(|state| state.active != "active") {
-            return Ok(false);
-        }
-        for spec in specs {
-            let state = states.get(&spec.name);
-            let runs = state.is_some_and(|state| state.active == "active");
-            if runs && !units::problems(self.root, spec, state, &mut self.digests)?.is_empty() {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+    fn etcd_runs(&self) -> Result<bool, AgentError> {
+        let states = units::states(self.root, &["etcd.service".to_owned()])?;
+        Ok(states.get("etcd.service").is_some_and(|state| state.active == "active"))
     }
 }
 

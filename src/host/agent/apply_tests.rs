@@ -62,10 +62,12 @@ fn header(text: &str, program: &[u8]) -> Header {
         items,
     };
     Header {
+        units: manifest.units(),
         manifest,
         payload: Vec::new(),
         secrets: BTreeMap::from([("/etc/secret".to_owned(), BASE64_STANDARD.encode(b"s3cret"))]),
         shared: BTreeMap::new(),
+        etcd: None,
         holder: Holder::default(),
     }
 }
@@ -115,6 +117,25 @@ fn a_changed_file_is_written_and_restarts_what_reads_it() {
     let changes = run(root.path(), &header("two", b"program").to_bytes()).unwrap();
     let names: Vec<&str> = changes.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["/etc/etcd.service", "etcd.service"]);
+}
+
+#[test]
+fn a_file_that_is_put_back_in_one_part_restarts_in_another_what_may_have_read_it() {
+    let root = tempfile::tempdir().unwrap();
+    let whole = header("one", b"program");
+    run(root.path(), &stream(whole.clone(), b"program")).unwrap();
+    std::fs::write(root.path().join("etc/etcd.service"), "by hand").unwrap();
+    let part = |units: bool| {
+        let mut part = whole.clone();
+        part.manifest.items.retain(|item| matches!(item, Item::Unit(_)) == units);
+        run(root.path(), &part.to_bytes()).unwrap()
+    };
+    let names = |changes: Vec<(String, Change)>| changes.into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+    assert_eq!(names(part(false)), ["/etc/etcd.service"]);
+    // Should the run end here, the next one still knows that others rely on the unit.
+    assert!(root.path().join("var/lib/kmctl/units/etcd.service").exists());
+    assert_eq!(names(part(true)), ["etcd.service"]);
+    assert_eq!(names(part(true)), Vec::<String>::new());
 }
 
 #[test]

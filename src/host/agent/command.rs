@@ -1,6 +1,6 @@
 //! The command line of `km host`. It is run by `kmctl`, not by people; everything comes over standard input.
 use std::collections::BTreeMap;
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -11,7 +11,8 @@ use serde::de::DeserializeOwned;
 
 use super::events::{Event, Reporter};
 use super::files::Root;
-use super::{AgentError, EXIT_LOCKED, HostManifest, Item, RemoveRequest, apply, objects, observe, remove};
+use super::{AgentError, EXIT_LOCKED, HostManifest, Item, LeaveRequest, RemoveRequest};
+use super::{apply, member, objects, observe, remove};
 
 /// `km host`.
 #[derive(Debug, Args)]
@@ -27,7 +28,7 @@ pub struct Arguments {
 }
 
 #[derive(Clone, Copy, Debug, Subcommand)]
-enum Action {
+pub(crate) enum Action {
     /// Compares the host with the manifest on standard input.
     Inspect,
     /// Makes the host what the stream on standard input says.
@@ -36,8 +37,12 @@ enum Action {
     Export,
     /// Has km scheduler take every node down and clean the agents, and waits for that.
     PurgeNodes,
+    /// Lets nodes come again after a purge.
+    ForgetPurge,
     /// Removes what was installed.
     Remove,
+    /// Takes a member out of etcd that is no host of the cluster any more.
+    Leave,
 }
 
 /// Runs `km host`.
@@ -45,45 +50,56 @@ pub fn run(arguments: Arguments) -> ExitCode {
     let Arguments { action, root, stop_after } = arguments;
     let root = Root::new(&root, stop_after);
     let mut out = io::stdout().lock();
-    let outcome = match action {
-        Action::Inspect => inspect(&root, &mut out),
-        Action::Export => export(&root, &mut out),
-        Action::Apply => {
-            let mut reporter = Reporter::new(&mut out);
-            let mut stream = BufReader::with_capacity(1 << 20, io::stdin().lock());
-            apply::apply(&root, &mut stream, &mut reporter, Timestamp::now())
-        }
-        Action::PurgeNodes => objects::purge_nodes(&root, &mut Reporter::new(&mut out)),
-        Action::Remove => {
-            let mut reporter = Reporter::new(&mut out);
-            read_input::<RemoveRequest>("the request").and_then(|request| remove::remove(&root, request, &mut reporter))
-        }
-    };
-    match outcome {
+    let mut input = BufReader::with_capacity(1 << 20, io::stdin().lock());
+    match perform(action, &root, &mut input, &mut out) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let causes = apply::causes(&error);
-            eprintln!("error: {}", causes.join("\ncaused by: "));
-            if matches!(action, Action::Apply | Action::Remove | Action::PurgeNodes) {
-                // An item's failure has been reported with its journal already; the last event counts either way.
-                let event = Event::Failed { item: None, causes, journal: Vec::new() };
-                let _ = Reporter::new(&mut out).send(&event);
-            }
-            match error {
-                AgentError::Locked(_) => ExitCode::from(u8::try_from(EXIT_LOCKED).unwrap_or(1)),
-                _ => ExitCode::FAILURE,
-            }
+            eprintln!("error: {}", apply::causes(&error).join("\ncaused by: "));
+            ExitCode::from(status_of(&error))
         }
     }
 }
 
-fn inspect(root: &Root, out: &mut dyn Write) -> Result<(), AgentError> {
-    let manifest: HostManifest = read_input("the manifest")?;
+/// The exit status of a failed run.
+pub(crate) fn status_of(error: &AgentError) -> u8 {
+    match error {
+        AgentError::Locked(_) => u8::try_from(EXIT_LOCKED).unwrap_or(1),
+        _ => 1,
+    }
+}
+
+/// One action, with standard input and output given.
+pub(crate) fn perform(
+    action: Action,
+    root: &Root,
+    input: &mut dyn BufRead,
+    out: &mut dyn Write,
+) -> Result<(), AgentError> {
+    let outcome = match action {
+        Action::Inspect => return inspect(root, input, out),
+        Action::Export => return export(root, input, out),
+        Action::Apply => apply::apply(root, input, &mut Reporter::new(out), Timestamp::now()),
+        Action::ForgetPurge => return objects::forget_purge(root),
+        Action::PurgeNodes => objects::purge_nodes(root, &mut Reporter::new(out)),
+        Action::Remove => read_input::<RemoveRequest>(input, "the request")
+            .and_then(|request| remove::remove(root, request, &mut Reporter::new(out))),
+        Action::Leave => read_input::<LeaveRequest>(input, "the request")
+            .and_then(|request| member::leave(root, &request, &mut Reporter::new(out))),
+    };
+    outcome.inspect_err(|error| {
+        // An item's failure has been reported with its journal already; the last event counts either way.
+        let event = Event::Failed { item: None, causes: apply::causes(error), journal: Vec::new() };
+        let _ = Reporter::new(out).send(&event);
+    })
+}
+
+fn inspect(root: &Root, input: &mut dyn BufRead, out: &mut dyn Write) -> Result<(), AgentError> {
+    let manifest: HostManifest = read_input(input, "the manifest")?;
     print(out, &observe::observe(root, &manifest, Timestamp::now())?)
 }
 
-fn export(root: &Root, out: &mut dyn Write) -> Result<(), AgentError> {
-    let manifest: HostManifest = read_input("the manifest")?;
+fn export(root: &Root, input: &mut dyn BufRead, out: &mut dyn Write) -> Result<(), AgentError> {
+    let manifest: HostManifest = read_input(input, "the manifest")?;
     let mut files = BTreeMap::new();
     for path in manifest.items.iter().filter(|item| item.is_shared()).flat_map(Item::paths) {
         if let Some(bytes) = root.bytes(&path)? {
@@ -93,10 +109,10 @@ fn export(root: &Root, out: &mut dyn Write) -> Result<(), AgentError> {
     print(out, &files)
 }
 
-fn read_input<T: DeserializeOwned>(what: &str) -> Result<T, AgentError> {
+fn read_input<T: DeserializeOwned>(input: &mut dyn BufRead, what: &str) -> Result<T, AgentError> {
     let failed = |source| AgentError::Input { what: format!("read {what}"), source };
     let mut text = Vec::new();
-    io::stdin().lock().read_to_end(&mut text).map_err(failed)?;
+    input.read_to_end(&mut text).map_err(failed)?;
     serde_json::from_slice(&text).map_err(|error| failed(io::Error::other(error)))
 }
 

@@ -18,11 +18,35 @@ const PARTIAL: &str = ".kmctl-new";
 pub(crate) struct Root {
     folder: PathBuf,
     steps_left: Option<std::cell::Cell<u32>>,
+    /// In a simulated fleet only the run on this root ends, not the process.
+    #[cfg(test)]
+    unwinds: bool,
 }
+
+/// What a run on a simulated host unwinds with when it is killed.
+#[cfg(test)]
+pub(crate) struct Killed;
 
 impl Root {
     pub(crate) fn new(folder: &Path, stop_after: Option<u32>) -> Self {
-        Root { folder: folder.to_owned(), steps_left: stop_after.map(std::cell::Cell::new) }
+        Root {
+            folder: folder.to_owned(),
+            steps_left: stop_after.map(std::cell::Cell::new),
+            #[cfg(test)]
+            unwinds: false,
+        }
+    }
+
+    /// For a simulated host that is killed after `steps` durable steps.
+    #[cfg(test)]
+    pub(crate) fn simulated(folder: &Path, steps: u32) -> Self {
+        Root { unwinds: true, ..Root::new(folder, Some(steps)) }
+    }
+
+    /// How many steps are left before it is killed.
+    #[cfg(test)]
+    pub(crate) fn steps_left(&self) -> u32 {
+        self.steps_left.as_ref().map_or(u32::MAX, std::cell::Cell::get)
     }
 
     /// Whether this is the host itself, where there is systemd and something to answer.
@@ -38,6 +62,10 @@ impl Root {
     pub(crate) fn step(&self) {
         if let Some(left) = &self.steps_left {
             if left.get() == 0 {
+                #[cfg(test)]
+                if self.unwinds {
+                    std::panic::resume_unwind(Box::new(Killed));
+                }
                 // As sudden as kill -9: no destructor, no flush.
                 std::process::abort();
             }

@@ -1,6 +1,7 @@
 //! The host manifest: everything that a control-plane host should have, in the order in which it is put there.
 use serde::{Deserialize, Serialize};
 
+use super::member::MemberSpec;
 use crate::pki::LeafSpec;
 
 /// Version of this format; `km host` refuses what it does not know.
@@ -20,6 +21,17 @@ pub struct HostManifest {
     pub version: String,
     /// What should be there.
     pub items: Vec<Item>,
+}
+
+impl HostManifest {
+    /// Its units.
+    pub fn units(&self) -> Vec<UnitSpec> {
+        let unit = |item: &Item| match item {
+            Item::Unit(spec) => Some(spec.clone()),
+            _ => None,
+        };
+        self.items.iter().filter_map(unit).collect()
+    }
 }
 
 /// One thing that should be there.
@@ -82,7 +94,7 @@ pub enum Item {
     Certificate(CertificateSpec),
     /// A kubeconfig that embeds a client certificate made here.
     Kubeconfig(KubeconfigSpec),
-    /// Takes a snapshot of etcd, if it runs and a unit is about to be restarted.
+    /// Takes a snapshot of etcd, if it runs. Sent only before a living control plane is changed.
     Snapshot {
         /// The etcdctl program.
         program: String,
@@ -93,6 +105,10 @@ pub enum Item {
         /// Folder of the snapshots.
         folder: String,
     },
+    /// The host is a member of etcd: before its first start it is told how to begin.
+    Member(MemberSpec),
+    /// The host's member has caught up and votes.
+    Vote(MemberSpec),
     /// A systemd unit that should run with its present files.
     Unit(UnitSpec),
     /// Waits until an address answers.
@@ -199,6 +215,8 @@ impl Item {
             Item::Certificate(spec) => format!("{}.crt", spec.path),
             Item::Kubeconfig(spec) => spec.path.clone(),
             Item::Snapshot { folder, .. } => folder.clone(),
+            Item::Member(spec) => format!("etcd member {}", spec.name),
+            Item::Vote(spec) => format!("etcd member {} votes", spec.name),
             Item::Unit(spec) => spec.name.clone(),
             Item::Health(spec) => spec.name.clone(),
             Item::Objects { objects, .. } => format!("{} API objects", objects.len()),
@@ -217,9 +235,13 @@ impl Item {
                 vec![format!("{path}.key"), format!("{path}.crt")]
             }
             Item::Kubeconfig(spec) => vec![spec.path.clone()],
-            Item::Directory { .. } | Item::Snapshot { .. } | Item::Unit(_) | Item::Health(_) | Item::Objects { .. } => {
-                Vec::new()
-            }
+            Item::Member(spec) => vec![spec.environment.clone()],
+            Item::Directory { .. }
+            | Item::Snapshot { .. }
+            | Item::Vote(_)
+            | Item::Unit(_)
+            | Item::Health(_)
+            | Item::Objects { .. } => Vec::new(),
         }
     }
 

@@ -16,18 +16,24 @@ mod http;
 mod lock;
 mod manifest;
 mod material;
+mod member;
 mod objects;
 mod observe;
 mod remove;
 mod units;
 
 pub use apply::{Header, Payload};
+#[cfg(test)]
+pub(crate) use command::{Action, perform, status_of};
 pub use command::{Arguments, run};
 pub use events::{Change, Event};
+#[cfg(test)]
+pub(crate) use files::{Killed, Root};
 pub use lock::Holder;
 pub use manifest::{
     AuthoritySpec, CertificateSpec, FORMAT, HealthSpec, HostManifest, Item, KubeconfigSpec, ObjectSpec, UnitSpec,
 };
+pub use member::{EtcdMember, EtcdStart, LeaveRequest, MemberSpec};
 pub use observe::{Observation, Observations, Observed};
 pub use remove::{Removal, RemoveRequest};
 pub use units::UnitState;
@@ -43,6 +49,9 @@ pub const KM: &str = "/usr/local/lib/kmctl/bin/km";
 
 /// Data of this project on a control-plane host.
 pub const STATE: &str = "/var/lib/kmctl";
+
+/// Where km scheduler keeps its framework's id. The folder outlives a framework that could not be ended.
+pub const FRAMEWORK: &str = "/var/lib/kmctl/scheduler";
 
 use std::path::PathBuf;
 

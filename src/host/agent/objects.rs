@@ -147,6 +147,16 @@ pub(crate) fn purge_nodes(root: &Root, reporter: &mut Reporter<'_>) -> Result<()
     }
 }
 
+/// Takes the setting back after a drain, so that a cluster that comes up again has nodes.
+pub(crate) fn forget_purge(root: &Root) -> Result<(), AgentError> {
+    let path = format!("/api/v1/namespaces/{}/configmaps/{}", names::NAMESPACE, names::SETTINGS_CONFIG_MAP);
+    let failed = |answer| AgentError::Object { object: "ConfigMap kmctl-settings".to_owned(), answer };
+    let Some(api) = Api::open(root, ADMIN)? else {
+        return Err(AgentError::Refused(format!("{ADMIN} cannot be read")));
+    };
+    api.merge(&path, &json!({"data": {"purge": null}})).map_err(failed)
+}
+
 /// `ClusterRole km-scheduler`.
 fn name_of(object: &Value) -> String {
     let text = |value: &Value| value.as_str().unwrap_or("?").to_owned();

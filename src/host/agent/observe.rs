@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::files::Root;
 use super::units::{self, UnitState};
-use super::{AgentError, FORMAT, Holder, HostManifest, Item, KM, LIBRARY, STATE, http, lock, material, objects};
+use super::{AgentError, EtcdMember, FORMAT, Holder, HostManifest, Item, KM, LIBRARY, STATE};
+use super::{http, lock, material, member, objects};
 use crate::bundle::{hex, hex_digest};
 
 /// What was found on a host.
@@ -26,6 +27,9 @@ pub struct Observations {
     pub lock: Option<Holder>,
     /// Versions whose bundle is unpacked here.
     pub versions: Vec<String>,
+    /// Members of etcd, where it runs and answers.
+    #[serde(default)]
+    pub members: Vec<EtcdMember>,
     /// One for each item of the manifest, in its order.
     pub items: Vec<Observation>,
 }
@@ -176,13 +180,21 @@ pub(crate) fn observe(root: &Root, manifest: &HostManifest, now: Timestamp) -> R
         })
         .collect();
     let states = units::states(root, &names)?;
+    let etcd_runs = states.get("etcd.service").is_some_and(|state| state.active == "active");
+    let members = manifest.items.iter().filter(|_| etcd_runs).find_map(|item| match item {
+        Item::Vote(spec) => Some(member::list(root, spec)),
+        _ => None,
+    });
     let mut items = Vec::new();
     for item in &manifest.items {
         let unit = match item {
             Item::Unit(spec) => states.get(&spec.name).cloned(),
             _ => None,
         };
-        let observed = observe_item(root, item, unit.as_ref(), &mut digests, now)?;
+        let observed = match item {
+            Item::Vote(spec) => member::observe_vote(spec, members.as_ref()),
+            item => observe_item(root, item, unit.as_ref(), &mut digests, now)?,
+        };
         items.push(Observation { name: item.name(), observed, unit });
     }
     let mut versions: Vec<String> = fs::read_dir(root.at(LIBRARY))
@@ -199,6 +211,7 @@ pub(crate) fn observe(root: &Root, manifest: &HostManifest, now: Timestamp) -> R
         km: digests.of(root, KM)?,
         lock: lock::holder(root),
         versions,
+        members: members.and_then(Result::ok).unwrap_or_default(),
         items,
     })
 }
@@ -253,7 +266,8 @@ pub(crate) fn observe_item(
         Item::Kubeconfig(spec) => material::observe_kubeconfig(root, spec, now),
         Item::Unit(spec) => Ok(Observed::from_problems(units::problems(root, spec, unit, digests)?)),
         // A snapshot is only taken beside other changes, and is no state that something else could differ from.
-        Item::Snapshot { .. } => Ok(Observed::Same),
+        Item::Snapshot { .. } | Item::Vote(_) => Ok(Observed::Same),
+        Item::Member(spec) => Ok(member::observe(root, spec)),
         Item::Health(spec) if root.is_host() => Ok(match http::probe(root, spec) {
             Ok(None) => Observed::Same,
             Ok(Some(answer)) => Observed::different(answer),

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::events::{Change, Event, Reporter};
 use super::files::Root;
-use super::{AgentError, Holder, HostManifest, Item, KM, LIBRARY, STATE, lock, units};
+use super::{AgentError, FRAMEWORK, Holder, HostManifest, Item, KM, LIBRARY, STATE, lock, units};
 
 /// What `km host remove` reads from standard input.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -15,6 +15,9 @@ pub struct RemoveRequest {
     pub manifest: HostManifest,
     /// How much goes.
     pub removal: Removal,
+    /// The framework could not be ended: its id stays, for the run that will.
+    #[serde(default)]
+    pub keep_framework: bool,
     /// Who runs this, for the lock.
     pub holder: Holder,
 }
@@ -33,18 +36,21 @@ pub enum Removal {
 fn goes(item: &Item) -> bool {
     match item {
         Item::File { data, .. } => !data,
-        Item::Program { .. } | Item::Kubeconfig(_) => true,
+        Item::Program { .. } | Item::Kubeconfig(_) | Item::Member(_) => true,
         Item::Secret { .. } | Item::Authority(_) | Item::KeyPair { .. } | Item::EncryptionKey { .. } => false,
         Item::Certificate(_) => false,
-        Item::Directory { .. } | Item::Snapshot { .. } | Item::Unit(_) | Item::Health(_) | Item::Objects { .. } => {
-            false
-        }
+        Item::Directory { .. }
+        | Item::Snapshot { .. }
+        | Item::Vote(_)
+        | Item::Unit(_)
+        | Item::Health(_)
+        | Item::Objects { .. } => false,
     }
 }
 
 /// Stops the units from last to first and removes their files. Carries on after an error, and tells all of them.
 pub(crate) fn remove(root: &Root, request: RemoveRequest, reporter: &mut Reporter<'_>) -> Result<(), AgentError> {
-    let RemoveRequest { manifest, removal, holder } = request;
+    let RemoveRequest { manifest, removal, keep_framework, holder } = request;
     let lock = lock::take(root, holder)?;
     let purge = removal == Removal::Everything;
     for item in manifest.items.iter().rev() {
@@ -70,11 +76,14 @@ pub(crate) fn remove(root: &Root, request: RemoveRequest, reporter: &mut Reporte
         }
     }
     units::reload(root)?;
-    // What units were started with, and the framework's id: the framework was torn down, its id is of no use.
-    let mut trees = vec![format!("{STATE}/units"), format!("{STATE}/scheduler")];
+    let mut trees = vec![format!("{STATE}/units")];
+    if !keep_framework {
+        // Once the framework was torn down, its id is of no use.
+        trees.push(FRAMEWORK.to_owned());
+    }
     if purge {
         trees.extend(manifest.items.iter().filter_map(|item| match item {
-            Item::Directory { path, data: true, .. } => Some(path.clone()),
+            Item::Directory { path, data: true, .. } if path != FRAMEWORK => Some(path.clone()),
             _ => None,
         }));
     }

@@ -130,9 +130,11 @@ pub(crate) fn restart(root: &Root, spec: &UnitSpec, digests: &mut Digests) -> Re
     root.write(&record(&spec.name), 0o600, fingerprint.as_bytes())
 }
 
-/// Forgets what a unit was started with.
-pub(crate) fn forget(root: &Root, name: &str) -> Result<(), AgentError> {
-    root.remove(&record(name)).map(drop)
+/// Writes down that a unit which was started by a run reads something else from now on. The record itself stays: it
+/// tells that others rely on the unit.
+pub(crate) fn outdate(root: &Root, name: &str) -> Result<(), AgentError> {
+    let record = record(name);
+    if root.mode(&record).is_some() { root.write(&record, 0o600, b"older files") } else { Ok(()) }
 }
 
 /// Stops a unit for good; says whether it was there. `waiting` is told every two seconds for how long it takes already.

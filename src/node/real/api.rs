@@ -4,13 +4,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{ContainerStatus, Node, Pod};
 use kube::api::{DeleteParams, Preconditions};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::runtime::watcher;
 use kube::{Api, Client, Config, ResourceExt};
-use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{OnceCell, mpsc};
 use tracing::{debug, warn};
 
 use super::super::decide::{Event, PodPhase, PodView};
@@ -19,6 +18,7 @@ use super::super::launch::PodLaunch;
 use super::super::spec::DepsSpec;
 use super::super::view::api::Clients;
 use super::kubeconfig::{User, client_certificate, document};
+use super::way::Way;
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 const CALL_LIMIT: Duration = Duration::from_secs(10);
@@ -27,24 +27,22 @@ const WATCH_RETRY: Duration = Duration::from_secs(1);
 /// The API of one cluster, as one of its nodes.
 pub struct RealApi {
     spec: DepsSpec,
+    /// Leads to several API servers, from its first use on.
+    way: OnceCell<Way>,
 }
 
 impl RealApi {
     /// For one node.
     pub fn new(spec: DepsSpec) -> Self {
-        RealApi { spec }
+        RealApi { spec, way: OnceCell::new() }
     }
 
-    /// The first API server that takes a connection; the first of all when none does.
-    pub async fn server(&self) -> String {
-        let servers = &self.spec.api.servers;
-        for server in servers.iter().filter(|_| servers.len() > 1) {
-            let address = server.trim_start_matches("https://").trim_end_matches('/');
-            if matches!(tokio::time::timeout(CONNECT_LIMIT, TcpStream::connect(address)).await, Ok(Ok(_))) {
-                return server.clone();
-            }
+    /// Where the API is: its one server, or the way to several of them.
+    pub async fn server(&self) -> Result<String, DepError> {
+        match self.spec.api.servers.as_slice() {
+            [one] => Ok(one.clone()),
+            servers => Ok(self.way.get_or_try_init(|| Way::open(servers)).await?.url.clone()),
         }
-        servers.first().cloned().unwrap_or_default()
     }
 
     /// The node's Ready condition is true.
@@ -107,7 +105,7 @@ impl Clients for RealApi {
         if !certificate.exists() {
             return Err(DepError::NotNow("the kubelet has no client certificate yet".to_owned()));
         }
-        let text = document(&self.server().await, &self.spec.folders, &User::Certificate(&certificate));
+        let text = document(&self.server().await?, &self.spec.folders, &User::Certificate(&certificate));
         let kubeconfig = Kubeconfig::from_yaml(&text).map_err(DepError::other(what))?;
         let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
             .await
@@ -137,24 +135,34 @@ impl ApiClient for RealApi {
             return Ok(false);
         };
         let own = found.spec.and_then(|spec| spec.termination_grace_period_seconds);
-        let parameters = DeleteParams {
-            grace_period_seconds: Some(shorter_grace(grace, own)),
-            preconditions: Some(Preconditions { uid: Some(pod.uid.clone()), resource_version: None }),
-            ..DeleteParams::default()
-        };
-        let what = format!("delete pod {}/{}", pod.namespace, pod.name);
-        match tokio::time::timeout(CALL_LIMIT, pods.delete(&pod.name, &parameters)).await {
-            Err(_) => Err(DepError::NotNow(format!("{what}: no answer within {} s", CALL_LIMIT.as_secs()))),
-            Ok(Ok(_)) => Ok(true),
-            // Gone, another pod by now, or (forbidden) not bound to this node: no container of it is here.
-            Ok(Err(kube::Error::Api(status))) if [404, 409, 403].contains(&status.code) => {
-                if status.code == 403 {
-                    warn!("{what}: {}", status.message);
-                }
-                Ok(false)
+        delete(&pods, pod, shorter_grace(grace, own)).await
+    }
+
+    async fn forget_pod(&self, pod: &PodLaunch) -> Result<(), DepError> {
+        let pods: Api<Pod> = Api::namespaced(self.client().await?, &pod.namespace);
+        delete(&pods, pod, 0).await.map(drop)
+    }
+}
+
+/// Deletes the pod with this very UID; `false`: there is none, or it is not bound to this node.
+async fn delete(pods: &Api<Pod>, pod: &PodLaunch, grace: u32) -> Result<bool, DepError> {
+    let parameters = DeleteParams {
+        grace_period_seconds: Some(grace),
+        preconditions: Some(Preconditions { uid: Some(pod.uid.clone()), resource_version: None }),
+        ..DeleteParams::default()
+    };
+    let what = format!("delete pod {}/{}", pod.namespace, pod.name);
+    match tokio::time::timeout(CALL_LIMIT, pods.delete(&pod.name, &parameters)).await {
+        Err(_) => Err(DepError::NotNow(format!("{what}: no answer within {} s", CALL_LIMIT.as_secs()))),
+        Ok(Ok(_)) => Ok(true),
+        // Gone, another pod by now, or (forbidden) not bound to this node: no container of it is here.
+        Ok(Err(kube::Error::Api(status))) if [404, 409, 403].contains(&status.code) => {
+            if status.code == 403 {
+                warn!("{what}: {}", status.message);
             }
-            Ok(Err(error)) => Err(DepError::other(what)(error)),
+            Ok(false)
         }
+        Ok(Err(error)) => Err(DepError::other(what)(error)),
     }
 }
 
@@ -189,7 +197,19 @@ pub fn view(pod: &Pod) -> PodView {
         phase,
         message: message(&status),
         terminating: pod.metadata.deletion_timestamp.is_some(),
+        stopped: stopped(pod),
     }
+}
+
+/// Every container has a status, one at least has ended, and none runs.
+fn stopped(pod: &Pod) -> bool {
+    let Some(status) = &pod.status else { return false };
+    let wanted = pod.spec.as_ref().map_or(0, |spec| spec.containers.len());
+    let mut states = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
+    let told = status.container_statuses.as_ref().map_or(0, Vec::len);
+    let ended = |one: &ContainerStatus| one.state.as_ref().is_some_and(|state| state.terminated.is_some());
+    let runs = |one: &ContainerStatus| one.state.as_ref().is_none_or(|state| state.running.is_some());
+    told > 0 && told >= wanted && states.clone().any(ended) && !states.any(runs)
 }
 
 /// Why the pod is in its phase: its own reason, or its first container that ended badly.
@@ -218,6 +238,25 @@ mod tests {
     fn a_pods_own_grace_is_shortened_but_never_prolonged() {
         let of = |allowed, own| shorter_grace(Duration::from_secs(allowed), own);
         assert_eq!([of(45, Some(2)), of(5, Some(30)), of(45, None), of(0, Some(30)), of(9, Some(0))], [2, 5, 45, 1, 1]);
+    }
+
+    #[test]
+    fn a_pod_is_stopped_when_none_of_its_containers_runs() {
+        let of = |states: &[serde_json::Value]| {
+            let status = |state: &serde_json::Value| serde_json::json!({"name": "a", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": state});
+            let pod = serde_json::json!({"spec": {"containers": [{"name": "a"}, {"name": "b"}]},
+                "status": {"containerStatuses": states.iter().map(status).collect::<Vec<_>>()}});
+            view(&serde_json::from_value(pod).unwrap()).stopped
+        };
+        let (ended, waits, runs) = (
+            serde_json::json!({"terminated": {"exitCode": 0}}),
+            serde_json::json!({"waiting": {}}),
+            serde_json::json!({"running": {}}),
+        );
+        assert!(of(&[ended.clone(), ended.clone()]) && of(&[ended.clone(), waits.clone()]));
+        assert!(!of(&[ended.clone(), runs]), "one runs");
+        assert!(!of(std::slice::from_ref(&ended)), "nothing is known of the other");
+        assert!(!of(&[waits.clone(), waits]) && !of(&[]), "it was never started, or may be about to");
     }
 
     #[test]

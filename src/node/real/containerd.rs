@@ -109,7 +109,7 @@ impl Service for Containerd {
 }
 
 /// Programs of the run come before the host's: shims, runc and plugins must be the bundle's.
-pub fn search_path(spec: &DepsSpec) -> String {
+pub(super) fn search_path(spec: &DepsSpec) -> String {
     format!("{}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", spec.folders.programs().display())
 }
 

@@ -67,7 +67,7 @@ impl Service for KubeProxy {
         let kubeconfig = folders.settings("kube-proxy.kubeconfig");
         let text = match self.spec.network.mode {
             NetworkMode::HostPorts => self.through_view()?,
-            NetworkMode::Cni => document(&self.api.server().await, folders, &User::Certificate(&client_certificate())),
+            NetworkMode::Cni => document(&self.api.server().await?, folders, &User::Certificate(&client_certificate())),
         };
         write_private(&kubeconfig, &text)?;
         let mut argv =

@@ -1,16 +1,12 @@
 //! kube-scheduler's question which nodes would do, answered from memory.
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use super::effect::Effect;
 use super::event::RequestId;
-use super::place::{Landscape, Site};
-use super::state::{Flight, NodeState, Scheduler};
+use super::landscape::{Expected, Landscape, Site};
+use super::state::{Flight, NodeState, PodEntry, Scheduler};
 use crate::scheduler::pods::PodFacts;
 use crate::scheduler::resources::decimal;
-
-/// How long a pod with a topology spread waits for domains without a node to wake up.
-const WAKING: Duration = Duration::from_secs(10);
 
 impl Scheduler {
     pub(super) fn filter(&mut self, request: RequestId, pod: PodFacts, nodes: Vec<String>) {
@@ -20,7 +16,7 @@ impl Scheduler {
         let mut kept = Vec::new();
         let mut spreading = false;
         {
-            let landscape = self.landscape();
+            let landscape = self.landscape(Expected::Counted { but: &uid });
             for name in nodes {
                 match self.refuse(&pod, &name, &landscape) {
                     None => kept.push(name),
@@ -34,6 +30,7 @@ impl Scheduler {
                 }
             }
         }
+        self.leave_one(&pod, &mut kept, &mut failed);
         let now = self.now;
         for name in &kept {
             if let Some(node) = self.nodes.get_mut(name) {
@@ -42,6 +39,7 @@ impl Scheduler {
         }
         if let Some(entry) = self.pods.get_mut(&uid) {
             entry.asked = Some((now, !kept.is_empty()));
+            entry.let_onto = kept.first().filter(|_| kept.len() == 1).map(|name| (name.clone(), now));
             if kept.is_empty() {
                 entry.placeable_since = None;
             }
@@ -50,6 +48,21 @@ impl Scheduler {
             }
         }
         self.push(Effect::AnswerFilter { request, kept, failed });
+    }
+
+    /// Chooses for kube-scheduler where a pod with a topology spread goes, while a domain has no Node. kube-scheduler
+    /// asks about the next pod before it says where it puts this one, and its own count lacks that domain: only a pod
+    /// whose node is known now can be counted then.
+    fn leave_one(&self, pod: &PodFacts, kept: &mut Vec<String>, failed: &mut BTreeMap<String, String>) {
+        if kept.len() < 2 || !self.landscape(Expected::Left).lacks_nodes_for(pod) {
+            return;
+        }
+        let Some(best) = kept.iter().max_by_key(|name| self.score(name)).cloned() else { return };
+        for name in std::mem::replace(kept, vec![best.clone()]) {
+            if name != best {
+                failed.insert(name, format!("{best} is chosen while not every topology domain has a node"));
+            }
+        }
     }
 
     fn refuse(&self, pod: &PodFacts, name: &str, landscape: &Landscape<'_>) -> Option<Refusal> {
@@ -73,8 +86,7 @@ impl Scheduler {
             return no("node not started");
         }
         let site = landscape.sites.iter().find(|site| site.name == name)?;
-        let waited = self.pods.get(&pod.uid).and_then(|entry| entry.spread_wait);
-        if waited.is_none_or(|since| self.now.since(since) < WAKING)
+        if self.waits_for_domains(&pod.uid)
             && let Some((key, domain)) = landscape.missing_domain(pod, site, true)
         {
             return Some(Refusal::Waking(format!("waking Mesos agents for topology {key}: {domain}")));
@@ -122,21 +134,21 @@ impl Scheduler {
 
     /// Nodes that run are better than nodes that must be started, and full ones better than empty ones, which can go.
     pub(super) fn prioritize(&mut self, request: RequestId, nodes: Vec<String>) {
-        let mut pods: BTreeMap<&str, i64> = BTreeMap::new();
-        for entry in self.pods.values() {
-            if let Some(node) = entry.facts.node.as_deref().or(entry.flight.node())
+        let scores = nodes.into_iter().map(|name| (name.clone(), self.score(&name))).collect();
+        self.push(Effect::AnswerPrioritize { request, scores });
+    }
+
+    /// How good a node is for one more pod, from 0 to 10.
+    fn score(&self, name: &str) -> i64 {
+        let lives_there = |entry: &&PodEntry| {
+            entry.facts.node.as_deref().or(entry.flight.node()) == Some(name)
                 && (entry.facts.keeps_node() || entry.flight != Flight::None)
-            {
-                *pods.entry(node).or_default() += 1;
-            }
-        }
-        let score = |name: &str| match self.nodes.get(name).map(|node| &node.state) {
-            Some(NodeState::Ready) => 5 + pods.get(name).copied().unwrap_or(0).min(5),
+        };
+        match self.nodes.get(name).map(|node| &node.state) {
+            Some(NodeState::Ready) => 5 + self.pods.values().filter(lives_there).take(5).count() as i64,
             Some(NodeState::Starting | NodeState::Prepared { .. } | NodeState::Preparing) => 4,
             _ => 0,
-        };
-        let scores = nodes.into_iter().map(|name| (name.clone(), score(&name))).collect();
-        self.push(Effect::AnswerPrioritize { request, scores });
+        }
     }
 }
 

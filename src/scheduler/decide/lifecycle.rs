@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::effect::{Effect, NodeSpec};
+use super::landscape::Expected;
 use super::place::Placement;
 use super::state::{Flight, Leave, NodeEntry, NodeState, Scheduler};
 use crate::cluster::NetworkMode;
@@ -202,7 +203,7 @@ impl Scheduler {
         let open = self.nodes.values().filter(|node| node.state.open()).count();
         let missing = (self.bounds.min as usize).saturating_sub(open).min(self.room_for_nodes());
         if missing > 0 && !self.bounds.purge {
-            let mut sites = self.landscape().sites;
+            let mut sites = self.landscape(Expected::Left).sites;
             sites.retain(|site| !site.exists && site.offered.covers(Amount::default()));
             sites.sort_by_key(|site| (-site.offered.cpus, -site.offered.mem, site.name.clone()));
             for site in sites.into_iter().take(missing) {

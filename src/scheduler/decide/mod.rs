@@ -12,6 +12,7 @@ mod effect;
 mod event;
 mod explain;
 mod filter;
+mod landscape;
 mod launch;
 mod leave;
 mod lifecycle;

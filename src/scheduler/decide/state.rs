@@ -59,6 +59,8 @@ pub(super) struct PodEntry {
     pub explained: Option<(String, Time)>,
     /// Since when its topology spread waits for domains to wake up.
     pub spread_wait: Option<Time>,
+    /// The only node that kube-scheduler was last left with, and when: it will be bound there.
+    pub let_onto: Option<(String, Time)>,
     /// Since when its task is over though it is not.
     pub orphaned: Option<Time>,
 }
@@ -458,6 +460,7 @@ impl PodEntry {
             nudges: 0,
             explained: None,
             spread_wait: None,
+            let_onto: None,
             orphaned: None,
         }
     }

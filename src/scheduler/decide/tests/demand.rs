@@ -241,8 +241,87 @@ fn spread_pods_wait_for_agents_whose_offers_come_a_moment_later() {
         failed["agent1"].starts_with("waking Mesos agents for topology topology.kubernetes.io/zone: "),
         "{failed:?}"
     );
-    bench.now = bench.now + Duration::from_secs(11);
+    let meanwhile = bench.seconds(11);
+    assert!(kinds(&meanwhile).contains(&"revive"), "offers are asked for while it waits: {:?}", kinds(&meanwhile));
+    bench.offer("agent1", 4.0, 4096.0);
     assert_eq!(bench.filter(&b, &["agent1"]).0, ["agent1"], "not for ever");
+}
+
+#[test]
+fn spread_pods_that_were_let_through_count_before_they_are_bound() {
+    let spread = |name: &str| {
+        pod_with(
+            name,
+            json!({"spec": {"topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "topology.kubernetes.io/zone",
+                "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {"matchLabels": {"app": "web"}}}]}}),
+        )
+    };
+    let mut bench = Bench::new();
+    bench.offer_all(&["agent1", "agent2", "agent3"], 4.0, 4096.0);
+    bench.seconds(60);
+    let pods = ["a", "b", "c"].map(spread);
+    for pod in &pods {
+        bench.pod(pod);
+    }
+    // Offers come one by one, and kube-scheduler asks about all three pods before the first one's bind arrives.
+    assert_eq!(created(&bench.offer("agent1", 4.0, 4096.0)), ["agent1"]);
+    assert_eq!(bench.filter(&pods[0], &["agent1"]).0, ["agent1"]);
+    let (kept, failed) = bench.filter(&pods[1], &["agent1"]);
+    assert!(kept.is_empty(), "the first pod is on its way there");
+    assert!(failed["agent1"].starts_with("waking Mesos agents for topology"), "{failed:?}");
+    assert_eq!(
+        bench.filter(&pods[0], &["agent1"]).0,
+        ["agent1"],
+        "asked about again, it does not count against itself"
+    );
+    let (_, effects) = bench.bind(&pods[0], "agent1");
+    assert!(!kinds(&effects).contains(&"suppress"));
+    assert!(!kinds(&bench.seconds(2)).contains(&"suppress"), "the other zones' offers are still wanted");
+    assert_eq!(created(&bench.offer("agent2", 4.0, 4096.0)), ["agent2"]);
+
+    // Two nodes would do, and a third zone has none yet: one is chosen, so that the next pod can be counted on.
+    let (kept, failed) = bench.filter(&pods[1], &["agent1", "agent2"]);
+    assert_eq!(kept, ["agent2"], "{failed:?}");
+    let (kept, failed) = bench.filter(&pods[2], &["agent1", "agent2"]);
+    assert!(kept.is_empty(), "{failed:?}");
+    assert_eq!(created(&bench.offer("agent3", 4.0, 4096.0)), ["agent3"]);
+    assert_eq!(bench.filter(&pods[2], &["agent1", "agent2", "agent3"]).0, ["agent3"]);
+}
+
+#[test]
+fn a_spread_pod_that_is_never_bound_stops_counting() {
+    let spread = json!({"spec": {"topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "topology.kubernetes.io/zone",
+        "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {"matchLabels": {"app": "web"}}}]}});
+    let mut bench = Bench::new();
+    bench.offer_all(&["agent1", "agent2"], 4.0, 4096.0);
+    bench.seconds(60);
+    let (a, b) = (pod_with("a", spread.clone()), pod_with("b", spread));
+    bench.pod(&a);
+    bench.pod(&b);
+    bench.offer("agent1", 4.0, 4096.0);
+    assert_eq!(bench.filter(&a, &["agent1"]).0, ["agent1"]);
+    assert!(bench.filter(&b, &["agent1"]).0.is_empty());
+    bench.now = bench.now + Duration::from_secs(6);
+    assert_eq!(bench.filter(&b, &["agent1"]).0, ["agent1"], "kube-scheduler had another reason against a");
+}
+
+#[test]
+fn a_spread_pod_does_not_wait_for_an_agent_that_could_never_take_it() {
+    let large = json!({"spec": {
+        "containers": [{"name": "c", "resources": {"requests": {"cpu": "3", "memory": "64Mi"}}}],
+        "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "topology.kubernetes.io/zone",
+            "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {"matchLabels": {"app": "web"}}}]}});
+    let mut bench = Bench::new();
+    bench.offer("agent1", 8.0, 4096.0);
+    bench.offer("small", 1.0, 4096.0);
+    bench.on(Event::Agents(vec![agent_info("agent1", 8.0), agent_info("small", 1.0)]));
+    bench.seconds(60);
+    let (a, b) = (pod_with("a", large.clone()), pod_with("b", large));
+    bench.running(&a, "agent1");
+    bench.pod(&b);
+    bench.offer("agent1", 8.0, 4096.0);
+    let (kept, failed) = bench.filter(&b, &["agent1"]);
+    assert_eq!(kept, ["agent1"], "{failed:?}");
 }
 
 #[test]

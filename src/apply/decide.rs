@@ -1,0 +1,456 @@
+//! What a run does next. Hosts are changed along their dependencies, each as fast as it can, never in lock-step:
+//!
+//! - one host makes the keys that all share, before those that lack them are prepared;
+//! - preparing (files, programs) disturbs nobody and waits for nobody else;
+//! - a living etcd is saved before anything that runs is changed;
+//! - the first member of etcd is healthy before others join, members that are gone leave before that, one at a time;
+//! - what restarts something that others rely on needs the one token there is: one host at a time, etcd's restarts last,
+//!   and no further one once a host has not come back.
+//!
+//! A host that fails is given up; whatever does not depend on it goes on.
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use crate::plan::EtcdWork;
+
+/// What is done on a host in one go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Make the keys that all hosts share.
+    Keys,
+    /// Put files, programs and certificates there.
+    Prepare,
+    /// Save etcd's content.
+    Snapshot,
+    /// Take the member with this number out of etcd.
+    Leave(usize),
+    /// Make etcd run, as a member.
+    Etcd,
+    /// Make the rest run.
+    Serve,
+}
+
+/// What the graph has to know of a host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostFacts {
+    /// Its name.
+    pub host: String,
+    /// Whether its plan has steps.
+    pub has_work: bool,
+    /// How many of the keys that all share it has.
+    pub keys: usize,
+    /// Whether it lacks one.
+    pub lacks_keys: bool,
+    /// What becomes of its member of etcd.
+    pub etcd: EtcdWork,
+    /// Its etcd answers.
+    pub healthy: bool,
+    /// Something else than etcd restarts that others rely on.
+    pub restarts: bool,
+}
+
+/// A stage of a host, by their numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Task {
+    /// Its number in the graph.
+    pub id: usize,
+    /// The host's number, in the order of admission.
+    pub host: usize,
+    /// What is done.
+    pub stage: Stage,
+}
+
+/// How a stage ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Well; and whether files of the bundle were sent.
+    Done {
+        /// They were.
+        uploaded: bool,
+    },
+    /// Not well.
+    Failed,
+}
+
+/// How a host ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostState {
+    /// There was nothing to do.
+    Unchanged,
+    /// Everything was done.
+    Done,
+    /// It failed.
+    Failed,
+    /// It could not be begun or finished, because of another host.
+    Skipped(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum State {
+    Waiting,
+    Running,
+    Done,
+    Failed,
+    Skipped(String),
+}
+
+impl State {
+    fn is_over(&self) -> bool {
+        matches!(self, State::Done | State::Failed | State::Skipped(_))
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Node {
+    task: Task,
+    /// All of them have to be done.
+    needs: Vec<usize>,
+    /// One of them has to be done, where there are any.
+    any: Vec<usize>,
+    /// All of them have to be over, however.
+    after: Vec<usize>,
+    /// Needs the token.
+    disrupts: bool,
+    state: State,
+    from: Duration,
+    to: Duration,
+    /// Whose end let it begin.
+    released_by: Option<usize>,
+    uploaded: bool,
+}
+
+/// The way through the run that took longest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CriticalPath {
+    /// All of it.
+    pub total: Duration,
+    /// The part that took longest, e.g. `on cp2 uploading`.
+    pub longest: (Duration, String),
+}
+
+/// The graph and how far it has come.
+#[derive(Clone, Debug, Default)]
+pub struct Graph {
+    hosts: Vec<HostFacts>,
+    nodes: Vec<Node>,
+    keys: Option<usize>,
+    snapshot: Option<usize>,
+    /// The host that holds the token.
+    holder: Option<usize>,
+    /// A host that has not come back.
+    broken: Option<usize>,
+    last_over: Option<usize>,
+}
+
+impl Graph {
+    /// The graph for these hosts, in the plan's order, and for the departure of so many members of etcd.
+    pub fn new(hosts: &[HostFacts], departures: usize) -> Self {
+        let mut graph = Graph { hosts: hosts.to_vec(), ..Graph::default() };
+        let all: Vec<usize> = (0..hosts.len()).collect();
+        graph.build(&all, departures);
+        graph
+    }
+
+    /// One more host, which answered late; its number.
+    pub fn admit(&mut self, host: HostFacts) -> usize {
+        self.hosts.push(host);
+        let number = self.hosts.len() - 1;
+        self.build(&[number], 0);
+        number
+    }
+
+    fn add(&mut self, host: usize, stage: Stage) -> usize {
+        let id = self.nodes.len();
+        self.nodes.push(Node {
+            task: Task { id, host, stage },
+            needs: Vec::new(),
+            any: Vec::new(),
+            after: Vec::new(),
+            disrupts: false,
+            state: State::Waiting,
+            from: Duration::ZERO,
+            to: Duration::ZERO,
+            released_by: None,
+            uploaded: false,
+        });
+        id
+    }
+
+    fn build(&mut self, numbers: &[usize], departures: usize) {
+        let facts: Vec<(usize, HostFacts)> =
+            numbers.iter().map(|number| (*number, self.hosts[*number].clone())).collect();
+        let working: Vec<&(usize, HostFacts)> = facts.iter().filter(|(_, facts)| facts.has_work).collect();
+        if self.keys.is_none() && self.hosts.len() > 1 && working.iter().any(|(_, facts)| facts.lacks_keys) {
+            // The first of those that have most of them: a run that was killed has begun there.
+            let most = self.hosts.iter().map(|facts| facts.keys).max().unwrap_or_default();
+            let source = self.hosts.iter().position(|facts| facts.keys == most).unwrap_or_default();
+            self.keys = Some(self.add(source, Stage::Keys));
+        }
+        let healthy = self.hosts.iter().position(|facts| facts.healthy);
+        let prepared: BTreeMap<usize, usize> = working
+            .iter()
+            .map(|(number, facts)| {
+                let prepare = self.add(*number, Stage::Prepare);
+                let source = self.keys.map(|keys| self.nodes[keys].task.host);
+                if facts.lacks_keys || source == Some(*number) {
+                    self.nodes[prepare].needs.extend(self.keys);
+                }
+                (*number, prepare)
+            })
+            .collect();
+        if let Some(healthy) = healthy.filter(|_| self.snapshot.is_none() && (!working.is_empty() || departures > 0)) {
+            let snapshot = self.add(healthy, Stage::Snapshot);
+            self.nodes[snapshot].needs.extend(prepared.get(&healthy));
+            self.snapshot = Some(snapshot);
+        }
+        let snapshot = self.snapshot;
+        let mut leaves = Vec::new();
+        for number in 0..departures {
+            let Some(asker) = healthy else { break };
+            let leave = self.add(asker, Stage::Leave(number));
+            self.nodes[leave].needs.extend(snapshot);
+            self.nodes[leave].after.extend(leaves.last());
+            self.nodes[leave].disrupts = true;
+            leaves.push(leave);
+        }
+        // Those that raise the number of members that answer come first.
+        let order = |work: EtcdWork| match work {
+            EtcdWork::None => 0,
+            EtcdWork::Bootstrap | EtcdWork::Start => 1,
+            EtcdWork::Join => 2,
+            EtcdWork::Restart => 3,
+        };
+        let mut by_order = working.clone();
+        by_order.sort_by_key(|(_, facts)| order(facts.etcd));
+        for (number, facts) in by_order {
+            let prepare = prepared[number];
+            let mut before_serving = prepare;
+            if facts.etcd != EtcdWork::None {
+                let begun = self.etcd_nodes(|work| matches!(work, EtcdWork::Bootstrap | EtcdWork::Start));
+                let joined = self.etcd_nodes(|work| work == EtcdWork::Join);
+                let etcd = self.add(*number, Stage::Etcd);
+                let node = &mut self.nodes[etcd];
+                node.needs.push(prepare);
+                node.needs.extend(snapshot);
+                match facts.etcd {
+                    EtcdWork::Join => {
+                        node.any = if healthy.is_some() { Vec::new() } else { begun };
+                        node.after.clone_from(&leaves);
+                        node.disrupts = true;
+                    }
+                    EtcdWork::Restart => {
+                        node.after = begun.into_iter().chain(joined).chain(leaves.iter().copied()).collect();
+                        node.disrupts = true;
+                    }
+                    EtcdWork::None | EtcdWork::Bootstrap | EtcdWork::Start => {}
+                }
+                before_serving = etcd;
+            }
+            let serve = self.add(*number, Stage::Serve);
+            self.nodes[serve].needs.push(before_serving);
+            self.nodes[serve].needs.extend(snapshot);
+            self.nodes[serve].disrupts = facts.restarts || facts.etcd == EtcdWork::Restart;
+        }
+    }
+
+    fn etcd_nodes(&self, which: impl Fn(EtcdWork) -> bool) -> Vec<usize> {
+        let of_etcd = self.nodes.iter().filter(|node| node.task.stage == Stage::Etcd);
+        of_etcd.filter(|node| which(self.hosts[node.task.host].etcd)).map(|node| node.task.id).collect()
+    }
+
+    /// Everything that can begin now.
+    pub fn next(&mut self, now: Duration) -> Vec<Task> {
+        let mut begun = Vec::new();
+        // What is skipped lets others be skipped.
+        while self.skip_one(now) {}
+        for id in 0..self.nodes.len() {
+            let node = &self.nodes[id];
+            let (done, over) =
+                (|id: &usize| self.nodes[*id].state == State::Done, |id: &usize| self.nodes[*id].state.is_over());
+            let released = node.needs.iter().all(done)
+                && (node.any.is_empty() || node.any.iter().any(done))
+                && node.after.iter().all(over);
+            let free = !node.disrupts || self.holder.is_none_or(|holder| holder == node.task.host);
+            if node.state != State::Waiting || !released || !free {
+                continue;
+            }
+            let task = node.task;
+            if node.disrupts {
+                self.holder = Some(task.host);
+            }
+            let node = &mut self.nodes[id];
+            (node.state, node.from, node.released_by) = (State::Running, now, self.last_over);
+            begun.push(task);
+        }
+        begun
+    }
+
+    fn skip_one(&mut self, now: Duration) -> bool {
+        let skipped = self.nodes.iter().filter(|node| node.state == State::Waiting).find_map(|node| {
+            let lost = |id: &&usize| matches!(self.nodes[**id].state, State::Failed | State::Skipped(_));
+            let cause = node.needs.iter().find(lost);
+            let cause = cause.or_else(|| node.any.iter().find(|_| node.any.iter().all(|id| lost(&id))));
+            if let Some(cause) = cause {
+                return Some((node.task.id, self.reason(*cause, node.task.host)));
+            }
+            let broken = self.broken.filter(|broken| node.disrupts && *broken != node.task.host)?;
+            let name = &self.hosts[broken].host;
+            Some((node.task.id, format!("{name} did not come back, and one host at a time is disturbed")))
+        });
+        let Some((id, why)) = skipped else { return false };
+        let node = &mut self.nodes[id];
+        (node.state, node.from, node.to) = (State::Skipped(why), now, now);
+        self.release(id);
+        true
+    }
+
+    /// Why something on `host` cannot be done after `cause` was not.
+    fn reason(&self, cause: usize, host: usize) -> String {
+        let node = &self.nodes[cause];
+        if let (State::Skipped(why), true) = (&node.state, node.task.host == host) {
+            return why.clone();
+        }
+        let name = &self.hosts[node.task.host].host;
+        match node.task.stage {
+            Stage::Keys => format!("the keys that all hosts share could not be made on {name}"),
+            Stage::Snapshot => format!("etcd could not be saved on {name} before the change"),
+            Stage::Prepare | Stage::Leave(_) | Stage::Etcd | Stage::Serve => {
+                format!("it has to wait for {name}, which failed")
+            }
+        }
+    }
+
+    /// A task that was begun has ended.
+    pub fn finished(&mut self, id: usize, ended: Ended, now: Duration) {
+        let node = &mut self.nodes[id];
+        node.to = now;
+        let disturbs = node.disrupts && !matches!(node.task.stage, Stage::Leave(_));
+        match ended {
+            Ended::Done { uploaded } => (node.state, node.uploaded) = (State::Done, uploaded),
+            Ended::Failed => {
+                node.state = State::Failed;
+                let host = node.task.host;
+                // A member that does not get its vote disturbs nobody.
+                if disturbs && self.hosts[host].etcd != EtcdWork::Join {
+                    self.broken = Some(host);
+                }
+            }
+        }
+        self.last_over = Some(id);
+        self.release(id);
+    }
+
+    /// The token is free unless its holder is at something that disturbs, or about to go on with it: a host whose etcd
+    /// has restarted keeps it until the rest of the host is back too.
+    fn release(&mut self, id: usize) {
+        let host = self.nodes[id].task.host;
+        let disturbed = |id: &usize| {
+            let before = &self.nodes[*id];
+            before.disrupts && before.task.host == host && before.state == State::Done
+        };
+        let holds = |node: &Node| {
+            let goes_on = node.state == State::Waiting && node.needs.iter().any(disturbed);
+            node.disrupts && node.task.host == host && (node.state == State::Running || goes_on)
+        };
+        if self.holder == Some(host) && !self.nodes.iter().any(holds) {
+            self.holder = None;
+        }
+    }
+
+    /// How a host ended.
+    pub fn state(&self, host: usize) -> HostState {
+        let nodes = || self.nodes.iter().filter(move |node| node.task.host == host);
+        if nodes().any(|node| node.state == State::Failed) {
+            return HostState::Failed;
+        }
+        let skipped = nodes().find_map(|node| match &node.state {
+            State::Skipped(why) => Some(why.clone()),
+            _ => None,
+        });
+        match skipped {
+            Some(why) => HostState::Skipped(why),
+            None if self.hosts[host].has_work => HostState::Done,
+            None => HostState::Unchanged,
+        }
+    }
+
+    /// How many members of etcd were taken out.
+    pub fn departed(&self) -> usize {
+        let left = |node: &&Node| matches!(node.task.stage, Stage::Leave(_)) && node.state == State::Done;
+        self.nodes.iter().filter(left).count()
+    }
+
+    /// From a host's first stage to its last.
+    pub fn took(&self, host: usize) -> Duration {
+        let nodes = || self.nodes.iter().filter(move |node| node.task.host == host && node.state != State::Waiting);
+        let from = nodes().map(|node| node.from).min().unwrap_or_default();
+        nodes().map(|node| node.to).max().unwrap_or_default().saturating_sub(from)
+    }
+
+    /// The way through the run that took longest; none where nothing was done.
+    pub fn critical_path(&self) -> Option<CriticalPath> {
+        let ran = self.nodes.iter().filter(|node| matches!(node.state, State::Done | State::Failed));
+        let last = ran.max_by_key(|node| node.to)?;
+        let mut parts: BTreeMap<String, Duration> = BTreeMap::new();
+        let mut at = Some(last);
+        while let Some(node) = at {
+            *parts.entry(self.label(node)).or_default() += node.to.saturating_sub(node.from);
+            let before = node.released_by.map(|id| &self.nodes[id]);
+            let idle = node.from.saturating_sub(before.map_or(Duration::ZERO, |before| before.to));
+            *parts.entry(format!("waiting for {} to answer", self.hosts[node.task.host].host)).or_default() += idle;
+            at = before;
+        }
+        let (label, longest) = parts.into_iter().max_by_key(|(_, part)| *part)?;
+        Some(CriticalPath { total: last.to, longest: (longest, label) })
+    }
+
+    fn label(&self, node: &Node) -> String {
+        let doing = match node.task.stage {
+            Stage::Keys => "making keys",
+            Stage::Prepare if node.uploaded => "uploading",
+            Stage::Prepare => "writing files",
+            Stage::Snapshot => "saving etcd",
+            Stage::Leave(_) => "removing a member of etcd",
+            Stage::Etcd => "starting etcd",
+            Stage::Serve => "starting the control plane",
+        };
+        format!("on {} {doing}", self.hosts[node.task.host].host)
+    }
+}
+
+impl fmt::Display for CriticalPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (longest, label) = &self.longest;
+        write!(f, "{}, of which {} {label}", shown(self.total), shown(*longest))
+    }
+}
+
+/// `2m10s`, `12s`, `0.8s`.
+pub fn shown(duration: Duration) -> String {
+    match duration.as_secs() {
+        seconds if seconds >= 60 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        seconds if seconds >= 10 => format!("{seconds}s"),
+        _ => format!("{:.1}s", duration.as_secs_f64()),
+    }
+}
+
+/// Until when a run waits for hosts that have not been seen yet: as long again as it took most of them, but at least
+/// `Duration::from_secs(1)` and at most [`NAMED`]. None while too few are there to go on with. `arrived` says when each
+/// came.
+pub fn patience(arrived: &[Duration], all: usize) -> Option<Duration> {
+    if arrived.len() * 2 <= all {
+        return None;
+    }
+    let mut arrived = arrived.to_vec();
+    arrived.sort_unstable();
+    let most = arrived[all / 2];
+    Some((most * 2).clamp(Duration::from_secs(1), NAMED))
+}
+
+/// After this long a host that has not answered is named.
+pub const NAMED: Duration = Duration::from_secs(3);
+
+#[cfg(test)]
+#[path = "decide_tests.rs"]
+mod tests;

@@ -1,0 +1,235 @@
+//! Three control-plane hosts: one of them may go, whichever, and a host that is lost is replaced.
+//!
+//! Needs another lab than the other tests: `scripts/lab up --agents 2 --control-plane 3`.
+use std::collections::BTreeMap;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::cluster_lifecycle::manifest;
+use crate::failures::identities;
+use crate::support::*;
+
+/// In which new pods start, whatever has happened to one host.
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// An API server that has lost etcd's leader, or a kubectl that asks one, is given this long.
+const FAIL_OVER: Duration = Duration::from_secs(20);
+
+#[test]
+#[ignore = "needs a lab with three control-plane hosts: scripts/test"]
+fn a_host_is_taken_out_and_another_one_takes_its_place() {
+    let lab = Lab::ready();
+    assert_eq!(voters(&lab, "cp1"), ["cp1", "cp2", "cp3"]);
+    // The same file without cp3, beside it: it names key and known_hosts by relative paths.
+    let text = std::fs::read_to_string(&lab.cluster).expect("cluster.yaml");
+    let without: String =
+        text.lines().filter(|line| !line.contains("name: cp3")).map(|line| format!("{line}\n")).collect();
+    let smaller = Lab { cluster: format!("{}.two", lab.cluster), ..Lab::bare() };
+    std::fs::write(&smaller.cluster, without).expect("written");
+
+    let kept = smaller.kmctl(&["up", "--yes"]);
+    assert!(kept.ok() && kept.stderr.contains("--allow-remove"), "{}", kept.stderr);
+    assert_eq!(voters(&lab, "cp1"), ["cp1", "cp2", "cp3"]);
+    let plan = smaller.kmctl(&["plan", "--allow-remove"]).success();
+    assert!(plan.contains("members 3 → 2, quorum 2, stands the loss of 0"), "{plan}");
+    smaller.kmctl(&["up", "--yes", "--allow-remove"]).success();
+    assert_eq!(voters(&lab, "cp1"), ["cp1", "cp2"]);
+    let left = lab.ssh("cp3", "systemctl is-active etcd kube-apiserver; ls -d /etc/kubernetes /var/lib/etcd");
+    assert!(!left.stdout.contains("/etc") && !left.stdout.contains("\nactive"), "{}", left.stdout);
+
+    host(&lab, "wipe", "cp3");
+    lab.kmctl(&["up", "--yes"]).success();
+    assert_eq!(voters(&lab, "cp3"), ["cp1", "cp2", "cp3"]);
+    // The machine is lost, and an empty one with the same name comes: its membership is replaced.
+    host(&lab, "wipe", "cp2");
+    lab.kmctl(&["up", "--yes"]).success();
+    assert_eq!(voters(&lab, "cp2"), ["cp1", "cp2", "cp3"]);
+    std::fs::remove_file(&smaller.cluster).expect("removed");
+}
+
+#[test]
+#[ignore = "needs a lab with three control-plane hosts: scripts/test"]
+fn a_leading_scheduler_that_stops_is_followed_by_another() {
+    let lab = Lab::ready();
+    let namespace = Namespace::new(&lab, "stopped");
+    let leader = leader(&lab, "km-scheduler");
+    lab.ssh(&leader, "systemctl stop km-scheduler").success();
+    let stopped = Instant::now();
+    namespace.sleeper("later", "50m", "32Mi");
+    namespace.wait("later", MINUTE.saturating_sub(stopped.elapsed()));
+    assert_ne!(self::leader(&lab, "km-scheduler"), leader);
+    let up = lab.kmctl(&["up", "--yes"]);
+    assert!(up.ok() && up.stderr.contains("km-scheduler.service: started"), "{}", up.stderr);
+    assert_eq!(frameworks(&lab).len(), 1, "{:?}", frameworks(&lab));
+}
+
+#[test]
+#[ignore = "needs a lab with three control-plane hosts: scripts/test"]
+fn any_host_may_die() {
+    let lab = Lab::ready();
+    let namespace = Namespace::new(&lab, "one-dies");
+    namespace.deployment("stays", 2, "50m", "32Mi");
+    let before = identities(&lab.wait_for_pods("one-dies", 2, NODE_START));
+    let nodes: Vec<String> = lab.nodes().iter().map(name_of).collect();
+
+    // The one that everybody has used so far: nodes and kubectl, and as a rule whatever leads.
+    let power = PowerCut::of(&lab, "cp1");
+    let killed = Instant::now();
+    let other = through(&lab, "cp2");
+    eventually(FAIL_OVER, "another API server to answer", || other.kubectl(&["get", "nodes"]).ok().then_some(()));
+    let elsewhere = Namespace { lab: &other, name: "one-dies".to_owned() };
+    elsewhere.sleeper("new", "50m", "32Mi");
+    elsewhere.wait("new", MINUTE.saturating_sub(killed.elapsed()));
+    println!("a new pod runs {:?} after the host was killed", killed.elapsed());
+    std::mem::forget(elsewhere);
+    // Everything that goes by an operator's hand goes through the others.
+    assert!(lab.kmctl(&["scale"]).ok());
+    assert_eq!(lab.kmctl(&["status"]).status, 4);
+    let up = lab.kmctl(&["up", "--yes"]);
+    assert!(up.status == 4 && up.stderr.contains("reach cp1"), "{}\n{}", up.status, up.stderr);
+
+    // A node that had lost its API server would be found out after 40 s, and its pods replaced.
+    while killed.elapsed() < Duration::from_secs(55) {
+        for node in nodes.iter().filter_map(|name| other.get(&["node", name])) {
+            assert!(ready(&node), "{} is not ready: {}", name_of(&node), node["status"]["conditions"]);
+        }
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    let pods = other.list(&["-n", "one-dies", "pods", "-l", "app=stays"]);
+    assert_eq!(identities(&pods), before, "same containers, same start times");
+
+    drop(power);
+    eventually_or(
+        MINUTE,
+        "the host to be a member again",
+        || lab.kmctl(&["up", "--yes"]).stderr,
+        || lab.kmctl(&["up", "--yes"]).ok().then_some(()),
+    );
+    assert_eq!(voters(&lab, "cp1"), ["cp1", "cp2", "cp3"]);
+    eventually(FAIL_OVER, "its API server", || lab.kubectl(&["get", "nodes"]).ok().then_some(()));
+}
+
+#[test]
+#[ignore = "needs a lab with three control-plane hosts: scripts/test"]
+fn down_takes_a_broken_cluster_down_in_as_many_runs_as_it_needs() {
+    let lab = Lab::ready();
+    // Mesos is away: the control plane goes, and the framework with the next run.
+    lab.ssh("master", "systemctl stop mesos-master").success();
+    let without_mesos = lab.kmctl(&["down", "--yes"]);
+    assert!(without_mesos.status == 1 && without_mesos.stderr.contains("again"), "{}", without_mesos.stderr);
+    lab.ssh("master", "systemctl start mesos-master").success();
+    eventually(MINUTE, "Mesos", || lab.curl_maybe("/state"));
+    lab.kmctl(&["down", "--yes"]).success();
+    assert_eq!(frameworks(&lab), Vec::<String>::new());
+
+    lab.kmctl(&["up", "--yes"]).success();
+    // No API server lives, and a host cannot be reached.
+    for name in ["cp1", "cp2", "cp3"] {
+        lab.ssh(name, "systemctl kill -s KILL kube-apiserver; systemctl stop kube-apiserver").success();
+    }
+    let power = PowerCut::of(&lab, "cp3");
+    let without_host = lab.kmctl(&["down", "--yes", "--drain"]);
+    assert!(without_host.status == 4 && without_host.stderr.contains("cp3"), "{}", without_host.stderr);
+    assert!(without_host.stderr.contains("nodes were not drained"), "{}", without_host.stderr);
+    assert_eq!(frameworks(&lab), Vec::<String>::new());
+    drop(power);
+    lab.kmctl(&["down", "--yes"]).success();
+    let units = lab.ssh("cp3", "ls /etc/systemd/system").stdout;
+    assert!(!units.contains("etcd.service"), "{units}");
+    let nothing = lab.kmctl(&["down", "--yes"]);
+    assert!(nothing.ok() && nothing.stderr.contains("nothing to do"), "{}", nothing.stderr);
+}
+
+#[test]
+#[ignore = "needs a lab with three control-plane hosts: scripts/test"]
+fn up_killed_at_five_points_ends_as_one_cluster() {
+    let lab = Lab::ready();
+    let hosts = lab.hosts("control-plane");
+    let manifests = || -> BTreeMap<&String, String> { hosts.iter().map(|host| (host, manifest(&lab, host))).collect() };
+    let undisturbed = manifests();
+    lab.kmctl(&["down", "--yes", "--purge=lab"]).success();
+    // Each run goes on where the one before was killed, so that the five points lie along the whole way.
+    for point in 1..=5u64 {
+        let mut command = lab.kmctl_command(&["up", "--yes"]);
+        let mut up = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("kmctl starts");
+        std::thread::sleep(Duration::from_secs(2 + 2 * point));
+        if point % 2 == 0 {
+            let _ = lab.ssh(&hosts[(point % 3) as usize], "pkill -9 -f 'km host'");
+        } else {
+            up.kill().expect("killed");
+        }
+        up.wait().expect("it ended");
+    }
+    lab.kmctl(&["up", "--yes"]).success();
+    for (host, manifest) in manifests() {
+        assert_eq!(manifest, undisturbed[host], "{host}");
+    }
+    assert_eq!(voters(&lab, "cp1"), ["cp1", "cp2", "cp3"]);
+    assert_eq!(frameworks(&lab).len(), 1, "{:?}", frameworks(&lab));
+}
+
+/// What happens to one of the lab's hosts.
+fn host(lab: &Lab, what: &str, name: &str) {
+    run(Command::new(lab.root.join("scripts/lab")).args([what, name])).success();
+}
+
+/// A host without power, until this is dropped.
+struct PowerCut<'a> {
+    lab: &'a Lab,
+    name: &'static str,
+}
+
+impl<'a> PowerCut<'a> {
+    fn of(lab: &'a Lab, name: &'static str) -> PowerCut<'a> {
+        host(lab, "kill", name);
+        PowerCut { lab, name }
+    }
+}
+
+impl Drop for PowerCut<'_> {
+    fn drop(&mut self) {
+        let started = run(Command::new(self.lab.root.join("scripts/lab")).args(["start", self.name]));
+        assert!(started.ok() || std::thread::panicking(), "{} does not start: {}", self.name, started.stderr);
+    }
+}
+
+/// The lab as seen through another API server than the endpoint.
+fn through(lab: &Lab, host: &str) -> Lab {
+    let text = std::fs::read_to_string(&lab.kubeconfig).expect("the kubeconfig");
+    let kubeconfig = format!("{}.{host}", lab.kubeconfig);
+    std::fs::write(&kubeconfig, text.replace(&lab.address("cp1"), &lab.address(host))).expect("written");
+    Lab { kubeconfig, ..Lab::bare() }
+}
+
+/// Names of etcd's members that vote, as one of them tells.
+fn voters(lab: &Lab, host: &str) -> Vec<String> {
+    let pki = "/etc/kubernetes/pki";
+    let client = format!("--cert {pki}/apiserver-etcd-client.crt --key {pki}/apiserver-etcd-client.key");
+    let etcdctl = format!(
+        "ETCDCTL_API=3 /usr/local/lib/kmctl/v*/bin/etcdctl --endpoints https://127.0.0.1:2379 \
+         --cacert {pki}/etcd/ca.crt {client} member list -w json"
+    );
+    let list: Value = serde_json::from_str(&lab.ssh(host, &etcdctl).success()).expect("JSON");
+    let members = list["members"].as_array().cloned().unwrap_or_default();
+    let voting = members.iter().filter(|member| member["isLearner"] != true);
+    let mut names: Vec<String> = voting.map(|member| member["name"].as_str().unwrap_or_default().to_owned()).collect();
+    names.sort();
+    names
+}
+
+/// The host whose process holds a Lease.
+fn leader(lab: &Lab, lease: &str) -> String {
+    let lease = lab.get(&["-n", "kube-system", "lease", lease]).expect("the Lease");
+    let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or_default();
+    holder.split('_').next().unwrap_or_default().to_owned()
+}
+
+/// Ids of the frameworks of this cluster that Mesos has.
+fn frameworks(lab: &Lab) -> Vec<String> {
+    let state = lab.mesos_get("/state");
+    let all = state["frameworks"].as_array().cloned().unwrap_or_default();
+    let ours = all.iter().filter(|one| one["name"] == "kubernetes-lab");
+    ours.map(|one| one["id"].as_str().unwrap_or_default().to_owned()).collect()
+}
