@@ -202,6 +202,21 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_plugin_and_its_configuration_are_the_nodes() {
+        let folder = folder();
+        fs::create_dir(folder.path().join("cni.d")).unwrap();
+        for path in ["cni/mine", "cni.d/10-mine.conflist"] {
+            fs::write(folder.path().join(path), path).unwrap();
+        }
+        let out = folder.path().join("bundle");
+        let manifest = create(folder.path(), "v1.20.2", "amd64", &out, |_| ()).unwrap();
+        for path in ["cni/mine", "cni.d/10-mine.conflist"] {
+            let file = manifest.files.iter().find(|file| file.path == path).unwrap();
+            assert_eq!(file.purposes, [Purpose::Node], "{path}");
+        }
+    }
+
+    #[test]
     fn a_folder_without_a_required_program_is_refused_by_name() {
         let folder = folder();
         fs::remove_file(folder.path().join("bin/etcd")).unwrap();

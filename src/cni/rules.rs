@@ -4,6 +4,7 @@
 //! All rules lie in chains of our own, named after the cluster, and each rule of a pod carries a tag in its comment.
 //! A script removes every rule with the tag and then adds what should be there, in one transaction per table, so that
 //! it may run any number of times. With the last pod the chains go, too.
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use sha2::{Digest, Sha256};
@@ -102,10 +103,17 @@ impl Chains {
         ]
     }
 
-    /// The script that maps exactly these ports to the pod, whatever was mapped to it before.
+    /// The script that maps exactly these ports to the pod, whatever was mapped to it before, and whomever they led to.
     pub fn add(&self, saved: &str, mapped: &Mapped<'_>) -> String {
         let saved = Saved::parse(saved);
         let tag = tag(mapped.container);
+        let granted: BTreeSet<(String, u16)> =
+            mapped.ports.iter().map(|port| (port.protocol.to_ascii_lowercase(), port.host_port)).collect();
+        // The port of a pod that has ended is granted anew at once, while its sandbox may stay for a moment.
+        let outdated = |rule: &&str| {
+            let port = || self.chain_of(rule).and(host_port(rule));
+            has_tag(rule, &tag) || port().is_some_and(|port| granted.contains(&port))
+        };
         let mut script = String::new();
         for table in TABLES {
             let mut lines = String::new();
@@ -116,7 +124,7 @@ impl Chains {
                     lines.push_str(&format!(":{chain} - [0:0]\n"));
                 }
             }
-            for rule in saved.rules(table).filter(|rule| has_tag(rule, &tag)) {
+            for rule in saved.rules(table).filter(outdated) {
                 lines.push_str(&deletion(rule));
             }
             for (_, stock, condition, chain) in hooks {
@@ -278,6 +286,16 @@ fn deletion(rule: &str) -> String {
 fn has_tag(rule: &str, tag: &str) -> bool {
     // The tag ends the comment.
     rule.contains(&format!("{tag}\""))
+}
+
+/// Protocol and host port of a rule for one.
+fn host_port(rule: &str) -> Option<(String, u16)> {
+    let after = |key: &str| rule.split_once(key)?.1.split(' ').next();
+    let port = match rule.contains(" -j DNAT ") {
+        true => after("--dport ")?,
+        false => after("--ctorigdstport ")?,
+    };
+    Some((after("-p ")?.to_owned(), port.parse().ok()?))
 }
 
 fn network(address: Ipv4Addr, prefix: u8) -> Ipv4Addr {

@@ -98,6 +98,21 @@ fn a_port_leads_to_the_pod_and_what_comes_from_pods_is_masqueraded() {
 }
 
 #[test]
+fn a_port_leads_to_whom_it_was_granted_last_though_the_one_before_is_still_there() {
+    let chains = Chains::new("demo");
+    let (tcp, udp, other) = (mapping(80, 31001, "TCP"), mapping(80, 31001, "UDP"), mapping(80, 31002, "TCP"));
+    let before = apply(&stock(), &chains.add(&stock(), &mapped("old", "172.30.0.5", &[tcp.clone(), udp, other])));
+    let after = apply(&before, &chains.add(&before, &mapped("new", "172.30.0.6", &[tcp])));
+    let leads = |rest: &str, to: &str| after.contains(&format!("{rest} -j DNAT --to-destination {to}:80"));
+    assert!(leads("-m tcp --dport 31001", "172.30.0.6") && !leads("-m tcp --dport 31001", "172.30.0.5"), "{after}");
+    assert!(leads("-m udp --dport 31001", "172.30.0.5") && leads("-m tcp --dport 31002", "172.30.0.5"), "{after}");
+    // What is left of the old one goes with its sandbox, and nothing of the new one.
+    let script = chains.delete(&after, "old").unwrap();
+    let gone = apply(&after, &script);
+    assert!(!gone.contains("172.30.0.5") && gone.contains("172.30.0.6"), "{gone}");
+}
+
+#[test]
 fn masquerading_comes_before_the_bridge_plugin_which_accepts_what_stays_in_the_pods_network() {
     // A pod that called itself by its host port got no answer: the plugin's rule ended the way through the chain.
     let plugin = "-A POSTROUTING -s 172.30.0.5/32 -j CNI-1\nCOMMIT\n";
