@@ -1,11 +1,15 @@
 //! How long `kmctl` takes with hosts, compared with the least that SSH takes. Prints a JSON line per figure.
 //!
+//! **Nothing to do**: against one `ssh` with one command per host. **From nothing**: against the same bytes through one
+//! `ssh` per host. Units start at once here, so no time of theirs is in either figure.
+//!
 //! Ten hosts on this machine: real sshd, real `km host`, systemd and the control plane's answers as in `tests/cli`. A
 //! relay in front of every sshd adds 20 ms to each round trip; what TCP itself needs to connect is not delayed.
 #![allow(dead_code, reason = "the fixtures are shared with tests/cli, which uses more of them")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a measurement that cannot be made is no figure")]
 
 use std::fmt::Write as _;
+use std::io::Read as _;
 use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -25,11 +29,20 @@ mod transcript;
 #[path = "../tests/cli/world.rs"]
 mod world;
 
-use components::Objects;
+use components::{Etcd, Objects};
 use machine::Machine;
 use world::Desk;
 
 const HOSTS: u8 = 10;
+
+/// How many of them are installed from nothing.
+const FEW: u8 = 3;
+
+/// What the bundle weighs.
+const RANDOM_MIB: usize = 96;
+
+/// Installing takes its time.
+const FRESH_ROUNDS: usize = 5;
 
 /// Half of what is added to a round trip.
 const ONE_WAY: Duration = Duration::from_millis(10);
@@ -43,14 +56,17 @@ const ROUNDS: usize = 9;
 fn main() {
     world::network((0..HOSTS).map(address).chain([world::MASTER]));
     let desk = Desk::new();
+    let mut random = vec![0; RANDOM_MIB << 20];
+    std::fs::File::open("/dev/urandom").unwrap().read_exact(&mut random).unwrap();
+    std::fs::write(desk.path("programs/bin/kube-apiserver"), random).unwrap();
     desk.bundle();
     let machines: Vec<Machine> =
         (0..HOSTS).map(|index| Machine::start(desk.folder(), &name(index), address(index))).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let _mesos = runtime.block_on(async {
-        let objects = Objects::default();
+        let (objects, etcd) = (Objects::default(), Etcd::default());
         for machine in &machines {
-            components::answer(machine, &objects);
+            components::answer(machine, &objects, &etcd);
             let listener = TcpListener::bind((machine.address, RELAY)).await.unwrap();
             tokio::spawn(relay(listener, machine.address));
         }
@@ -58,15 +74,21 @@ fn main() {
     });
     let mut known = String::new();
     for (index, machine) in (0..HOSTS).zip(&machines) {
+        known.push_str(&machine.known());
         std::fs::copy(machine.login(), desk.path(&format!("key-{}", name(index)))).unwrap();
-        let _ = writeln!(known, "{}[{}]:{RELAY} {}", machine.known(), machine.address, machine.host_key());
+        let _ = writeln!(known, "[{}]:{RELAY} {}", machine.address, machine.host_key());
     }
     desk.write("known_hosts", &known);
-    desk.write("near.yaml", &cluster(22));
-    desk.write("far.yaml", &cluster(RELAY));
+    desk.write("near.yaml", &cluster(22, HOSTS));
+    desk.write("far.yaml", &cluster(RELAY, HOSTS));
+    desk.write("few.yaml", &cluster(22, FEW));
+    from_nothing(&desk);
+    nothing_to_do(&desk);
+}
+
+fn nothing_to_do(desk: &Desk) {
     let installed = desk.kmctl(&["up", "-f", "near.yaml"]);
     assert_eq!(installed.code, 0, "{installed}");
-
     // `up` also asks Mesos how many agents fit, through one of the hosts.
     for command in ["plan", "up"] {
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
@@ -75,19 +97,36 @@ fn main() {
             let run = desk.kmctl(&[command, "-f", "far.yaml"]);
             ours.push(began.elapsed().as_secs_f64());
             assert!(run.code == 0 && run.to_string().contains("nothing to do"), "{run}");
-            theirs.push(floor(&desk));
+            theirs.push(ssh(desk, RELAY, HOSTS, "true", None));
         }
-        let (ours, theirs) = (median(ours), median(theirs));
-        let thousandths = |value: f64| (value * 1000.0).round() / 1000.0;
-        let line = serde_json::json!({
-            "name": format!("provision: {command}, nothing to do, {HOSTS} hosts, 20 ms"),
-            "ratio": thousandths(ours / theirs),
-            "ours": thousandths(ours),
-            "theirs": thousandths(theirs),
-            "unit": "s",
-        });
-        println!("{line}");
+        print(&format!("provision: {command}, nothing to do, {HOSTS} hosts, 20 ms"), ours, theirs);
     }
+}
+
+fn from_nothing(desk: &Desk) {
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    // What a host is sent: the bundle, packed as it is, and km.
+    let km = std::fs::read(env!("CARGO_BIN_EXE_km")).unwrap();
+    let mut bytes = std::fs::read(desk.path("kubernetes.bundle")).unwrap();
+    bytes.extend(km);
+    std::fs::write(desk.path("bytes"), bytes).unwrap();
+    for _ in 0..FRESH_ROUNDS {
+        let began = Instant::now();
+        let run = desk.kmctl(&["up", "-f", "few.yaml"]);
+        ours.push(began.elapsed().as_secs_f64());
+        assert_eq!(run.code, 0, "{run}");
+        let purged = desk.kmctl(&["down", "-f", "few.yaml", "--purge=demo"]);
+        assert_eq!(purged.code, 0, "{purged}");
+        theirs.push(ssh(desk, 22, FEW, "cat >/usr/local/bytes", Some("bytes")));
+    }
+    print(&format!("provision: up, from nothing, {FEW} hosts, {RANDOM_MIB} MiB that cannot be packed"), ours, theirs);
+}
+
+fn print(name: &str, ours: Vec<f64>, theirs: Vec<f64>) {
+    let (ours, theirs) = (median(ours), median(theirs));
+    let thousandths = |value: f64| (value * 1000.0).round() / 1000.0;
+    let (ratio, ours, theirs) = (thousandths(ours / theirs), thousandths(ours), thousandths(theirs));
+    println!("{}", serde_json::json!({"name": name, "ratio": ratio, "ours": ours, "theirs": theirs, "unit": "s"}));
 }
 
 fn address(index: u8) -> Ipv4Addr {
@@ -98,10 +137,10 @@ fn name(index: u8) -> String {
     format!("cp{}", index + 1)
 }
 
-/// cluster.yaml with all hosts at an SSH port.
-fn cluster(port: u16) -> String {
+/// cluster.yaml with the first hosts at an SSH port.
+fn cluster(port: u16, count: u8) -> String {
     let mut hosts = String::new();
-    for index in 0..HOSTS {
+    for index in 0..count {
         let (address, name) = (address(index), name(index));
         let _ = writeln!(hosts, "      - {{ address: {address}, name: {name}, ssh: {{ identityFile: key-{name} }} }}");
     }
@@ -113,18 +152,19 @@ fn cluster(port: u16) -> String {
     )
 }
 
-/// One `ssh` with one command per host, all at once: until the last has ended.
-fn floor(desk: &Desk) -> f64 {
+/// One `ssh` with one command per host, all at once, that reads a file: seconds until the last has ended.
+fn ssh(desk: &Desk, port: u16, hosts: u8, command: &str, input: Option<&str>) -> f64 {
     let began = Instant::now();
-    let clients: Vec<_> = (0..HOSTS)
+    let input = || input.map_or(Stdio::null(), |file| std::fs::File::open(desk.path(file)).unwrap().into());
+    let clients: Vec<_> = (0..hosts)
         .map(|index| {
             Command::new("ssh")
-                .args(["-F", "none", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-p", &RELAY.to_string(), "-o"])
+                .args(["-F", "none", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-p", &port.to_string(), "-o"])
                 .arg(format!("UserKnownHostsFile={}", desk.path("known_hosts").display()))
                 .arg("-i")
                 .arg(desk.path(&format!("key-{}", name(index))))
-                .args([&format!("root@{}", address(index)), "true"])
-                .stdin(Stdio::null())
+                .args([&format!("root@{}", address(index)), command])
+                .stdin(input())
                 .spawn()
                 .unwrap()
         })

@@ -88,6 +88,7 @@ pub(super) async fn prepare(
     if current {
         return Ok(found);
     }
+    verify(host, manifest, &missing(manifest, &found), work).await?;
     install(host, work).await?;
     Ok(look(host, manifest).await?)
 }
@@ -107,6 +108,25 @@ pub(super) fn missing(manifest: &HostManifest, found: &Found) -> Missing {
             _ => None,
         })
         .collect()
+}
+
+/// Reads the files of the bundle that a host needs, before anything of them is sent anywhere. Each is read once for all
+/// hosts: whoever comes second waits here, and finds it done.
+async fn verify(host: &dyn Host, manifest: &HostManifest, missing: &Missing, work: &Work) -> Result<(), ApplyError> {
+    let Some(bundle) = work.bundle.clone() else { return Ok(()) };
+    let mut verified = work.verified.lock().await;
+    let unverified: Missing = missing.iter().filter(|path| !verified.contains(*path)).cloned().collect();
+    if !unverified.is_empty() {
+        let step = work.progress.step(host.name(), "verify the bundle");
+        let (manifest, wanted) = (manifest.clone(), unverified.clone());
+        let outcome = tokio::task::spawn_blocking(move || stream::verify(&bundle, &manifest, &wanted)).await;
+        if let Ok(outcome) = outcome {
+            outcome.map_err(ApplyError::Bundle)?;
+        }
+        verified.extend(unverified);
+        step.done("verified");
+    }
+    Ok(())
 }
 
 /// The keys that all hosts share, by path, base64. They go from here to the others through this process's memory, on
@@ -160,22 +180,10 @@ pub(super) async fn send(
     // The semaphore lives as long as the run and is never closed.
     let _permit = if uploads { work.limits.uploads.acquire().await.ok() } else { None };
     if !missing.is_empty() {
-        let Some(bundle) = work.bundle.clone() else {
+        if work.bundle.is_none() {
             return Err(ApplyError::NoBundle { host: host.name().to_owned(), count: missing.len() });
-        };
-        // Whoever comes second waits here, and finds it done.
-        let mut verified = work.verified.lock().await;
-        let unverified: Missing = missing.iter().filter(|path| !verified.contains(*path)).cloned().collect();
-        if !unverified.is_empty() {
-            let step = work.progress.step(host.name(), "verify the bundle");
-            let (manifest, wanted) = (part.manifest.clone(), unverified.clone());
-            let outcome = tokio::task::spawn_blocking(move || stream::verify(&bundle, &manifest, &wanted)).await;
-            if let Ok(outcome) = outcome {
-                outcome.map_err(ApplyError::Bundle)?;
-            }
-            verified.extend(unverified);
-            step.done("verified");
         }
+        verify(host, &part.manifest, missing, work).await?;
     }
     let secrets = work.secrets.iter().map(|(path, bytes)| (path.clone(), BASE64_STANDARD.encode(bytes))).collect();
     let stream = stream::stream(work.bundle.as_ref(), part, missing, &secrets, shared, etcd, &work.holder)?;

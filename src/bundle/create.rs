@@ -1,4 +1,5 @@
-//! Makes a bundle out of a folder with `bin/`, `cni/` and `images/`.
+//! Makes a bundle out of a folder with `bin/`, `cni/`, `images/`, and `cni.d/` with the network configuration that belongs
+//! to a plugin of the user's own.
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use super::{BundleError, BundleFile, Manifest, Purpose};
 const CONTROL_PLANE: [&str; 5] =
     ["bin/etcd", "bin/etcdctl", "bin/kube-apiserver", "bin/kube-controller-manager", "bin/kube-scheduler"];
 
-/// Programs that every node needs. What lies in `cni/` and `images/` is the node's as well.
+/// Programs that every node needs. What lies in the other folders is the node's as well.
 const NODE: [&str; 6] =
     ["bin/containerd", "bin/containerd-shim-runc-v2", "bin/ctr", "bin/kube-proxy", "bin/kubelet", "bin/runc"];
 
@@ -108,11 +109,11 @@ fn purposes(path: &str) -> Vec<Purpose> {
     if CONTROL_PLANE.contains(&path) { vec![Purpose::ControlPlane] } else { vec![Purpose::Node] }
 }
 
-/// Every file below `bin/`, `cni/` and `images/`, sorted by its path in the bundle.
+/// Every file of a bundle's folders, sorted by its path in the bundle.
 fn collect(folder: &Path) -> Result<Vec<(String, PathBuf)>, BundleError> {
     let mut found = Vec::new();
     fs::read_dir(folder).map_err(|source| BundleError::File { what: "list", path: folder.to_owned(), source })?;
-    for part in ["bin", "cni", "images"] {
+    for part in ["bin", "cni", "cni.d", "images"] {
         let part_folder = folder.join(part);
         if !part_folder.is_dir() {
             continue;

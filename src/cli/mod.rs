@@ -11,6 +11,7 @@ mod init;
 mod kubeconfig;
 mod logs;
 mod plan;
+mod preflight;
 mod provision;
 mod question;
 mod reach;

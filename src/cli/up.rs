@@ -9,7 +9,7 @@ use super::context::Context;
 use super::failure::{Code, Failure};
 use super::gather::{self, Looked, Manner, Sight, Wait};
 use super::provision::{self, Wanted};
-use super::{plan, question, reach, report};
+use super::{plan, preflight, question, reach, report};
 use crate::apply::{self, ApplyError, Counts, HostOutcome, HostState, Late, Limits, Member, Removing, Report, Work};
 use crate::cluster::{HostSpec, Loaded};
 use crate::host::Host;
@@ -55,6 +55,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
         let now = SavedPlan::new(&loaded.cluster.metadata.name, &work.km.1, &wanted.manifests, &plan);
         plan::check(file, saved, &now, &plan)?;
     }
+    preflight::refuse(context, &loaded, &sight).await?;
     for (host, note) in plan.hosts.iter().flat_map(|host| host.notes.iter().map(|note| (&host.host, note))) {
         context.progress.note(host, note);
     }

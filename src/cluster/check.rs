@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::network::Network;
 use super::quantity::{Bytes, Millicores, ParseError, duration};
-use super::spec::{Cluster, ClusterSpec, HostSsh, NetworkMode, SshSpec, Sudo};
+use super::spec::{Cluster, ClusterSpec, HostSsh, SshSpec, Sudo};
 
 /// The version of the file's format.
 const API_VERSION: &str = "kmctl.io/v1alpha1";
@@ -65,11 +65,6 @@ pub(super) fn check(cluster: &Cluster) -> Findings {
     kubernetes(spec, &mut found);
     nodes(spec, &mut found);
     addresses(spec, &mut found);
-    found.unless(
-        spec.network.mode == NetworkMode::HostPorts,
-        "spec.network.mode",
-        "`cni` is not supported yet; use `hostPorts`",
-    );
     found
 }
 

@@ -121,8 +121,9 @@ impl Chains {
             }
             for (_, stock, condition, chain) in hooks {
                 if !saved.leads(table, stock, &chain) {
-                    // First in FORWARD and INPUT, where others may have refused before we are asked.
-                    let verb = if table == "filter" { "-I" } else { "-A" };
+                    // First in FORWARD and INPUT, where others may have refused before we are asked, and in POSTROUTING,
+                    // where the bridge plugin accepts as it is whatever a pod sends to its own network.
+                    let verb = if table == "filter" || stock == "POSTROUTING" { "-I" } else { "-A" };
                     lines.push_str(&format!("{verb} {stock} {condition}-j {chain}\n"));
                 }
             }

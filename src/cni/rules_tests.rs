@@ -98,6 +98,20 @@ fn a_port_leads_to_the_pod_and_what_comes_from_pods_is_masqueraded() {
 }
 
 #[test]
+fn masquerading_comes_before_the_bridge_plugin_which_accepts_what_stays_in_the_pods_network() {
+    // A pod that called itself by its host port got no answer: the plugin's rule ended the way through the chain.
+    let plugin = "-A POSTROUTING -s 172.30.0.5/32 -j CNI-1\nCOMMIT\n";
+    let (before, nat) = STOCK.split_at(STOCK.rfind("COMMIT").unwrap());
+    assert_eq!(nat, "COMMIT\n");
+    let saved = apply("", &format!("{before}{plugin}").replace("    ", ""));
+    let chains = Chains::new("demo");
+    let after = apply(&saved, &chains.add(&saved, &mapped("c1", "172.30.0.5", &[mapping(80, 31001, "TCP")])));
+    let place = |rule: &str| after.find(rule).unwrap_or_else(|| panic!("{rule} in\n{after}"));
+    let ours = format!("-A POSTROUTING -j {}", chains.chain("MASQ"));
+    assert!(place(&ours) < place("-A POSTROUTING -s 172.30.0.5/32"), "{after}");
+}
+
+#[test]
 fn adding_again_changes_nothing_and_adding_other_ports_replaces_them() {
     let chains = Chains::new("demo");
     let first = [mapping(80, 31001, "TCP")];

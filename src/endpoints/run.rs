@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::decide::{Effect, Endpoints, Event};
 use super::model::SliceVersion;
+use super::seat::Seat;
 use super::watch::{slice_resource, watch_all};
 use super::write::Writer;
 use crate::cluster::NetworkMode;
@@ -73,6 +74,9 @@ pub enum EndpointsError {
     /// The client.
     #[error("set up the connection to the API server")]
     Client(#[source] kube::Error),
+    /// Whether another process of this host writes cannot be found out.
+    #[error("take this host's place among the candidates")]
+    Seat(#[source] std::io::Error),
     /// A part ended that must not.
     #[error("a part of km endpoints ended: {part}")]
     Ended {
@@ -99,7 +103,11 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), Endpoi
     match settings.network.mode {
         NetworkMode::HostPorts => {
             let client = connect(&kubeconfig).await?;
-            serve(client, stop).await
+            let seat = Seat::take(&settings.cluster, &stop).await.map_err(EndpointsError::Seat)?;
+            match &seat {
+                Some(seat) => serve(client, &seat.identity, stop).await,
+                None => Ok(()),
+            }
         }
         NetworkMode::Cni => {
             // The unit stays up, so that a change of the mode needs no change of units.
@@ -149,8 +157,8 @@ async fn slice_version(client: &Client, stop: &CancellationToken) -> Option<Slic
     }
 }
 
-/// Writes endpoints through `client` until `stop`.
-pub async fn serve(client: Client, stop: CancellationToken) -> Result<(), EndpointsError> {
+/// Writes endpoints through `client` until `stop`. No other candidate has the name `identity` at the same time.
+pub async fn serve(client: Client, identity: &str, stop: CancellationToken) -> Result<(), EndpointsError> {
     let Some(version) = slice_version(&client, &stop).await else { return Ok(()) };
     let slices = slice_resource(match version {
         SliceVersion::V1 => "v1",
@@ -158,8 +166,12 @@ pub async fn serve(client: Client, stop: CancellationToken) -> Result<(), Endpoi
     });
     let (leading, mut leads) = watch::channel(false);
     let (sender, mut events) = mpsc::channel(QUEUE);
-    let candidacy =
-        Candidacy { namespace: NAMESPACE.to_owned(), name: LEASE.to_owned(), identity: identity(), other: None };
+    let candidacy = Candidacy {
+        namespace: NAMESPACE.to_owned(),
+        name: LEASE.to_owned(),
+        identity: identity.to_owned(),
+        other: None,
+    };
     let leases = Api::<Lease>::namespaced(client.clone(), NAMESPACE);
     let campaigning = campaign(leases, candidacy, leading, stop.clone());
     let mut parts = JoinSet::new();
@@ -216,11 +228,6 @@ async fn carry_out(effect: Effect, writer: Writer, permits: Arc<Semaphore>) -> E
 
 fn pause(attempt: u32) -> Duration {
     RETRY_BASE.saturating_mul(2_u32.saturating_pow(attempt)).min(RETRY_LIMIT)
-}
-
-fn identity() -> String {
-    let host = nix::unistd::gethostname().unwrap_or_default();
-    format!("{}_{}", host.to_string_lossy(), uuid::Uuid::new_v4())
 }
 
 #[cfg(test)]

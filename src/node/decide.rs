@@ -18,6 +18,12 @@ const SETTLED: Duration = Duration::from_secs(60);
 const START_LIMIT: Duration = Duration::from_secs(600);
 /// What is kept of the grace period for stopping the children and removing what the node left.
 const TEARDOWN_RESERVE: Duration = Duration::from_secs(15);
+/// How long the kubelet may take to remove a pod's object once its containers have ended. It does so when their sandbox
+/// is gone, too, and misses that where the containers' end is noticed a moment before the sandbox's: then it removes the
+/// sandbox with the next collection of garbage, up to a minute later (`deletePodSandbox`, Kubernetes 1.20).
+const REMOVAL_LIMIT: Duration = Duration::from_secs(3);
+/// When that is tried again: a finalizer may keep the object.
+const REMOVAL_AGAIN: Duration = Duration::from_secs(30);
 /// Grace for orders that name none: the longest that Mesos would let the executor take by default is its own matter.
 pub const DEFAULT_GRACE: Duration = Duration::from_secs(60);
 
@@ -72,6 +78,8 @@ pub struct Agent {
     services: Vec<Service>,
     tasks: BTreeMap<String, PodTask>,
     views: BTreeMap<String, PodView>,
+    /// When to remove objects of deleted pods without containers, by UID.
+    removals: BTreeMap<String, Duration>,
     resize_failed: bool,
 }
 
@@ -85,6 +93,7 @@ impl Agent {
             services,
             tasks: BTreeMap::new(),
             views: BTreeMap::new(),
+            removals: BTreeMap::new(),
             resize_failed: false,
         }
     }
@@ -109,7 +118,7 @@ impl Agent {
             Event::ServiceStarted { index } => self.service_started(index, now),
             Event::ServiceReady { index } => self.service_ready(index),
             Event::ServiceEnded { index, why, fatal } => self.service_ended(index, &why, fatal, now),
-            Event::PodSeen(view) => self.pod_seen(view),
+            Event::PodSeen(view) => self.pod_seen(view, now),
             Event::PodGone { uid } => self.pod_gone(&uid),
             Event::PodEmpty { uid } => self.pod_empty(&uid, now),
             Event::Resized(result) => {
@@ -231,7 +240,10 @@ impl Agent {
         ]
     }
 
-    fn pod_seen(&mut self, view: PodView) -> Vec<Effect> {
+    fn pod_seen(&mut self, view: PodView, now: Duration) -> Vec<Effect> {
+        if view.terminating && view.stopped {
+            self.removals.entry(view.uid.clone()).or_insert(now + REMOVAL_LIMIT);
+        }
         self.views.insert(view.uid.clone(), view.clone());
         self.tasks_of(&view.uid).iter().flat_map(|task_id| self.follow(task_id, &view)).collect()
     }
@@ -257,6 +269,7 @@ impl Agent {
 
     fn pod_gone(&mut self, uid: &str) -> Vec<Effect> {
         self.views.remove(uid);
+        self.removals.remove(uid);
         let tasks = self.tasks_of(uid);
         for task_id in &tasks {
             if let Some(task) = self.tasks.get_mut(task_id) {
@@ -346,6 +359,17 @@ impl Agent {
         effects
     }
 
+    /// Removes what the kubelet does not remove in time.
+    fn overdue(&mut self, now: Duration) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        for (uid, at) in self.removals.iter_mut().filter(|(_, at)| **at <= now) {
+            *at = now + REMOVAL_AGAIN;
+            let task = self.tasks.values().find(|task| task.pod.uid == *uid);
+            effects.extend(task.map(|task| Effect::ForgetPod { pod: task.pod.clone() }));
+        }
+        effects
+    }
+
     fn tick(&mut self, now: Duration) -> Vec<Effect> {
         if matches!(self.phase, Phase::Preparing | Phase::Starting) && now >= START_LIMIT {
             let waiting = self.services.iter().find(|service| !service.was_ready);
@@ -353,6 +377,7 @@ impl Agent {
             return self.fail(format!("{what} was not ready within {} s", START_LIMIT.as_secs()));
         }
         let mut effects = self.drained(now);
+        effects.extend(self.overdue(now));
         if std::mem::take(&mut self.resize_failed) && !self.stopping() {
             effects.push(Effect::Resize { total: self.total() });
         }

@@ -37,6 +37,7 @@ fn view(phase: PodPhase) -> PodView {
         phase,
         message: String::new(),
         terminating: false,
+        stopped: false,
     }
 }
 
@@ -133,6 +134,21 @@ fn a_deleted_pod_is_killed_only_when_its_processes_are_gone() {
     let effects = agent.on(Event::PodEmpty { uid: "u".into() }, at(22));
     assert_eq!(states(&effects), [(T, TaskState::Killed)]);
     assert!(effects.contains(&Effect::Resize { total: Grant::default() }));
+}
+
+#[test]
+fn the_object_of_a_stopped_pod_is_removed_where_the_kubelet_forgets_it() {
+    let mut agent = running();
+    let deleted = |stopped| Event::PodSeen(PodView { terminating: true, stopped, ..view(PodPhase::Running) });
+    agent.on(deleted(false), at(20));
+    assert!(agent.on(Event::Tick, at(29)).is_empty(), "its containers run");
+    agent.on(deleted(true), at(30));
+    assert!(agent.on(Event::Tick, at(32)).is_empty(), "the kubelet has some time for it");
+    assert_eq!(agent.on(Event::Tick, at(33)), [Effect::ForgetPod { pod: pod() }]);
+    assert!(agent.on(Event::Tick, at(34)).is_empty(), "once");
+    assert_eq!(agent.on(Event::Tick, at(63)), [Effect::ForgetPod { pod: pod() }], "a finalizer may keep it");
+    assert_eq!(agent.on(gone(), at(64)), [Effect::AwaitEmpty { uid: "u".into() }]);
+    assert!(agent.on(Event::Tick, at(99)).is_empty());
 }
 
 #[test]

@@ -118,6 +118,10 @@ pub trait ApiClient: Send + Sync {
     }
     /// Deletes the pod with this very UID. `false`: there is no such pod on this node.
     async fn delete_pod(&self, pod: &PodLaunch, grace: Duration) -> Result<bool, DepError>;
+    /// Removes the object of the pod with this very UID: it is deleted already, and its containers have ended.
+    async fn forget_pod(&self, _pod: &PodLaunch) -> Result<(), DepError> {
+        Ok(())
+    }
 }
 
 /// Fetches programs and images.

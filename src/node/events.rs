@@ -85,6 +85,8 @@ pub struct PodView {
     pub message: String,
     /// It has a deletion timestamp.
     pub terminating: bool,
+    /// All its containers have ended, by the kubelet's word.
+    pub stopped: bool,
 }
 
 /// What happened.
@@ -181,6 +183,11 @@ pub enum Effect {
         pod: PodLaunch,
         /// How long its containers may take.
         grace: Duration,
+    },
+    /// Remove the object of a pod whose containers have ended.
+    ForgetPod {
+        /// The pod.
+        pod: PodLaunch,
     },
     /// Answer with [`Event::PodEmpty`] when no process of the pod is left.
     AwaitEmpty {

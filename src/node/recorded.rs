@@ -84,6 +84,11 @@ impl ApiClient for Recorded {
         self.0.note(format!("delete {} within {} s", pod.name, grace.as_secs()));
         Ok(false)
     }
+
+    async fn forget_pod(&self, pod: &PodLaunch) -> Result<(), DepError> {
+        self.0.note(format!("forget {}", pod.name));
+        Ok(())
+    }
 }
 
 #[async_trait]

@@ -158,6 +158,13 @@ impl Hands {
                     }
                 });
             }
+            Effect::ForgetPod { pod } => {
+                self.tasks.spawn(async move {
+                    if let Err(error) = deps.api.forget_pod(&pod).await {
+                        warn!("pod {}/{} not removed: {}", pod.namespace, pod.name, error.chain());
+                    }
+                });
+            }
             Effect::AwaitEmpty { uid } => {
                 self.tasks.spawn(async move {
                     while !deps.cgroups.is_empty(&uid).await {

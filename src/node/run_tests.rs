@@ -43,6 +43,7 @@ fn view(phase: PodPhase) -> Event {
         phase,
         message: String::new(),
         terminating: false,
+        stopped: false,
     })
 }
 

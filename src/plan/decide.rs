@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use similar::TextDiff;
 
-use super::desired::MEMBER_DATA;
+use super::desired::{MEMBER_DATA, SYSTEMD};
 use super::etcd::{self, Departure, EtcdWork};
 use super::interrupts::interrupts;
 
@@ -20,6 +20,20 @@ pub enum Found {
         /// The paths.
         existing: BTreeSet<String>,
     },
+}
+
+impl Found {
+    /// Whether units of the cluster are on the host, run they or not: then it is, or was to be, a part of it already.
+    pub fn has_units(&self, manifest: &HostManifest) -> bool {
+        let is_unit = |item: &Item| matches!(item, Item::File { path, .. } if path.starts_with(SYSTEMD));
+        match self {
+            Found::Bare { existing } => existing.iter().any(|path| path.starts_with(SYSTEMD)),
+            Found::Observed(found) => {
+                let mut items = manifest.items.iter().zip(&found.items);
+                items.any(|(item, found)| is_unit(item) && found.observed != Observed::Missing)
+            }
+        }
+    }
 }
 
 /// What has to be done, host by host.

@@ -37,7 +37,7 @@ const ETCD_DATA: &str = "/var/lib/etcd";
 pub(super) const MEMBER_DATA: &str = "/var/lib/etcd/member";
 
 const ETCD_ENVIRONMENT: &str = "/etc/kubernetes/etcd-initial.env";
-const SYSTEMD: &str = "/etc/systemd/system";
+pub(super) const SYSTEMD: &str = "/etc/systemd/system";
 
 /// How long a component may take to answer after its start.
 const START_SECONDS: u64 = 120;
@@ -111,7 +111,7 @@ impl Builder<'_> {
             .into_iter()
             .map(|file| Item::Program {
                 path: format!("{}/{}", self.library, file.path),
-                mode: if file.path.starts_with("images/") { 0o644 } else { 0o755 },
+                mode: if file.path.starts_with("images/") || file.path.starts_with("cni.d/") { 0o644 } else { 0o755 },
                 sha256: file.sha256.clone(),
                 size: file.size,
             })

@@ -23,5 +23,6 @@ pub mod resources;
 pub mod run;
 pub mod selectors;
 pub mod standby;
+pub(crate) mod tasks;
 pub mod time;
 mod watches;

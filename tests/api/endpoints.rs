@@ -157,9 +157,13 @@ fn mapping(container: u16, host: u16) -> Value {
 }
 
 fn writer(client: &Client) -> (CancellationToken, tokio::task::JoinHandle<()>) {
+    writer_named(client, &uuid::Uuid::new_v4().to_string())
+}
+
+fn writer_named(client: &Client, identity: &str) -> (CancellationToken, tokio::task::JoinHandle<()>) {
     let stop = CancellationToken::new();
-    let serving = serve(client.clone(), stop.clone());
-    (stop, tokio::spawn(async move { serving.await.unwrap() }))
+    let (client, identity, stopped) = (client.clone(), identity.to_owned(), stop.clone());
+    (stop, tokio::spawn(async move { serve(client, &identity, stopped).await.unwrap() }))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -296,4 +300,43 @@ async fn one_of_two_writes_and_the_other_takes_over() {
     assert_ne!(holder().await, Some(before));
     second_stop.cancel();
     second.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KMCTL_TEST_BIN"]
+async fn a_writer_that_is_killed_mid_change_is_followed_within_ten_seconds() {
+    let server = Server::start().await;
+    let world = World::new(server.client()).await;
+    for index in 0..40 {
+        let name = format!("s{index}");
+        let spec = json!({ "selector": { "app": "web" }, "ports": [{ "port": 80, "targetPort": "http" }] });
+        world.create("Service", "services", json!({ "metadata": { "name": name }, "spec": spec })).await;
+    }
+    world.pod("a", "n1", "10.0.0.1", mapping(80, 31001)).await;
+    let (_, killed) = writer_named(&world.client, "host");
+    world.expect("s0", &["10.0.0.1:31001"]).await;
+    world.pod("b", "n2", "10.0.0.2", mapping(80, 31002)).await;
+    // As soon as the first object of the change is there, with the rest under way: nothing is given back, the Lease
+    // stays in the name of the dead.
+    let begin = Instant::now();
+    let done = async |name: &str| world.endpoints(name).await.is_some_and(|endpoints| endpoints.len() == 2);
+    let all: Vec<String> = (0..40).map(|index| format!("s{index}")).collect();
+    'first: loop {
+        for name in &all {
+            if done(name).await {
+                break 'first;
+            }
+        }
+        assert!(begin.elapsed() < PATIENCE);
+    }
+    killed.abort();
+    assert!(killed.await.unwrap_err().is_cancelled());
+    let (stop, task) = writer_named(&world.client, "host");
+    let begin = Instant::now();
+    for name in &all {
+        world.expect(name, &["10.0.0.1:31001", "10.0.0.2:31002"]).await;
+    }
+    assert!(begin.elapsed() < PATIENCE, "{:?}", begin.elapsed());
+    stop.cancel();
+    task.await.unwrap();
 }

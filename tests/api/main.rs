@@ -4,6 +4,7 @@
 //! therefore ignored by a plain `cargo test`.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, a panic is the failure")]
 
+mod documented;
 mod draining;
 mod endpoints;
 mod hollow;

@@ -41,15 +41,59 @@ impl Objects {
     }
 }
 
+/// The members of etcd, which all machines of a world know: as far as `km host` asks and changes them.
+#[derive(Clone, Default)]
+pub struct Etcd(Arc<Mutex<Membership>>);
+
+#[derive(Default)]
+struct Membership {
+    /// Members as etcd lists them.
+    members: Vec<Value>,
+    /// Name, peer and the file `active` of each machine.
+    machines: Vec<(String, String, PathBuf)>,
+}
+
+impl Etcd {
+    /// Carries out a request, after every member that has started has told its name.
+    fn ask(&self, what: &str, body: &Value) -> Value {
+        let mut inner = self.0.lock().unwrap();
+        let Membership { members, machines } = &mut *inner;
+        for (name, peer, active) in machines.iter().filter(|(_, _, active)| active.exists()) {
+            let first = members.is_empty();
+            match members.iter_mut().find(|member| member["peerURLs"][0] == **peer) {
+                Some(member) => member["name"] = json!(name),
+                None if first => members.push(json!({"ID": "1", "name": name, "peerURLs": [peer]})),
+                None => panic!("{active:?} exists, and its member was never added"),
+            }
+        }
+        match what {
+            "add" => {
+                let last = members.iter().filter_map(|member| member["ID"].as_str()?.parse::<u64>().ok()).max();
+                let id = last.unwrap_or_default() + 1;
+                members.push(json!({"ID": id.to_string(), "peerURLs": body["peerURLs"], "isLearner": true}));
+            }
+            "promote" => {
+                let member = members.iter_mut().find(|member| member["ID"] == body["ID"]).unwrap();
+                member.as_object_mut().unwrap().remove("isLearner");
+            }
+            "remove" => members.retain(|member| member["ID"] != body["ID"]),
+            _ => {}
+        }
+        let header = json!({"cluster_id": "14841639068965178418", "member_id": "1", "raft_term": "2"});
+        json!({"header": header, "members": members})
+    }
+}
+
 /// Lets the components of `machine` answer for as long as the runtime lives.
-pub fn answer(machine: &Machine, objects: &Objects) {
+pub fn answer(machine: &Machine, objects: &Objects, members: &Etcd) {
     let pki = |name: &str| Some(machine.path("etc/kubernetes/pki").join(name));
     let local = Ipv4Addr::LOCALHOST;
     let health = Router::new().fallback(get(|| async { "ok" }));
     let api = Router::new().fallback(api).with_state(objects.clone());
-    let etcd = etcd(machine).fallback(get(|| async { "ok" }));
+    let etcd = etcd(machine, members);
     let components = [
-        ("etcd", (local, 2379), pki("etcd/server"), etcd),
+        ("etcd", (local, 2379), pki("etcd/server"), etcd.clone()),
+        ("etcd", (machine.address, 2379), pki("etcd/server"), etcd),
         ("kube-apiserver", (machine.address, 6443), pki("apiserver"), api),
         ("kube-controller-manager", (local, 10257), pki("controller-manager"), health.clone()),
         ("kube-scheduler", (local, 10259), pki("scheduler"), health.clone()),
@@ -60,15 +104,15 @@ pub fn answer(machine: &Machine, objects: &Objects) {
     }
 }
 
-/// The gateway to etcd's members, of which this machine has the only one. It is promoted already, so that nothing but
-/// the list is asked for.
-fn etcd(machine: &Machine) -> Router {
-    let (name, address) = (machine.name.clone(), machine.address);
-    let member = json!({"ID": "10276657743932975437", "name": name, "peerURLs": [format!("https://{address}:2380")],
-        "clientURLs": [format!("https://{address}:2379")]});
-    let header = json!({"cluster_id": "14841639068965178418", "member_id": "10276657743932975437", "raft_term": "2"});
-    let answer = json!({"header": header, "members": [member]});
-    Router::new().route("/v3/cluster/member/list", post(|| async { axum::Json(answer) }))
+fn etcd(machine: &Machine, members: &Etcd) -> Router {
+    let peer = format!("https://{}:2380", machine.address);
+    members.0.lock().unwrap().machines.push((machine.name.clone(), peer, machine.unit("etcd", "active")));
+    let members = members.clone();
+    let change = async move |uri: Uri, body: axum::Json<Value>| {
+        let what = uri.path().rsplit('/').next().unwrap_or_default();
+        axum::Json(members.ask(what, &body))
+    };
+    Router::new().route("/v3/cluster/member/{what}", post(change)).fallback(get(|| async { "ok" }))
 }
 
 /// Serves while the file `active` exists.

@@ -2,7 +2,8 @@
 use std::net::TcpListener;
 use std::time::Duration;
 
-use crate::world::{self, CP1, SILENT, World};
+use crate::machine::Machine;
+use crate::world::{self, CP1, Desk, SILENT, World};
 
 #[test]
 fn a_host_that_does_not_answer_is_named_within_three_seconds() {
@@ -35,11 +36,36 @@ fn a_host_whose_key_is_not_known_is_refused() {
     world.kmctl(&["plan"]).golden("plan-no-key");
 }
 
+/// `up` fails as the golden file has it, and has changed nothing on the host.
+fn refused(desk: &Desk, cp1: &Machine, golden: &str) {
+    let before = cp1.changes();
+    let run = desk.kmctl(&["up"]);
+    assert_ne!(run.code, 0, "{run}");
+    run.golden(golden);
+    assert!(cp1.changes() == before, "{golden}: the host has changed");
+}
+
 #[test]
 fn a_port_that_is_taken_is_told() {
     let world = World::new();
-    let _taken = TcpListener::bind((CP1, 6443)).unwrap();
+    let taken = TcpListener::bind((CP1, 6443)).unwrap();
     world.kmctl(&["check"]).golden("check-port-taken");
+    refused(&world.desk, &world.cp1, "up-port-taken");
+    // Where the cluster is already, its own programs hold the ports.
+    drop(taken);
+    assert_eq!(world.kmctl(&["up"]).code, 0);
+    assert_eq!(world.kmctl(&["down", "--yes"]).code, 0);
+    assert_eq!(world.kmctl(&["up"]).code, 0);
+}
+
+#[test]
+fn a_disk_that_is_full_is_told_before_anything_is_written() {
+    let world = World::new();
+    world.cp1.run("mkdir -p /usr/local/lib && mount -t tmpfs -o size=8m tmpfs /usr/local/lib");
+    refused(&world.desk, &world.cp1, "up-disk-full");
+    world.cp1.run("umount /usr/local/lib");
+    let run = world.kmctl(&["up"]);
+    assert_eq!(run.code, 0, "{run}");
 }
 
 #[test]
@@ -47,16 +73,22 @@ fn a_wrong_secret_is_told_as_such() {
     let world = World::new();
     world.desk.write("mesos-secret", "wrong\n");
     world.kmctl(&["check"]).golden("check-wrong-secret");
+    refused(&world.desk, &world.cp1, "up-wrong-secret");
+}
+
+#[test]
+fn without_mesos_nothing_is_installed() {
+    let world = World::new();
     drop(world.mesos);
     world.desk.kmctl(&["check"]).golden("check-no-mesos");
+    refused(&world.desk, &world.cp1, "up-first-without-mesos");
 }
 
 #[test]
 fn a_bundle_that_was_tampered_with_never_leaves_the_machine() {
     let world = World::new();
     world.desk.tamper("kubernetes.bundle");
-    world.kmctl(&["up"]).golden("up-tampered-bundle");
-    assert!(!world.cp1.path("usr/local/lib/kmctl/v1.20.2").exists(), "something was sent");
+    refused(&world.desk, &world.cp1, "up-tampered-bundle");
     std::fs::remove_file(world.desk.path("kubernetes.bundle")).unwrap();
     world.kmctl(&["plan"]).golden("plan-no-bundle");
     std::fs::remove_file(world.desk.path("mesos-secret")).unwrap();

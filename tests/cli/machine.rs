@@ -3,6 +3,7 @@
 //! `/etc`, `/var/lib` and `/usr/local` are overlays over this machine's, so what a run installs lies in the test's own
 //! folder. systemd is a script that keeps a file per unit; nothing is executed when a unit starts, and what would
 //! answer then is in [`super::components`].
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -125,6 +126,24 @@ impl Machine {
     /// A file of the machine that a run has written, seen from outside.
     pub fn path(&self, path: &str) -> PathBuf {
         self.folder.join(path.trim_start_matches('/'))
+    }
+
+    /// Everything that a run has changed there: paths with modes, and what is in files.
+    pub fn changes(&self) -> BTreeMap<PathBuf, (u32, Vec<u8>)> {
+        let mut changes = BTreeMap::new();
+        let mut folders: Vec<PathBuf> = ["etc", "var/lib", "usr/local"].iter().map(|part| self.path(part)).collect();
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(&folder).unwrap() {
+                let path = entry.unwrap().path();
+                let about = std::fs::symlink_metadata(&path).unwrap();
+                let content = if about.is_file() { std::fs::read(&path).unwrap() } else { Vec::new() };
+                if about.is_dir() {
+                    folders.push(path.clone());
+                }
+                changes.insert(path, (about.permissions().mode(), content));
+            }
+        }
+        changes
     }
 
     /// The file that says something about a unit; see [`SYSTEMCTL`].

@@ -15,7 +15,7 @@ use nix::sched::{CloneFlags, unshare};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use crate::components::{self, Objects};
+use crate::components::{self, Etcd, Objects};
 use crate::machine::Machine;
 use crate::transcript::{Run, Transcript};
 
@@ -214,7 +214,7 @@ impl World {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let objects = Objects::default();
         let mesos = runtime.block_on(async {
-            components::answer(&cp1, &objects);
+            components::answer(&cp1, &objects, &Etcd::default());
             master().await
         });
         World { cp1, objects, desk, mesos, runtime }

@@ -7,29 +7,8 @@ use serde_json::Value;
 
 use crate::support::*;
 
-/// Bounds as the lab's other tests expect them, also when a test fails.
-struct Bounds<'a>(&'a Lab);
-
-impl Drop for Bounds<'_> {
-    fn drop(&mut self) {
-        let _ = self.0.kmctl(&["up", "--yes", "--reset-scale"]);
-    }
-}
-
 fn shown(lab: &Lab) -> Value {
     serde_json::from_str(&lab.kmctl(&["scale", "-o", "json"]).success()).expect("JSON")
-}
-
-fn disruption_budget(namespace: &str, app: &str, available: u32) -> String {
-    format!(
-        "apiVersion: policy/v1beta1
-kind: PodDisruptionBudget
-metadata: {{name: {app}, namespace: {namespace}}}
-spec:
-  minAvailable: {available}
-  selector: {{matchLabels: {{app: {app}}}}}
-"
-    )
 }
 
 #[test]
@@ -116,13 +95,20 @@ fn what_cannot_be_drained_is_named_and_stays_when_there_is_room_again() {
     namespace.sleeper("bare", "100m", "64Mi");
     let pod = namespace.wait("bare", NODE_START);
     let node = pod["spec"]["nodeName"].as_str().expect("a node").to_owned();
+    // Beside it one that must always be there.
+    lab.apply(&disruption_budget("stuck", "only", 1));
+    namespace.deployment("only", 1, "50m", "32Mi");
+    let pods = lab.wait_for_pods("stuck", 2, SETTLE);
+    assert!(pods.iter().all(|pod| pod["spec"]["nodeName"] == *node), "on one node");
 
     let refused = lab.kmctl(&["scale", "--max", "0", "--timeout", "20s"]);
     assert_eq!(refused.status, 124, "{}{}", refused.stdout, refused.stderr);
     assert!(refused.stderr.contains("pod stuck/bare has no controller"), "{}", refused.stderr);
     assert!(refused.stderr.contains("hint: delete it when it may go"), "{}", refused.stderr);
+    let budget = "PodDisruptionBudget stuck/only allows no eviction now: 1 pods are healthy and 1 have to be";
+    assert!(refused.stderr.contains(budget), "{}", refused.stderr);
     let why = lab.kmctl(&["why", "node", &node]).success();
-    assert!(why.contains("is about to go") && why.contains("has no controller"), "{why}");
+    assert!(why.contains("is about to go") && why.contains("has no controller") && why.contains(budget), "{why}");
     assert!(ready(&lab.pod("stuck", "bare").expect("still there")), "it was not touched");
 
     lab.kmctl(&["scale", "--max", "none"]).success();
@@ -131,7 +117,7 @@ fn what_cannot_be_drained_is_named_and_stays_when_there_is_room_again() {
         let state = &node["metadata"]["annotations"]["kmctl.io/state"];
         (state == "ready" && node["spec"]["taints"].as_array().is_none_or(Vec::is_empty)).then_some(())
     });
-    assert!(ready(&lab.pod("stuck", "bare").expect("still there")));
+    assert_eq!(lab.list(&["-n", "stuck", "pods"]).iter().filter(|pod| ready(pod)).count(), 2, "nothing has gone");
 }
 
 #[test]

@@ -1,5 +1,4 @@
 //! The cluster is shared with other frameworks: what is not needed is not held.
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::support::*;
@@ -80,33 +79,11 @@ fn a_pod_that_no_agent_could_take_wakes_nothing_and_its_event_says_why() {
 
 /// A foreign framework that takes all that is free on every agent, with real tasks.
 fn hold_everything(lab: &Lab) -> Background {
-    let (principal, secret) = lab.credentials.split_once(':').expect("principal:secret");
-    let folder = temporary_folder();
-    let secret_file = folder.path().join("secret");
-    std::fs::write(&secret_file, secret).expect("written");
-    // Agents fetch the program from km scheduler, which serves the very same file to nodes.
-    let km = lab.program("km");
-    let sum = run(Command::new("sha256sum").arg(&km)).success();
-    let uri = format!(
-        "http://{}:10271/artifacts/{}",
-        lab.address(&lab.hosts("control-plane")[0]),
-        sum.split_whitespace().next().expect("a hash")
-    );
-    let child = Command::new(&km)
-        .args(["mesos", "hold", "--cpus", "all", "--mem", "all", "--name", "spark", "--role", "spark"])
-        .args(["--master", lab.mesos.trim_start_matches("http://"), "--principal", principal, "--km-uri", &uri])
-        .arg("--secret-file")
-        .arg(&secret_file)
-        .stdout(Stdio::null())
-        .stderr(Stdio::inherit())
-        .spawn()
-        .expect("km starts");
-    let background = Background(child);
+    let background = lab.foreign_framework("spark", &["--cpus", "all", "--mem", "all"]);
     eventually(SETTLE, "the other framework to hold the agents", || {
         let slaves = lab.mesos_get("/slaves")["slaves"].as_array().cloned().unwrap_or_default();
         let free = |s: &serde_json::Value| number(&s["resources"]["cpus"]) - number(&s["used_resources"]["cpus"]);
         (!slaves.is_empty() && slaves.iter().all(|s| free(s) < 0.3)).then_some(())
     });
-    drop(folder);
     background
 }

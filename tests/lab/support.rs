@@ -91,20 +91,17 @@ impl Lab {
     }
 
     pub fn apply(&self, manifest: &str) {
-        let mut child = self
-            .kubectl_command(&["apply", "-f", "-"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("kubectl starts");
-        child.stdin.take().expect("piped").write_all(manifest.as_bytes()).expect("kubectl reads");
-        Finished::of(child.wait_with_output().expect("kubectl ends"), "kubectl apply").success();
+        run_with(&mut self.kubectl_command(&["apply", "-f", "-"]), manifest).success();
     }
 
     /// A command on a lab host.
     pub fn ssh(&self, host: &str, command: &str) -> Finished {
         run(Command::new(self.root.join("scripts/lab")).args(["ssh", host, command]))
+    }
+
+    /// A command on a lab host that reads `input`.
+    pub fn ssh_with(&self, host: &str, command: &str, input: &str) -> Finished {
+        run_with(Command::new(self.root.join("scripts/lab")).args(["ssh", host, command]), input)
     }
 
     /// Names of the lab's hosts with a role.
@@ -286,6 +283,28 @@ impl Drop for Namespace<'_> {
     }
 }
 
+/// Bounds of nodes as the lab's other tests expect them, also when a test fails.
+pub struct Bounds<'a>(pub &'a Lab);
+
+impl Drop for Bounds<'_> {
+    fn drop(&mut self) {
+        let _ = self.0.kmctl(&["up", "--yes", "--reset-scale"]);
+    }
+}
+
+/// A PodDisruptionBudget for the pods with the label `app`.
+pub fn disruption_budget(namespace: &str, app: &str, available: u32) -> String {
+    format!(
+        "apiVersion: policy/v1beta1
+kind: PodDisruptionBudget
+metadata: {{name: {app}, namespace: {namespace}}}
+spec:
+  minAvailable: {available}
+  selector: {{matchLabels: {{app: {app}}}}}
+"
+    )
+}
+
 /// A child that is ended with the test: SIGTERM first, so that it can clean up.
 pub struct Background(pub Child);
 
@@ -331,6 +350,16 @@ impl Finished {
         assert!(self.ok(), "{} ended with {}\n{}\n{}", self.what, self.status, self.stdout, self.stderr);
         self.stdout
     }
+}
+
+/// Runs a command that reads `input`.
+pub fn run_with(command: &mut Command, input: &str) -> Finished {
+    let what = format!("{command:?}");
+    let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap_or_else(|e| panic!("{what}: {e}"));
+    // A command that ends before it has read everything says why itself.
+    let _ = child.stdin.take().expect("piped").write_all(input.as_bytes());
+    Finished::of(child.wait_with_output().expect("it ends"), &what)
 }
 
 pub fn run(command: &mut Command) -> Finished {
@@ -397,12 +426,17 @@ impl Lab {
         finished.ok().then(|| serde_json::from_str(&finished.stdout).ok()).flatten()
     }
 
-    /// A call of the master's v1 operator API, its answer as text.
+    /// A call of the master's v1 operator API without arguments, its answer as text.
     pub fn mesos_call(&self, kind: &str) -> String {
-        let body = format!("{{\"type\":\"{kind}\"}}");
+        self.mesos_post(&serde_json::json!({ "type": kind }))
+    }
+
+    /// A call of the master's v1 operator API, its answer as text.
+    pub fn mesos_post(&self, call: &Value) -> String {
+        let body = call.to_string();
         let url = format!("{}/api/v1", self.mesos);
         let json = ["-H", "Content-Type: application/json", "-H", "Accept: application/json"];
-        self.curl_with(&[&["--max-time", "20", "-d", &body, &url][..], &json].concat()).success()
+        self.curl_with(&[&["--fail", "--max-time", "20", "-d", &body, &url][..], &json].concat()).success()
     }
 
     /// A lab host's address.
@@ -415,14 +449,37 @@ impl Lab {
     /// What is on a host, as `tests/residue` prints it there.
     pub fn residue(&self, host: &str) -> String {
         let script = std::fs::read_to_string(self.root.join("tests/residue")).expect("tests/residue");
-        let mut child = Command::new(self.root.join("scripts/lab"))
-            .args(["ssh", host, "bash -s"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+        self.ssh_with(host, "bash -s", &script).success()
+    }
+
+    /// Another team's framework, which holds on every agent what `km mesos hold` is told to.
+    pub fn foreign_framework(&self, name: &str, wanted: &[&str]) -> Background {
+        let (principal, secret) = self.credentials.split_once(':').expect("principal:secret");
+        let folder = temporary_folder();
+        let secret_file = folder.path().join("secret");
+        std::fs::write(&secret_file, secret).expect("written");
+        // Agents fetch the program from km scheduler, which serves the very same file to nodes.
+        let km = self.program("km");
+        let sum = run(Command::new("sha256sum").arg(&km)).success();
+        let uri = format!(
+            "http://{}:10271/artifacts/{}",
+            self.address(&self.hosts("control-plane")[0]),
+            sum.split_whitespace().next().expect("a hash")
+        );
+        let child = Command::new(&km)
+            .args(["mesos", "hold", "--name", name, "--role", name])
+            .args(wanted)
+            .args(["--master", self.mesos.trim_start_matches("http://"), "--principal", principal, "--km-uri", &uri])
+            .arg("--secret-file")
+            .arg(&secret_file)
+            .stdout(Stdio::null())
+            .stderr(Stdio::inherit())
             .spawn()
-            .expect("scripts/lab starts");
-        child.stdin.take().expect("piped").write_all(script.as_bytes()).expect("the host reads");
-        Finished::of(child.wait_with_output().expect("it ends"), "tests/residue").success()
+            .expect("km starts");
+        let background = Background(child);
+        eventually(SETTLE, "the other framework to be registered", || {
+            self.mesos_get("/state")["frameworks"].as_array()?.iter().any(|one| one["name"] == name).then_some(())
+        });
+        background
     }
 }

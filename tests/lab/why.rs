@@ -25,6 +25,28 @@ fn eventually_kind(lab: &Lab, arguments: &[&str], kind: &str) {
     );
 }
 
+/// A limit of processors for the cluster's role in Mesos.
+struct Quota<'a>(&'a Lab);
+
+impl<'a> Quota<'a> {
+    fn of(lab: &'a Lab, cpus: f64) -> Quota<'a> {
+        Self::set(lab, &serde_json::json!({ "cpus": { "value": cpus } }));
+        Quota(lab)
+    }
+
+    fn set(lab: &Lab, limits: &Value) {
+        let config = serde_json::json!({ "role": "kubernetes", "limits": limits });
+        let call = serde_json::json!({ "type": "UPDATE_QUOTA", "update_quota": { "quota_configs": [config] } });
+        lab.mesos_post(&call);
+    }
+}
+
+impl Drop for Quota<'_> {
+    fn drop(&mut self) {
+        Self::set(self.0, &serde_json::json!({}));
+    }
+}
+
 #[test]
 #[ignore = "needs the lab: scripts/test"]
 fn why_names_what_keeps_pods_and_offers() {
@@ -48,8 +70,19 @@ fn why_names_what_keeps_pods_and_offers() {
     let offer = kinds(&lab, &["offer", &agent]);
     assert!(offer.contains(&"tooLarge".to_owned()) && offer.contains(&"attribute".to_owned()), "{offer:?}");
 
-    namespace.pod("image", "50m", "32Mi", "  restartPolicy: Never", "sleep 1");
-    lab.kubectl(&["-n", "whys", "delete", "pod", "image", "--wait"]).success();
+    // What somebody has set, and what that leaves.
+    let _bounds = Bounds(&lab);
+    lab.kmctl(&["scale", "--max", "0", "--no-wait"]).success();
+    namespace.sleeper("capped", "50m", "32Mi");
+    eventually_kind(&lab, &["pod", "whys/capped"], "nodesMax");
+    let quota = Quota::of(&lab, 0.1);
+    eventually_kind(&lab, &["pod", "whys/capped"], "quota");
+    let text = lab.kmctl(&["why", "pod", "whys/capped"]).success();
+    assert!(text.contains("nodes.max is 0") && text.contains("of 0.1 cpus are used"), "{text}");
+    drop(quota);
+    lab.kmctl(&["scale", "--max", "none", "--no-wait"]).success();
+    lab.wait_for_pod("whys", "capped", NODE_START);
+
     lab.apply(
         "apiVersion: v1
 kind: Pod

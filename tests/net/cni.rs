@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use kmctl::cni::wire::{PortsRequest, Sandbox};
 use kmctl::node::cni::{GrantedPorts, listen, serve};
-use kmctl::node::launch::PortMapping;
+use kmctl::node::deps::PortAllocator;
+use kmctl::node::launch::{FORMAT, PodLaunch, PortMapping};
+use kmctl::node::real::RealPorts;
 use serde_json::{Value, json};
 
 use crate::namespaces::{Namespace, Program};
@@ -60,6 +62,20 @@ impl GrantedPorts for Pods {
     fn detach(&self, _: &str) {}
 }
 
+/// What the bridge plugin does for a pod's way out: nothing to its own network, and all else by the host's address.
+pub fn masquerade(host: &Namespace, name: &str, address: &str) {
+    let (nat, chain) = (["iptables", "-t", "nat"], format!("CNI-{name}"));
+    let rules: [&[&str]; 4] = [
+        &["-N", &chain],
+        &["-A", &chain, "-d", "172.30.0.0/16", "-j", "ACCEPT"],
+        &["-A", &chain, "!", "-d", "224.0.0.0/4", "-j", "MASQUERADE"],
+        &["-A", "POSTROUTING", "-s", address, "-j", &chain],
+    ];
+    for rule in rules {
+        host.run(&[&nat, rule].concat());
+    }
+}
+
 /// A host with two pods on a bridge, and a machine outside.
 struct World {
     host: Namespace,
@@ -96,6 +112,7 @@ impl World {
             pod.run(&["ip", "address", "add", &format!("{address}/16"), "dev", "eth0"]);
             pod.run(&["ip", "link", "set", "eth0", "up"]);
             pod.run(&["ip", "route", "add", "default", "via", "172.30.0.1"]);
+            masquerade(&host, name, address);
             let server = pod.start(&["python3", "-c", SERVER, name, "80"]);
             (pod, server)
         });
@@ -107,8 +124,11 @@ impl World {
     }
 
     fn plugin(&self, command: &str, pod: &str) -> (bool, String) {
+        self.plugin_at(command, pod, if pod == "a" { "172.30.0.5/16" } else { "172.30.0.6/16" })
+    }
+
+    fn plugin_at(&self, command: &str, pod: &str, address: &str) -> (bool, String) {
         let mut configuration = self.configuration.clone();
-        let address = if pod == "a" { "172.30.0.5/16" } else { "172.30.0.6/16" };
         configuration["prevResult"] = json!({ "cniVersion": "0.4.0", "ips": [{ "version": "4", "address": address }] });
         let container = format!("container-{pod}");
         let arguments = format!("IgnoreUnknown=1;K8S_POD_NAMESPACE=ns;K8S_POD_NAME={pod};K8S_POD_UID={pod}");
@@ -201,6 +221,61 @@ fn everything(socket: &Path) {
         assert_eq!(world.plugin("DEL", pod), (true, "\n".to_owned()));
     }
     assert_eq!(rules(&world), "", "the last pod takes everything along");
+}
+
+/// Two hundred pods one after the other on one host port. Every tenth loses its task before its sandbox, which is taken
+/// down when others have the port.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root, ip and iptables"]
+async fn ports_are_free_again_after_two_hundred_pods() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("ports.sock");
+    let ports = Arc::new(RealPorts::new([10, 88, 0, 1].into()));
+    let server = tokio::spawn(serve(listen(&socket).unwrap(), ports.clone()));
+    tokio::task::spawn_blocking(move || come_and_go(&socket, &ports)).await.unwrap();
+    server.abort();
+}
+
+fn come_and_go(socket: &Path, ports: &RealPorts) {
+    let world = World::new(socket);
+    world.wait_for_servers();
+    let launch = |uid: &str| PodLaunch {
+        format: FORMAT,
+        namespace: "ns".to_owned(),
+        name: uid.to_owned(),
+        uid: uid.to_owned(),
+        ports: ["TCP", "UDP"]
+            .map(|protocol| PortMapping { container_port: 80, host_port: 31001, protocol: protocol.to_owned() })
+            .to_vec(),
+    };
+    let mut late = Vec::new();
+    for round in 0..200 {
+        let uid = format!("pod-{round}");
+        ports.assign(&launch(&uid)).unwrap();
+        let (good, printed) = world.plugin_at("ADD", &uid, "172.30.0.5/16");
+        assert!(good, "{round}: {printed}");
+        let other = ports.assign(&launch("other")).unwrap_err().to_string();
+        assert!(other.contains(&format!("31001/TCP belongs to pod {uid}")), "{other}");
+        if round % 10 == 9 {
+            ports.release(&uid);
+            late.push(uid);
+        } else {
+            assert!(world.plugin_at("DEL", &uid, "172.30.0.5/16").0);
+            ports.release(&uid);
+        }
+        if round % 50 == 0 {
+            let free = world.call(&world.outside, "TCP", "10.88.0.1", "31001");
+            assert_eq!(free, "-", "round {round}: nobody has the port");
+        }
+    }
+    for uid in late {
+        assert!(world.plugin_at("DEL", &uid, "172.30.0.5/16").0);
+    }
+    assert_eq!(rules(&world), "");
+    // And it leads to whoever has it next.
+    ports.assign(&launch("last")).unwrap();
+    assert!(world.plugin_at("ADD", "last", "172.30.0.6/16").0);
+    assert_eq!(world.call(&world.outside, "TCP", "10.88.0.1", "31001"), "b 10.88.0.9");
 }
 
 fn sorted(text: &str) -> Vec<&str> {

@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::cni::SERVER;
+use crate::cni::{SERVER, masquerade};
 use crate::namespaces::{Namespace, Program};
 use crate::server::Server;
 
@@ -125,6 +125,7 @@ fn pod(node: &Namespace, name: &'static str, address: &'static str, port: u16) -
     namespace.run(&["ip", "address", "add", &format!("{address}/16"), "dev", "eth0"]);
     namespace.run(&["ip", "link", "set", "eth0", "up"]);
     namespace.run(&["ip", "route", "add", "default", "via", "172.30.0.1"]);
+    masquerade(node, name, address);
     let server = namespace.start(&["python3", "-c", SERVER, name, "80"]);
     Pod { name, address, port, namespace, _server: server }
 }
@@ -220,9 +221,6 @@ async fn node(
     namespace.run(&["sh", "-c", "echo 1 > /proc/sys/net/bridge/bridge-nf-call-iptables"]);
     // As Docker leaves a host.
     namespace.run(&["iptables", "-P", "FORWARD", "DROP"]);
-    // What the bridge plugin does for pods' way out.
-    let out = ["-s", "172.30.0.0/16", "!", "-d", "172.30.0.0/16", "-j", "MASQUERADE"];
-    namespace.run(&[&["iptables", "-t", "nat", "-A", "POSTROUTING"], out.as_slice()].concat());
     create(
         client,
         "nodes",
@@ -361,7 +359,8 @@ fn expect(from: &Namespace, protocol: &str, address: &str, port: u16, expected: 
 async fn every_client_reaches_every_kind_of_service() {
     let mut world = World::new().await;
     let stop = CancellationToken::new();
-    let endpoints = tokio::spawn(kmctl::endpoints::run::serve(world.client.clone(), stop.clone()));
+    let (client, stopped) = (world.client.clone(), stop.clone());
+    let endpoints = tokio::spawn(async move { kmctl::endpoints::run::serve(client, "test", stopped).await });
 
     let one = json!({ "name": "a1" });
     let named = world.service("named", &one, json!({})).await;
@@ -421,6 +420,8 @@ async fn every_client_reaches_every_kind_of_service() {
     na.plugin("DEL", "c-a1", pod, pod.address);
     pod.namespace.run(&["ip", "address", "del", "172.30.0.5/16", "dev", "eth0"]);
     pod.namespace.run(&["ip", "address", "add", "172.30.0.7/16", "dev", "eth0"]);
+    na.namespace.run(&["iptables", "-t", "nat", "-D", "POSTROUTING", "-s", pod.address, "-j", "CNI-a1"]);
+    masquerade(&na.namespace, "a1-again", "172.30.0.7");
     pod.namespace.run(&["ip", "route", "replace", "default", "via", "172.30.0.1"]);
     na.plugin("ADD", "c-a1-again", pod, "172.30.0.7");
     for (from, expected) in [(a1, "a1 172.30.0.1"), (a2, "a1 172.30.0.6"), (b1, "a1 10.88.0.2")] {

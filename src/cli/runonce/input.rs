@@ -11,9 +11,10 @@ use crate::cluster::Loaded;
 use crate::render::manifests;
 use crate::runonce::decide::check::{check, never_instead_of_always};
 use crate::runonce::decide::documents::{self, Given, Key, Problem, key_of};
-use crate::runonce::decide::framework::{Wanted, WantedPort};
+use crate::runonce::decide::framework::Wanted;
 use crate::runonce::decide::rewrite::{References, references, rewrite};
 use crate::runonce::wire::GivenPod;
+use crate::scheduler::pods::PodPort;
 use crate::scheduler::requests;
 
 /// Reads and checks the file.
@@ -80,7 +81,7 @@ fn referred(given: &Given, namespace: &str, spec: &PodSpec) -> (Vec<ConfigMap>, 
     (maps.cloned().collect(), secrets.cloned().collect())
 }
 
-fn ports(spec: &PodSpec) -> Vec<WantedPort> {
+fn ports(spec: &PodSpec) -> Vec<PodPort> {
     let port = |number: i32| u16::try_from(number).ok().filter(|port| *port != 0);
     let on_host = spec.host_network == Some(true);
     let declared = spec.containers.iter().flat_map(|container| container.ports.iter().flatten());
@@ -90,7 +91,7 @@ fn ports(spec: &PodSpec) -> Vec<WantedPort> {
             // In the machine's own network, a port of the pod is one of the machine.
             let host_port = declared.host_port.and_then(port).or(on_host.then_some(container_port));
             let protocol = declared.protocol.clone().unwrap_or_else(|| "TCP".to_owned());
-            Some(WantedPort { container_port, host_port, protocol })
+            Some(PodPort { container_port, host_port, protocol })
         })
         .collect()
 }

@@ -44,6 +44,9 @@ pub(super) struct Arguments {
     /// Number of agents to hold, or `all`
     #[arg(long, default_value = "all", value_parser = agents)]
     agents: Agents,
+    /// Host port to hold on each agent; whoever connects to it is told the task's id
+    #[arg(long)]
+    port: Option<u16>,
     /// User that the executor runs as
     #[arg(long, default_value = "root")]
     user: String,
@@ -69,7 +72,8 @@ fn agents(text: &str) -> Result<Agents, String> {
 }
 
 pub(super) async fn run(arguments: Arguments, stop: CancellationToken) -> Result<(), CommandError> {
-    let Arguments { connection, name, role, cpus, mem, agents: Agents(agents), user, km_uri, km_file } = arguments;
+    let Arguments { connection, name, role, cpus, mem, agents: Agents(agents), port, user, km_uri, km_file } =
+        arguments;
     let sha256 = sha256_of(km_file.unwrap_or_else(|| PathBuf::from("/proc/self/exe")))?;
     let command = CommandInfo::verified("km", &km_uri, &sha256, &["mesos", "idle-executor"]);
     let masters = connection.masters()?;
@@ -92,7 +96,7 @@ pub(super) async fn run(arguments: Arguments, stop: CancellationToken) -> Result
         ..FrameworkInfo::default()
     };
     let scheduler = Scheduler::new(masters);
-    let mut holder = Holder::new(Wanted { cpus, mem, agents, command });
+    let mut holder = Holder::new(Wanted { cpus, mem, agents, port, command });
     // The first subscription fails loudly: a wrong secret does not get better by trying again.
     let (mut subscription, mut caller) = scheduler.subscribe(&framework, &[]).await?;
     loop {

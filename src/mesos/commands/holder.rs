@@ -54,6 +54,8 @@ pub(super) struct Wanted {
     pub(super) mem: Amount,
     /// So many agents; none means every agent.
     pub(super) agents: Option<usize>,
+    /// A host port on each agent, which the task answers on.
+    pub(super) port: Option<u16>,
     /// Starts the executor.
     pub(super) command: CommandInfo,
 }
@@ -88,16 +90,17 @@ impl Holder {
                 continue;
             }
             let shares = (share(&offer, "cpus", self.wanted.cpus), share(&offer, "mem", self.wanted.mem));
-            let (Some(cpus), Some(mem)) = shares else {
+            let port = self.wanted.port.map(|port| port_of(&offer, port));
+            let (Some(cpus), Some(mem), None | Some(Some(_))) = (shares.0, shares.1, &port) else {
                 calls.push(Call::decline(vec![offer.id], Filters::refuse(TOO_SMALL)));
                 continue;
             };
-            calls.push(self.launch(offer, cpus, mem, &unique()));
+            calls.push(self.launch(offer, cpus, mem, port.flatten(), &unique()));
         }
         calls
     }
 
-    fn launch(&mut self, offer: Offer, cpus: f64, mem: f64, unique: &str) -> Call {
+    fn launch(&mut self, offer: Offer, cpus: f64, mem: f64, port: Option<Resource>, unique: &str) -> Call {
         let Offer { id, agent_id, hostname, .. } = &offer;
         let resources = |cpus, mem| {
             let mut taken = take(&offer, "cpus", cpus);
@@ -119,7 +122,7 @@ impl Holder {
             name: format!("hold.{hostname}"),
             task_id: format!("hold.{unique}").into(),
             agent_id: agent_id.clone(),
-            resources: subtract(all, &executor_resources),
+            resources: subtract(all, &executor_resources).into_iter().chain(port).collect(),
             executor: Some(executor),
             ..TaskInfo::default()
         };
@@ -188,6 +191,14 @@ fn usable<'a>(offer: &'a Offer, name: &'a str) -> impl Iterator<Item = &'a Resou
     offer.resources.iter().filter(move |resource| resource.name == name && resource.is_plain())
 }
 
+/// This host port alone, if it is offered.
+fn port_of(offer: &Offer, port: u16) -> Option<Resource> {
+    let port = u64::from(port);
+    let offered = |resource: &&Resource| resource.intervals().any(|(begin, end)| begin <= port && port <= end);
+    let ranges = Resource::ranges("ports", [(port, port)]).ranges;
+    usable(offer, "ports").find(offered).map(|resource| Resource { ranges, ..resource.clone() })
+}
+
 /// So much of a resource, reserved shares in the order in which they are offered.
 fn take(offer: &Offer, name: &str, amount: f64) -> Vec<Resource> {
     let mut missing = thousandths(amount);
@@ -232,7 +243,7 @@ mod tests {
     use crate::mesos::types::Bytes;
 
     fn holder(cpus: Amount, mem: Amount, agents: Option<usize>) -> Holder {
-        Holder::new(Wanted { cpus, mem, agents, command: CommandInfo::default() })
+        Holder::new(Wanted { cpus, mem, agents, port: None, command: CommandInfo::default() })
     }
 
     fn offer(agent: &str, cpus: f64, mem: f64) -> Offer {
@@ -287,6 +298,25 @@ mod tests {
         });
         let kinds: Vec<_> = calls.iter().map(Call::name).collect();
         assert_eq!(kinds, ["ACCEPT", "DECLINE", "ACCEPT", "DECLINE"]);
+    }
+
+    #[test]
+    fn a_port_is_taken_where_it_is_offered_and_waited_for_elsewhere() {
+        let mut holder = holder(Amount::Exactly(0.1), Amount::Exactly(64.0), None);
+        holder.wanted.port = Some(31000);
+        let with = |agent: &str, ports: (u64, u64)| {
+            let mut offer = offer(agent, 2.0, 512.0);
+            offer.resources.push(Resource::ranges("ports", [ports]).allocated_to("test"));
+            offer
+        };
+        let offers = vec![with("a", (31000, 32000)), with("b", (31001, 32000)), offer("c", 2.0, 512.0)];
+        let calls = holder.offers(offers, || "x".into());
+        let kinds: Vec<_> = calls.iter().map(Call::name).collect();
+        assert_eq!(kinds, ["ACCEPT", "DECLINE", "DECLINE"]);
+        let [task] = tasks(&calls[0]).try_into().unwrap();
+        let port = task.resources.iter().find(|resource| resource.name == "ports").unwrap();
+        assert_eq!(port.intervals().collect::<Vec<_>>(), [(31000, 31000)]);
+        assert_eq!(port.allocation_role(), Some("test"));
     }
 
     #[test]

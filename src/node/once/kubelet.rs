@@ -8,9 +8,8 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::super::config::KubeletConfiguration;
 use super::super::deps::{DepError, Program, Service};
-use super::super::real::search_path;
-use super::super::spec::{DepsSpec, KUBELET_ROOT};
-use crate::k8s::Version;
+use super::super::real::StockKubelet;
+use super::super::spec::DepsSpec;
 use crate::pki::{self, LeafSpec};
 
 const POLL: Duration = Duration::from_millis(300);
@@ -19,6 +18,7 @@ const ANSWER: Duration = Duration::from_secs(10);
 /// The kubelet of a run, and the only one who may ask it.
 pub struct StandaloneKubelet {
     spec: DepsSpec,
+    stock: StockKubelet,
     access: Mutex<Option<Access>>,
 }
 
@@ -31,7 +31,7 @@ struct Access {
 impl StandaloneKubelet {
     /// For one run.
     pub fn new(spec: DepsSpec) -> Self {
-        StandaloneKubelet { spec, access: Mutex::new(None) }
+        StandaloneKubelet { stock: StockKubelet::new(spec.clone()), spec, access: Mutex::new(None) }
     }
 
     /// Every pod that the kubelet knows, with its status.
@@ -96,22 +96,13 @@ impl Service for StandaloneKubelet {
     }
 
     async fn program(&self, configuration: &KubeletConfiguration) -> Result<Program, DepError> {
-        let folders = &self.spec.folders;
-        let file = folders.settings("kubelet.yaml");
-        let what = format!("write {}", file.display());
-        std::fs::write(&file, configuration.to_document()).map_err(DepError::io(what))?;
         if let Some(pods) = &configuration.static_pod_path {
             std::fs::create_dir_all(pods).map_err(DepError::io(format!("make {}", pods.display())))?;
         }
         let access = self.certify(configuration.port)?;
         *self.access.lock().unwrap_or_else(PoisonError::into_inner) = Some(access);
-        let mut argv = vec![folders.programs().join("kubelet").display().to_string()];
-        argv.extend(flags(&self.spec));
-        Ok(Program {
-            name: self.name().to_owned(),
-            argv,
-            environment: vec![("PATH".to_owned(), search_path(&self.spec))],
-        })
+        // No kubeconfig is what makes a kubelet stand alone.
+        self.stock.program(configuration, Vec::new())
     }
 
     async fn ready(&self) -> Result<(), DepError> {
@@ -123,39 +114,42 @@ impl Service for StandaloneKubelet {
     }
 }
 
-/// No kubeconfig is what makes a kubelet stand alone.
-fn flags(spec: &DepsSpec) -> Vec<String> {
-    let folders = &spec.folders;
-    let version: Result<Version, _> = spec.node.kubernetes_version.parse();
-    let mut flags = vec![
-        format!("--config={}", folders.settings("kubelet.yaml").display()),
-        format!("--cert-dir={KUBELET_ROOT}/pki"),
-        format!("--root-dir={KUBELET_ROOT}"),
-        format!("--hostname-override={}", spec.node.name),
-        format!("--container-runtime-endpoint=unix://{}", folders.runtime_socket().display()),
-        "--v=2".to_owned(),
-    ];
-    if !spec.node.ip.is_loopback() {
-        flags.push(format!("--node-ip={}", spec.node.ip));
-    }
-    if version.is_ok_and(Version::has_built_in_runtime) {
-        flags.push("--container-runtime=remote".to_owned());
-        flags.push("--network-plugin=cni".to_owned());
-    }
-    flags
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::super::super::launch;
     use super::super::super::spec::Place;
     use super::*;
 
-    #[test]
-    fn the_kubelet_is_stock_and_stands_alone() {
-        let flags = flags(&DepsSpec::for_run(&launch::example(), &Place::example(), false)).join(" ");
+    async fn started(root: &Path) -> (Program, DepsSpec) {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut launch = launch::example();
+        launch.root_dir = root.to_owned();
+        let spec = DepsSpec::for_run(&launch, &Place::example(), false);
+        for folder in [spec.folders.programs(), spec.folders.settings("")] {
+            std::fs::create_dir_all(folder).unwrap();
+        }
+        let configuration = KubeletConfiguration::for_run(&launch, &Place::example());
+        (StandaloneKubelet::new(spec.clone()).program(&configuration).await.unwrap(), spec)
+    }
+
+    #[tokio::test]
+    async fn the_kubelet_is_stock_and_stands_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let (program, _) = started(folder.path()).await;
+        let flags = program.argv.join(" ");
         assert!(!flags.contains("kubeconfig"), "{flags}");
         assert!(!flags.to_lowercase().contains("runonce"), "the kubelet's own flag is gone since 1.24: {flags}");
         assert!(flags.contains("--hostname-override=agent-1"), "{flags}");
+    }
+
+    #[tokio::test]
+    async fn a_runs_kubelet_mounts_by_itself_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let (program, spec) = started(folder.path()).await;
+        let decoy = spec.folders.programs().join("systemd-run");
+        assert_eq!(std::process::Command::new(&decoy).status().unwrap().code(), Some(1));
+        assert!(program.environment[0].1.starts_with(&format!("{}:", spec.folders.programs().display())));
     }
 }

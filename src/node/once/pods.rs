@@ -259,6 +259,7 @@ fn failed(uid: &str, message: String) -> PodView {
         phase: PodPhase::Failed,
         message,
         terminating: false,
+        stopped: false,
     }
 }
 

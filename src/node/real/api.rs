@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{ContainerStatus, Node, Pod};
 use kube::api::{DeleteParams, Preconditions};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::runtime::watcher;
@@ -135,24 +135,34 @@ impl ApiClient for RealApi {
             return Ok(false);
         };
         let own = found.spec.and_then(|spec| spec.termination_grace_period_seconds);
-        let parameters = DeleteParams {
-            grace_period_seconds: Some(shorter_grace(grace, own)),
-            preconditions: Some(Preconditions { uid: Some(pod.uid.clone()), resource_version: None }),
-            ..DeleteParams::default()
-        };
-        let what = format!("delete pod {}/{}", pod.namespace, pod.name);
-        match tokio::time::timeout(CALL_LIMIT, pods.delete(&pod.name, &parameters)).await {
-            Err(_) => Err(DepError::NotNow(format!("{what}: no answer within {} s", CALL_LIMIT.as_secs()))),
-            Ok(Ok(_)) => Ok(true),
-            // Gone, another pod by now, or (forbidden) not bound to this node: no container of it is here.
-            Ok(Err(kube::Error::Api(status))) if [404, 409, 403].contains(&status.code) => {
-                if status.code == 403 {
-                    warn!("{what}: {}", status.message);
-                }
-                Ok(false)
+        delete(&pods, pod, shorter_grace(grace, own)).await
+    }
+
+    async fn forget_pod(&self, pod: &PodLaunch) -> Result<(), DepError> {
+        let pods: Api<Pod> = Api::namespaced(self.client().await?, &pod.namespace);
+        delete(&pods, pod, 0).await.map(drop)
+    }
+}
+
+/// Deletes the pod with this very UID; `false`: there is none, or it is not bound to this node.
+async fn delete(pods: &Api<Pod>, pod: &PodLaunch, grace: u32) -> Result<bool, DepError> {
+    let parameters = DeleteParams {
+        grace_period_seconds: Some(grace),
+        preconditions: Some(Preconditions { uid: Some(pod.uid.clone()), resource_version: None }),
+        ..DeleteParams::default()
+    };
+    let what = format!("delete pod {}/{}", pod.namespace, pod.name);
+    match tokio::time::timeout(CALL_LIMIT, pods.delete(&pod.name, &parameters)).await {
+        Err(_) => Err(DepError::NotNow(format!("{what}: no answer within {} s", CALL_LIMIT.as_secs()))),
+        Ok(Ok(_)) => Ok(true),
+        // Gone, another pod by now, or (forbidden) not bound to this node: no container of it is here.
+        Ok(Err(kube::Error::Api(status))) if [404, 409, 403].contains(&status.code) => {
+            if status.code == 403 {
+                warn!("{what}: {}", status.message);
             }
-            Ok(Err(error)) => Err(DepError::other(what)(error)),
+            Ok(false)
         }
+        Ok(Err(error)) => Err(DepError::other(what)(error)),
     }
 }
 
@@ -187,7 +197,19 @@ pub fn view(pod: &Pod) -> PodView {
         phase,
         message: message(&status),
         terminating: pod.metadata.deletion_timestamp.is_some(),
+        stopped: stopped(pod),
     }
+}
+
+/// Every container has a status, one at least has ended, and none runs.
+fn stopped(pod: &Pod) -> bool {
+    let Some(status) = &pod.status else { return false };
+    let wanted = pod.spec.as_ref().map_or(0, |spec| spec.containers.len());
+    let mut states = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
+    let told = status.container_statuses.as_ref().map_or(0, Vec::len);
+    let ended = |one: &ContainerStatus| one.state.as_ref().is_some_and(|state| state.terminated.is_some());
+    let runs = |one: &ContainerStatus| one.state.as_ref().is_none_or(|state| state.running.is_some());
+    told > 0 && told >= wanted && states.clone().any(ended) && !states.any(runs)
 }
 
 /// Why the pod is in its phase: its own reason, or its first container that ended badly.
@@ -216,6 +238,25 @@ mod tests {
     fn a_pods_own_grace_is_shortened_but_never_prolonged() {
         let of = |allowed, own| shorter_grace(Duration::from_secs(allowed), own);
         assert_eq!([of(45, Some(2)), of(5, Some(30)), of(45, None), of(0, Some(30)), of(9, Some(0))], [2, 5, 45, 1, 1]);
+    }
+
+    #[test]
+    fn a_pod_is_stopped_when_none_of_its_containers_runs() {
+        let of = |states: &[serde_json::Value]| {
+            let status = |state: &serde_json::Value| serde_json::json!({"name": "a", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": state});
+            let pod = serde_json::json!({"spec": {"containers": [{"name": "a"}, {"name": "b"}]},
+                "status": {"containerStatuses": states.iter().map(status).collect::<Vec<_>>()}});
+            view(&serde_json::from_value(pod).unwrap()).stopped
+        };
+        let (ended, waits, runs) = (
+            serde_json::json!({"terminated": {"exitCode": 0}}),
+            serde_json::json!({"waiting": {}}),
+            serde_json::json!({"running": {}}),
+        );
+        assert!(of(&[ended.clone(), ended.clone()]) && of(&[ended.clone(), waits.clone()]));
+        assert!(!of(&[ended.clone(), runs]), "one runs");
+        assert!(!of(std::slice::from_ref(&ended)), "nothing is known of the other");
+        assert!(!of(&[waits.clone(), waits]) && !of(&[]), "it was never started, or may be about to");
     }
 
     #[test]

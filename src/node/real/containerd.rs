@@ -68,7 +68,7 @@ impl Service for Containerd {
         let folders = &self.spec.folders;
         write(&folders.settings("containerd.toml"), &configuration(&self.spec))?;
         if self.spec.network.mode == NetworkMode::HostPorts {
-            write(&folders.run.join("cni.d/10-kmctl.conflist"), &network(&self.spec))?;
+            write(&folders.run.join("net.d/10-kmctl.conflist"), &network(&self.spec))?;
             self.serve_ports()?;
         }
         // A runtime that was killed leaves its socket, and the next one wants to make it.
@@ -109,7 +109,7 @@ impl Service for Containerd {
 }
 
 /// Programs of the run come before the host's: shims, runc and plugins must be the bundle's.
-pub fn search_path(spec: &DepsSpec) -> String {
+pub(super) fn search_path(spec: &DepsSpec) -> String {
     format!("{}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", spec.folders.programs().display())
 }
 
@@ -126,7 +126,11 @@ fn configuration(spec: &DepsSpec) -> String {
     let folders = &spec.folders;
     let quoted = |path: PathBuf| serde_json::Value::from(path.display().to_string()).to_string();
     let (cni_programs, cni_settings) = match spec.network.mode {
-        NetworkMode::HostPorts => (folders.run.join("cni"), folders.run.join("cni.d")),
+        NetworkMode::HostPorts => (folders.run.join("cni"), folders.run.join("net.d")),
+        // The user's plugin and its configuration, out of the bundle like everything else.
+        NetworkMode::Cni if spec.artifacts.iter().any(|artifact| artifact.path.starts_with("cni.d/")) => {
+            (folders.run.join("cni"), folders.run.join("cni.d"))
+        }
         // The user's plugin, where every plugin installs itself.
         NetworkMode::Cni => (PathBuf::from("/opt/cni/bin"), PathBuf::from("/etc/cni/net.d")),
     };
@@ -213,7 +217,7 @@ fn network(spec: &DepsSpec) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::launch;
+    use crate::node::launch::{self, Artifact};
     use crate::node::spec::Place;
 
     #[test]
@@ -236,5 +240,18 @@ mod tests {
         launch.network_mode = NetworkMode::Cni;
         let text = configuration(&DepsSpec::for_launch(&launch, &Place::example()));
         assert!(text.contains("bin_dir = \"/opt/cni/bin\""), "{text}");
+
+        // What a bundle brings is taken from where it was verified.
+        launch.artifacts = ["cni/mine", "cni.d/10-mine.conflist"]
+            .map(|path| Artifact { path: path.to_owned(), sha256: String::new(), size: 1, urls: Vec::new() })
+            .to_vec();
+        let text = configuration(&DepsSpec::for_launch(&launch, &Place::example()));
+        for expected in ["/runs/agent-1.0123abcd/cni\"\n", "/runs/agent-1.0123abcd/cni.d\"\n"] {
+            assert!(text.contains(expected), "{expected} in\n{text}");
+        }
+        // A configuration that comes along is nobody's business where granted ports are mapped.
+        launch.network_mode = NetworkMode::HostPorts;
+        let text = configuration(&DepsSpec::for_launch(&launch, &Place::example()));
+        assert!(text.contains("/net.d\"\n") && !text.contains("cni.d"), "{text}");
     }
 }

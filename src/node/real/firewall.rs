@@ -1,11 +1,26 @@
 //! Firewall rules that stock programs leave: what to remove, found in the text of `iptables-save`.
 //!
 //! Chains are compiled into kube-proxy and the CNI plugins, so names alone do not tell whose they are: a `KUBE-` chain
-//! goes only when no other node uses this network namespace, a `CNI-` chain only with a rule that names our network.
+//! goes only when no other node uses this network namespace, a `CNI-` chain when a rule names our network, or when it is
+//! made of a container of ours. A plugin that was ended halfway leaves a chain without any rule.
 use std::collections::BTreeSet;
 
-/// The input for `iptables-restore --noflush` that removes ours; none when there is nothing.
-pub fn removal(saved: &str, network: &str, proxy: bool) -> Option<String> {
+use sha2::{Digest, Sha512};
+
+/// Length of a chain's name in the CNI plugins.
+const CHAIN: usize = 28;
+
+/// Names of the chains that CNI's `bridge` and `portmap` make for a container
+/// (`FormatChainName` of containernetworking/plugins).
+pub fn chains_of(network: &str, container: &str) -> [String; 2] {
+    let digest = Sha512::digest(format!("{network}{container}"));
+    let digits: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    ["CNI-", "CNI-DN-"].map(|prefix| format!("{prefix}{digits}").chars().take(CHAIN).collect())
+}
+
+/// The input for `iptables-restore --noflush` that removes ours; none when there is nothing. `owned`: names of chains
+/// that are ours for certain.
+pub fn removal(saved: &str, network: &str, proxy: bool, owned: &BTreeSet<String>) -> Option<String> {
     let mut script = String::new();
     let mut table = String::new();
     let mut lines: Vec<&str> = Vec::new();
@@ -16,14 +31,14 @@ pub fn removal(saved: &str, network: &str, proxy: bool) -> Option<String> {
                 lines.clear();
             }
             Some(':' | '-') => lines.push(line),
-            _ if line == "COMMIT" => script.push_str(&table_removal(&table, &lines, network, proxy)),
+            _ if line == "COMMIT" => script.push_str(&table_removal(&table, &lines, network, proxy, owned)),
             _ => {}
         }
     }
     (!script.is_empty()).then_some(script)
 }
 
-fn table_removal(table: &str, lines: &[&str], network: &str, proxy: bool) -> String {
+fn table_removal(table: &str, lines: &[&str], network: &str, proxy: bool, owned: &BTreeSet<String>) -> String {
     let chains = lines.iter().filter_map(|line| line.strip_prefix(':')?.split(' ').next());
     let rules: Vec<&str> = lines.iter().copied().filter(|line| line.starts_with("-A ")).collect();
     let named = format!("name: \\\"{network}\\\"");
@@ -32,7 +47,9 @@ fn table_removal(table: &str, lines: &[&str], network: &str, proxy: bool) -> Str
         doomed.extend(chains.clone().filter(|chain| chain.starts_with("KUBE-")));
     }
     let ours: Vec<&str> = rules.iter().copied().filter(|rule| rule.contains(&named)).collect();
-    doomed.extend(ours.iter().filter_map(|rule| target(rule)).filter(|chain| chain.starts_with("CNI-")));
+    let named_by_ours = ours.iter().flat_map(|rule| [target(rule), chain(rule)]).flatten();
+    doomed.extend(named_by_ours.filter(|chain| chain.starts_with("CNI-") && !chain.starts_with("CNI-HOSTPORT-")));
+    doomed.extend(chains.clone().filter(|chain| owned.contains(*chain)));
     // The plugin's common chains, once no other network has a mapping in them.
     let others = rules.iter().any(|rule| chain(rule) == Some("CNI-HOSTPORT-DNAT") && !rule.contains(&named));
     let ours_is_there = proxy || !ours.is_empty();
@@ -101,7 +118,7 @@ COMMIT
 
     #[test]
     fn ours_goes_others_stays() {
-        let script = removal(SAVED, "kmctl-demo", true).unwrap();
+        let script = removal(SAVED, "kmctl-demo", true, &BTreeSet::new()).unwrap();
         for expected in [
             "-D PREROUTING -m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES\n",
             "-D PREROUTING -m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT\n",
@@ -118,7 +135,7 @@ COMMIT
 
     #[test]
     fn while_another_node_uses_the_namespace_only_our_network_goes() {
-        let script = removal(SAVED, "kmctl-demo", false).unwrap();
+        let script = removal(SAVED, "kmctl-demo", false, &BTreeSet::new()).unwrap();
         assert!(!script.contains("KUBE-"), "{script}");
         assert!(script.contains("-X CNI-aaa"), "{script}");
     }
@@ -129,7 +146,7 @@ COMMIT
             "-A CNI-DN-aaa -p",
             "-A CNI-HOSTPORT-DNAT -p tcp -m comment --comment \"dnat name: \\\"other\\\" id: \\\"c9\\\"\" -j CNI-DN-bbb\n-A CNI-DN-aaa -p",
         );
-        let script = removal(&saved, "kmctl-demo", true).unwrap();
+        let script = removal(&saved, "kmctl-demo", true, &BTreeSet::new()).unwrap();
         assert!(!script.contains("-X CNI-HOSTPORT-DNAT"), "{script}");
         assert!(
             script.contains("-D CNI-HOSTPORT-DNAT -p tcp -m comment --comment \"dnat name: \\\"kmctl-demo"),
@@ -139,6 +156,34 @@ COMMIT
 
     #[test]
     fn nothing_is_done_where_nothing_is_left() {
-        assert_eq!(removal("*filter\n:INPUT ACCEPT [0:0]\nCOMMIT\n", "kmctl-demo", true), None);
+        assert_eq!(removal("*filter\n:INPUT ACCEPT [0:0]\nCOMMIT\n", "kmctl-demo", true, &BTreeSet::new()), None);
+    }
+
+    #[test]
+    fn what_a_plugin_left_halfway_goes_with_its_chain() {
+        // Its rule in POSTROUTING is gone already, those in its chain are not.
+        let half = "*nat\n:POSTROUTING ACCEPT [0:0]\n:CNI-aaa - [0:0]\n\
+            -A CNI-aaa -d 172.30.0.0/16 -m comment --comment \"name: \\\"kmctl-demo\\\" id: \\\"c1\\\"\" -j ACCEPT\nCOMMIT\n";
+        assert_eq!(
+            removal(half, "kmctl-demo", false, &BTreeSet::new()).as_deref(),
+            Some("*nat\n-F CNI-aaa\n-X CNI-aaa\nCOMMIT\n")
+        );
+        // And here only the empty chain is left, with nothing in it that says whose it is.
+        let [chain, _] = chains_of("kmctl-demo", "c1");
+        let empty = format!("*nat\n:POSTROUTING ACCEPT [0:0]\n:{chain} - [0:0]\n:CNI-other - [0:0]\nCOMMIT\n");
+        assert_eq!(removal(&empty, "kmctl-demo", true, &BTreeSet::new()), None);
+        let owned = BTreeSet::from(chains_of("kmctl-demo", "c1"));
+        assert_eq!(
+            removal(&empty, "kmctl-demo", false, &owned),
+            Some(format!("*nat\n-F {chain}\n-X {chain}\nCOMMIT\n"))
+        );
+    }
+
+    #[test]
+    fn chains_have_the_names_that_the_plugins_give_them() {
+        for chain in chains_of("kmctl-demo", "c1") {
+            assert_eq!(chain.len(), CHAIN, "{chain}");
+        }
+        assert!(chains_of("kmctl-demo", "c1")[1].starts_with("CNI-DN-"));
     }
 }

@@ -89,7 +89,7 @@ impl Mounter for RealMounter {
         let held = Held::write(&folders.ledgers(), self.ledger(sysctls::read()))
             .map_err(DepError::other("write the ledger"))?;
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(held);
-        for folder in ["bin", "cni", "cni.d", "containerd", "etc", "images", "ipam", "opt"] {
+        for folder in ["bin", "cni", "cni.d", "net.d", "containerd", "etc", "images", "ipam", "opt"] {
             make(&folders.run.join(folder))?;
         }
         if self.spec.once.is_some() {

@@ -1,7 +1,8 @@
-//! The stock kubelet. It gets its credentials itself, with the launch's one-time token.
+//! The stock kubelet: how any is started, and the one of a node with an API server, which gets its credentials itself,
+//! with the launch's one-time token.
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,6 +12,7 @@ use super::super::deps::{DepError, Program, Service};
 use super::super::spec::{DepsSpec, KUBELET_ROOT};
 use super::api::RealApi;
 use super::containerd::{path, search_path, write};
+use super::haste::{self, NoDocker};
 use super::kubeconfig::{User, client_certificate, document, write_private};
 use crate::k8s::Version;
 
@@ -19,6 +21,7 @@ const POLL: Duration = Duration::from_millis(500);
 /// The kubelet of a run.
 pub struct Kubelet {
     spec: DepsSpec,
+    stock: StockKubelet,
     api: Arc<RealApi>,
     token: String,
 }
@@ -26,7 +29,7 @@ pub struct Kubelet {
 impl Kubelet {
     /// For one run.
     pub fn new(spec: DepsSpec, api: Arc<RealApi>, token: String) -> Self {
-        Kubelet { spec, api, token }
+        Kubelet { stock: StockKubelet::new(spec.clone()), spec, api, token }
     }
 }
 
@@ -38,9 +41,7 @@ impl Service for Kubelet {
 
     async fn program(&self, configuration: &KubeletConfiguration) -> Result<Program, DepError> {
         let folders = &self.spec.folders;
-        hide_systemd_run(&folders.programs())?;
         write(&folders.settings("ca.crt"), &self.spec.api.ca_certificate)?;
-        write(&folders.settings("kubelet.yaml"), &configuration.to_document())?;
         let (certificate, server) = (client_certificate(), self.api.server().await?);
         if certificate.exists() {
             let text = document(&server, folders, &User::Certificate(&certificate));
@@ -49,13 +50,7 @@ impl Service for Kubelet {
             let text = document(&server, folders, &User::Token(&self.token));
             write_private(&folders.settings("bootstrap.kubeconfig"), &text)?;
         }
-        let mut argv = vec![path(&folders.programs().join("kubelet"))];
-        argv.extend(flags(&self.spec));
-        Ok(Program {
-            name: self.name().to_owned(),
-            argv,
-            environment: vec![("PATH".to_owned(), search_path(&self.spec))],
-        })
+        self.stock.program(configuration, api_flags(&self.spec))
     }
 
     async fn ready(&self) -> Result<(), DepError> {
@@ -71,6 +66,52 @@ impl Service for Kubelet {
     }
 }
 
+/// What any kubelet is started with, with an API server and without.
+pub struct StockKubelet {
+    spec: DepsSpec,
+    no_docker: Mutex<Option<NoDocker>>,
+}
+
+impl StockKubelet {
+    /// For one run.
+    pub fn new(spec: DepsSpec) -> Self {
+        StockKubelet { spec, no_docker: Mutex::new(None) }
+    }
+
+    /// Writes what the kubelet reads, and says how it is started. `more`: flags that this one has besides.
+    pub fn program(&self, configuration: &KubeletConfiguration, more: Vec<String>) -> Result<Program, DepError> {
+        let folders = &self.spec.folders;
+        hide_systemd_run(&folders.programs())?;
+        write(&folders.settings("kubelet.yaml"), &configuration.to_document())?;
+        let mut argv = vec![path(&folders.programs().join("kubelet"))];
+        argv.extend(flags(&self.spec));
+        argv.extend(self.docker());
+        argv.extend(more);
+        let mut environment = vec![("PATH".to_owned(), search_path(&self.spec))];
+        environment.extend(haste::environment(Path::new("/sys")));
+        Ok(Program { name: "kubelet".to_owned(), argv, environment })
+    }
+
+    /// A flag that names who answers instead of Docker.
+    fn docker(&self) -> Option<String> {
+        if !built_in_runtime(&self.spec) {
+            return None;
+        }
+        let socket = self.spec.folders.short.join("docker.sock");
+        let mut no_docker = self.no_docker.lock().unwrap_or_else(PoisonError::into_inner);
+        if !no_docker.as_ref().is_some_and(NoDocker::answers) {
+            *no_docker = NoDocker::start(&socket)
+                .inspect_err(|error| tracing::warn!(%error, "the kubelet will wait for Docker: {}", socket.display()))
+                .ok();
+        }
+        no_docker.is_some().then(|| format!("--docker=unix://{}", path(&socket)))
+    }
+}
+
+fn built_in_runtime(spec: &DepsSpec) -> bool {
+    spec.node.kubernetes_version.parse().is_ok_and(Version::has_built_in_runtime)
+}
+
 /// A kubelet that finds systemd-run mounts volumes in transient scopes of the host's systemd. They would be units of the
 /// host, outside the Mesos container, and stay when the node is killed. One that cannot be run lets the kubelet mount by
 /// itself (`detectSystemd` in k8s.io/utils/mount, Kubernetes 1.20).
@@ -84,25 +125,34 @@ fn hide_systemd_run(programs: &Path) -> Result<(), DepError> {
 /// What is a flag and not configuration, and what differs between versions.
 fn flags(spec: &DepsSpec) -> Vec<String> {
     let folders = &spec.folders;
-    let version: Result<Version, _> = spec.node.kubernetes_version.parse();
     let mut flags = vec![
         format!("--config={}", path(&folders.settings("kubelet.yaml"))),
-        format!("--bootstrap-kubeconfig={}", path(&folders.settings("bootstrap.kubeconfig"))),
-        format!("--kubeconfig={}", path(&folders.kubelet_kubeconfig())),
         format!("--cert-dir={KUBELET_ROOT}/pki"),
         format!("--root-dir={KUBELET_ROOT}"),
         format!("--hostname-override={}", spec.node.name),
-        format!("--node-ip={}", spec.node.ip),
-        // km scheduler alone makes, labels and removes Node objects.
-        "--register-node=false".to_owned(),
         format!("--container-runtime-endpoint=unix://{}", path(&folders.runtime_socket())),
         "--v=2".to_owned(),
     ];
-    if version.is_ok_and(Version::has_built_in_runtime) {
+    // Refused by the kubelet, and all that a machine without a network has.
+    if !spec.node.ip.is_loopback() {
+        flags.push(format!("--node-ip={}", spec.node.ip));
+    }
+    if built_in_runtime(spec) {
         flags.push("--container-runtime=remote".to_owned());
         flags.push("--network-plugin=cni".to_owned());
     }
     flags
+}
+
+/// How the kubelet meets the API server; without these it stands alone.
+fn api_flags(spec: &DepsSpec) -> Vec<String> {
+    let folders = &spec.folders;
+    vec![
+        format!("--bootstrap-kubeconfig={}", path(&folders.settings("bootstrap.kubeconfig"))),
+        format!("--kubeconfig={}", path(&folders.kubelet_kubeconfig())),
+        // km scheduler alone makes, labels and removes Node objects.
+        "--register-node=false".to_owned(),
+    ]
 }
 
 #[cfg(test)]
@@ -126,7 +176,8 @@ mod tests {
     fn flags_follow_the_version_and_carry_no_secret() {
         let mut launch = launch::example();
         launch.bootstrap_token = "abcdef.0123456789abcdef".to_owned();
-        let old = flags(&DepsSpec::for_launch(&launch, &Place::example()));
+        let spec = DepsSpec::for_launch(&launch, &Place::example());
+        let old = [flags(&spec), api_flags(&spec)].concat();
         assert!(old.contains(&"--network-plugin=cni".to_owned()));
         assert!(old.contains(&"--register-node=false".to_owned()));
         assert!(!old.join(" ").contains("0123456789abcdef"));

@@ -1,5 +1,6 @@
 //! The pods' DNS on this machine, and the bridge that it answers at. The bridge plugin would make the bridge with the
-//! first pod; made before, the address is there to listen at.
+//! first pod; made before, the address is there to listen at. With the user's plugin the bridge has no pods: it only
+//! holds the address.
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,6 +20,9 @@ use crate::cluster::{Network, NetworkMode, clash, routes};
 use crate::k8s::Version;
 
 const PORT: u16 = 53;
+
+/// Number of the address in the Services' network where pods with the user's plugin ask.
+const SERVICES_RESOLVER: u32 = 10;
 
 /// The DNS of a run.
 pub struct RealNames {
@@ -50,20 +54,17 @@ impl Names for NoNames {
 impl Names for RealNames {
     async fn open(&self) -> Result<(), DepError> {
         let network = &self.spec.network;
-        if network.mode == NetworkMode::Cni {
-            return Ok(());
+        let (gateway, prefix) = match network.mode {
+            NetworkMode::HostPorts => own_network(network)?,
+            NetworkMode::Cni => (services_resolver(network)?, 32),
+        };
+        match (see_bridged_packets().await, network.mode) {
+            (Err(error), NetworkMode::HostPorts) => return Err(error),
+            // Whether the user's plugin has bridges is its own affair.
+            (Err(error), NetworkMode::Cni) => tracing::info!("packets on bridges are not seen: {}", error.chain()),
+            (Ok(()), _) => {}
         }
-        let refused = |why: String| DepError::Refused(format!("network.podCIDR `{}` {why}", network.pod_cidr));
-        let pods: Network = network.pod_cidr.parse().map_err(refused)?;
-        let gateway = pods.host(1).ok_or_else(|| refused("has no address for the bridge".to_owned()))?;
-        let table = std::fs::read_to_string("/proc/net/route").map_err(DepError::io("read the machine's routes"))?;
-        if let Some((route, free)) = clash(&pods, &routes(&table), &network.bridge) {
-            let free = free.map(|free| format!("; {free} is free here")).unwrap_or_default();
-            let (taken, device) = (route.network, &route.device);
-            return Err(refused(format!("meets this machine's route to {taken} by {device}{free}")));
-        }
-        see_bridged_packets().await?;
-        make_bridge(network, gateway, pods.prefix).await?;
+        make_bridge(&network.bridge, gateway, prefix).await?;
         let zone = Zone::new(&network.cluster_domain, gateway.into())
             .ok_or_else(|| DepError::Refused(format!("`{}` is no DNS domain", network.cluster_domain)))?;
         let resolvers = &network.resolv_conf;
@@ -77,6 +78,28 @@ impl Names for RealNames {
         *self.serving.lock().unwrap_or_else(PoisonError::into_inner) = Some(AbortOnDropHandle::new(serving));
         Ok(())
     }
+}
+
+/// The bridge's address in the pods' network, and that network's size. Nobody else may have a route there.
+fn own_network(network: &PodNetwork) -> Result<(Ipv4Addr, u8), DepError> {
+    let refused = |why: String| DepError::Refused(format!("network.podCIDR `{}` {why}", network.pod_cidr));
+    let pods: Network = network.pod_cidr.parse().map_err(refused)?;
+    let gateway = pods.host(1).ok_or_else(|| refused("has no address for the bridge".to_owned()))?;
+    let table = std::fs::read_to_string("/proc/net/route").map_err(DepError::io("read the machine's routes"))?;
+    if let Some((route, free)) = clash(&pods, &routes(&table), &network.bridge) {
+        let free = free.map(|free| format!("; {free} is free here")).unwrap_or_default();
+        let (taken, device) = (route.network, &route.device);
+        return Err(refused(format!("meets this machine's route to {taken} by {device}{free}")));
+    }
+    Ok((gateway, pods.prefix))
+}
+
+/// The address of the Services' network where pods with the user's plugin ask for names: this machine's own until a
+/// Service has it (CoreDNS, by custom), whose endpoints kube-proxy then puts in its place.
+fn services_resolver(network: &PodNetwork) -> Result<Ipv4Addr, DepError> {
+    let refused = |why: String| DepError::Refused(format!("kubernetes.serviceCIDR `{}` {why}", network.service_cidr));
+    let services: Network = network.service_cidr.parse().map_err(refused)?;
+    services.host(SERVICES_RESOLVER).ok_or_else(|| refused("has no tenth address".to_owned()))
 }
 
 /// A pod's answer to a pod beside it passes only the bridge; where the firewall does not see it there, the caller gets
@@ -101,8 +124,7 @@ async fn see_bridged_packets() -> Result<(), DepError> {
 
 /// As the bridge plugin would, with an Ethernet address that stays: else it would be that of some pod's link, and
 /// change when that pod goes.
-async fn make_bridge(network: &PodNetwork, gateway: Ipv4Addr, prefix: u8) -> Result<(), DepError> {
-    let bridge = network.bridge.as_str();
+async fn make_bridge(bridge: &str, gateway: Ipv4Addr, prefix: u8) -> Result<(), DepError> {
     if !Path::new("/sys/class/net").join(bridge).exists() {
         let [a, b, c, d] = gateway.octets();
         let ethernet = format!("0a:58:{a:02x}:{b:02x}:{c:02x}:{d:02x}");

@@ -1,4 +1,5 @@
 //! Removes what a run's ledger lists: at the run's own end, by the next run, or by a sweep.
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -36,7 +37,8 @@ pub async fn remove(held: Held, lock: Option<ProxyLock>) -> Result<(), DepError>
     }
     // Whoever can have the lock is the only one here, so the common chains and settings are nobody's.
     let alone = lock.or_else(|| proxy_lock::take().ok());
-    note(&mut left, clean_firewall(cluster, network, alone.is_some()).await);
+    let chains = cni_containers(run, network).iter().flat_map(|id| firewall::chains_of(network, id)).collect();
+    note(&mut left, clean_firewall(cluster, network, alone.is_some(), &chains).await);
     sysctls::restore(before, alone.is_some());
     let mut points = mount_points.clone();
     points.push(run.clone());
@@ -81,13 +83,30 @@ async fn remove_link(link: &str) -> Result<(), DepError> {
     run_program("ip", &["link", "delete", "dev", link], None).await.map(|_| ())
 }
 
-async fn clean_firewall(cluster: &str, network: &str, proxy: bool) -> Result<(), DepError> {
+/// Containers that CNI plugins have begun to connect, or not finished to disconnect: those with an address (`host-local`
+/// notes who has it), and those in libcni's own notes, `<network>-<container>-<interface>`.
+fn cni_containers(run: &Path, network: &str) -> BTreeSet<String> {
+    let names = |folder: PathBuf| {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        entries.map(|entry| (entry.path(), entry.file_name().to_string_lossy().into_owned())).collect::<Vec<_>>()
+    };
+    let leases = names(run.join("ipam").join(network)).into_iter();
+    let with_address =
+        leases.filter_map(|(path, _)| Some(std::fs::read_to_string(path).ok()?.lines().next()?.to_owned()));
+    let noted = names(run.join("cni-cache/results")).into_iter().filter_map(|(_, name)| {
+        let rest = name.strip_prefix(network)?.strip_prefix('-')?;
+        rest.rsplit_once('-').map(|(container, _)| container.to_owned())
+    });
+    with_address.chain(noted).collect()
+}
+
+async fn clean_firewall(cluster: &str, network: &str, proxy: bool, chains: &BTreeSet<String>) -> Result<(), DepError> {
     for family in ["iptables", "ip6tables"] {
         let Ok(saved) = run_program(&format!("{family}-save"), &[], None).await else {
             // Without the program no node could have made rules.
             continue;
         };
-        let scripts = [Chains::new(cluster).purge(&saved), firewall::removal(&saved, network, proxy)];
+        let scripts = [Chains::new(cluster).purge(&saved), firewall::removal(&saved, network, proxy, chains)];
         for script in scripts.into_iter().flatten() {
             run_program(&format!("{family}-restore"), &["--noflush", "--wait"], Some(script)).await?;
         }
@@ -201,5 +220,22 @@ mod tests {
         }
         drop(lock);
         assert_eq!([&ours, &theirs, &filled, &used].map(|path| path.exists()), [false, true, true, true]);
+    }
+
+    #[test]
+    fn containers_that_plugins_were_busy_with_are_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |path: &str, text: &str| {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        file("ipam/kmctl-demo/172.30.0.2", "c1\r\neth0");
+        file("ipam/kmctl-demo/last_reserved_ip.0", "172.30.0.2");
+        file("cni-cache/results/kmctl-demo-c2-eth0", "{}");
+        file("cni-cache/results/cni-loopback-c2-lo", "{}");
+        let found = cni_containers(folder.path(), "kmctl-demo");
+        assert!(["c1", "c2"].iter().all(|id| found.contains(*id)), "{found:?}");
+        assert!(cni_containers(&folder.path().join("none"), "kmctl-demo").is_empty());
     }
 }

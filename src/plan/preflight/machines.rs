@@ -37,17 +37,24 @@ pub fn judge_machine(host: &str, machine: &Machine) -> Vec<Finding> {
     for folder in &machine.readonly {
         found.push(Finding::error(host, format!("{folder} cannot be written"), "mount it writable"));
     }
-    if let Some(free) = machine.free_kib.get("/var/lib") {
-        let text = format!("{:.1} GiB are free in /var/lib", gib(*free));
-        if *free < LEAST_FREE_KIB {
-            found.push(Finding::error(host, text, "free at least 1 GiB, better 4"));
-        } else if *free < GOOD_FREE_KIB {
-            found.push(Finding::warning(
-                host,
-                text,
-                "free 4 GiB: etcd's data, its snapshots and the programs live there",
-            ));
+    let free = |folder: &str| machine.free_kib.get(folder).copied();
+    let text = |free: u64, folder: &str| match free {
+        ..LEAST_FREE_KIB => format!("{} MiB are free in {folder}", free >> 10),
+        _ => format!("{:.1} GiB are free in {folder}", gib(free)),
+    };
+    match free("/var/lib") {
+        Some(kib) if kib < LEAST_FREE_KIB => {
+            found.push(Finding::error(host, text(kib, "/var/lib"), "free at least 1 GiB, better 4"));
         }
+        Some(kib) if kib < GOOD_FREE_KIB => {
+            let cure = "free 4 GiB: etcd's data, its snapshots and the programs live there";
+            found.push(Finding::warning(host, text(kib, "/var/lib"), cure));
+        }
+        _ => {}
+    }
+    // On most machines it is the same file system, and told already.
+    if let Some(kib) = free("/usr/local/lib").filter(|kib| *kib < LEAST_FREE_KIB && free("/var/lib") != Some(*kib)) {
+        found.push(Finding::error(host, text(kib, "/usr/local/lib"), "free at least 1 GiB for the programs"));
     }
     if machine.memory_kib < GOOD_MEMORY_KIB {
         let text = format!("it has {:.1} GiB of memory", gib(machine.memory_kib));
@@ -144,12 +151,16 @@ mod tests {
     #[test]
     fn every_flaw_is_found_with_its_cure() {
         type Spoil = fn(&mut Machine);
-        let table: [(Spoil, &str); 8] = [
+        let table: [(Spoil, &str); 9] = [
             (|m| m.uid = Some(1000), "commands do not run as root"),
             (|m| m.init = "runit".to_owned(), "systemd is not in charge (process 1 is `runit`)"),
             (|m| m.architecture = "aarch64".to_owned(), "the architecture is aarch64, but bundles are for x86_64"),
             (|m| m.readonly.push("/etc".to_owned()), "/etc cannot be written"),
-            (|m| *m.free_kib.entry("/var/lib".to_owned()).or_default() = 1 << 19, "0.5 GiB are free in /var/lib"),
+            (|m| *m.free_kib.entry("/var/lib".to_owned()).or_default() = 1 << 19, "512 MiB are free in /var/lib"),
+            (
+                |m| *m.free_kib.entry("/usr/local/lib".to_owned()).or_default() = 1 << 18,
+                "256 MiB are free in /usr/local/lib",
+            ),
             (|m| m.memory_kib = 1 << 20, "it has 1.0 GiB of memory"),
             (|m| drop(m.ports.insert(6443, "nginx".to_owned())), "port 6443 is taken by nginx"),
             (|m| m.foreign.push("/etc/kubernetes/manifests".to_owned()), "/etc/kubernetes/manifests is not empty"),

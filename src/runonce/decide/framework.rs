@@ -12,6 +12,8 @@ use crate::node::launch::Artifact;
 use crate::runonce::wire::{FromNode, GivenPod, PodEnd, ToNode};
 use crate::scheduler::decide::KmProgram;
 use crate::scheduler::ids::IdSource;
+use crate::scheduler::pods::PodPort;
+use crate::scheduler::requests::NODE_TASK;
 use crate::scheduler::resources::Amount;
 
 /// How long nodes may take to end when they are told to; Mesos ends what is left with the framework.
@@ -62,18 +64,7 @@ pub struct Wanted {
     /// What it takes.
     pub amount: Amount,
     /// Its ports.
-    pub ports: Vec<WantedPort>,
-}
-
-/// A port of a pod.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WantedPort {
-    /// Port in the pod.
-    pub container_port: u16,
-    /// Port on the agent; none for any that is offered.
-    pub host_port: Option<u16>,
-    /// `TCP`, `UDP` or `SCTP`.
-    pub protocol: String,
+    pub ports: Vec<PodPort>,
 }
 
 /// What happened.
@@ -436,7 +427,7 @@ impl Run {
         }
         let Some(first) = self.pods.iter().find(|pod| pod.stage == Stage::Waiting) else { return Vec::new() };
         self.said = Some(now);
-        let need = first.wanted.amount + self.settings.overhead + super::place::NODE_TASK;
+        let need = first.wanted.amount + self.settings.overhead + NODE_TASK;
         let count = self.pods.iter().filter(|pod| pod.stage == Stage::Waiting).count();
         let offered = if self.largest == Amount::default() {
             "nothing was offered yet".to_owned()

@@ -141,7 +141,7 @@ fn agents_that_the_constraints_exclude_are_left_alone() {
 
 #[test]
 fn ports_come_from_the_offer_and_a_host_port_must_be_in_it() {
-    let port = |host_port| WantedPort { container_port: 80, host_port, protocol: "TCP".into() };
+    let port = |host_port| PodPort { container_port: 80, host_port, protocol: "TCP".into() };
     for (host_port, expected) in [(None, Some(31000)), (Some(31004), Some(31004)), (Some(80), None)] {
         let mut web = wanted("web", 100);
         web.ports = vec![port(host_port)];

@@ -1,15 +1,13 @@
 //! Offers into tasks: one node for each agent, and as many of the pods as the offer holds.
 use std::time::Duration;
 
-use super::framework::{Effect, Node, Run, Stage, Wanted};
-use crate::mesos::types::{Bytes, CommandInfo, ExecutorInfo, ExecutorType, Offer, Resource, TaskInfo, Uri};
-use crate::node::launch::{FORMAT, PodLaunch, PortMapping, RunLaunch, TaskData};
+use super::framework::{Effect, Node, Run, Stage};
+use crate::mesos::types::{Offer, TaskInfo};
+use crate::node::launch::{FORMAT, PodLaunch, RunLaunch, TaskData};
 use crate::scheduler::agents::{Agent, HeldOffer, scalars, take};
-use crate::scheduler::resources::Amount;
+use crate::scheduler::requests::NODE_TASK;
+use crate::scheduler::tasks::{ExecutorNames, Unnamed, executor, pod_task, take_for_pod, task_info};
 use crate::scheduler::time::Time;
-
-/// The task that stands for the node itself: there is no executor without one.
-pub(super) const NODE_TASK: Amount = Amount::new(10, 1);
 
 /// Time between SHUTDOWN and the agent's kill, and for the end of a node that is told to. Short: what a killed kmctl
 /// leaves must be gone within half a minute, Mesos' own wait for kmctl included.
@@ -42,8 +40,9 @@ impl Run {
             if self.pods[index].stage != Stage::Waiting {
                 continue;
             }
-            let Some((resources, ports)) = fit(&self.pods[index].wanted, &mut offers) else { continue };
             let wanted = self.pods[index].wanted.clone();
+            let taken = take_for_pod(&mut offers, wanted.amount, &wanted.ports, Unnamed::WhileThereAre);
+            let Some((resources, ports)) = taken else { continue };
             let task = format!("pod.{}.{}", wanted.given.uid, self.ids.next_id());
             let launch = PodLaunch {
                 format: FORMAT,
@@ -52,8 +51,7 @@ impl Run {
                 uid: wanted.given.uid.clone(),
                 ports,
             };
-            let title = format!("{}.{}", wanted.name, wanted.namespace);
-            tasks.push(task_info(&task, title, &agent_id, &node.executor, resources, &TaskData::Pod(launch)));
+            tasks.push(pod_task(&task, launch, &agent_id, &node.executor, resources));
             self.pods[index].stage = Stage::Launched { agent: agent_id.clone(), task, running: false };
         }
         if tasks.is_empty() {
@@ -83,8 +81,10 @@ impl Run {
         let own = take(offers, self.settings.overhead, &[])?;
         let resources = take(offers, NODE_TASK, &[])?;
         let id = self.ids.next_id();
-        let executor = self.executor(&format!("once.{id}"), own);
         let settings = &self.settings;
+        let names =
+            ExecutorNames { id: format!("once.{id}"), name: "runonce".to_owned(), source: settings.cluster.clone() };
+        let executor = executor(&settings.km, &settings.user, names, own, SHUTDOWN_GRACE);
         let launch = RunLaunch {
             format: FORMAT,
             run: format!("once-{id}"),
@@ -102,80 +102,5 @@ impl Run {
         let data = TaskData::Run(Box::new(launch));
         let info = task_info(&task, "runonce".to_owned(), agent_id, &executor, resources, &data);
         Some((Node::new(agent.hostname.clone(), executor, task), Some(info)))
-    }
-
-    /// An executor that runs `km node`.
-    fn executor(&self, id: &str, resources: Vec<Resource>) -> ExecutorInfo {
-        let settings = &self.settings;
-        let uri = Uri {
-            value: settings.km.url.clone(),
-            executable: Some(true),
-            extract: Some(false),
-            cache: Some(true),
-            output_file: Some("km".to_owned()),
-        };
-        let command = CommandInfo {
-            uris: vec![uri],
-            shell: Some(true),
-            // The fetcher verifies nothing, and what it brought is about to run as root.
-            value: Some(format!("echo \"{}  km\" | sha256sum -c - && exec ./km node", settings.km.sha256)),
-            user: Some(settings.user.clone()),
-            ..CommandInfo::default()
-        };
-        ExecutorInfo {
-            kind: Some(ExecutorType::Custom),
-            executor_id: id.into(),
-            command: Some(command),
-            resources,
-            name: Some("runonce".to_owned()),
-            source: Some(settings.cluster.clone()),
-            shutdown_grace_period: Some(SHUTDOWN_GRACE.into()),
-            ..ExecutorInfo::default()
-        }
-    }
-}
-
-/// Takes what a pod needs. Ports that name none of the agent's get one where there is one.
-fn fit(wanted: &Wanted, offers: &mut [HeldOffer]) -> Option<(Vec<Resource>, Vec<PortMapping>)> {
-    let named: Vec<u16> = wanted.ports.iter().filter_map(|port| port.host_port).collect();
-    let mut free: Vec<u16> = offers
-        .iter()
-        .flat_map(|offer| &offer.resources)
-        .filter(|resource| resource.name == "ports")
-        .flat_map(Resource::intervals)
-        .flat_map(|(begin, end)| begin..=end)
-        .filter_map(|port| u16::try_from(port).ok())
-        .filter(|port| !named.contains(port))
-        .collect();
-    free.sort_unstable();
-    free.reverse();
-    let mut mappings = Vec::new();
-    for port in &wanted.ports {
-        let Some(host_port) = port.host_port.or_else(|| free.pop()) else { continue };
-        mappings.push(PortMapping { container_port: port.container_port, host_port, protocol: port.protocol.clone() });
-    }
-    // TCP and UDP of one port are one port to Mesos.
-    let mut ports: Vec<u16> = mappings.iter().map(|mapping| mapping.host_port).collect();
-    ports.sort_unstable();
-    ports.dedup();
-    Some((take(offers, wanted.amount, &ports)?, mappings))
-}
-
-fn task_info(
-    id: &str,
-    name: String,
-    agent: &str,
-    executor: &ExecutorInfo,
-    resources: Vec<Resource>,
-    data: &TaskData,
-) -> TaskInfo {
-    TaskInfo {
-        name,
-        task_id: id.into(),
-        agent_id: agent.into(),
-        resources,
-        executor: Some(executor.clone()),
-        data: serde_json::to_vec(data).ok().map(Bytes),
-        ..TaskInfo::default()
     }
 }

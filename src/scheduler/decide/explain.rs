@@ -65,8 +65,8 @@ impl Scheduler {
             return format!("Mesos: no agent has {} ({} agents looked at)", pod.demand.describe(), eligible.len());
         }
         if let Some(first) = matching.first()
-            && matching.iter().all(|agent| agent.impossible_ports(pod).is_some())
-            && let Some(why) = first.impossible_ports(pod)
+            && matching.iter().all(|agent| self.never_ports(agent, pod).is_some())
+            && let Some(why) = self.never_ports(first, pod)
         {
             return format!("Mesos: no agent could ever take this pod: {why}");
         }

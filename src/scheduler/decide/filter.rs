@@ -103,8 +103,9 @@ impl Scheduler {
     /// Why the offers of a node's agent do not cover a pod.
     pub(super) fn too_little(&self, pod: &PodFacts, site: &Site) -> Option<String> {
         let agent = self.agents.get(&site.agent);
-        if let Some(never) = agent.and_then(|agent| agent.impossible_ports(pod)) {
-            return Some(format!("Mesos: {never}"));
+        let ports = |agent| self.never_ports(agent, pod).or_else(|| self.spent_ports(agent, pod));
+        if let Some(ports) = agent.and_then(ports) {
+            return Some(format!("Mesos: {ports}"));
         }
         let total = agent.and_then(|agent| agent.total);
         let mut lacks = Vec::new();

@@ -4,9 +4,7 @@ use std::time::Duration;
 use super::effect::Effect;
 use super::event::Token;
 use super::state::{Flight, NodeState, Scheduler, Task};
-use crate::mesos::types::{
-    Bytes, CommandInfo, ExecutorInfo, ExecutorType, OfferId, Resource, TaskInfo, TaskState, Uri,
-};
+use crate::mesos::types::{ExecutorInfo, OfferId, Resource, TaskInfo, TaskState};
 use crate::node::launch::{FORMAT, NodeLaunch, PodLaunch, PortMapping, TaskData};
 use crate::scheduler::agents::{HeldOffer, take};
 use crate::scheduler::ids::TaskKind;
@@ -14,6 +12,7 @@ use crate::scheduler::pods::PodFacts;
 use crate::scheduler::requests::NODE_TASK;
 use crate::scheduler::resources::to_thousandths;
 use crate::scheduler::selectors::tolerates;
+use crate::scheduler::tasks::{self, ExecutorNames, Unnamed, pod_task, take_for_pod, task_info};
 
 /// Time that an executor has after SHUTDOWN: the node agent stops its pods within it.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(90);
@@ -76,32 +75,8 @@ impl Scheduler {
 
     /// An executor that runs `km node`.
     pub(super) fn executor(&self, id: &str, name: String, resources: Vec<Resource>) -> ExecutorInfo {
-        let km = &self.settings.km;
-        let uri = Uri {
-            value: km.url.clone(),
-            executable: Some(true),
-            extract: Some(false),
-            cache: Some(true),
-            output_file: Some("km".to_owned()),
-        };
-        let command = CommandInfo {
-            uris: vec![uri],
-            shell: Some(true),
-            // The fetcher verifies nothing, and what it brought is about to run as root.
-            value: Some(format!("echo \"{}  km\" | sha256sum -c - && exec ./km node", km.sha256)),
-            user: Some(self.settings.user.clone()),
-            ..CommandInfo::default()
-        };
-        ExecutorInfo {
-            kind: Some(ExecutorType::Custom),
-            executor_id: id.into(),
-            command: Some(command),
-            resources,
-            name: Some(name),
-            source: Some(self.settings.cluster.clone()),
-            shutdown_grace_period: Some(SHUTDOWN_GRACE.into()),
-            ..ExecutorInfo::default()
-        }
+        let names = ExecutorNames { id: id.to_owned(), name, source: self.settings.cluster.clone() };
+        tasks::executor(&self.settings.km, &self.settings.user, names, resources, SHUTDOWN_GRACE)
     }
 
     pub(super) fn prepared(&mut self, name: &str, token: Token) {
@@ -138,7 +113,7 @@ impl Scheduler {
         waiting.sort_by_key(|(uid, pod)| (pod.facts.daemon, pod.since, *uid));
         let waiting: Vec<PodFacts> = waiting.into_iter().map(|(_, pod)| pod.facts.clone()).collect();
         for pod in &waiting {
-            let Some((resources, ports)) = self.take_for(pod, &mut offers, grants) else { continue };
+            let Some((resources, ports)) = Self::take_for(pod, &mut offers, grants) else { continue };
             let task = format!("pod.{}.{}", pod.uid, self.ids.next_id());
             let launch = PodLaunch {
                 format: FORMAT,
@@ -147,8 +122,7 @@ impl Scheduler {
                 uid: pod.uid.clone(),
                 ports: ports.clone(),
             };
-            let title = format!("{}.{}", pod.name, pod.namespace);
-            tasks.push(task_info(&task, title, &agent_id, &executor, resources, &TaskData::Pod(launch)));
+            tasks.push(pod_task(&task, launch, &agent_id, &executor, resources));
             if let Some(entry) = self.pods.get_mut(&pod.uid) {
                 entry.flight = Flight::Launched { node: name.to_owned(), task, ports };
             }
@@ -209,42 +183,9 @@ impl Scheduler {
         }
     }
 
-    fn take_for(
-        &self,
-        pod: &PodFacts,
-        offers: &mut [HeldOffer],
-        grants: bool,
-    ) -> Option<(Vec<Resource>, Vec<PortMapping>)> {
-        let mut free: Vec<u16> = offers
-            .iter()
-            .flat_map(|offer| &offer.resources)
-            .filter(|resource| resource.name == "ports")
-            .flat_map(Resource::intervals)
-            .flat_map(|(begin, end)| begin..=end)
-            .filter_map(|port| u16::try_from(port).ok())
-            .filter(|port| pod.host_ports().all(|wanted| wanted.host_port != Some(*port)))
-            .collect();
-        free.sort_unstable();
-        free.reverse();
-        let granted = grants && !pod.host_network;
-        let mut mappings = Vec::new();
-        for port in &pod.ports {
-            let host_port = match port.host_port {
-                Some(wanted) => wanted,
-                None if granted => free.pop()?,
-                None => continue,
-            };
-            mappings.push(PortMapping {
-                container_port: port.container_port,
-                host_port,
-                protocol: port.protocol.clone(),
-            });
-        }
-        // TCP and UDP of one port are one port to Mesos.
-        let mut ports: Vec<u16> = mappings.iter().map(|mapping| mapping.host_port).collect();
-        ports.sort_unstable();
-        ports.dedup();
-        Some((take(offers, pod.amount, &ports)?, mappings))
+    fn take_for(pod: &PodFacts, offers: &mut [HeldOffer], grants: bool) -> Option<(Vec<Resource>, Vec<PortMapping>)> {
+        let unnamed = if grants && !pod.host_network { Unnamed::Granted } else { Unnamed::Left };
+        take_for_pod(offers, pod.amount, &pod.ports, unnamed)
     }
 
     fn node_data(&self, name: &str, address: std::net::IpAddr, token: &Token) -> NodeLaunch {
@@ -266,26 +207,6 @@ impl Scheduler {
             artifacts: template.artifacts,
             overhead: self.settings.overhead.grant(),
         }
-    }
-}
-
-/// A task with the executor's info exactly as it was saved.
-pub(super) fn task_info(
-    id: &str,
-    name: String,
-    agent: &str,
-    executor: &ExecutorInfo,
-    resources: Vec<Resource>,
-    data: &TaskData,
-) -> TaskInfo {
-    TaskInfo {
-        name,
-        task_id: id.into(),
-        agent_id: agent.into(),
-        resources,
-        executor: Some(executor.clone()),
-        data: serde_json::to_vec(data).ok().map(Bytes),
-        ..TaskInfo::default()
     }
 }
 

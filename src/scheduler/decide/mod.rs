@@ -3,7 +3,7 @@
 //! - `updates`: what Mesos says about tasks, executors and agents;
 //! - `reconcile`: after a (re)start, nothing is decided before everything is known;
 //! - `filter`, `bind`: kube-scheduler's questions; `launch`: tasks out of offers;
-//! - `place`: which pending pod could go where, and which agents to wake for the others; `explain`: why not;
+//! - `place`: which pending pod could go where, and which agents to wake for the others; `explain`, `ports`: why not;
 //! - `lifecycle`: candidates, idle nodes, bounds, what happens when a node ends; `leave`: how nodes are drained, and
 //!   which ones when there are too many; `sweep`: cleaning after a node;
 //! - `offers`: hold, decline, suppress, revive.
@@ -18,6 +18,7 @@ mod leave;
 mod lifecycle;
 mod offers;
 mod place;
+mod ports;
 mod reconcile;
 mod settings;
 mod state;

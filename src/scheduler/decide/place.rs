@@ -146,7 +146,7 @@ impl Scheduler {
             .filter(|node| node.agent == agent.id)
             .map_or_else(|| agent.labels(&name), |node| node.labels().clone());
         agent.total.is_none_or(|total| total.covers(pod.amount + self.first_launch()))
-            && agent.impossible_ports(pod).is_none()
+            && self.never_ports(agent, pod).is_none()
             && pod.demand.accepts(&name, &labels)
     }
 

@@ -3,12 +3,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::effect::Effect;
-use super::launch::task_info;
 use super::state::{Scheduler, Task};
 use crate::node::launch::{FORMAT, SweepLaunch, TaskData};
 use crate::scheduler::agents::take;
 use crate::scheduler::ids::node_of;
 use crate::scheduler::resources::Amount;
+use crate::scheduler::tasks::task_info;
 use crate::scheduler::time::Time;
 
 /// What the sweep's executor takes.

@@ -132,6 +132,41 @@ fn a_pod_that_no_agent_could_take_wakes_nothing_and_is_told_why() {
 }
 
 #[test]
+fn host_ports_that_lack_are_named_also_when_nothing_is_offered() {
+    let declaring = |name: &str, count: u16| {
+        let ports: Vec<_> = (1..=count).map(|port| json!({ "containerPort": port })).collect();
+        let resources = json!({ "requests": { "cpu": "100m", "memory": "64Mi" } });
+        pod_with(name, json!({ "spec": { "containers": [{ "name": "c", "resources": resources, "ports": ports }] } }))
+    };
+    let with_ports = || {
+        let mut info = agent_info("agent1", 4.0);
+        info.resources.push(Resource::ranges("ports", [(31000, 31009)]));
+        info
+    };
+    // More than there are: no node is woken, and the pod hears why.
+    let mut bench = Bench::new();
+    bench.on(Event::Agents(vec![with_ports()]));
+    let mut effects = bench.pod(&declaring("many", 11));
+    effects.extend(bench.seconds(30));
+    assert_eq!(
+        explained(&effects).unwrap(),
+        "Mesos: no agent could ever take this pod: 11 host ports needed, Mesos has 10 there: ports 31000-31009"
+    );
+    assert!(created(&effects).is_empty() && bench.core.summary().suppressed);
+
+    // More than the pods that are there have left, and then not any more.
+    let first = declaring("first", 6);
+    bench.running(&first, "agent1");
+    bench.on(Event::Agents(vec![with_ports()]));
+    let second = declaring("second", 6);
+    bench.pod(&second);
+    let reason = |(_, mut failed): (Vec<String>, std::collections::BTreeMap<String, String>)| failed.remove("agent1");
+    assert_eq!(reason(bench.filter(&second, &["agent1"])).unwrap(), "Mesos: 4 of 10 host ports free, 6 needed");
+    bench.on(Event::PodGone(first.uid.clone()));
+    assert!(!reason(bench.filter(&second, &["agent1"])).unwrap_or_default().contains("ports free"));
+}
+
+#[test]
 fn while_others_hold_the_agents_figures_are_told_and_the_pod_runs_when_they_let_go() {
     let mut bench = Bench::new();
     bench.on(Event::Agents(vec![agent_info("agent1", 2.0)]));

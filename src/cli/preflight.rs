@@ -1,0 +1,80 @@
+//! What `up` looks at before it installs anything on a host that has no part of the cluster yet: what `kmctl check`
+//! calls an error keeps it from touching any host.
+use std::sync::Arc;
+
+use super::context::Context;
+use super::failure::{Code, Failure};
+use super::gather::Sight;
+use super::provision::Seen;
+use super::reach;
+use crate::cluster::Loaded;
+use crate::host::Host;
+use crate::inventory::machine::{self, Machine};
+use crate::inventory::mesos::{self, Master};
+use crate::plan::preflight::{Finding, Level, judge_clocks, judge_machine, judge_mesos};
+
+/// Refuses when a new host is not fit, or when Mesos is not and there is no living cluster that should go on without it.
+///
+/// # Errors
+/// The first finding, after a line for each of the others; or that a host or Mesos could not be asked.
+pub(crate) async fn refuse(context: &Context, loaded: &Loaded, sight: &Sight) -> Result<(), Failure> {
+    let new: Vec<&Seen> = sight.seen.iter().filter(|(_, manifest, found)| !found.has_units(manifest)).collect();
+    if new.is_empty() {
+        return Ok(());
+    }
+    let first_install = new.len() == sight.seen.len() && sight.late.is_empty();
+    let step = context.progress.step("", "look whether new hosts are fit");
+    let errors = match errors(loaded, &new, first_install).await {
+        Ok(errors) if errors.is_empty() => {
+            step.done("yes");
+            return Ok(());
+        }
+        Ok(errors) => {
+            step.failed("no");
+            errors
+        }
+        Err(failure) => {
+            step.failed("failed");
+            return Err(failure);
+        }
+    };
+    let mut errors = errors.into_iter();
+    let Some(Finding { about, text, cure, .. }) = errors.next() else { return Ok(()) };
+    for other in errors {
+        context.progress.note(&other.about, &format!("{}; {}", other.text, other.cure));
+    }
+    Err(Failure::message(Code::Failed, format!("nothing was installed: {about}: {text}"))
+        .hint(format!("{cure}; `kmctl check` looks again")))
+}
+
+async fn errors(loaded: &Loaded, new: &[&Seen], first_install: bool) -> Result<Vec<Finding>, Failure> {
+    let looks = new.iter().map(|(host, manifest, _)| async {
+        Ok::<_, Failure>((manifest.host.as_str(), machine::look(host.as_ref()).await?))
+    });
+    let machines = futures::future::try_join_all(looks).await?;
+    let mut findings = judge(&machines);
+    if let (true, Some((host, _, _))) = (first_install, new.first()) {
+        let master = ask(loaded, host.clone()).await.map_err(|failure| {
+            let (text, hint) = failure.summary();
+            let hint = hint.unwrap_or_else(|| "look at spec.mesos in cluster.yaml".to_owned());
+            Failure::message(Code::Failed, format!("nothing was installed: Mesos cannot be asked: {text}"))
+                .hint(format!("{hint}; `kmctl check` looks again"))
+        })?;
+        findings.extend(judge_mesos(&loaded.cluster, &master));
+    }
+    findings.retain(|finding| finding.level == Level::Error);
+    Ok(findings)
+}
+
+fn judge(machines: &[(&str, Machine)]) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = machines.iter().flat_map(|(host, machine)| judge_machine(host, machine)).collect();
+    let clocks: Vec<_> = machines.iter().map(|(host, machine)| (*host, machine)).collect();
+    findings.extend(judge_clocks(&clocks));
+    findings
+}
+
+async fn ask(loaded: &Loaded, host: Arc<dyn Host>) -> Result<Master, Failure> {
+    let spec = &loaded.cluster.spec.mesos;
+    let client = reach::mesos(host, loaded).await?;
+    Ok(mesos::read(&client, &spec.master.0, &spec.framework_name).await?)
+}
