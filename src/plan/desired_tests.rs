@@ -1,17 +1,22 @@
 //! What hosts should have.
 use super::*;
 
+/// The second of two hosts.
 fn with(spec: &str) -> Result<HostManifest, RenderError> {
+    manifest_of(&format!("    - {{ address: 192.0.2.12, name: cp2 }}\n{spec}"))
+}
+
+/// The last host, where cluster.yaml ends like this after the first.
+fn manifest_of(rest: &str) -> Result<HostManifest, RenderError> {
     let text = format!(
         "apiVersion: kmctl.io/v1alpha1\nkind: Cluster\nmetadata: {{ name: demo }}\nspec:\n  mesos: {{ master: '192.0.2.5:5050' }}\n  \
-         controlPlane:\n    endpoint: '192.0.2.10:6443'\n    hosts:\n    - {{ address: 192.0.2.11, name: cp1 }}\n    \
-         - {{ address: 192.0.2.12, name: cp2 }}\n{spec}"
+         controlPlane:\n    endpoint: '192.0.2.10:6443'\n    hosts:\n    - {{ address: 192.0.2.11, name: cp1 }}\n{rest}"
     );
     let cluster: Cluster = serde_yaml::from_str(&text).unwrap();
     let bundle =
         Manifest { format: 1, kubernetes: "v1.20.2".to_owned(), architecture: "amd64".to_owned(), files: Vec::new() };
     let inputs = Inputs { bundle, bundle_text: "{}".to_owned(), mesos_secret: None, mesos_authority: None };
-    desired(&cluster, &cluster.spec.control_plane.hosts[1], &inputs)
+    desired(&cluster, cluster.spec.control_plane.hosts.last().unwrap(), &inputs)
 }
 
 fn text<'a>(manifest: &'a HostManifest, end: &str) -> Option<&'a str> {
@@ -46,6 +51,21 @@ fn another_host_changes_nothing_that_a_unit_reads() {
     let member = member.unwrap();
     assert_eq!(member.peer, "https://192.0.2.12:2380");
     assert_eq!(member.others, ["https://192.0.2.11:2379"]);
+}
+
+#[test]
+fn where_km_scheduler_is_stopped_kube_scheduler_stops_too_so_that_another_hosts_leads() {
+    let manifest = with("").unwrap();
+    let kube = text(&manifest, "system/kube-scheduler.service").unwrap();
+    assert!(
+        kube.contains("\nBindsTo=km-scheduler.service\n")
+            && kube.contains("kube-apiserver.service km-scheduler.service\n")
+    );
+    // systemd would not start it again by itself.
+    let km = text(&manifest, "system/km-scheduler.service").unwrap();
+    assert!(km.contains("\nWants=network-online.target kube-scheduler.service\n"), "{km}");
+    let alone = manifest_of("").unwrap();
+    assert!(!text(&alone, "system/kube-scheduler.service").unwrap().contains("BindsTo"));
 }
 
 #[test]

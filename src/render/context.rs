@@ -40,6 +40,8 @@ pub struct Settings {
     pub controllers: &'static str,
     /// API version of KubeSchedulerConfiguration.
     pub scheduler_configuration: &'static str,
+    /// There are other control-plane hosts.
+    pub has_peers: bool,
     /// Insecure ports have to be switched off.
     pub has_insecure_port: bool,
     /// Group of bootstrap tokens.
@@ -78,6 +80,7 @@ pub fn settings(cluster: &Cluster, host: &HostSpec, version: Version) -> Result<
             NetworkMode::Cni => "*,tokencleaner",
         },
         scheduler_configuration: version.scheduler_configuration(),
+        has_peers: spec.control_plane.hosts.len() > 1,
         has_insecure_port: version.has_insecure_port(),
         bootstrap_group: names::BOOTSTRAP_GROUP,
         settings_config_map: names::SETTINGS_CONFIG_MAP,
