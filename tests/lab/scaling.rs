@@ -27,23 +27,18 @@ fn three_nodes_then_one_never_leaves_fewer_pods_than_their_budget_wants() {
     assert!(grown.ok() && grown.stderr.contains("auto-scaling is off"), "{}{}", grown.stdout, grown.stderr);
     assert!(grown.stdout.contains("nodes 3, ready 3"), "{}", grown.stdout);
 
-    // Six replicas, spread over the three nodes.
+    // Six replicas, two on each of the three nodes: kube-scheduler fills the node whose offer comes first.
     lab.apply(
         "apiVersion: apps/v1
 kind: Deployment
 metadata: {name: web, namespace: shrink}
 spec:
-  replicas: 6
+  replicas: 0
   selector: {matchLabels: {app: web}}
   template:
     metadata: {labels: {app: web}}
     spec:
       terminationGracePeriodSeconds: 2
-      affinity:
-        podAntiAffinity:
-          preferredDuringSchedulingIgnoredDuringExecution:
-          - weight: 100
-            podAffinityTerm: {topologyKey: kubernetes.io/hostname, labelSelector: {matchLabels: {app: web}}}
       containers:
       - name: main
         image: docker.io/library/busybox:latest
@@ -53,9 +48,21 @@ spec:
 ",
     );
     lab.apply(&disruption_budget("shrink", "web", 4));
-    let pods = lab.wait_for_pods("shrink", 6, NODE_START);
-    let nodes: std::collections::BTreeSet<String> = pods.iter().map(|p| p["spec"]["nodeName"].to_string()).collect();
-    assert!(nodes.len() > 1, "the pods are on several nodes: {nodes:?}");
+    let names: Vec<String> =
+        lab.nodes().iter().filter_map(|node| node["metadata"]["name"].as_str().map(str::to_owned)).collect();
+    for (index, open) in names.iter().enumerate() {
+        for name in &names {
+            lab.kubectl(&[if name == open { "uncordon" } else { "cordon" }, name]).success();
+        }
+        let count = 2 * (index + 1);
+        lab.kubectl(&["-n", "shrink", "scale", "deployment/web", &format!("--replicas={count}")]).success();
+        let pods = lab.wait_for_pods("shrink", count, SETTLE);
+        let here = pods.iter().filter(|pod| pod["spec"]["nodeName"] == **open).count();
+        assert_eq!(here, 2, "on {open}");
+    }
+    for name in &names {
+        lab.kubectl(&["uncordon", name]).success();
+    }
 
     let watch = Available::watch(&lab, "shrink", "web");
     let preview = lab.kmctl(&["scale", "--nodes", "1", "--dry-run"]).success();

@@ -75,10 +75,10 @@ fn why_names_what_keeps_pods_and_offers() {
     lab.kmctl(&["scale", "--max", "0", "--no-wait"]).success();
     namespace.sleeper("capped", "50m", "32Mi");
     eventually_kind(&lab, &["pod", "whys/capped"], "nodesMax");
-    let quota = Quota::of(&lab, 0.01);
+    let quota = Quota::of(&lab, 0.1);
     eventually_kind(&lab, &["pod", "whys/capped"], "quota");
     let text = lab.kmctl(&["why", "pod", "whys/capped"]).success();
-    assert!(text.contains("nodes.max is 0") && text.contains("of 0.01 cpus are used"), "{text}");
+    assert!(text.contains("nodes.max is 0") && text.contains("of 0.1 cpus are used"), "{text}");
     drop(quota);
     lab.kmctl(&["scale", "--max", "none", "--no-wait"]).success();
     lab.wait_for_pod("whys", "capped", NODE_START);

@@ -16,6 +16,10 @@ const SHAKY: Duration = Duration::from_secs(300);
 /// How soon kube-scheduler binds a pod that the filter let through; later it has found another obstacle.
 const BINDING: Duration = Duration::from_secs(5);
 
+/// Taints that a new node loses soon. Others of Kubernetes' own last: a cordon, and pressure on memory, disk or processes.
+const PASSING_TAINTS: [&str; 3] =
+    ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable", "node.kubernetes.io/network-unavailable"];
+
 /// Most pods of a node before its kubelet says how many.
 pub(super) const PODS_PER_NODE: usize = 110;
 
@@ -193,9 +197,8 @@ impl Landscape<'_> {
 
     /// Whether Kubernetes' own rules let the pod go there.
     pub(super) fn allows(&self, pod: &PodFacts, site: &Site, awaited: bool) -> bool {
-        // Kubernetes' own taints come and go with conditions that a new node does not have for long.
-        let lasting: Vec<Taint> =
-            site.taints.iter().filter(|taint| !taint.key.starts_with("node.kubernetes.io/")).cloned().collect();
+        let passing = |taint: &&Taint| !PASSING_TAINTS.contains(&taint.key.as_str());
+        let lasting: Vec<Taint> = site.taints.iter().filter(passing).cloned().collect();
         pod.demand.accepts(&site.name, &site.labels)
             && tolerates(&pod.tolerations, &lasting)
             && pod.apart.iter().all(|rule| !self.meets(pod, rule, site))

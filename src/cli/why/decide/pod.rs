@@ -1,6 +1,6 @@
 //! Why a pod does not run.
 use super::places::{figures, places, summarize};
-use super::{Facts, span};
+use super::{Facts, empty_node, span};
 use crate::cli::why::reason::{Answer, Kind, Reason};
 use crate::inventory::workloads::{PodView, Trouble};
 use crate::scheduler::nodes::NodePhase;
@@ -183,7 +183,9 @@ fn unbound(view: &PodView, facts: &Facts<'_>) -> Vec<Reason> {
 fn quota(view: &PodView, facts: &Facts<'_>) -> Option<Reason> {
     let role = facts.cluster.spec.mesos.roles.first()?;
     let used = facts.master.ok()?.roles.as_ref()?.get(role)?;
-    let need = view.facts.amount;
+    // Without a node it also takes what a node takes.
+    let launched = facts.seen.nodes.iter().any(|node| node.facts.phase != NodePhase::Candidate);
+    let need = if launched { view.facts.amount } else { view.facts.amount + empty_node(facts.cluster) };
     let parts = [
         ("cpus", "cpus", to_thousandths(used.held.cpus), need.cpus),
         ("mem", "MB", to_thousandths(used.held.mem), need.mem),

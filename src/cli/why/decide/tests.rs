@@ -117,6 +117,11 @@ fn why_a_pod_does_not_run() {
     world.master().roles = Some([("kubernetes".to_owned(), role)].into());
     case("quota", world, vec![Kind::Quota]);
 
+    let mut world = World::new(vec![], vec![waiting("300m", "64Mi", json!({}))]);
+    let role = RoleUse { held: Pressure { cpus: 1.5, mem: 100.0 }, limit: [("cpus".to_owned(), 2.0)].into() };
+    world.master().roles = Some([("kubernetes".to_owned(), role)].into());
+    case("quota_that_lets_the_pod_in_but_not_its_node", world, vec![Kind::Quota]);
+
     let mut world = World::new(vec![], vec![plain()]);
     world.master().flags = [("roles".to_owned(), "dev,web".to_owned())].into();
     case("role_not_admitted", world, vec![Kind::Role]);

@@ -1,6 +1,7 @@
 //! When offers are wanted, which agents are woken, and what pods are told that wait.
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Taint;
 use serde_json::json;
 
 use super::bench::*;
@@ -322,6 +323,28 @@ fn a_spread_pod_does_not_wait_for_an_agent_that_could_never_take_it() {
     bench.offer("agent1", 8.0, 4096.0);
     let (kept, failed) = bench.filter(&b, &["agent1"]);
     assert_eq!(kept, ["agent1"], "{failed:?}");
+}
+
+#[test]
+fn a_cordoned_node_is_no_place_for_a_pod_and_another_agent_is_woken() {
+    let mut bench = Bench::new();
+    bench.running(&pod("first"), "agent1");
+    let taint = |key: &str| Taint { key: key.to_owned(), effect: "NoSchedule".to_owned(), ..Taint::default() };
+    let mut node = bench.nodes["agent1"].clone();
+    node.taints.push(taint("node.kubernetes.io/unschedulable"));
+    bench.nodes.insert("agent1".to_owned(), node.clone());
+    bench.on(Event::Node(Box::new(node.clone())));
+    bench.pod(&pod("web"));
+    assert_eq!(created(&bench.offer_all(&["agent1", "agent2"], 4.0, 4096.0)), ["agent2"]);
+
+    // What passes by itself is no reason to start one more node.
+    let mut bench = Bench::new();
+    bench.running(&pod("first"), "agent1");
+    node.taints = vec![taint("node.kubernetes.io/not-ready")];
+    bench.nodes.insert("agent1".to_owned(), node.clone());
+    bench.on(Event::Node(Box::new(node)));
+    bench.pod(&pod("web"));
+    assert!(created(&bench.offer_all(&["agent1", "agent2"], 4.0, 4096.0)).is_empty());
 }
 
 #[test]
