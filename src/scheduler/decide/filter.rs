@@ -138,13 +138,16 @@ impl Scheduler {
         self.push(Effect::AnswerPrioritize { request, scores });
     }
 
-    /// How good a node is for one more pod, from 0 to 10.
+    /// How good a node is for one more pod, from 0 to 10. With no more nodes than `nodes.min` none can go, and where pods
+    /// are spread is left to kube-scheduler.
     fn score(&self, name: &str) -> i64 {
+        let packs = self.nodes.len() > self.bounds.min as usize;
         let lives_there = |entry: &&PodEntry| {
             entry.facts.node.as_deref().or(entry.flight.node()) == Some(name)
                 && (entry.facts.keeps_node() || entry.flight != Flight::None)
         };
         match self.nodes.get(name).map(|node| &node.state) {
+            Some(NodeState::Ready) if !packs => 5,
             Some(NodeState::Ready) => 5 + self.pods.values().filter(lives_there).take(5).count() as i64,
             Some(NodeState::Starting | NodeState::Prepared { .. } | NodeState::Preparing) => 4,
             _ => 0,

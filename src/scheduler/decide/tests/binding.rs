@@ -230,4 +230,9 @@ fn a_running_node_is_preferred_to_one_that_must_be_started() {
         effects,
         [Effect::AnswerPrioritize { request: 9, scores: vec![("agent1".into(), 6), ("agent2".into(), 0)] }]
     );
+
+    // Where no node can go, the fuller one is no better.
+    bench.on(Event::Bounds(Bounds { min: 2, max: Some(2), ..Bounds::default() }));
+    let effects = bench.on(Event::Prioritize { request: 10, nodes: vec!["agent1".into()] });
+    assert_eq!(effects, [Effect::AnswerPrioritize { request: 10, scores: vec![("agent1".into(), 5)] }]);
 }
