@@ -5,7 +5,7 @@ use super::bench::*;
 use crate::mesos::types::TaskState;
 use crate::node::launch::{PortMapping, TaskData};
 use crate::scheduler::agents::scalars;
-use crate::scheduler::decide::{Effect, Event};
+use crate::scheduler::decide::{Bounds, Effect, Event};
 use crate::scheduler::resources::Amount;
 
 #[test]
