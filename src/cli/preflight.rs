@@ -11,7 +11,7 @@ use crate::cluster::Loaded;
 use crate::host::Host;
 use crate::inventory::machine::{self, Machine};
 use crate::inventory::mesos::{self, Master};
-use crate::plan::preflight::{Finding, Level, judge_clocks, judge_machine, judge_mesos};
+use crate::plan::preflight::{Finding, Level, judge_clocks, judge_machine, judge_master};
 
 /// Refuses when a new host is not fit, or when Mesos is not and there is no living cluster that should go on without it.
 ///
@@ -60,7 +60,7 @@ async fn errors(loaded: &Loaded, new: &[&Seen], first_install: bool) -> Result<V
             Failure::message(Code::Failed, format!("nothing was installed: Mesos cannot be asked: {text}"))
                 .hint(format!("{hint}; `kmctl check` looks again"))
         })?;
-        findings.extend(judge_mesos(&loaded.cluster, &master));
+        findings.extend(judge_master(&loaded.cluster, &master));
     }
     findings.retain(|finding| finding.level == Level::Error);
     Ok(findings)

@@ -85,6 +85,15 @@ fn without_mesos_nothing_is_installed() {
 }
 
 #[test]
+fn a_first_up_does_not_wait_for_agents() {
+    let world = World::new();
+    drop(world.mesos);
+    let _mesos = world.runtime.block_on(world::master_with(&[]));
+    let run = world.desk.kmctl(&["up"]);
+    assert!(run.code == 0 && run.to_string().contains("0 of 0 agents can become nodes"), "{run}");
+}
+
+#[test]
 fn a_bundle_that_was_tampered_with_never_leaves_the_machine() {
     let world = World::new();
     world.desk.tamper("kubernetes.bundle");

@@ -228,6 +228,11 @@ impl World {
 
 /// A Mesos with two agents that asks everybody for the secret of the principal `demo`.
 pub async fn master() -> FakeMaster {
+    master_with(&["agent1", "agent2"]).await
+}
+
+/// The same with agents of these names.
+pub async fn master_with(agents: &[&str]) -> FakeMaster {
     let secret = Secret::new(SECRET);
     let options = Options {
         listen: (MASTER, 5050).into(),
@@ -236,7 +241,7 @@ pub async fn master() -> FakeMaster {
         ..Options::default()
     };
     let master = FakeMaster::start(options).await.unwrap();
-    for agent in ["agent1", "agent2"] {
+    for agent in agents {
         master.add_agent(AgentSpec::new(agent, 4.0, 8192.0));
     }
     master

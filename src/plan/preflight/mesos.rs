@@ -23,6 +23,7 @@ const LEAST_GC_DELAY: Duration = Duration::from_secs(3600);
 /// What is wrong with Mesos and its agents. Findings that several agents share are told once.
 pub fn judge_mesos(cluster: &Cluster, master: &Master) -> Vec<Finding> {
     let mut found = judge_master(cluster, master);
+    found.extend(judge_fit(cluster, master));
     let mut shared: BTreeMap<(usize, String, String), (Finding, Vec<&str>)> = BTreeMap::new();
     for agent in &master.agents {
         for (order, finding) in judge_agent(cluster, agent).into_iter().enumerate() {
@@ -47,7 +48,8 @@ fn names(agents: &[&str]) -> String {
     }
 }
 
-fn judge_master(cluster: &Cluster, master: &Master) -> Vec<Finding> {
+/// What is wrong with the master, whatever agents it has: they come and go.
+pub fn judge_master(cluster: &Cluster, master: &Master) -> Vec<Finding> {
     let spec = &cluster.spec;
     let mut found = Vec::new();
     found.extend(judge_version("mesos", &master.version));
@@ -86,22 +88,29 @@ fn judge_master(cluster: &Cluster, master: &Master) -> Vec<Finding> {
         let text = format!("{} agents do not answer the master", master.unreachable);
         found.push(Finding::warning("mesos", text, "look at them, or let the master forget them with MARK_AGENT_GONE"));
     }
-    let fit = master.agents.iter().filter(|agent| reason_against(cluster, agent).is_none()).count();
-    if fit == 0 {
-        let why = match master.agents.first().and_then(|agent| reason_against(cluster, agent)) {
-            Some(reason) => format!("no agent can become a node; of the first one: {reason}"),
-            None => "Mesos has no agents".to_owned(),
-        };
-        found.push(Finding::error("mesos", why, "start agents with enough resources, or relax spec.nodes"));
-    } else if fit < spec.nodes.min as usize {
-        let text = format!("nodes.min is {}, but only {fit} agents can become nodes", spec.nodes.min);
-        found.push(Finding::warning("mesos", text, "add agents, or lower nodes.min"));
-    }
     for unknown in &master.unknown {
         let cure = "allow it to the principal in Mesos' ACLs; without it this check sees less";
         found.push(Finding::warning("mesos", format!("not visible: {unknown}"), cure));
     }
     found
+}
+
+/// Whether enough agents can become nodes.
+fn judge_fit(cluster: &Cluster, master: &Master) -> Option<Finding> {
+    let fit = master.agents.iter().filter(|agent| reason_against(cluster, agent).is_none()).count();
+    let least = cluster.spec.nodes.min;
+    if fit == 0 {
+        let why = match master.agents.first().and_then(|agent| reason_against(cluster, agent)) {
+            Some(reason) => format!("no agent can become a node; of the first one: {reason}"),
+            None => "Mesos has no agents".to_owned(),
+        };
+        Some(Finding::error("mesos", why, "start agents with enough resources, or relax spec.nodes"))
+    } else if fit < least as usize {
+        let text = format!("nodes.min is {least}, but only {fit} agents can become nodes");
+        Some(Finding::warning("mesos", text, "add agents, or lower nodes.min"))
+    } else {
+        None
+    }
 }
 
 fn judge_version(about: &str, version: &str) -> Option<Finding> {

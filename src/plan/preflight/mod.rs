@@ -7,4 +7,4 @@ mod mesos;
 pub use agents::{AgentGroup, group, reachable, reason_against};
 pub use finding::{Finding, Level};
 pub use machines::{judge_clocks, judge_machine, judge_routes};
-pub use mesos::judge_mesos;
+pub use mesos::{judge_master, judge_mesos};
