@@ -233,14 +233,21 @@ pub async fn master() -> FakeMaster {
 
 /// The same with agents of these names.
 pub async fn master_with(agents: &[&str]) -> FakeMaster {
-    let secret = Secret::new(SECRET);
-    let options = Options {
-        listen: (MASTER, 5050).into(),
-        authentication: Authentication::Basic { principal: "demo".to_owned(), secret },
-        authenticate_readers: true,
-        ..Options::default()
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let master = loop {
+        let options = Options {
+            listen: (MASTER, 5050).into(),
+            authentication: Authentication::Basic { principal: "demo".to_owned(), secret: Secret::new(SECRET) },
+            authenticate_readers: true,
+            ..Options::default()
+        };
+        match FakeMaster::start(options).await {
+            Ok(master) => break master,
+            // The one before is about to end.
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
     };
-    let master = FakeMaster::start(options).await.unwrap();
     for agent in agents {
         master.add_agent(AgentSpec::new(agent, 4.0, 8192.0));
     }
