@@ -18,6 +18,7 @@ use super::*;
 use crate::bundle::Bundle;
 use crate::cluster::Cluster;
 use crate::host::agent::{Action as Verb, Holder, KM, Killed, Root, perform, status_of};
+use crate::host::fake::told;
 use crate::host::{Command, HostError, Output, Stream};
 use crate::inventory::look;
 use crate::pki::Certificate;
@@ -121,10 +122,7 @@ impl Host for SimHost {
 
     async fn run_lines(&self, command: Command, lines: mpsc::Sender<String>) -> Result<Output, HostError> {
         let output = self.run(command).await?;
-        for line in output.text().lines() {
-            let _ = lines.send(line.to_owned()).await;
-        }
-        Ok(output)
+        Ok(told(output, &lines).await)
     }
 
     async fn run_with_input(
@@ -139,10 +137,7 @@ impl Host for SimHost {
         self.pass(&input).await;
         let _ = sent.try_send(input.len() as u64);
         let output = self.answer(&command, &input)?;
-        for line in output.text().lines() {
-            let _ = lines.send(line.to_owned()).await;
-        }
-        Ok(output)
+        Ok(told(output, &lines).await)
     }
 
     async fn dial(&self, _: SocketAddr) -> Result<Box<dyn Stream>, HostError> {

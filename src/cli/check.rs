@@ -10,7 +10,7 @@ use super::reach;
 use crate::cluster::{Cluster, Loaded};
 use crate::host::Host;
 use crate::inventory::machine::{self, Machine};
-use crate::inventory::mesos::{self, Master};
+use crate::inventory::mesos::Master;
 use crate::plan::preflight::{
     AgentGroup, Finding, Level, group, judge_clocks, judge_machine, judge_mesos, judge_routes, reason_against,
 };
@@ -135,13 +135,8 @@ async fn look_at(
 }
 
 async fn ask_mesos(context: &Context, loaded: &Loaded, host: Arc<dyn Host>) -> Result<Master, Failure> {
-    let spec = &loaded.cluster.spec.mesos;
     let step = context.progress.step("mesos", "ask the master and the agents");
-    let asked = async {
-        let client = reach::mesos(host, loaded).await?;
-        Ok::<_, Failure>(mesos::read(&client, &spec.master.0, &spec.framework_name).await?)
-    }
-    .await;
+    let asked = reach::master(host, loaded).await;
     match &asked {
         Ok(master) => step.done(&format!("{} agents", master.agents.len())),
         Err(_) => step.failed("failed"),

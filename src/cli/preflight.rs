@@ -1,16 +1,12 @@
 //! What `up` looks at before it installs anything on a host that has no part of the cluster yet: what `kmctl check`
 //! calls an error keeps it from touching any host.
-use std::sync::Arc;
-
 use super::context::Context;
 use super::failure::{Code, Failure};
 use super::gather::Sight;
 use super::provision::Seen;
 use super::reach;
 use crate::cluster::Loaded;
-use crate::host::Host;
 use crate::inventory::machine::{self, Machine};
-use crate::inventory::mesos::{self, Master};
 use crate::plan::preflight::{Finding, Level, judge_clocks, judge_machine, judge_master};
 
 /// Refuses when a new host is not fit, or when Mesos is not and there is no living cluster that should go on without it.
@@ -54,7 +50,7 @@ async fn errors(loaded: &Loaded, new: &[&Seen], first_install: bool) -> Result<V
     let machines = futures::future::try_join_all(looks).await?;
     let mut findings = judge(&machines);
     if let (true, Some((host, _, _))) = (first_install, new.first()) {
-        let master = ask(loaded, host.clone()).await.map_err(|failure| {
+        let master = reach::master(host.clone(), loaded).await.map_err(|failure| {
             let (text, hint) = failure.summary();
             let hint = hint.unwrap_or_else(|| "look at spec.mesos in cluster.yaml".to_owned());
             Failure::message(Code::Failed, format!("nothing was installed: Mesos cannot be asked: {text}"))
@@ -71,10 +67,4 @@ fn judge(machines: &[(&str, Machine)]) -> Vec<Finding> {
     let clocks: Vec<_> = machines.iter().map(|(host, machine)| (*host, machine)).collect();
     findings.extend(judge_clocks(&clocks));
     findings
-}
-
-async fn ask(loaded: &Loaded, host: Arc<dyn Host>) -> Result<Master, Failure> {
-    let spec = &loaded.cluster.spec.mesos;
-    let client = reach::mesos(host, loaded).await?;
-    Ok(mesos::read(&client, &spec.master.0, &spec.framework_name).await?)
 }

@@ -9,7 +9,8 @@ use super::context::Context;
 use super::failure::{Code, Failure};
 use crate::cluster::{HostSpec, Loaded};
 use crate::host::{Command, Host, HostError};
-use crate::inventory::mesos::{Credentials, MesosClient};
+use crate::inventory;
+use crate::inventory::mesos::{Credentials, Master, MesosClient};
 use crate::k8s::client_over;
 use crate::mesos::Masters;
 use crate::mesos::over_host::HostTransport;
@@ -152,6 +153,16 @@ async fn scheduler_on(host: Arc<dyn Host>) -> Result<Summary, Failure> {
 pub async fn mesos(host: Arc<dyn Host>, loaded: &Loaded) -> Result<MesosClient, Failure> {
     let credentials = credentials(Some(host.as_ref()), loaded).await?;
     Ok(MesosClient::new(host, credentials, authority(loaded)?.as_deref())?)
+}
+
+/// What the leading master and its agents say of themselves, through `host`.
+///
+/// # Errors
+/// The credentials, and that Mesos does not answer or does not let them in.
+pub async fn master(host: Arc<dyn Host>, loaded: &Loaded) -> Result<Master, Failure> {
+    let spec = &loaded.cluster.spec.mesos;
+    let client = mesos(host, loaded).await?;
+    Ok(inventory::mesos::read(&client, &spec.master.0, &spec.framework_name).await?)
 }
 
 /// The masters, for a framework: through `host`, or straight from here where there is none.

@@ -78,6 +78,15 @@ impl FakeHost {
     }
 }
 
+/// An output whose lines have been sent on, as a transport does while a command runs.
+pub(crate) async fn told(output: Output, lines: &mpsc::Sender<String>) -> Output {
+    for line in output.text().lines() {
+        // Who does not listen any more misses nothing.
+        let _ = lines.send(line.to_owned()).await;
+    }
+    output
+}
+
 #[async_trait]
 impl Host for FakeHost {
     fn name(&self) -> &str {
@@ -90,10 +99,7 @@ impl Host for FakeHost {
 
     async fn run_lines(&self, command: Command, lines: mpsc::Sender<String>) -> Result<Output, HostError> {
         let output = self.answer(&command, command.stdin.clone())?;
-        for line in output.text().lines() {
-            let _ = lines.send(line.to_owned()).await;
-        }
-        Ok(output)
+        Ok(told(output, &lines).await)
     }
 
     async fn run_with_input(
@@ -109,10 +115,7 @@ impl Host for FakeHost {
             .map_err(|source| HostError::Broken { what: "read the input".to_owned(), source })?;
         let _ = sent.try_send(stdin.len() as u64);
         let output = self.answer(&command, stdin)?;
-        for line in output.text().lines() {
-            let _ = lines.send(line.to_owned()).await;
-        }
-        Ok(output)
+        Ok(told(output, &lines).await)
     }
 
     async fn dial(&self, address: SocketAddr) -> Result<Box<dyn Stream>, HostError> {

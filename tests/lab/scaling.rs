@@ -18,7 +18,7 @@ fn three_nodes_then_one_never_leaves_fewer_pods_than_their_budget_wants() {
     lab.wait_for_zero_nodes();
     assert_eq!(lab.hosts("agent").len(), 3, "the lab for this test has three agents");
     let _bounds = Bounds(&lab);
-    let _namespace = Namespace::new(&lab, "shrink");
+    let namespace = Namespace::new(&lab, "shrink");
 
     let preview = lab.kmctl(&["scale", "--nodes", "3", "--dry-run"]).success();
     assert!(preview.contains("+ 3 more start"), "{preview}");
@@ -28,25 +28,7 @@ fn three_nodes_then_one_never_leaves_fewer_pods_than_their_budget_wants() {
     assert!(grown.stdout.contains("nodes 3, ready 3"), "{}", grown.stdout);
 
     // Six replicas, two on each of the three nodes: kube-scheduler fills the node whose offer comes first.
-    lab.apply(
-        "apiVersion: apps/v1
-kind: Deployment
-metadata: {name: web, namespace: shrink}
-spec:
-  replicas: 0
-  selector: {matchLabels: {app: web}}
-  template:
-    metadata: {labels: {app: web}}
-    spec:
-      terminationGracePeriodSeconds: 2
-      containers:
-      - name: main
-        image: docker.io/library/busybox:latest
-        imagePullPolicy: IfNotPresent
-        command: [sh, -c, sleep 100000]
-        resources: {requests: {cpu: 50m, memory: 32Mi}}
-",
-    );
+    namespace.deployment("web", 0, "50m", "32Mi");
     lab.apply(&disruption_budget("shrink", "web", 4));
     let names: Vec<String> =
         lab.nodes().iter().filter_map(|node| node["metadata"]["name"].as_str().map(str::to_owned)).collect();

@@ -17,7 +17,7 @@ use crate::cli::reach;
 use crate::cli::why::Reason;
 use crate::cluster::{self, Loaded, quantity};
 use crate::host::Host;
-use crate::inventory::mesos::{self, Master};
+use crate::inventory::mesos::Master;
 use crate::inventory::workloads::{self, Workloads};
 use crate::k8s::names::{NAMESPACE, SETTINGS_CONFIG_MAP};
 use crate::scheduler::decide::Summary;
@@ -272,15 +272,9 @@ impl<'a> Ways<'a> {
         }
         let (seen, master, scheduler) = tokio::join!(
             workloads::look(&self.client, defaults),
-            self.mesos(loaded),
+            reach::master(self.host.clone(), loaded),
             reach::scheduler(self.context, loaded, self.host.clone())
         );
         Ok(Facts { seen: seen?, master: master.ok(), scheduler: scheduler.ok() })
-    }
-
-    async fn mesos(&self, loaded: &Loaded) -> Result<Master, Failure> {
-        let spec = &loaded.cluster.spec.mesos;
-        let client = reach::mesos(self.host.clone(), loaded).await?;
-        Ok(mesos::read(&client, &spec.master.0, &spec.framework_name).await?)
     }
 }

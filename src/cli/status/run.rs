@@ -16,7 +16,6 @@ use crate::cluster::{HostSpec, Loaded, quantity};
 use crate::host::Host;
 use crate::inventory::certificates::{self, CertificateFacts};
 use crate::inventory::look as compare;
-use crate::inventory::mesos::{self, Master};
 use crate::inventory::objects::{self, Objects};
 use crate::inventory::units::{self, Unit};
 use crate::k8s::names::{NAMESPACE, SETTINGS_CONFIG_MAP};
@@ -129,7 +128,7 @@ impl Eyes {
         if let Some(host) = through {
             let (objects, master, km) = tokio::join!(
                 ask_api(host.clone(), loaded),
-                ask_mesos(host, loaded),
+                reach::master(host, loaded),
                 self.outdated(loaded, &mut report)
             );
             let mut keep = |failure: Failure| problems.push(told(&failure));
@@ -208,10 +207,4 @@ async fn ask_api(host: Arc<dyn Host>, loaded: &Loaded) -> Result<(Objects, Bound
     let nodes = &loaded.cluster.spec.nodes;
     let bounds = BoundsReport { live: Bounds::read(settings?.as_ref(), nodes)?, file: Bounds::of(nodes) };
     Ok((objects?, bounds))
-}
-
-async fn ask_mesos(host: Arc<dyn Host>, loaded: &Loaded) -> Result<Master, Failure> {
-    let spec = &loaded.cluster.spec.mesos;
-    let client = reach::mesos(host, loaded).await?;
-    Ok(mesos::read(&client, &spec.master.0, &spec.framework_name).await?)
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use super::effect::Effect;
 use super::event::RequestId;
 use super::landscape::{Expected, Landscape, Site};
-use super::state::{Flight, NodeState, PodEntry, Scheduler};
+use super::state::{Flight, NodeState, Scheduler};
 use crate::scheduler::pods::PodFacts;
 use crate::scheduler::resources::decimal;
 
@@ -15,6 +15,7 @@ impl Scheduler {
         let mut failed = BTreeMap::new();
         let mut kept = Vec::new();
         let mut spreading = false;
+        let choose;
         {
             let landscape = self.landscape(Expected::Counted { but: &uid });
             for name in nodes {
@@ -29,8 +30,11 @@ impl Scheduler {
                     }
                 }
             }
+            choose = kept.len() > 1 && landscape.lacks_nodes_for(&pod);
         }
-        self.leave_one(&pod, &mut kept, &mut failed);
+        if choose {
+            self.leave_one(&mut kept, &mut failed);
+        }
         let now = self.now;
         for name in &kept {
             if let Some(node) = self.nodes.get_mut(name) {
@@ -53,11 +57,9 @@ impl Scheduler {
     /// Chooses for kube-scheduler where a pod with a topology spread goes, while a domain has no Node. kube-scheduler
     /// asks about the next pod before it says where it puts this one, and its own count lacks that domain: only a pod
     /// whose node is known now can be counted then.
-    fn leave_one(&self, pod: &PodFacts, kept: &mut Vec<String>, failed: &mut BTreeMap<String, String>) {
-        if kept.len() < 2 || !self.landscape(Expected::Left).lacks_nodes_for(pod) {
-            return;
-        }
-        let Some(best) = kept.iter().max_by_key(|name| self.score(name)).cloned() else { return };
+    fn leave_one(&self, kept: &mut Vec<String>, failed: &mut BTreeMap<String, String>) {
+        let scores = self.scores(kept.clone());
+        let Some((best, _)) = scores.into_iter().max_by_key(|(_, score)| *score) else { return };
         for name in std::mem::replace(kept, vec![best.clone()]) {
             if name != best {
                 failed.insert(name, format!("{best} is chosen while not every topology domain has a node"));
@@ -134,24 +136,29 @@ impl Scheduler {
 
     /// Nodes that run are better than nodes that must be started, and full ones better than empty ones, which can go.
     pub(super) fn prioritize(&mut self, request: RequestId, nodes: Vec<String>) {
-        let scores = nodes.into_iter().map(|name| (name.clone(), self.score(&name))).collect();
+        let scores = self.scores(nodes);
         self.push(Effect::AnswerPrioritize { request, scores });
     }
 
-    /// How good a node is for one more pod, from 0 to 10. With no more nodes than `nodes.min` none can go, and where pods
-    /// are spread is left to kube-scheduler.
-    fn score(&self, name: &str) -> i64 {
-        let packs = self.nodes.len() > self.bounds.min as usize;
-        let lives_there = |entry: &&PodEntry| {
-            entry.facts.node.as_deref().or(entry.flight.node()) == Some(name)
-                && (entry.facts.keeps_node() || entry.flight != Flight::None)
-        };
-        match self.nodes.get(name).map(|node| &node.state) {
-            Some(NodeState::Ready) if !packs => 5,
-            Some(NodeState::Ready) => 5 + self.pods.values().filter(lives_there).take(5).count() as i64,
+    /// How good each node is for one more pod, from 0 to 10. With no more nodes than `nodes.min` none can go, and where
+    /// pods are spread is left to kube-scheduler.
+    fn scores(&self, nodes: Vec<String>) -> Vec<(String, i64)> {
+        let mut pods: BTreeMap<&str, i64> = BTreeMap::new();
+        if self.nodes.len() > self.bounds.min as usize {
+            for entry in self.pods.values() {
+                if let Some(node) = entry.facts.node.as_deref().or(entry.flight.node())
+                    && (entry.facts.keeps_node() || entry.flight != Flight::None)
+                {
+                    *pods.entry(node).or_default() += 1;
+                }
+            }
+        }
+        let score = |name: &str| match self.nodes.get(name).map(|node| &node.state) {
+            Some(NodeState::Ready) => 5 + pods.get(name).copied().unwrap_or(0).min(5),
             Some(NodeState::Starting | NodeState::Prepared { .. } | NodeState::Preparing) => 4,
             _ => 0,
-        }
+        };
+        nodes.into_iter().map(|name| (name.clone(), score(&name))).collect()
     }
 }
 

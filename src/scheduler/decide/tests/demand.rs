@@ -2,7 +2,7 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Taint;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::bench::*;
 use crate::cluster::Constraint;
@@ -25,6 +25,19 @@ fn agent_info(name: &str, cpus: f64) -> AgentInfo {
         attributes: vec![Attribute::text("rack", format!("rack-{name}"))],
         ..AgentInfo::default()
     }
+}
+
+/// The label that differs from agent to agent.
+const ZONE: &str = "topology.kubernetes.io/zone";
+
+/// At most one pod more in a domain of `key` than in any other.
+fn spreading(key: &str) -> Value {
+    json!([{"maxSkew": 1, "topologyKey": key, "whenUnsatisfiable": "DoNotSchedule",
+        "labelSelector": {"matchLabels": {"app": "web"}}}])
+}
+
+fn spread(name: &str, key: &str) -> PodFacts {
+    pod_with(name, json!({"spec": {"topologySpreadConstraints": spreading(key)}}))
 }
 
 #[test]
@@ -186,14 +199,7 @@ fn while_others_hold_the_agents_figures_are_told_and_the_pod_runs_when_they_let_
 
 #[test]
 fn spread_pods_wake_every_domain_that_they_need() {
-    let spread = |name: &str, key: &str| {
-        pod_with(
-            name,
-            json!({"spec": {"topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": key,
-                "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {"matchLabels": {"app": "web"}}}]}}),
-        )
-    };
-    for key in ["topology.kubernetes.io/zone", "kubernetes.io/hostname"] {
+    for key in [ZONE, "kubernetes.io/hostname"] {
         let mut bench = Bench::new();
         for name in ["a", "b", "c"] {
             bench.pod(&spread(name, key));
@@ -203,7 +209,7 @@ fn spread_pods_wake_every_domain_that_they_need() {
     }
     // Pods that come one by one find one node that has room: it must be refused until the other domain is awake.
     let mut bench = Bench::new();
-    let (a, b) = (spread("a", "topology.kubernetes.io/zone"), spread("b", "topology.kubernetes.io/zone"));
+    let (a, b) = (spread("a", ZONE), spread("b", ZONE));
     bench.running(&a, "agent1");
     bench.pod(&b);
     // Another pod keeps the offer of the first node.
@@ -221,18 +227,11 @@ fn spread_pods_wake_every_domain_that_they_need() {
 
 #[test]
 fn spread_pods_wait_for_agents_whose_offers_come_a_moment_later() {
-    let spread = |name: &str| {
-        pod_with(
-            name,
-            json!({"spec": {"topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "topology.kubernetes.io/zone",
-                "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {"matchLabels": {"app": "web"}}}]}}),
-        )
-    };
     let mut bench = Bench::new();
     // Known, and without an offer: nothing was pending, so they were given back.
     bench.offer_all(&["agent1", "agent2", "agent3"], 4.0, 4096.0);
     bench.seconds(60);
-    let (a, b) = (spread("a"), spread("b"));
+    let (a, b) = (spread("a", ZONE), spread("b", ZONE));
     bench.running(&a, "agent1");
     bench.pod(&b);
     bench.offer("agent1", 4.0, 4096.0);
@@ -250,17 +249,10 @@ fn spread_pods_wait_for_agents_whose_offers_come_a_moment_later() {
 
 #[test]
 fn spread_pods_that_were_let_through_count_before_they_are_bound() {
-    let spread = |name: &str| {
-        pod_with(
-            name,
-            json!({"spec": {"topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "topology.kubernetes.io/zone",
-                "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {"matchLabels": {"app": "web"}}}]}}),
-        )
-    };
     let mut bench = Bench::new();
     bench.offer_all(&["agent1", "agent2", "agent3"], 4.0, 4096.0);
     bench.seconds(60);
-    let pods = ["a", "b", "c"].map(spread);
+    let pods = ["a", "b", "c"].map(|name| spread(name, ZONE));
     for pod in &pods {
         bench.pod(pod);
     }
@@ -291,12 +283,10 @@ fn spread_pods_that_were_let_through_count_before_they_are_bound() {
 
 #[test]
 fn a_spread_pod_that_is_never_bound_stops_counting() {
-    let spread = json!({"spec": {"topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "topology.kubernetes.io/zone",
-        "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {"matchLabels": {"app": "web"}}}]}});
     let mut bench = Bench::new();
     bench.offer_all(&["agent1", "agent2"], 4.0, 4096.0);
     bench.seconds(60);
-    let (a, b) = (pod_with("a", spread.clone()), pod_with("b", spread));
+    let (a, b) = (spread("a", ZONE), spread("b", ZONE));
     bench.pod(&a);
     bench.pod(&b);
     bench.offer("agent1", 4.0, 4096.0);
@@ -310,8 +300,7 @@ fn a_spread_pod_that_is_never_bound_stops_counting() {
 fn a_spread_pod_does_not_wait_for_an_agent_that_could_never_take_it() {
     let large = json!({"spec": {
         "containers": [{"name": "c", "resources": {"requests": {"cpu": "3", "memory": "64Mi"}}}],
-        "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "topology.kubernetes.io/zone",
-            "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {"matchLabels": {"app": "web"}}}]}});
+        "topologySpreadConstraints": spreading(ZONE)}});
     let mut bench = Bench::new();
     bench.offer("agent1", 8.0, 4096.0);
     bench.offer("small", 1.0, 4096.0);
