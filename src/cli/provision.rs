@@ -164,6 +164,10 @@ pub(crate) fn decide(seen: &[Seen], km: &str, circumstances: &Circumstances) -> 
                 Code::Invalid,
                 "run `kmctl down` and then `kmctl up`: etcd's data, keys and settings stay, pods do not".to_owned(),
             ),
+            PlanError::Network { found, .. } => (
+                Code::Invalid,
+                format!("write `network: {{ mode: {found} }}`, or begin anew: `kmctl down --purge`, then `kmctl up`"),
+            ),
             PlanError::NoSecret { .. } => {
                 (Code::Invalid, "put the principal's secret into the file that mesos.secretFile names".to_owned())
             }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use similar::TextDiff;
 
-use super::desired::{MEMBER_DATA, SYSTEMD};
+use super::desired::{MEMBER_DATA, SETTINGS, SYSTEMD};
 use super::etcd::{self, Departure, EtcdWork};
 use super::interrupts::interrupts;
 
@@ -135,6 +135,18 @@ pub enum PlanError {
         /// What is wanted.
         wanted: String,
     },
+    /// Its pods have another network.
+    #[error(
+        "{host} runs with network.mode {found}, and cluster.yaml wants {wanted}: a running cluster keeps its network"
+    )]
+    Network {
+        /// The host.
+        host: String,
+        /// What is there.
+        found: String,
+        /// What is wanted.
+        wanted: String,
+    },
     /// A secret is neither here nor there.
     #[error("{path} is not on {host}, and the file that mesos.secretFile names is not here")]
     NoSecret {
@@ -236,7 +248,11 @@ fn decide_bare(manifest: &HostManifest, existing: &BTreeSet<String>) -> Result<H
 }
 
 fn decide_observed(manifest: &HostManifest, found: &Observations, km: &str) -> Result<HostPlan, PlanError> {
-    refuse_upgrade(manifest, found)?;
+    let lives = found.items.iter().any(|item| item.unit.as_ref().is_some_and(|unit| unit.active == "active"));
+    if lives {
+        refuse_other_network(manifest, found)?;
+    }
+    refuse_upgrade(manifest, found, lives)?;
     let (host, etcd) = (manifest.host.clone(), EtcdWork::None);
     let mut plan = HostPlan { host, steps: Vec::new(), unchanged: 0, notes: Vec::new(), etcd };
     // Files that will be different once the plan has run: a unit that reads one of them is restarted.
@@ -333,7 +349,7 @@ fn unified(current: &str, wanted: &str) -> String {
 }
 
 /// A living cluster keeps its version and its bundle; after `down` there is none to keep.
-fn refuse_upgrade(manifest: &HostManifest, found: &Observations) -> Result<(), PlanError> {
+fn refuse_upgrade(manifest: &HostManifest, found: &Observations, lives: bool) -> Result<(), PlanError> {
     let refuse = |found: String| {
         let wanted = format!("Kubernetes {}", manifest.version);
         Err(PlanError::Upgrade { host: manifest.host.clone(), found, wanted })
@@ -341,7 +357,6 @@ fn refuse_upgrade(manifest: &HostManifest, found: &Observations) -> Result<(), P
     if let Some(other) = found.versions.iter().find(|version| **version != manifest.version) {
         return refuse(format!("Kubernetes {other}"));
     }
-    let lives = found.items.iter().any(|item| item.unit.as_ref().is_some_and(|unit| unit.active == "active"));
     let contents = format!("{LIBRARY}/{}/manifest.json", manifest.version);
     let other_bundle = found
         .items
@@ -351,6 +366,26 @@ fn refuse_upgrade(manifest: &HostManifest, found: &Observations) -> Result<(), P
         return refuse(format!("another bundle of Kubernetes {}", manifest.version));
     }
     Ok(())
+}
+
+/// Nodes, endpoints and rules of both modes would stand beside each other: a living cluster keeps its mode.
+fn refuse_other_network(manifest: &HostManifest, found: &Observations) -> Result<(), PlanError> {
+    let mode = |settings: &str| -> Option<String> {
+        let settings: serde_json::Value = serde_yaml::from_str(settings).ok()?;
+        Some(settings.get("network")?.get("mode")?.as_str()?.to_owned())
+    };
+    let other = manifest.items.iter().zip(&found.items).find_map(|(item, there)| match (item, &there.observed) {
+        (Item::File { path, text, .. }, Observed::Different { current: Some(current), .. }) if path == SETTINGS => {
+            Some((mode(current)?, mode(text)?))
+        }
+        _ => None,
+    });
+    match other {
+        Some((found, wanted)) if found != wanted => {
+            Err(PlanError::Network { host: manifest.host.clone(), found, wanted })
+        }
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -211,3 +211,33 @@ fn another_version_or_bundle_on_a_living_host_is_refused() {
     assert!(decide(&[(manifest.clone(), other_bundle("active"))], "km", &Circumstances::default()).is_err());
     assert!(decide(&[(manifest.clone(), other_bundle("inactive"))], "km", &Circumstances::default()).is_ok());
 }
+
+#[test]
+fn a_living_cluster_keeps_its_network_mode() {
+    let wanted = manifest(Some("secret"));
+    let settings = |item: &Item| match item {
+        Item::File { path, text, .. } if path == SETTINGS => Some(text.clone()),
+        _ => None,
+    };
+    let ours = wanted.items.iter().find_map(settings).expect("rendered");
+    let decided = |current: &str, active: &str| {
+        let found = found(&wanted, |item| {
+            if item.name == SETTINGS {
+                item.observed = differs("its text differs", Some(current));
+            }
+            if let Some(unit) = &mut item.unit {
+                unit.active = active.to_owned();
+            }
+        });
+        decide(&[(wanted.clone(), found)], "km", &Circumstances::default())
+    };
+    let with_plugin = ours.replace("mode: hostPorts", "mode: cni");
+    assert_ne!(with_plugin, ours);
+    let refused = decided(&with_plugin, "active").unwrap_err();
+    let told = "cp1 runs with network.mode cni, and cluster.yaml wants hostPorts: a running cluster keeps its network";
+    assert_eq!(refused.to_string(), told);
+    assert!(decided(&with_plugin, "inactive").is_ok());
+    let other_range = ours.replace("172.30.0.0/16", "172.31.0.0/16");
+    assert_ne!(other_range, ours);
+    assert!(decided(&other_range, "active").is_ok());
+}

@@ -28,7 +28,7 @@ pub struct Inputs {
 /// Where the principal's secret lies.
 pub const MESOS_SECRET: &str = "/etc/kmctl/mesos-secret";
 
-const SETTINGS: &str = "/etc/kmctl/scheduler.yaml";
+pub(super) const SETTINGS: &str = "/etc/kmctl/scheduler.yaml";
 const MESOS_AUTHORITY: &str = "/etc/kmctl/mesos-ca.crt";
 const ENCRYPTION: &str = "/etc/kubernetes/encryption.yaml";
 const ETCD_DATA: &str = "/var/lib/etcd";

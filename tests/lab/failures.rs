@@ -32,11 +32,7 @@ fn killing_the_scheduler_three_times_and_the_master_disturbs_no_pod() {
 
     let old = main_pid(&lab, "master", "mesos-master");
     lab.ssh("master", &format!("kill -9 {old}")).success();
-    eventually(SETTLE, "the framework to register again", || {
-        let agents = lab.curl_maybe("/slaves")?;
-        let back = agents["slaves"].as_array()?.iter().filter(|a| a["active"] == true).count();
-        (back == lab.hosts("agent").len()).then_some(())
-    });
+    lab.wait_for_agents(SETTLE);
     namespace.sleeper("after-master", "50m", "32Mi");
     namespace.wait("after-master", NODE_START);
     lab.kubectl(&["-n", "kills", "delete", "pod", "after-master"]).success();

@@ -104,6 +104,11 @@ impl Lab {
         run_with(Command::new(self.root.join("scripts/lab")).args(["ssh", host, command]), input)
     }
 
+    /// Does something to one of the lab's hosts, as `scripts/lab kill NAME` does.
+    pub fn change(&self, what: &str, host: &str) {
+        run(Command::new(self.root.join("scripts/lab")).args([what, host])).success();
+    }
+
     /// Names of the lab's hosts with a role.
     pub fn hosts(&self, role: &str) -> Vec<String> {
         let printed = run(Command::new(self.root.join("scripts/lab")).arg("status")).success();
@@ -163,6 +168,15 @@ impl Lab {
         eventually(Duration::from_secs(180), "every idle node to go", || {
             (self.nodes().is_empty() && self.framework()["executors"].as_array().is_none_or(Vec::is_empty))
                 .then_some(())
+        });
+    }
+
+    /// Waits until every agent is registered with the master.
+    pub fn wait_for_agents(&self, limit: Duration) {
+        eventually(limit, "every agent to register", || {
+            let agents = self.curl_maybe("/slaves")?;
+            let active = agents["slaves"].as_array()?.iter().filter(|agent| agent["active"] == true).count();
+            (active == self.hosts("agent").len()).then_some(())
         });
     }
 
@@ -289,6 +303,26 @@ pub struct Bounds<'a>(pub &'a Lab);
 impl Drop for Bounds<'_> {
     fn drop(&mut self) {
         let _ = self.0.kmctl(&["up", "--yes", "--reset-scale"]);
+    }
+}
+
+/// A host without power, until this is dropped.
+pub struct PowerCut<'a> {
+    lab: &'a Lab,
+    name: String,
+}
+
+impl<'a> PowerCut<'a> {
+    pub fn of(lab: &'a Lab, name: &str) -> PowerCut<'a> {
+        lab.change("kill", name);
+        PowerCut { lab, name: name.to_owned() }
+    }
+}
+
+impl Drop for PowerCut<'_> {
+    fn drop(&mut self) {
+        let started = run(Command::new(self.lab.root.join("scripts/lab")).args(["start", &self.name]));
+        assert!(started.ok() || std::thread::panicking(), "{} does not start: {}", self.name, started.stderr);
     }
 }
 

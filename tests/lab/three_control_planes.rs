@@ -2,7 +2,7 @@
 //!
 //! Needs another lab than the other tests: `scripts/lab up --agents 2 --control-plane 3`.
 use std::collections::BTreeMap;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -39,11 +39,11 @@ fn a_host_is_taken_out_and_another_one_takes_its_place() {
     let left = lab.ssh("cp3", "systemctl is-active etcd kube-apiserver; ls -d /etc/kubernetes /var/lib/etcd");
     assert!(!left.stdout.contains("/etc") && !left.stdout.contains("\nactive"), "{}", left.stdout);
 
-    host(&lab, "wipe", "cp3");
+    lab.change("wipe", "cp3");
     lab.kmctl(&["up", "--yes"]).success();
     assert_eq!(voters(&lab, "cp3"), ["cp1", "cp2", "cp3"]);
     // The machine is lost, and an empty one with the same name comes: its membership is replaced.
-    host(&lab, "wipe", "cp2");
+    lab.change("wipe", "cp2");
     lab.kmctl(&["up", "--yes"]).success();
     assert_eq!(voters(&lab, "cp2"), ["cp1", "cp2", "cp3"]);
     std::fs::remove_file(&smaller.cluster).expect("removed");
@@ -176,31 +176,6 @@ fn up_killed_at_five_points_ends_as_one_cluster() {
     }
     assert_eq!(voters(&lab, "cp1"), ["cp1", "cp2", "cp3"]);
     assert_eq!(frameworks(&lab).len(), 1, "{:?}", frameworks(&lab));
-}
-
-/// What happens to one of the lab's hosts.
-fn host(lab: &Lab, what: &str, name: &str) {
-    run(Command::new(lab.root.join("scripts/lab")).args([what, name])).success();
-}
-
-/// A host without power, until this is dropped.
-struct PowerCut<'a> {
-    lab: &'a Lab,
-    name: &'static str,
-}
-
-impl<'a> PowerCut<'a> {
-    fn of(lab: &'a Lab, name: &'static str) -> PowerCut<'a> {
-        host(lab, "kill", name);
-        PowerCut { lab, name }
-    }
-}
-
-impl Drop for PowerCut<'_> {
-    fn drop(&mut self) {
-        let started = run(Command::new(self.lab.root.join("scripts/lab")).args(["start", self.name]));
-        assert!(started.ok() || std::thread::panicking(), "{} does not start: {}", self.name, started.stderr);
-    }
 }
 
 /// The lab as seen through another API server than the endpoint.

@@ -107,8 +107,8 @@ async fn reach(loaded: Loaded, context: &Context) -> Reach {
     if loaded.cluster.spec.control_plane.hosts.is_empty() {
         return Reach { loaded, host: None };
     }
-    match context.connect_any(&loaded).await {
-        Ok(host) => Reach { loaded, host: Some(Arc::new(host)) },
+    match super::reach::living(context, &loaded).await {
+        Ok(host) => Reach { loaded, host: Some(host) },
         Err(failure) => {
             context.progress.note("", &format!("{}; trying Mesos from here", failure.summary().0));
             Reach { loaded, host: None }

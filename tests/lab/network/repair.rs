@@ -3,10 +3,14 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{apply_speaker, granted, host_of, service};
+use super::{apply_speaker, beside, granted, host_of, node_of, service};
 use crate::support::*;
 
 const LIMIT: Duration = Duration::from_secs(10);
+
+/// After so long without a word from its kubelet the controller manager calls a node unknown, and its pods not ready:
+/// 40 s, looked at every 5 s (`--node-monitor-grace-period` and `--node-monitor-period` of kube-controller-manager).
+const KUBERNETES_RULE: Duration = Duration::from_secs(60);
 
 /// `address:port` of a Service's Endpoints.
 fn endpoints(lab: &Lab) -> Vec<String> {
@@ -36,25 +40,26 @@ fn slices(lab: &Lab) -> Vec<String> {
     all
 }
 
-#[test]
-#[ignore = "needs the lab: scripts/test"]
-fn endpoints_are_right_again_after_a_killed_writer_and_after_a_foreign_edit() {
-    let lab = Lab::ready();
-    let namespace = Namespace::new(&lab, "repair");
-    let labelled = |name: &str| {
-        apply_speaker(&namespace, name, &json!({}));
-        lab.kubectl(&["-n", "repair", "label", "pod", name, "part=web"]).success();
-    };
-    let spec = json!({ "selector": { "part": "web" }, "ports": [{ "name": "tcp", "port": 80, "targetPort": "tcp" }] });
-    service(&namespace, "web", &spec);
-    labelled("a");
-    namespace.wait("a", NODE_START);
-    labelled("b");
-    namespace.wait("b", NODE_START);
-    let of = |names: &[&str]| -> Vec<String> {
-        let mut all: Vec<String> = names
-            .iter()
-            .map(|name| lab.pod("repair", name).expect("there"))
+/// The Service `web` of the pods `a` and `b`.
+struct Web<'a>(&'a Lab);
+
+impl<'a> Web<'a> {
+    /// `second` is what `b` has beside.
+    fn with_two_pods(namespace: &Namespace<'a>, second: &Value) -> Web<'a> {
+        let ports = json!([{ "name": "tcp", "port": 80, "targetPort": "tcp" }]);
+        service(namespace, "web", &json!({ "selector": { "part": "web" }, "ports": ports }));
+        for (name, extra) in [("a", &json!({})), ("b", second)] {
+            apply_speaker(namespace, name, extra);
+            namespace.lab.kubectl(&["-n", "repair", "label", "pod", name, "part=web"]).success();
+            namespace.wait(name, NODE_START);
+        }
+        Web(namespace.lab)
+    }
+
+    /// The endpoints that these pods make.
+    fn of(&self, names: &[&str]) -> Vec<String> {
+        let pods = names.iter().map(|name| self.0.pod("repair", name).expect("there"));
+        let mut all: Vec<String> = pods
             .map(|pod| {
                 let port = granted(&pod).into_iter().find(|port| port["protocol"] == "TCP").expect("granted");
                 format!("\"{}\":{}", host_of(&pod), port["hostPort"])
@@ -62,17 +67,27 @@ fn endpoints_are_right_again_after_a_killed_writer_and_after_a_foreign_edit() {
             .collect();
         all.sort();
         all
-    };
-    let right = |what: &str, limit: Duration, wanted: &[String]| {
+    }
+
+    /// Waits until Endpoints and slices are what they should be.
+    fn right(&self, after: &str, limit: Duration, wanted: &[String]) {
         eventually_or(
             limit,
-            &format!("the endpoints to be right after {what}: {wanted:?}"),
-            || format!("{:?} {:?}", endpoints(&lab), slices(&lab)),
-            || (endpoints(&lab) == wanted && slices(&lab) == wanted).then_some(()),
+            &format!("the endpoints to be right after {after}: {wanted:?}"),
+            || format!("{:?} {:?}", endpoints(self.0), slices(self.0)),
+            || (endpoints(self.0) == wanted && slices(self.0) == wanted).then_some(()),
         );
-    };
-    let (both, only) = (of(&["a", "b"]), of(&["a"]));
-    right("the start", SETTLE, &both);
+    }
+}
+
+#[test]
+#[ignore = "needs the lab: scripts/test"]
+fn endpoints_are_right_again_after_a_killed_writer_and_after_a_foreign_edit() {
+    let lab = Lab::ready();
+    let namespace = Namespace::new(&lab, "repair");
+    let web = Web::with_two_pods(&namespace, &json!({}));
+    let (both, only) = (web.of(&["a", "b"]), web.of(&["a"]));
+    web.right("the start", SETTLE, &both);
 
     let host = lab.hosts("control-plane").remove(0);
     let pid = || lab.ssh(&host, "systemctl show -p MainPID --value km-endpoints").success().trim().to_owned();
@@ -80,13 +95,40 @@ fn endpoints_are_right_again_after_a_killed_writer_and_after_a_foreign_edit() {
     // It dies first, so that the change can be nobody's but its successor's.
     lab.ssh(&host, &format!("kill -9 {old}")).success();
     lab.kubectl(&["-n", "repair", "label", "pod", "b", "part-"]).success();
-    right("kill -9", LIMIT, &only);
+    web.right("kill -9", LIMIT, &only);
     lab.kubectl(&["-n", "repair", "label", "pod", "b", "part=web"]).success();
-    right("the successor's start", LIMIT, &both);
+    web.right("the successor's start", LIMIT, &both);
     assert_ne!(pid(), old, "somebody else wrote");
 
     let began = Instant::now();
     lab.kubectl(&["-n", "repair", "patch", "endpoints", "web", "--type=merge", "-p", "{\"subsets\":[]}"]).success();
     lab.kubectl(&["-n", "repair", "delete", "endpointslices", "-l", "kubernetes.io/service-name=web"]).success();
-    right("a foreign edit", LIMIT.saturating_sub(began.elapsed()), &both);
+    web.right("a foreign edit", LIMIT.saturating_sub(began.elapsed()), &both);
+}
+
+#[test]
+#[ignore = "needs the lab: scripts/test"]
+fn endpoints_of_a_lost_node_go_by_kubernetes_rules() {
+    let lab = Lab::ready();
+    let namespace = Namespace::new(&lab, "repair");
+    let web = Web::with_two_pods(&namespace, &beside("podAntiAffinity", "a"));
+    let (both, only) = (web.of(&["a", "b"]), web.of(&["a"]));
+    web.right("the start", SETTLE, &both);
+
+    let node = node_of(&lab.pod("repair", "b").expect("there"));
+    assert_ne!(node, node_of(&lab.pod("repair", "a").expect("there")));
+    let power = PowerCut::of(&lab, &node);
+    eventually(KUBERNETES_RULE, "the node to be called unknown", || {
+        let unknown = |node: Value| {
+            let conditions = node["status"]["conditions"].as_array().cloned().unwrap_or_default();
+            conditions.iter().any(|one| one["type"] == "Ready" && one["status"] == "Unknown")
+        };
+        // One that is gone is not called anything any more.
+        lab.get(&["node", &node]).is_none_or(unknown).then_some(())
+    });
+    web.right("the loss of a node", LIMIT, &only);
+    // The host comes back with another boot: what ran there has ended, and Mesos and km find that out.
+    drop(power);
+    eventually(NODE_START, "the lost pod's task to end", || lab.task("b.repair").is_none().then_some(()));
+    lab.wait_for_agents(NODE_START);
 }
