@@ -61,6 +61,9 @@ pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
         let now = SavedPlan::new(&loaded.cluster.metadata.name, &work.km.1, &wanted.manifests, &plan);
         plan::check(file, saved, &now, &plan)?;
     }
+    let found = sight.seen.iter().map(|(_, manifest, found)| (manifest.clone(), found.clone())).collect();
+    // Nobody waits for it here: hosts that miss something of the bundle do, and ask for it themselves.
+    tokio::spawn(apply::verify_ahead(found, work.clone()));
     preflight::refuse(context, &loaded, &sight).await?;
     for (host, note) in plan.hosts.iter().flat_map(|host| host.notes.iter().map(|note| (&host.host, note))) {
         context.progress.note(host, note);
