@@ -1,6 +1,6 @@
 //! What a run does next. Hosts are changed along their dependencies, each as fast as it can, never in lock-step:
 //!
-//! - one host makes the keys that all share, before those that lack them are prepared;
+//! - one host makes the keys that all share, before those that lack them are prepared; meanwhile they get programs;
 //! - preparing (files, programs) disturbs nobody and waits for nobody else;
 //! - a living etcd is saved before anything that runs is changed;
 //! - the first member of etcd is healthy before others join, members that are gone leave before that, one at a time;
@@ -19,6 +19,8 @@ use crate::plan::EtcdWork;
 pub enum Stage {
     /// Make the keys that all hosts share.
     Keys,
+    /// Put programs there, while the keys are being made elsewhere.
+    Programs,
     /// Put files, programs and certificates there.
     Prepare,
     /// Save etcd's content.
@@ -42,6 +44,8 @@ pub struct HostFacts {
     pub keys: usize,
     /// Whether it lacks one.
     pub lacks_keys: bool,
+    /// Whether it lacks a program.
+    pub lacks_programs: bool,
     /// What becomes of its member of etcd.
     pub etcd: EtcdWork,
     /// Its etcd answers.
@@ -193,8 +197,13 @@ impl Graph {
             .map(|(number, facts)| {
                 let prepare = self.add(*number, Stage::Prepare);
                 let source = self.keys.map(|keys| self.nodes[keys].task.host);
-                if facts.lacks_keys || source == Some(*number) {
+                let waits = facts.lacks_keys && source.is_some_and(|source| source != *number);
+                if waits || source == Some(*number) {
                     self.nodes[prepare].needs.extend(self.keys);
+                }
+                if waits && facts.lacks_programs {
+                    let programs = self.add(*number, Stage::Programs);
+                    self.nodes[prepare].needs.push(programs);
                 }
                 (*number, prepare)
             })
@@ -315,7 +324,7 @@ impl Graph {
         match node.task.stage {
             Stage::Keys => format!("the keys that all hosts share could not be made on {name}"),
             Stage::Snapshot => format!("etcd could not be saved on {name} before the change"),
-            Stage::Prepare | Stage::Leave(_) | Stage::Etcd | Stage::Serve => {
+            Stage::Programs | Stage::Prepare | Stage::Leave(_) | Stage::Etcd | Stage::Serve => {
                 format!("it has to wait for {name}, which failed")
             }
         }
@@ -408,8 +417,8 @@ impl Graph {
     fn label(&self, node: &Node) -> String {
         let doing = match node.task.stage {
             Stage::Keys => "making keys",
-            Stage::Prepare if node.uploaded => "uploading",
-            Stage::Prepare => "writing files",
+            Stage::Programs | Stage::Prepare if node.uploaded => "uploading",
+            Stage::Programs | Stage::Prepare => "writing files",
             Stage::Snapshot => "saving etcd",
             Stage::Leave(_) => "removing a member of etcd",
             Stage::Etcd => "starting etcd",

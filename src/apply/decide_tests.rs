@@ -12,6 +12,7 @@ fn host(name: &str, etcd: EtcdWork) -> HostFacts {
         has_work: true,
         keys: if new { 0 } else { 5 },
         lacks_keys: new,
+        lacks_programs: new,
         etcd,
         healthy: matches!(etcd, EtcdWork::None | EtcdWork::Restart),
         restarts: etcd == EtcdWork::Restart,
@@ -25,6 +26,11 @@ fn fresh(count: usize) -> Vec<HostFacts> {
 
 /// One stage of one host, from when to when.
 type Played = (String, Stage, u64, u64);
+
+/// Where programs are sent: the first host makes the keys before, the others need not wait for that.
+fn uploads(host: &str, stage: Stage) -> bool {
+    stage == if host == "cp1" { Stage::Prepare } else { Stage::Programs }
+}
 
 /// Plays a graph through. `takes` says how long a stage of a host takes, in seconds, and whether it succeeds.
 fn play(graph: &mut Graph, takes: impl Fn(&str, Stage) -> (u64, bool)) -> Vec<Played> {
@@ -42,7 +48,11 @@ fn play(graph: &mut Graph, takes: impl Fn(&str, Stage) -> (u64, bool)) -> Vec<Pl
         }
         let (end, task, works) = running.remove(0);
         now = end;
-        let ended = if works { Ended::Done { uploaded: task.stage == Stage::Prepare } } else { Ended::Failed };
+        let ended = if works {
+            Ended::Done { uploaded: uploads(&graph.hosts[task.host].host, task.stage) }
+        } else {
+            Ended::Failed
+        };
         graph.finished(task.id, ended, now);
         let node = &graph.nodes[task.id];
         played.push((graph.hosts[task.host].host.clone(), task.stage, node.from.as_secs(), node.to.as_secs()));
@@ -65,10 +75,13 @@ fn states(graph: &Graph) -> Vec<HostState> {
 #[test]
 fn one_host_makes_the_keys_begins_etcd_and_the_others_join_one_at_a_time() {
     let mut graph = Graph::new(&fresh(3), 0);
-    let played = play(&mut graph, |_, stage| (if stage == Stage::Prepare { 5 } else { 2 }, true));
+    let played = play(&mut graph, |host, stage| (if uploads(host, stage) { 5 } else { 2 }, true));
     assert_eq!(find(&played, "cp1", Stage::Keys), (0, 2));
-    for name in ["cp1", "cp2", "cp3"] {
-        assert_eq!(find(&played, name, Stage::Prepare), (2, 7), "{name}");
+    assert_eq!(find(&played, "cp1", Stage::Prepare), (2, 7));
+    for name in ["cp2", "cp3"] {
+        // Their programs do not wait for the keys.
+        assert_eq!(find(&played, name, Stage::Programs), (0, 5), "{name}");
+        assert_eq!(find(&played, name, Stage::Prepare), (5, 7), "{name}");
     }
     assert_eq!(find(&played, "cp1", Stage::Etcd), (7, 9));
     assert_eq!(find(&played, "cp2", Stage::Etcd), (9, 11));
@@ -85,13 +98,13 @@ fn a_slow_host_delays_itself_alone() {
     hosts[3].host = "slow".to_owned();
     let mut graph = Graph::new(&hosts, 0);
     let played = play(&mut graph, |host, stage| {
-        let seconds = if stage == Stage::Prepare { 10 } else { 1 };
+        let seconds = if uploads(host, stage) { 10 } else { 1 };
         (if host == "slow" { seconds * 5 } else { seconds }, true)
     });
     assert_eq!(find(&played, "cp5", Stage::Serve).1, 16);
-    assert_eq!(find(&played, "slow", Stage::Serve).1, 61);
+    assert_eq!(find(&played, "slow", Stage::Serve).1, 65);
     let path = graph.critical_path().unwrap();
-    assert_eq!(path.to_string(), "1m01s, of which 50s on slow uploading");
+    assert_eq!(path.to_string(), "1m05s, of which 50s on slow uploading");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -23,12 +23,13 @@ use crate::progress::{Progress, Step};
 /// The host says something at least every two seconds; unpacking one big file on a slow disk is the longest silence.
 const APPLY: Duration = Duration::from_secs(180);
 
-/// Writes standard input to a new file, verifies it, and gives it its name. `$1` is the path, `$2` the sha256.
+/// Writes standard input to a new file, and gives it its name when all of it is there. `$1` is the path, `$2` its size: SSH
+/// sees to it that what arrives is what was sent, but a connection that ends early looks like the end of the file.
 const RECEIVE: &str = r#"set -e
 mkdir -p "$(dirname "$1")"
 new="$1.kmctl-new"
 cat >"$new"
-echo "$2  $new" | sha256sum -c --status || { rm -f "$new"; echo "what arrived is not what was sent" >&2; exit 1; }
+[ "$(wc -c <"$new")" -eq "$2" ] || { rm -f "$new"; echo "what arrived is not all that was sent" >&2; exit 1; }
 chmod 0755 "$new"
 mv "$new" "$1""#;
 
@@ -48,17 +49,26 @@ pub struct Work {
     /// How much is done at the same time.
     pub limits: Limits,
     /// Files of the bundle that were verified: once is enough for all hosts.
-    pub verified: Arc<tokio::sync::Mutex<BTreeSet<String>>>,
+    pub verified: Arc<Verified>,
+}
+
+/// Files of the bundle by their path on the hosts.
+#[derive(Debug, Default)]
+pub struct Verified {
+    /// Those that are as they should be. Whoever verifies some holds the lock, so that others wait for the result.
+    files: tokio::sync::Mutex<BTreeSet<String>>,
+    /// Those that the operator has heard of.
+    told: Mutex<BTreeSet<String>>,
 }
 
 /// Sends `km` to a host that lacks it, or has another one.
 pub async fn install(host: &dyn Host, work: &Work) -> Result<(), ApplyError> {
-    let (path, sha256) = &work.km;
+    let (path, _) = &work.km;
     let step = work.progress.step(host.name(), "install km");
     let failed = |source| ApplyError::Km { path: path.clone(), source };
     let file = File::open(path).map_err(failed)?;
     let total = file.metadata().map_err(failed)?.len();
-    let command = Command::new(["sh", "-c", RECEIVE, "sh", KM, sha256]).privileged().timeout(APPLY);
+    let command = Command::new(["sh", "-c", RECEIVE, "sh", KM, &total.to_string()]).privileged().timeout(APPLY);
     let (sent, mut moved) = mpsc::channel(16);
     let (lines, _) = mpsc::channel(1);
     let run = host.run_with_input(command, Box::new(file), sent, lines);
@@ -90,7 +100,24 @@ pub(super) async fn prepare(
     }
     verify(host, manifest, &missing(manifest, &found), work).await?;
     install(host, work).await?;
-    Ok(look(host, manifest).await?)
+    let found = look(host, manifest).await?;
+    if let Found::Observed(seen) = &found
+        && seen.km.as_ref() != Some(&work.km.1)
+    {
+        let answer = "what is there now is not what was sent".to_owned();
+        return Err(ApplyError::Refused { what: "install km", host: host.name().to_owned(), answer });
+    }
+    Ok(found)
+}
+
+/// What is known of a host after it was sent the programs that it missed.
+pub(super) fn with_programs(manifest: &HostManifest, mut found: Found) -> Found {
+    if let Found::Observed(found) = &mut found {
+        let programs =
+            manifest.items.iter().zip(&mut found.items).filter(|(item, _)| matches!(item, Item::Program { .. }));
+        programs.for_each(|(_, seen)| seen.observed = Observed::Same);
+    }
+    found
 }
 
 /// Files of the bundle that are not on the host as they should be.
@@ -113,20 +140,41 @@ pub(super) fn missing(manifest: &HostManifest, found: &Found) -> Missing {
 /// Reads the files of the bundle that a host needs, before anything of them is sent anywhere. Each is read once for all
 /// hosts: whoever comes second waits here, and finds it done.
 async fn verify(host: &dyn Host, manifest: &HostManifest, missing: &Missing, work: &Work) -> Result<(), ApplyError> {
+    let news = {
+        let mut told = work.verified.told.lock().unwrap_or_else(PoisonError::into_inner);
+        missing.iter().filter(|path| told.insert((*path).clone())).count()
+    };
+    let step = (news > 0 && work.bundle.is_some()).then(|| work.progress.step(host.name(), "verify the bundle"));
+    verify_files(manifest, missing, work).await?;
+    if let Some(step) = step {
+        step.done("verified");
+    }
+    Ok(())
+}
+
+async fn verify_files(manifest: &HostManifest, missing: &Missing, work: &Work) -> Result<(), ApplyError> {
     let Some(bundle) = work.bundle.clone() else { return Ok(()) };
-    let mut verified = work.verified.lock().await;
+    let mut verified = work.verified.files.lock().await;
     let unverified: Missing = missing.iter().filter(|path| !verified.contains(*path)).cloned().collect();
     if !unverified.is_empty() {
-        let step = work.progress.step(host.name(), "verify the bundle");
         let (manifest, wanted) = (manifest.clone(), unverified.clone());
         let outcome = tokio::task::spawn_blocking(move || stream::verify(&bundle, &manifest, &wanted)).await;
         if let Ok(outcome) = outcome {
             outcome.map_err(ApplyError::Bundle)?;
         }
         verified.extend(unverified);
-        step.done("verified");
     }
     Ok(())
+}
+
+/// Verifies what a host misses of the bundle while other things are still found out. What is wrong with it is told when
+/// the host is about to be sent something.
+pub async fn verify_ahead(hosts: Vec<(HostManifest, Found)>, work: Work) {
+    for (manifest, found) in hosts {
+        if verify_files(&manifest, &missing(&manifest, &found), &work).await.is_err() {
+            return;
+        }
+    }
 }
 
 /// The keys that all hosts share, by path, base64. They go from here to the others through this process's memory, on

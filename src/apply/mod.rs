@@ -8,7 +8,7 @@ mod run;
 mod stream;
 
 pub use decide::{CriticalPath, HostState, NAMED, patience, shown};
-pub use host::{Counts, Work, install, km_beside_kmctl};
+pub use host::{Counts, Verified, Work, install, km_beside_kmctl, verify_ahead};
 pub use limits::Limits;
 pub use remove::{Removing, forget_purge, purge_nodes, remove_hosts};
 pub use run::{HostOutcome, Late, Member, Report, run};

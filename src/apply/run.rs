@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::ApplyError;
 use super::decide::{CriticalPath, Ended, Graph, HostFacts, HostState, Stage, Task};
-use super::host::{Counts, Work, leave, missing, prepare, read_keys, send};
+use super::host::{Counts, Work, leave, missing, prepare, read_keys, send, with_programs};
 use super::stream::Part;
 use crate::host::Host;
 use crate::host::agent::{EtcdStart, HostManifest, Item, MemberSpec, Observed};
@@ -89,6 +89,7 @@ impl Member {
             has_work: !plan.steps.is_empty(),
             keys,
             lacks_keys: keys < shared,
+            lacks_programs: !missing(manifest, found).is_empty(),
             etcd: plan.etcd,
             healthy,
             restarts: plan.steps.iter().any(|step| step.action == Action::Restart && step.subject != ETCD),
@@ -110,6 +111,7 @@ fn part(manifest: &HostManifest, stage: Stage, writes_objects: bool) -> Part {
     let (units, mut manifest) = (manifest.units(), manifest.clone());
     manifest.items.retain(|item| match stage {
         Stage::Keys => item.is_shared() || matches!(item, Item::Directory { .. }),
+        Stage::Programs => matches!(item, Item::Directory { .. } | Item::Program { .. }),
         Stage::Prepare => !of_etcd(item) && !runs(item) && !matches!(item, Item::Snapshot { .. }),
         Stage::Snapshot => matches!(item, Item::Snapshot { .. }),
         Stage::Leave(_) => false,
@@ -123,7 +125,7 @@ fn part(manifest: &HostManifest, stage: Stage, writes_objects: bool) -> Part {
 fn text(stage: Stage) -> &'static str {
     match stage {
         Stage::Keys => "make the keys that all hosts share",
-        Stage::Prepare => "compare and write",
+        Stage::Programs | Stage::Prepare => "compare and write",
         Stage::Snapshot => "save etcd",
         Stage::Leave(_) => "remove a member of etcd",
         Stage::Etcd => "send etcd's part",
@@ -239,7 +241,7 @@ impl Taking {
 async fn carry_out(task: Task, mut member: Member, shared: &Shared) -> Finished {
     let outcome = stage(task, &mut member, shared).await;
     // Later stages of the host know what preparing it has found.
-    let found = matches!(task.stage, Stage::Keys | Stage::Prepare).then(|| member.found.clone());
+    let found = matches!(task.stage, Stage::Keys | Stage::Programs | Stage::Prepare).then(|| member.found.clone());
     Finished { task, found, outcome }
 }
 
@@ -266,6 +268,13 @@ async fn stage(task: Task, member: &mut Member, shared: &Shared) -> Result<(Coun
         Stage::Prepare => {
             member.found = prepare(host, &member.manifest, member.found.clone(), work).await?;
             send(host, sent, &missing(&member.manifest, &member.found), &known(), etcd, work).await
+        }
+        Stage::Programs => {
+            member.found = prepare(host, &member.manifest, member.found.clone(), work).await?;
+            let missing = missing(&member.manifest, &member.found);
+            let sent = send(host, sent, &missing, &BTreeMap::new(), etcd, work).await?;
+            member.found = with_programs(&member.manifest, member.found.clone());
+            Ok(sent)
         }
         Stage::Leave(number) => {
             let (name, asker) = (departures.get(number), asker(&member.manifest));

@@ -98,7 +98,7 @@ impl SimHost {
                 let there: Vec<&str> = paths.iter().copied().filter(|path| self.local(path).exists()).collect();
                 text(format!("bare\n{}\n", there.join("\n")))
             }
-            ["sh", "-c", script, "sh", path, _] if script.contains("sha256sum") => {
+            ["sh", "-c", script, "sh", path, _] if script.contains("kmctl-new") => {
                 let path = self.local(path);
                 std::fs::create_dir_all(path.parent().unwrap()).unwrap();
                 std::fs::write(path, input).unwrap();

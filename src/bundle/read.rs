@@ -1,10 +1,13 @@
 //! Reads and verifies a bundle.
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use flate2::read::GzDecoder;
+use flate2::bufread::GzDecoder;
 use sha2::{Digest, Sha256};
 
 use super::{BundleError, BundleFile, Manifest};
@@ -79,27 +82,40 @@ impl Bundle {
         &self.path
     }
 
-    /// Unpacks every file that `wanted` picks and compares it with the manifest; all problems are reported at once.
+    /// Unpacks every file that `wanted` picks and compares it with the manifest; all problems are reported at once, in the
+    /// manifest's order.
     pub fn verify(&self, wanted: impl Fn(&BundleFile) -> bool) -> Result<(), BundleError> {
-        let mut problems = Vec::new();
-        for file in self.manifest.files.iter().filter(|file| wanted(file)) {
-            let outcome = self.packed(&file.path).and_then(|(packed, _)| {
-                let mut unpacked = GzDecoder::new(packed);
-                hex_digest(&mut unpacked)
-            });
-            match outcome {
-                Ok((sha256, size)) if sha256 == file.sha256 && size == file.size => {}
-                Ok((sha256, _)) => {
-                    problems.push(format!("{} has sha256 {sha256}, expected {}", file.path, file.sha256))
-                }
-                Err(error) => problems.push(format!("{} cannot be unpacked: {error}", file.path)),
+        let files: Vec<&BundleFile> = self.manifest.files.iter().filter(|file| wanted(file)).collect();
+        let (next, found) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(files.len());
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| {
+                    while let Some((number, file)) = files.iter().enumerate().nth(next.fetch_add(1, Ordering::Relaxed))
+                    {
+                        if let Some(problem) = self.problem(file) {
+                            found.lock().unwrap_or_else(PoisonError::into_inner).insert(number, problem);
+                        }
+                    }
+                });
             }
-        }
+        });
+        let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let problems: Vec<String> = found.into_values().collect();
         if problems.is_empty() { Ok(()) } else { Err(BundleError::Mismatch { path: self.path.clone(), problems }) }
     }
 
+    fn problem(&self, file: &BundleFile) -> Option<String> {
+        let outcome = self.packed(&file.path).and_then(|(packed, _)| hex_digest(&mut GzDecoder::new(packed)));
+        match outcome {
+            Ok((sha256, size)) if sha256 == file.sha256 && size == file.size => None,
+            Ok((sha256, _)) => Some(format!("{} has sha256 {sha256}, expected {}", file.path, file.sha256)),
+            Err(error) => Some(format!("{} cannot be unpacked: {error}", file.path)),
+        }
+    }
+
     /// A file as it lies in the archive, gzipped, and its packed size.
-    pub fn packed(&self, path: &str) -> io::Result<(impl Read + Send + use<>, u64)> {
+    pub fn packed(&self, path: &str) -> io::Result<(impl BufRead + Send + use<>, u64)> {
         let place = self
             .places
             .get(path)

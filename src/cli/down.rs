@@ -56,7 +56,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
     if !agreed {
         return Ok(Code::Usage);
     }
-    let work = provision::work(context, &wanted, "kmctl down", limits)?;
+    let work = provision::work(context, &wanted, provision::km()?, "kmctl down", limits);
     let (hosts, mut errors) = ready(seen, removal, &work).await;
     errors.extend(failed);
     if drain || removal == Removal::Everything {
@@ -84,7 +84,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
 /// Looks at every host that can be reached, with what is known of its manifest.
 async fn look(context: &Context, loaded: &Loaded, limits: &Limits) -> Result<(Wanted, Sight), Failure> {
     let bundle = provision::open_bundle(loaded)?;
-    let connections = gather::connect(context, loaded, limits, Wait::All).await;
+    let connections = gather::connect(context, loaded, limits, Wait::All, None).await;
     let here: Vec<Arc<dyn Host>> = connections
         .iter()
         .filter_map(|(_, slot)| match slot {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::Instant;
 
@@ -46,6 +47,9 @@ pub(crate) enum Slot<T> {
     /// It may still come.
     Late(JoinHandle<Result<T, ApplyError>>),
 }
+
+/// Takes the first host that was reached, for what does not wait until all are looked at.
+pub(crate) type Reached = mpsc::Sender<Arc<dyn Host>>;
 
 /// A host that was looked at: itself and what was found.
 pub(crate) type Looked = (Arc<dyn Host>, Found);
@@ -155,9 +159,10 @@ pub(crate) async fn look_around(
     bundle: Option<Bundle>,
     limits: &Limits,
     manner: Manner,
+    reached: Option<Reached>,
 ) -> Result<(Wanted, Sight), Failure> {
     let Manner { wait, reset_scale } = manner;
-    let connections = connect(context, loaded, limits, wait).await;
+    let connections = connect(context, loaded, limits, wait, reached).await;
     let here: Vec<Arc<dyn Host>> = connections
         .iter()
         .filter_map(|(_, slot)| match slot {
@@ -195,16 +200,24 @@ pub(crate) async fn connect(
     loaded: &Loaded,
     limits: &Limits,
     wait: Wait,
+    reached: Option<Reached>,
 ) -> Vec<(String, Slot<Arc<dyn Host>>)> {
     let hosts = &loaded.cluster.spec.control_plane.hosts;
     let tasks = hosts.iter().map(|host| {
         let (settings, progress) = (context.ssh_settings(loaded, host), context.progress.clone());
-        let (name, connections) = (host.name.clone(), limits.connections.clone());
+        let (name, connections, reached) = (host.name.clone(), limits.connections.clone(), reached.clone());
         let task = tokio::spawn(async move {
             // The semaphore is never closed.
             let _permit = connections.acquire_owned().await.ok();
             match SshHost::connect(settings, &progress).await {
-                Ok(host) => Ok(Arc::new(host) as Arc<dyn Host>),
+                Ok(host) => {
+                    let host = Arc::new(host) as Arc<dyn Host>;
+                    if let Some(reached) = reached {
+                        // It has room for one, which is all that is wanted.
+                        let _ = reached.try_send(host.clone());
+                    }
+                    Ok(host)
+                }
                 Err(source) => Err(ApplyError::Unreachable { host: name, source }),
             }
         });

@@ -26,9 +26,10 @@ pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
     let Args { reset_scale, allow_remove } = args;
     let loaded = context.cluster()?;
     let bundle = provision::open_bundle(&loaded)?;
-    let (_, km) = provision::km()?;
+    let km = provision::km_meanwhile();
     let manner = Manner { wait: Wait::All, reset_scale };
-    let (wanted, sight) = gather::look_around(context, &loaded, bundle, &Limits::default(), manner).await?;
+    let (wanted, sight) = gather::look_around(context, &loaded, bundle, &Limits::default(), manner, None).await?;
+    let (_, km) = provision::taken(km).await?;
     let circumstances = Circumstances { unseen: sight.unseen(), established: false, allow_remove };
     let decided = provision::decide(&sight.seen, &km, &circumstances);
     let plan = decided.inspect_err(|_| sight.tell_failed(context))?;

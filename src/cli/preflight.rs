@@ -47,10 +47,17 @@ async fn errors(loaded: &Loaded, new: &[&Seen], first_install: bool) -> Result<V
     let looks = new.iter().map(|(host, manifest, _)| async {
         Ok::<_, Failure>((manifest.host.as_str(), machine::look(host.as_ref()).await?))
     });
-    let machines = futures::future::try_join_all(looks).await?;
+    let ask = async {
+        match new.first() {
+            Some((host, _, _)) if first_install => Some(reach::master(host.clone(), loaded).await),
+            _ => None,
+        }
+    };
+    let (machines, master) = tokio::join!(futures::future::try_join_all(looks), ask);
+    let machines = machines?;
     let mut findings = judge(&machines);
-    if let (true, Some((host, _, _))) = (first_install, new.first()) {
-        let master = reach::master(host.clone(), loaded).await.map_err(|failure| {
+    if let Some(master) = master {
+        let master = master.map_err(|failure| {
             let (text, hint) = failure.summary();
             let hint = hint.unwrap_or_else(|| "look at spec.mesos in cluster.yaml".to_owned());
             Failure::message(Code::Failed, format!("nothing was installed: Mesos cannot be asked: {text}"))

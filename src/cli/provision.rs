@@ -12,6 +12,7 @@ use crate::host::agent::{Holder, HostManifest, Item, LIBRARY};
 use crate::host::{Command, Host};
 use crate::plan::{self, Circumstances, Found, Inputs, MESOS_SECRET, Plan, PlanError};
 use anyhow::Context as _;
+use tokio::task::JoinHandle;
 
 /// What is wanted, out of the operator's files.
 pub(crate) struct Wanted {
@@ -181,21 +182,34 @@ pub(crate) fn decide(seen: &[Seen], km: &str, circumstances: &Circumstances) -> 
 }
 
 /// What every host's run has in common.
-pub(crate) fn work(context: &Context, wanted: &Wanted, command: &str, limits: Limits) -> Result<Work, Failure> {
-    Ok(Work {
+pub(crate) fn work(context: &Context, wanted: &Wanted, km: Km, command: &str, limits: Limits) -> Work {
+    Work {
         bundle: wanted.bundle.clone(),
         secrets: wanted.secrets.clone(),
-        km: km()?,
+        km,
         holder: holder(command),
         progress: context.progress.clone(),
         limits,
         verified: Arc::default(),
-    })
+    }
 }
 
+/// A program's file and its sha256.
+pub(crate) type Km = (std::path::PathBuf, String);
+
 /// The `km` that goes with this kmctl.
-pub(crate) fn km() -> Result<(std::path::PathBuf, String), Failure> {
+pub(crate) fn km() -> Result<Km, Failure> {
     km_beside_kmctl().map_err(|error| Failure::from(error).hint("install `km` in the folder that holds `kmctl`"))
+}
+
+/// [`km`] on a thread of its own: what is hashed has tens of megabytes, and the hosts answer meanwhile.
+pub(crate) fn km_meanwhile() -> JoinHandle<Result<Km, Failure>> {
+    tokio::task::spawn_blocking(km)
+}
+
+/// What [`km_meanwhile`] has found.
+pub(crate) async fn taken(km: JoinHandle<Result<Km, Failure>>) -> Result<Km, Failure> {
+    km.await.context("hash km")?
 }
 
 /// Who runs this, for the lock.

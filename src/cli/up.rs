@@ -3,7 +3,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::context::Context;
 use super::failure::{Code, Failure};
@@ -44,8 +46,12 @@ pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
     // A saved plan holds for all hosts that were seen when it was made: none of them may come later.
     let wait = if saved.is_some() { Wait::All } else { Wait::Most };
     let limits = Limits::default();
-    let (wanted, sight) = gather::look_around(context, &loaded, bundle, &limits, Manner { wait, reset_scale }).await?;
-    let work = provision::work(context, &wanted, "kmctl up", limits)?;
+    let km = provision::km_meanwhile();
+    let (reached, first) = mpsc::channel(1);
+    let asked = AbortOnDropHandle::new(tokio::spawn(ask_through(first, loaded.clone())));
+    let manner = Manner { wait, reset_scale };
+    let (wanted, sight) = gather::look_around(context, &loaded, bundle, &limits, manner, Some(reached)).await?;
+    let work = provision::work(context, &wanted, provision::taken(km).await?, "kmctl up", limits);
     let allow_remove =
         allow_remove || saved.as_ref().is_some_and(|(saved, _)| saved.plan.departures.iter().any(|one| one.remove));
     let circumstances = Circumstances { unseen: sight.unseen(), established: false, allow_remove };
@@ -55,15 +61,21 @@ pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
         let now = SavedPlan::new(&loaded.cluster.metadata.name, &work.km.1, &wanted.manifests, &plan);
         plan::check(file, saved, &now, &plan)?;
     }
+    let found = sight.seen.iter().map(|(_, manifest, found)| (manifest.clone(), found.clone())).collect();
+    // Nobody waits for it here: hosts that miss something of the bundle do, and ask for it themselves.
+    tokio::spawn(apply::verify_ahead(found, work.clone()));
     preflight::refuse(context, &loaded, &sight).await?;
     for (host, note) in plan.hosts.iter().flat_map(|host| host.notes.iter().map(|note| (&host.host, note))) {
         context.progress.note(host, note);
     }
     let first = sight.seen.first().map(|(host, _, _)| host.clone());
-    if plan.is_empty() && sight.late.is_empty() && sight.failed.is_empty() {
+    let mesos = if plan.is_empty() && sight.late.is_empty() && sight.failed.is_empty() {
         context.progress.note("", "nothing to do");
         tell_departures(context, &plan);
+        asked.await.unwrap_or(Mesos::Unasked)
     } else {
+        // Until the work is done the answer would be an old one: it is asked again then.
+        drop(asked);
         if !agreed(context, &plan).await? {
             return Ok(Code::Usage);
         }
@@ -76,8 +88,8 @@ pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
             let text = format!("{} was not removed from etcd: no member of it is healthy", left.member);
             return Err(Failure::message(Code::Failed, text).hint("look what is wrong with etcd: `kmctl status`"));
         }
-    }
-    let mesos = agents(&loaded, first).await;
+        agents(&loaded, first).await
+    };
     context.talk(&closing(&loaded, context, &mesos));
     Ok(Code::Ok)
 }
@@ -197,6 +209,12 @@ enum Mesos {
     Away(String),
 }
 
+/// Asks through the first host that is reached, while the others are still being reached and looked at.
+async fn ask_through(mut first: mpsc::Receiver<Arc<dyn Host>>, loaded: Loaded) -> Mesos {
+    let host = first.recv().await;
+    agents(&loaded, host).await
+}
+
 async fn agents(loaded: &Loaded, host: Option<Arc<dyn Host>>) -> Mesos {
     let spec = &loaded.cluster.spec.mesos;
     let Some(host) = host.filter(|_| spec.principal.is_empty() || std::path::Path::new(&spec.secret_file).exists())
@@ -205,13 +223,13 @@ async fn agents(loaded: &Loaded, host: Option<Arc<dyn Host>>) -> Mesos {
     };
     let read = async {
         let client = reach::mesos(host, loaded).await.map_err(|failure| failure.summary().0)?;
-        let master = mesos::read(&client, &spec.master.0, &spec.framework_name).await;
-        master.map_err(|error| format!("{:#}", anyhow::Error::new(error)))
+        let agents = mesos::agents(&client, &spec.master.0).await;
+        agents.map_err(|error| format!("{:#}", anyhow::Error::new(error)))
     };
     match tokio::time::timeout(PATIENCE, read).await {
-        Ok(Ok(master)) => {
-            let fit = master.agents.iter().filter(|agent| reason_against(&loaded.cluster, agent).is_none()).count();
-            Mesos::Answers(fit, master.agents.len())
+        Ok(Ok(agents)) => {
+            let fit = agents.iter().filter(|agent| reason_against(&loaded.cluster, agent).is_none()).count();
+            Mesos::Answers(fit, agents.len())
         }
         Ok(Err(why)) => Mesos::Away(why),
         Err(_) => Mesos::Away(format!("no answer within {} s", PATIENCE.as_secs())),

@@ -1,4 +1,7 @@
 //! A cluster's life: checked, planned, brought up, changed, looked at, scaled, taken down, purged.
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
 use kmctl::mesos::Masters;
 use kmctl::mesos::scheduler::{Call, Caller, Event, Scheduler, Subscription};
 use kmctl::mesos::transport::{Authentication, HttpSettings, Secret};
@@ -8,7 +11,42 @@ use kmctl::mesos::types::{
 };
 use serde_json::json;
 
-use crate::world::{self, World};
+use crate::world::{self, MASTER, World};
+
+#[test]
+fn mesos_is_asked_while_the_hosts_are_looked_at() {
+    let world = World::new();
+    assert_eq!(world.kmctl(&["up"]).code, 0);
+    drop(world.mesos);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let listener = loop {
+        match TcpListener::bind((MASTER, 5050)) {
+            Ok(listener) => break listener,
+            // The one before is about to end.
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    let hidden = world.cp1.unit("etcd", "hidden");
+    std::fs::write(&hidden, "").unwrap();
+    let before = world.cp1.commands();
+    let run = world.desk.start(&["up"]);
+    listener.set_nonblocking(true).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while listener.accept().is_err() {
+        assert!(Instant::now() < deadline, "Mesos is not asked before the look has ended");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // Whoever takes a connection and gives it up again is no Mesos.
+    drop(listener);
+    std::fs::remove_file(hidden).unwrap();
+    let run = run.end();
+    assert_eq!(run.code, 0, "{run}");
+    for text in ["nothing to do", "is up but degraded", "Mesos 10.0.0.5:5050 is away"] {
+        assert!(run.to_string().contains(text), "{run}");
+    }
+    assert_eq!(world.cp1.commands() - before, 1, "a host where nothing is to be done runs one command");
+}
 
 /// A framework as km scheduler would have it, with one node and one pod on it; two pods that Kubernetes knows.
 async fn busy(world: &World) -> (Subscription, Caller) {

@@ -30,7 +30,7 @@ mount -t tmpfs -o mode=0700 tmpfs /root
 "#;
 
 /// A unit UNIT is enabled while `UNIT.enabled` exists, and runs while `UNIT.active` does. A test makes `UNIT.fails`, and
-/// its start fails; or `UNIT.held`, and its start takes until that is gone.
+/// its start fails; or `UNIT.held`, and its start takes until that is gone; or `UNIT.hidden`, and telling its state does.
 const SYSTEMCTL: &str = r#"#!/bin/sh
 cd UNITS || exit 1
 action=$1
@@ -60,6 +60,7 @@ restart)
 show)
   for unit; do
     case $unit in --*) continue ;; esac
+    while [ -e "$unit.hidden" ]; do sleep 0.1; done
     echo "Id=$unit"
     if [ -e "/etc/systemd/system/$unit" ]; then echo LoadState=loaded; else echo LoadState=not-found; fi
     if [ -e "$unit.active" ]; then
@@ -149,6 +150,11 @@ impl Machine {
     /// The file that says something about a unit; see [`SYSTEMCTL`].
     pub fn unit(&self, unit: &str, what: &str) -> PathBuf {
         self.folder.join("units").join(format!("{unit}.service.{what}"))
+    }
+
+    /// How many commands it has been asked to run.
+    pub fn commands(&self) -> usize {
+        self.sshd.log().matches("Starting session").count()
     }
 
     /// The key that is let in.

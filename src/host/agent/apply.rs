@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use flate2::read::GzDecoder;
+use flate2::bufread::GzDecoder;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 

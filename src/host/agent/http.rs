@@ -11,6 +11,30 @@ use super::{AgentError, HealthSpec};
 /// One request on loopback; a component that starts may hang for a while before it answers.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Between questions to something that starts. Short at first, for what answers at once; then four times a second, since a
+/// machine whose components start has no time to spare.
+pub(crate) struct Pause(Duration);
+
+impl Pause {
+    const FIRST: Duration = Duration::from_millis(10);
+    const LONGEST: Duration = Duration::from_millis(250);
+
+    pub(crate) fn new() -> Self {
+        Pause(Self::FIRST)
+    }
+
+    /// How long to wait this time.
+    fn next(&mut self) -> Duration {
+        let now = self.0;
+        self.0 = (now * 2).min(Self::LONGEST);
+        now
+    }
+
+    pub(crate) fn wait(&mut self) {
+        std::thread::sleep(self.next());
+    }
+}
+
 /// A client of one server.
 pub(crate) struct Http {
     client: Client,
@@ -108,7 +132,7 @@ fn ask(client: &Http, spec: &HealthSpec) -> Option<String> {
 pub(crate) fn wait(root: &Root, spec: &HealthSpec, reporter: &mut Reporter<'_>) -> Result<(), AgentError> {
     let client = client_for(root, spec)?;
     let started = Instant::now();
-    let mut told = Instant::now();
+    let (mut told, mut pause) = (Instant::now(), Pause::new());
     loop {
         let Some(last) = ask(&client, spec) else { return Ok(()) };
         let seconds = started.elapsed().as_secs();
@@ -119,6 +143,18 @@ pub(crate) fn wait(root: &Root, spec: &HealthSpec, reporter: &mut Reporter<'_>) 
             told = Instant::now();
             reporter.send(&Event::Waiting { item: spec.name.clone(), seconds, last })?;
         }
-        std::thread::sleep(Duration::from_millis(250));
+        pause.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_answers_soon_is_asked_again_soon_and_others_four_times_a_second() {
+        let mut pause = Pause::new();
+        let all: Vec<u128> = (0..8).map(|_| pause.next().as_millis()).collect();
+        assert_eq!(all, [10, 20, 40, 80, 160, 250, 250, 250]);
     }
 }

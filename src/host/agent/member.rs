@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::events::{Change, Event, Reporter};
 use super::files::Root;
-use super::http::Http;
+use super::http::{Http, Pause};
 use super::{AgentError, Holder, Observed};
 
 /// How a host without data gets into etcd. Only who has seen all hosts can tell.
@@ -108,12 +108,10 @@ impl Etcd {
 
     /// The same for a change, which is asked for again while etcd says that it may work later.
     fn change(&self, servers: &[&str], path: &str, body: &Value) -> Result<Value, String> {
-        let started = Instant::now();
+        let (started, mut pause) = (Instant::now(), Pause::new());
         loop {
             match self.call(servers, path, body) {
-                Err(error) if may_work_later(&error) && started.elapsed() < SETTLE => {
-                    std::thread::sleep(Duration::from_millis(500));
-                }
+                Err(error) if may_work_later(&error) && started.elapsed() < SETTLE => pause.wait(),
                 answer => return answer,
             }
         }
@@ -255,7 +253,7 @@ pub(crate) fn promote(root: &Root, spec: &MemberSpec, reporter: &mut Reporter<'_
     let item = super::Item::Vote(spec.clone()).name();
     let etcd = Etcd::open(root, spec)?;
     let (started, mut told) = (Instant::now(), Instant::now());
-    let mut promoted = false;
+    let (mut promoted, mut pause) = (false, Pause::new());
     loop {
         // The others know whether it is a learner; alone, it has only itself to ask.
         let last = match etcd.members(&others_first(spec)) {
@@ -282,7 +280,7 @@ pub(crate) fn promote(root: &Root, spec: &MemberSpec, reporter: &mut Reporter<'_
             told = Instant::now();
             reporter.send(&Event::Waiting { item: item.clone(), seconds, last })?;
         }
-        std::thread::sleep(Duration::from_millis(250));
+        pause.wait();
     }
 }
 

@@ -1,6 +1,7 @@
 //! systemd units: what runs, with which files, and restarting it.
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -11,9 +12,6 @@ use super::{AgentError, STATE, UnitSpec};
 
 /// How often somebody who waits is told so.
 const WAITING: Duration = Duration::from_secs(2);
-
-/// How often a running program is looked at.
-const POLL: Duration = Duration::from_millis(20);
 
 /// What systemd says about a unit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -185,19 +183,19 @@ fn run_patiently(
     waiting: &mut dyn FnMut(Duration) -> Result<(), AgentError>,
 ) -> Result<String, AgentError> {
     let failed = |source| AgentError::Input { what: format!("run {what}"), source };
-    // What it prints fits into a pipe, so it can be read when the program has ended.
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(failed)?;
+    let child = command.spawn().map_err(failed)?;
     let started = Instant::now();
-    let mut next = WAITING;
-    while child.try_wait().map_err(failed)?.is_none() {
-        std::thread::sleep(POLL);
-        if started.elapsed() >= next {
-            next += WAITING;
-            waiting(started.elapsed())?;
+    // A run has some dozens of them, most of which end within milliseconds: a thread that waits knows it at once.
+    let (ended, outcome) = channel();
+    std::thread::spawn(move || ended.send(child.wait_with_output()));
+    let output = loop {
+        match outcome.recv_timeout(WAITING) {
+            Ok(output) => break output.map_err(failed)?,
+            Err(RecvTimeoutError::Timeout) => waiting(started.elapsed())?,
+            Err(RecvTimeoutError::Disconnected) => return Err(failed(std::io::Error::other("its thread ended"))),
         }
-    }
-    let output = child.wait_with_output().map_err(failed)?;
+    };
     let what = what.to_owned();
     if output.status.success() {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())

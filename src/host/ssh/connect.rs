@@ -23,6 +23,11 @@ use crate::host::HostError;
 /// How often the server is asked for a sign of life while something is under way.
 pub(super) const KEEPALIVE: Duration = Duration::from_secs(5);
 
+/// In order of preference. libssh2 would begin with ChaCha20, of which it has a portable implementation of its own; AES-GCM
+/// comes from OpenSSL, which uses what the processor has for it. A server that has neither gets what it has.
+const CIPHERS: &str = "aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,aes128-ctr,aes192-ctr,\
+                       aes256-ctr";
+
 /// libssh2's code for a failed key exchange, which is also what it reports when no host key algorithm is shared.
 const KEY_EXCHANGE_FAILURE: [i32; 2] = [-5, -8];
 
@@ -292,6 +297,9 @@ fn greet(
     let mut session = Session::new().map_err(broken)?;
     set_timeout(&session, deadline, settings).map_err(Greeting::Failed)?;
     session.method_pref(MethodType::HostKey, algorithms).map_err(broken)?;
+    for direction in [MethodType::CryptCs, MethodType::CryptSc] {
+        session.method_pref(direction, CIPHERS).map_err(broken)?;
+    }
     session.set_tcp_stream(socket.try_clone().map_err(failed)?);
     session.handshake().map_err(|error| match error.code() {
         ssh2::ErrorCode::Session(code) if KEY_EXCHANGE_FAILURE.contains(&code) => Greeting::NoCommonKey,
@@ -312,7 +320,11 @@ fn dial(settings: &SshSettings, deadline: Instant) -> io::Result<TcpStream> {
             return Err(io::ErrorKind::TimedOut.into());
         }
         match TcpStream::connect_timeout(&address, left) {
-            Ok(stream) => return Ok(stream),
+            Ok(stream) => {
+                // What is asked next must not wait until the server has acknowledged what was asked before.
+                stream.set_nodelay(true)?;
+                return Ok(stream);
+            }
             Err(error) => last = error,
         }
     }

@@ -58,6 +58,8 @@ pub(super) struct Exec {
     gate: Option<Gate>,
     stdin: Option<Box<dyn Read + Send>>,
     chunk: Vec<u8>,
+    /// Where outputs are read to.
+    read: Box<[u8]>,
     written: usize,
     /// libssh2 holds a packet of `chunk` half sent: nothing else may be written before it is through.
     owed: bool,
@@ -81,6 +83,7 @@ impl Exec {
             gate,
             stdin: Some(stdin),
             chunk: Vec::new(),
+            read: vec![0; CHUNK].into_boxed_slice(),
             written: 0,
             owed: false,
             total: 0,
@@ -147,8 +150,8 @@ impl Exec {
             },
             Phase::Running => {
                 let written = self.feed()?;
-                let out = read_some(&mut self.channel.stream(0), &mut self.output.stdout)?;
-                let err = read_some(&mut self.channel.stderr(), &mut self.output.stderr)?;
+                let out = read_some(&mut self.channel.stream(0), &mut self.read, &mut self.output.stdout)?;
+                let err = read_some(&mut self.channel.stderr(), &mut self.read, &mut self.output.stderr)?;
                 if err {
                     self.pass_gate(now);
                 }
@@ -307,12 +310,10 @@ pub(super) fn ready<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 }
 
 /// Reads what is there; says whether anything was.
-fn read_some(stream: &mut ssh2::Stream, into: &mut Vec<u8>) -> io::Result<bool> {
-    let start = into.len();
-    into.resize(start + CHUNK, 0);
-    let count = ready(stream.read(&mut into[start..]));
-    into.truncate(start + count.as_ref().map_or(0, |count| count.unwrap_or(0)));
-    Ok(count?.unwrap_or(0) > 0)
+fn read_some(stream: &mut ssh2::Stream, buffer: &mut [u8], into: &mut Vec<u8>) -> io::Result<bool> {
+    let count = ready(stream.read(buffer))?.unwrap_or(0);
+    into.extend_from_slice(&buffer[..count]);
+    Ok(count > 0)
 }
 
 fn status_of(channel: &Channel) -> io::Result<i32> {

@@ -18,6 +18,7 @@ use crate::progress::{Event, Plain, Progress};
 mod sshd;
 
 mod certificates;
+mod ciphers;
 mod jump;
 mod new_keys;
 mod passphrases;

@@ -9,7 +9,7 @@ use http_body_util::BodyExt as _;
 use hyper_util::rt::TokioExecutor;
 use kube::client::{Body, ConfigExt};
 use serde::de::DeserializeOwned;
-use tower::util::BoxCloneService;
+use tower::util::BoxCloneSyncService;
 use tower::{Service as _, ServiceExt as _};
 
 use crate::host::{Dialer, Host};
@@ -102,7 +102,8 @@ fn detail(status: StatusCode, text: &str) -> String {
     format!(": {}", line.chars().take(200).collect::<String>())
 }
 
-type Http = BoxCloneService<Request<Body>, http::Response<hyper::body::Incoming>, hyper_util::client::legacy::Error>;
+type Http =
+    BoxCloneSyncService<Request<Body>, http::Response<hyper::body::Incoming>, hyper_util::client::legacy::Error>;
 
 /// Asks masters and agents.
 #[derive(Clone)]
@@ -129,7 +130,7 @@ impl MesosClient {
         let authorization = credentials.map(|Credentials { principal, secret }| {
             format!("Basic {}", STANDARD.encode(format!("{principal}:{secret}")))
         });
-        Ok(MesosClient { http: BoxCloneService::new(http), authorization })
+        Ok(MesosClient { http: BoxCloneSyncService::new(http), authorization })
     }
 
     /// Reads `path` at `base`, e.g. `http://10.0.0.5:5050`.

@@ -169,11 +169,24 @@ pub struct RunningTask {
 
 /// Asks the leading master, and every agent for its flags. `framework` is ours.
 pub async fn read(client: &MesosClient, masters: &[String], framework: &str) -> Result<Master, MesosReadError> {
+    let (base, state) = state(client, masters).await?;
+    Ok(complete(client, &base, state, framework).await)
+}
+
+/// The agents as the leading master knows them, without what they say of themselves: one question instead of one for
+/// each agent and more.
+pub async fn agents(client: &MesosClient, masters: &[String]) -> Result<Vec<Agent>, MesosReadError> {
+    let (_, state) = state(client, masters).await?;
+    Ok(state.slaves.into_iter().map(wire::Slave::into_agent).collect())
+}
+
+/// What the first master that answers says, and its address.
+async fn state(client: &MesosClient, masters: &[String]) -> Result<(String, wire::State), MesosReadError> {
     let mut last = MesosReadError::Address(String::new());
     for master in masters {
         let base = base(master);
         match client.get::<wire::State>(&base, "/state").await {
-            Ok(state) => return Ok(complete(client, &base, state, framework).await),
+            Ok(state) => return Ok((base, state)),
             Err(error) => last = error,
         }
     }

@@ -5,4 +5,6 @@ pub mod sandbox;
 mod wire;
 
 pub use client::{Credentials, MesosClient, MesosReadError};
-pub use facts::{Agent, AgentFlags, EndedTask, Flags, Framework, Master, Pressure, RoleUse, RunningTask, ended, read};
+pub use facts::{
+    Agent, AgentFlags, EndedTask, Flags, Framework, Master, Pressure, RoleUse, RunningTask, agents, ended, read,
+};
