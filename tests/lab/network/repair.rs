@@ -26,12 +26,13 @@ fn endpoints(lab: &Lab) -> Vec<String> {
     all
 }
 
-/// The same out of its slices.
+/// The same out of its slices, which also name endpoints that are not ready.
 fn slices(lab: &Lab) -> Vec<String> {
     let mut all = Vec::new();
     for slice in lab.list(&["-n", "repair", "endpointslices", "-l", "kubernetes.io/service-name=web"]) {
         for port in slice["ports"].as_array().into_iter().flatten() {
-            for endpoint in slice["endpoints"].as_array().into_iter().flatten() {
+            let endpoints = slice["endpoints"].as_array().into_iter().flatten();
+            for endpoint in endpoints.filter(|endpoint| endpoint["conditions"]["ready"] == true) {
                 all.push(format!("{}:{}", endpoint["addresses"][0], port["port"]));
             }
         }
