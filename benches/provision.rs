@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 
 #[path = "../tests/cli/components.rs"]
 mod components;
+mod figures;
 #[path = "../tests/fixture/mod.rs"]
 mod fixture;
 #[path = "../tests/cli/machine.rs"]
@@ -99,7 +100,7 @@ fn nothing_to_do(desk: &Desk) {
             assert!(run.code == 0 && run.to_string().contains("nothing to do"), "{run}");
             theirs.push(ssh(desk, RELAY, HOSTS, "true", None));
         }
-        print(&format!("provision: {command}, nothing to do, {HOSTS} hosts, 20 ms"), ours, theirs);
+        figures::print(&format!("provision: {command}, nothing to do, {HOSTS} hosts, 20 ms"), ours, theirs, "s");
     }
 }
 
@@ -119,14 +120,8 @@ fn from_nothing(desk: &Desk) {
         assert_eq!(purged.code, 0, "{purged}");
         theirs.push(ssh(desk, 22, FEW, "cat >/usr/local/bytes", Some("bytes")));
     }
-    print(&format!("provision: up, from nothing, {FEW} hosts, {RANDOM_MIB} MiB that cannot be packed"), ours, theirs);
-}
-
-fn print(name: &str, ours: Vec<f64>, theirs: Vec<f64>) {
-    let (ours, theirs) = (median(ours), median(theirs));
-    let thousandths = |value: f64| (value * 1000.0).round() / 1000.0;
-    let (ratio, ours, theirs) = (thousandths(ours / theirs), thousandths(ours), thousandths(theirs));
-    println!("{}", serde_json::json!({"name": name, "ratio": ratio, "ours": ours, "theirs": theirs, "unit": "s"}));
+    let name = format!("provision: up, from nothing, {FEW} hosts, {RANDOM_MIB} MiB that cannot be packed");
+    figures::print(&name, ours, theirs, "s");
 }
 
 fn address(index: u8) -> Ipv4Addr {
@@ -173,11 +168,6 @@ fn ssh(desk: &Desk, port: u16, hosts: u8, command: &str, input: Option<&str>) ->
         assert!(client.wait().unwrap().success(), "ssh has failed");
     }
     began.elapsed().as_secs_f64()
-}
-
-fn median(mut all: Vec<f64>) -> f64 {
-    all.sort_by(f64::total_cmp);
-    all[all.len() / 2]
 }
 
 /// Passes connections on to the sshd of the same address.

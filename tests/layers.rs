@@ -59,6 +59,7 @@ fn is_pure(path: &str) -> bool {
         "cluster/spec.rs",
         "cluster/network.rs",
         "cni/rules.rs",
+        "endpoints/selectors.rs",
         "node/view/translate.rs",
         "node/view/store.rs",
         "node/dns/records.rs",

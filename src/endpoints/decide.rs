@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::model::{Key, Node, Pod, Seen, Service, SliceVersion};
+use super::selectors::Selectors;
 use super::wanted::{digest, service_of_slice, wanted};
 
 /// Repairs of one object that go out at once; further ones wait longer and longer, as somebody keeps changing it back.
@@ -125,6 +126,7 @@ pub struct Endpoints {
     services: BTreeMap<Key, Service>,
     pods: BTreeMap<Key, Pod>,
     nodes: BTreeMap<Key, Node>,
+    selectors: Selectors,
     /// Pods that a Service selects.
     members: BTreeMap<Key, BTreeSet<Key>>,
     objects: BTreeMap<Object, Seen>,
@@ -174,6 +176,7 @@ impl Endpoints {
             services: BTreeMap::new(),
             pods: BTreeMap::new(),
             nodes: BTreeMap::new(),
+            selectors: Selectors::default(),
             members: BTreeMap::new(),
             objects: BTreeMap::new(),
             by_service: BTreeMap::new(),
@@ -223,14 +226,13 @@ impl Endpoints {
             }
             Event::Object(object, seen) => self.note_object(object, seen),
             Event::Gone(Kind::Service, key) => {
-                self.services.remove(&key);
+                if let Some(service) = self.services.remove(&key) {
+                    self.selectors.remove(&service);
+                }
                 self.members.remove(&key);
                 BTreeSet::from([key])
             }
-            Event::Gone(Kind::Pod, key) => {
-                self.pods.remove(&key);
-                self.leave_all(&key)
-            }
+            Event::Gone(Kind::Pod, key) => self.leave_all(&key),
             Event::Gone(Kind::Node, key) => {
                 self.nodes.remove(&key);
                 self.services_on(&key.name)
@@ -314,6 +316,10 @@ impl Endpoints {
             .map(|(pod, _)| pod.clone())
             .collect();
         self.members.insert(key.clone(), members);
+        if let Some(before) = self.services.get(&key) {
+            self.selectors.remove(before);
+        }
+        self.selectors.insert(&service);
         self.services.insert(key.clone(), service);
         BTreeSet::from([key])
     }
@@ -325,24 +331,26 @@ impl Endpoints {
             return BTreeSet::new();
         }
         let mut changed = self.leave_all(&key);
-        let services = self.services.range(Key::new(key.namespace.as_str(), "")..);
-        for (name, service) in services.take_while(|(name, _)| name.namespace == key.namespace) {
-            if service.selects(&pod.labels) {
-                self.members.entry(name.clone()).or_default().insert(key.clone());
-                changed.insert(name.clone());
-            }
+        for name in self.selecting(&pod) {
+            self.members.entry(name.clone()).or_default().insert(key.clone());
+            changed.insert(name);
         }
         self.pods.insert(key, pod);
         changed
     }
 
-    /// Takes a pod out of every Service; names those that it was in.
+    /// Forgets a pod, as a member of Services, too; names those.
     fn leave_all(&mut self, pod: &Key) -> BTreeSet<Key> {
-        let services = self.members.range_mut(Key::new(pod.namespace.as_str(), "")..);
-        services
-            .take_while(|(service, _)| service.namespace == pod.namespace)
-            .filter_map(|(service, members)| members.remove(pod).then(|| service.clone()))
-            .collect()
+        let Some(before) = self.pods.remove(pod) else { return BTreeSet::new() };
+        let mut left = self.selecting(&before);
+        left.retain(|service| self.members.get_mut(service).is_some_and(|members| members.remove(pod)));
+        left
+    }
+
+    /// The Services that select a pod.
+    fn selecting(&self, pod: &Pod) -> BTreeSet<Key> {
+        let selects = |name: &&Key| self.services.get(*name).is_some_and(|service| service.selects(&pod.labels));
+        self.selectors.candidates(&pod.key.namespace, &pod.labels).filter(selects).cloned().collect()
     }
 
     fn services_on(&self, node: &str) -> BTreeSet<Key> {
@@ -360,8 +368,10 @@ impl Endpoints {
         }
         let service = object.service();
         self.by_service.entry(service.clone()).or_default().insert(object.clone());
+        // Often the watch tells of our write before its answer comes. What was wanted is there, so nothing follows.
+        let as_wanted = self.written.get(&object).is_some_and(|written| written.wanted == seen.digest);
         self.objects.insert(object, seen);
-        BTreeSet::from([service])
+        if as_wanted { BTreeSet::new() } else { BTreeSet::from([service]) }
     }
 
     fn forget_object(&mut self, object: &Object) {

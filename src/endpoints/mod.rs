@@ -10,6 +10,7 @@ pub mod model;
 pub mod read;
 pub mod run;
 pub mod seat;
+mod selectors;
 pub mod wanted;
 mod watch;
 mod write;

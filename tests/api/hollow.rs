@@ -22,7 +22,7 @@ async fn fifty_hollow_nodes_register_run_a_pod_and_leave() {
     let server = Server::start().await;
     let folder = tempfile::tempdir().unwrap();
     let kubeconfig = folder.path().join("kubeconfig");
-    std::fs::write(&kubeconfig, document(&server)).unwrap();
+    std::fs::write(&kubeconfig, server.kubeconfig()).unwrap();
     let stop = CancellationToken::new();
     let options = Options { count: COUNT, prefix: "hollow-".to_owned(), kubeconfig };
     let agents = tokio::spawn(run(options, stop.clone()));
@@ -53,16 +53,6 @@ async fn fifty_hollow_nodes_register_run_a_pod_and_leave() {
     let nodes: Api<Node> = Api::all(client);
     assert_eq!(names(&nodes.list(&ListParams::default()).await.unwrap().items), BTreeSet::new(), "no node is left");
     assert_eq!(names(&leases.list(&ListParams::default()).await.unwrap().items), BTreeSet::new(), "no Lease is left");
-}
-
-fn document(server: &Server) -> String {
-    json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "test",
-        "clusters": [{ "name": "test", "cluster": { "server": server.url, "insecure-skip-tls-verify": true } }],
-        "users": [{ "name": "test", "user": { "token": server.token } }],
-        "contexts": [{ "name": "test", "context": { "cluster": "test", "user": "test" } }],
-    })
-    .to_string()
 }
 
 async fn ready(client: &Client) -> BTreeSet<String> {

@@ -6,16 +6,23 @@ use std::time::Duration;
 
 use kube::Client;
 use kube::config::{AuthInfo, Config};
+use serde_json::json;
 use tempfile::TempDir;
 
 /// Ends its process with itself.
-struct Process(Child);
+pub struct Process(pub Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// The folder with the stock programs.
+pub fn programs() -> PathBuf {
+    let programs = std::env::var_os("KMCTL_TEST_BIN").map(PathBuf::from);
+    programs.expect("KMCTL_TEST_BIN names a folder with etcd and kube-apiserver")
 }
 
 /// A running API server.
@@ -34,7 +41,8 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-fn start(program: &Path, arguments: &[String], log: &Path) -> Process {
+/// Starts a program whose talk goes into a file.
+pub fn start(program: &Path, arguments: &[String], log: &Path) -> Process {
     let log = std::fs::File::create(log).unwrap();
     let child = Command::new(program)
         .args(arguments)
@@ -50,8 +58,7 @@ impl Server {
     /// Starts both and waits until the API server is ready.
     pub async fn start() -> Server {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let programs = std::env::var_os("KMCTL_TEST_BIN").map(PathBuf::from);
-        let programs = programs.expect("KMCTL_TEST_BIN names a folder with etcd and kube-apiserver");
+        let programs = programs();
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name).display().to_string();
         let (client, peer, secure) = (free_port(), free_port(), free_port());
@@ -115,5 +122,16 @@ impl Server {
         config.default_retry = false;
         config.auth_info = AuthInfo { token: Some(self.token.clone().into()), ..AuthInfo::default() };
         Client::try_from(config).unwrap()
+    }
+
+    /// A kubeconfig with all rights.
+    pub fn kubeconfig(&self) -> String {
+        json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "test",
+            "clusters": [{ "name": "test", "cluster": { "server": self.url, "insecure-skip-tls-verify": true } }],
+            "users": [{ "name": "test", "user": { "token": self.token } }],
+            "contexts": [{ "name": "test", "context": { "cluster": "test", "user": "test" } }],
+        })
+        .to_string()
     }
 }

@@ -11,6 +11,7 @@ use kmctl::node::real::RealPorts;
 use serde_json::{Value, json};
 
 use crate::namespaces::{Namespace, Program};
+use crate::nodes::masquerade;
 
 /// Prints who called, over TCP and UDP.
 pub const SERVER: &str = r#"
@@ -60,20 +61,6 @@ impl GrantedPorts for Pods {
     fn attach(&self, _: &PortsRequest, _: Sandbox) {}
 
     fn detach(&self, _: &str) {}
-}
-
-/// What the bridge plugin does for a pod's way out: nothing to its own network, and all else by the host's address.
-pub fn masquerade(host: &Namespace, name: &str, address: &str) {
-    let (nat, chain) = (["iptables", "-t", "nat"], format!("CNI-{name}"));
-    let rules: [&[&str]; 4] = [
-        &["-N", &chain],
-        &["-A", &chain, "-d", "172.30.0.0/16", "-j", "ACCEPT"],
-        &["-A", &chain, "!", "-d", "224.0.0.0/4", "-j", "MASQUERADE"],
-        &["-A", "POSTROUTING", "-s", address, "-j", &chain],
-    ];
-    for rule in rules {
-        host.run(&[&nat, rule].concat());
-    }
 }
 
 /// A host with two pods on a bridge, and a machine outside.

@@ -6,6 +6,8 @@
 
 mod cni;
 mod namespaces;
+mod nodes;
 mod paths;
+#[allow(dead_code, reason = "tests/api uses more of it")]
 #[path = "../api/server.rs"]
 mod server;

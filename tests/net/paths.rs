@@ -1,32 +1,14 @@
 //! From every client to every kind of Service, by way of `km endpoints`, `km cni`, the local view, a stock kube-proxy
 //! and the node's DNS, on two nodes whose pods have the same addresses.
-use std::net::{IpAddr, TcpListener, UdpSocket};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
-use kmctl::node::cni::{listen, serve};
-use kmctl::node::deps::{DepError, PortAllocator};
-use kmctl::node::dns::{answer::Zone, forward::Forward, serve::NameServer};
-use kmctl::node::launch::{self, PodLaunch, PortMapping};
-use kmctl::node::real::{RealPorts, User, for_own_authority, proxy_flags};
-use kmctl::node::spec::{DepsSpec, Place};
-use kmctl::node::view::api::{ApiUpstream, Clients};
-use kmctl::node::view::lists::Lists;
-use kmctl::node::view::serve::Door;
-use kmctl::node::view::translate::Resource;
-use kmctl::node::view::upstream::ListOf;
 use kube::Client;
-use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
-use kube::core::ApiResource;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
 
-use crate::cni::{SERVER, masquerade};
-use crate::namespaces::{Namespace, Program};
+use crate::cni::SERVER;
+use crate::namespaces::Namespace;
+use crate::nodes::{Node, PodPlan, api, connect, create, masquerade, node, switch};
 use crate::server::Server;
 
 /// Within this time everything that was changed has to be true.
@@ -67,38 +49,6 @@ except (OSError, TypeError):
     print("-")
 "#;
 
-struct Fixed(Client);
-
-#[async_trait]
-impl Clients for Fixed {
-    async fn client(&self) -> Result<Client, DepError> {
-        Ok(self.0.clone())
-    }
-}
-
-/// A pod's name, its address, and the host port granted for its port 80.
-type PodPlan = (&'static str, &'static str, u16);
-
-struct Pod {
-    name: &'static str,
-    address: &'static str,
-    port: u16,
-    namespace: Namespace,
-    _server: Program,
-}
-
-/// A node: its namespace, its part of km node, a kube-proxy, and its pods.
-struct Node {
-    name: &'static str,
-    address: &'static str,
-    namespace: Namespace,
-    ports: Arc<RealPorts>,
-    pods: Vec<Pod>,
-    socket: PathBuf,
-    _serving: Vec<AbortOnDropHandle<()>>,
-    _proxy: Program,
-}
-
 struct World {
     client: Client,
     outside: Namespace,
@@ -108,36 +58,12 @@ struct World {
     _server: Server,
 }
 
-/// Connects a namespace to the switch.
-fn connect(switch: &Namespace, namespace: &Namespace, link: &str, address: &str) {
-    switch.run(&["ip", "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", &namespace.name]);
-    switch.run(&["ip", "link", "set", link, "master", "sw0", "up"]);
-    namespace.run(&["ip", "address", "add", &format!("{address}/24"), "dev", "eth0"]);
-    namespace.run(&["ip", "link", "set", "eth0", "up"]);
-}
-
-fn pod(node: &Namespace, name: &'static str, address: &'static str, port: u16) -> Pod {
-    let namespace = Namespace::new(name);
-    let link = format!("v{name}");
-    node.run(&["ip", "link", "add", &link, "type", "veth", "peer", "name", "eth0", "netns", &namespace.name]);
-    node.run(&["ip", "link", "set", &link, "master", "km0", "up"]);
-    node.run(&["sh", "-c", &format!("echo 1 > /sys/class/net/{link}/brport/hairpin_mode")]);
-    namespace.run(&["ip", "address", "add", &format!("{address}/16"), "dev", "eth0"]);
-    namespace.run(&["ip", "link", "set", "eth0", "up"]);
-    namespace.run(&["ip", "route", "add", "default", "via", "172.30.0.1"]);
-    masquerade(node, name, address);
-    let server = namespace.start(&["python3", "-c", SERVER, name, "80"]);
-    Pod { name, address, port, namespace, _server: server }
-}
-
 impl World {
     async fn new() -> World {
         let server = Server::start().await;
         let client = server.client();
         let folder = tempfile::tempdir().unwrap();
-        let switch = Namespace::new("sw");
-        switch.run(&["ip", "link", "add", "sw0", "type", "bridge"]);
-        switch.run(&["ip", "link", "set", "sw0", "up"]);
+        let switch = switch();
         let outside = Namespace::new("out");
         connect(&switch, &outside, "out", "10.88.0.9");
         let mut nodes = Vec::new();
@@ -147,7 +73,11 @@ impl World {
             ("nb", "10.88.0.2", &[("b1", "172.30.0.5", 31001)]),
         ];
         for (name, address, pods) in pods {
-            nodes.push(node(&client, folder.path(), &switch, name, address, pods).await);
+            let mut made = node(&client, folder.path(), &switch, name, address).await;
+            for plan in pods {
+                made.start_pod(&client, *plan, &["python3", "-c", SERVER, plan.0, "80"]).await;
+            }
+            nodes.push(made);
         }
         World { client, outside, nodes, _switch: switch, _folder: folder, _server: server }
     }
@@ -171,165 +101,6 @@ impl World {
         let port =
             |index: usize| u16::try_from(made.data["spec"]["ports"][index]["nodePort"].as_u64().unwrap_or(0)).unwrap();
         (made.data["spec"]["clusterIP"].as_str().unwrap().to_owned(), port(0), port(1))
-    }
-}
-
-fn api(client: &Client, plural: &str, kind: &str) -> Api<DynamicObject> {
-    let resource = ApiResource {
-        group: String::new(),
-        version: "v1".to_owned(),
-        api_version: "v1".to_owned(),
-        kind: kind.to_owned(),
-        plural: plural.to_owned(),
-    };
-    if plural == "nodes" {
-        Api::all_with(client.clone(), &resource)
-    } else {
-        Api::namespaced_with(client.clone(), "default", &resource)
-    }
-}
-
-async fn create(client: &Client, plural: &str, kind: &str, mut object: Value) {
-    object["apiVersion"] = json!("v1");
-    object["kind"] = json!(kind);
-    let status = object.get("status").cloned();
-    let name = object["metadata"]["name"].as_str().unwrap().to_owned();
-    let object = serde_json::from_value(object).unwrap();
-    let api = api(client, plural, kind);
-    api.create(&PostParams::default(), &object).await.unwrap();
-    if let Some(status) = status {
-        let patch = Patch::Merge(json!({ "status": status }));
-        api.patch_status(&name, &PatchParams::default(), &patch).await.unwrap();
-    }
-}
-
-async fn node(
-    client: &Client,
-    folder: &Path,
-    switch: &Namespace,
-    name: &'static str,
-    address: &'static str,
-    pods: &[PodPlan],
-) -> Node {
-    let namespace = Namespace::new(name);
-    connect(switch, &namespace, name, address);
-    namespace.run(&["ip", "route", "add", "default", "via", "10.88.0.9"]);
-    namespace.run(&["ip", "link", "add", "km0", "address", "0a:58:ac:1e:00:01", "type", "bridge"]);
-    namespace.run(&["ip", "address", "add", "172.30.0.1/16", "dev", "km0"]);
-    namespace.run(&["ip", "link", "set", "km0", "up"]);
-    namespace.run(&["sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"]);
-    namespace.run(&["sh", "-c", "echo 1 > /proc/sys/net/bridge/bridge-nf-call-iptables"]);
-    // As Docker leaves a host.
-    namespace.run(&["iptables", "-P", "FORWARD", "DROP"]);
-    create(
-        client,
-        "nodes",
-        "Node",
-        json!({ "metadata": { "name": name }, "status": { "addresses": [{ "type": "InternalIP", "address": address }] } }),
-    )
-    .await;
-
-    let ip: IpAddr = address.parse().unwrap();
-    let ports = Arc::new(RealPorts::new(ip));
-    let socket = folder.join(format!("{name}.sock"));
-    let questions = AbortOnDropHandle::new(tokio::spawn(serve(listen(&socket).unwrap(), ports.clone())));
-
-    let upstream = Arc::new(ApiUpstream::new(Arc::new(Fixed(client.clone()))));
-    let door = Door::on(namespace.inside_thread(|| TcpListener::bind("127.0.0.1:0").unwrap())).unwrap();
-    let kubeconfig = folder.join(format!("{name}.kubeconfig"));
-    let text = for_own_authority(&door.url, &door.certificate, &User::Token(&door.token));
-    std::fs::write(&kubeconfig, text).unwrap();
-    std::fs::set_permissions(&kubeconfig, PermissionsExt::from_mode(0o600)).unwrap();
-    let lists = Lists::new(ip, ports.translations(), upstream.clone());
-    let view = AbortOnDropHandle::new(tokio::spawn(door.serve(lists, upstream.clone())));
-
-    let (udp, tcp) = namespace
-        .inside_thread(|| (UdpSocket::bind("172.30.0.1:53").unwrap(), TcpListener::bind("172.30.0.1:53").unwrap()));
-    let gateway = IpAddr::from([172, 30, 0, 1]);
-    let zone = Zone::new("cluster.local", gateway).unwrap();
-    let slices = ListOf::rewritten(Resource::EndpointSlices, "v1beta1");
-    let names = NameServer::on(udp, tcp).unwrap().serve(zone, Forward::new("", gateway).unwrap(), slices, upstream);
-    let names = AbortOnDropHandle::new(tokio::spawn(names));
-
-    let mut launch = launch::example();
-    (launch.node_name, launch.node_ip) = (name.to_owned(), ip);
-    let program = PathBuf::from(std::env::var_os("KMCTL_TEST_BIN").unwrap()).join("kube-proxy");
-    let mut argv = vec![program.display().to_string(), format!("--kubeconfig={}", kubeconfig.display())];
-    argv.extend(proxy_flags(&DepsSpec::for_launch(&launch, &Place::example()), 10256, 10249));
-    let log = folder.join(format!("{name}.log")).display().to_string();
-    let line = format!("exec \"$@\" >{log} 2>&1");
-    let argv: Vec<&str> = ["sh", "-c", &line, "sh"].into_iter().chain(argv.iter().map(String::as_str)).collect();
-    let proxy = namespace.start(&argv);
-
-    let mut made = Node {
-        name,
-        address,
-        ports,
-        pods: Vec::new(),
-        socket,
-        _serving: vec![questions, view, names],
-        _proxy: proxy,
-        namespace,
-    };
-    for (name, pod_address, port) in pods {
-        let pod = pod(&made.namespace, name, pod_address, *port);
-        made.start_pod(client, pod).await;
-    }
-    made
-}
-
-impl Node {
-    /// As km scheduler, km node and the kubelet do it: bind with granted ports, network, then status.
-    async fn start_pod(&mut self, client: &Client, pod: Pod) {
-        let mapping =
-            |protocol: &str| PortMapping { container_port: 80, host_port: pod.port, protocol: protocol.to_owned() };
-        let ports = vec![mapping("TCP"), mapping("UDP")];
-        let launch = PodLaunch {
-            format: launch::FORMAT,
-            namespace: "default".to_owned(),
-            name: pod.name.to_owned(),
-            uid: pod.name.to_owned(),
-            ports: ports.clone(),
-        };
-        self.ports.assign(&launch).unwrap();
-        self.plugin("ADD", &format!("c-{}", pod.name), &pod, pod.address);
-        let annotation = serde_json::to_string(&ports).unwrap();
-        let object = json!({
-            "metadata": {
-                "name": pod.name, "labels": { "app": "web", "name": pod.name },
-                "annotations": { "kmctl.io/ports": annotation },
-            },
-            "spec": { "nodeName": self.name, "containers": [{ "name": "c", "image": "busybox", "ports": [
-                { "name": "tcp", "containerPort": 80, "protocol": "TCP" },
-                { "name": "udp", "containerPort": 80, "protocol": "UDP" },
-            ] }] },
-            "status": {
-                "phase": "Running", "hostIP": self.address, "podIP": pod.address, "podIPs": [{ "ip": pod.address }],
-                "conditions": [{ "type": "Ready", "status": "True" }],
-            },
-        });
-        create(client, "pods", "Pod", object).await;
-        self.pods.push(pod);
-    }
-
-    fn plugin(&self, command: &str, container: &str, pod: &Pod, address: &str) {
-        let configuration = json!({
-            "cniVersion": "0.4.0", "name": "kmctl-demo", "type": "km-cni",
-            "cluster": "demo", "bridge": "km0", "socket": self.socket,
-            "prevResult": { "cniVersion": "0.4.0", "ips": [{ "version": "4", "address": format!("{address}/16") }] },
-        });
-        let name = pod.name;
-        let arguments = format!("IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME={name};K8S_POD_UID={name}");
-        let environment = [
-            ("CNI_COMMAND", command),
-            ("CNI_CONTAINERID", container),
-            ("CNI_ARGS", arguments.as_str()),
-            ("CNI_IFNAME", "eth0"),
-            ("CNI_NETNS", "/run/netns/unused"),
-        ];
-        let argv = [env!("CARGO_BIN_EXE_km"), "cni"];
-        let (good, printed) = self.namespace.try_run(&argv, &environment, &configuration.to_string());
-        assert!(good, "{printed}");
     }
 }
 

@@ -1,0 +1,107 @@
+//! The two that write Endpoints and EndpointSlices, each as a process of its own with default settings, but that the
+//! stock one is not held to its 20 requests per second and needs no Lease.
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use kmctl::cluster::{KubernetesSpec, NetworkSpec, NodesSpec};
+use kmctl::scheduler::config::{ArtifactServer, ExtenderServer, MesosConnection, SchedulerConfiguration};
+
+use crate::server::{Process, Server, programs, start};
+
+/// One that writes.
+pub struct Contender {
+    name: &'static str,
+    program: fn() -> PathBuf,
+    arguments: fn(&Path) -> Vec<String>,
+}
+
+/// `km endpoints`.
+pub const OURS: Contender = Contender {
+    name: "km-endpoints",
+    program: || env!("CARGO_BIN_EXE_km").into(),
+    arguments: |folder| {
+        let settings = folder.join("scheduler.yaml");
+        std::fs::write(&settings, serde_json::to_string(&configuration(folder)).unwrap()).unwrap();
+        vec!["endpoints".to_owned(), format!("--config={}", settings.display())]
+    },
+};
+
+/// The stock endpoint controllers.
+pub const THEIRS: Contender = Contender {
+    name: "kube-controller-manager",
+    program: || programs().join("kube-controller-manager"),
+    arguments: |_| {
+        let arguments = "--controllers=endpoint,endpointslice --leader-elect=false --port=0 --secure-port=0 \
+                         --kube-api-qps=2000 --kube-api-burst=2000";
+        arguments.split_whitespace().map(str::to_owned).collect()
+    },
+};
+
+impl Contender {
+    /// Starts it; it ends with what is returned. Its files are in the folder.
+    pub fn start(&self, server: &Server, folder: &Path) -> Running {
+        let kubeconfig = folder.join(format!("{}.kubeconfig", self.name));
+        std::fs::write(&kubeconfig, server.kubeconfig()).unwrap();
+        let mut arguments = (self.arguments)(folder);
+        arguments.push(format!("--kubeconfig={}", kubeconfig.display()));
+        Running(start(&(self.program)(), &arguments, &folder.join(format!("{}.log", self.name))))
+    }
+}
+
+/// A process under way.
+pub struct Running(Process);
+
+impl Running {
+    fn read(&self, file: &str) -> String {
+        std::fs::read_to_string(format!("/proc/{}/{file}", self.0.0.id())).unwrap()
+    }
+
+    /// Processor seconds so far, in user and kernel mode.
+    pub fn processor(&self) -> f64 {
+        let text = self.read("stat");
+        // The name in brackets may have blanks; fields 14 and 15, in hundredths of a second (proc(5), USER_HZ).
+        let fields: Vec<&str> = text.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        fields[11..13].iter().map(|ticks| ticks.parse::<f64>().unwrap()).sum::<f64>() / 100.0
+    }
+
+    /// The most memory that it ever had, in MiB.
+    pub fn most_memory(&self) -> f64 {
+        let text = self.read("status");
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0
+    }
+}
+
+/// Settings of which `km endpoints` reads the cluster's name and network mode.
+fn configuration(folder: &Path) -> SchedulerConfiguration {
+    let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+    let none = PathBuf::new;
+    SchedulerConfiguration {
+        // One km endpoints per cluster and host: another measurement on this machine is another cluster.
+        cluster: format!("bench-{}", folder.file_name().unwrap().display()),
+        mesos: MesosConnection {
+            masters: Vec::new(),
+            user: String::new(),
+            roles: Vec::new(),
+            principal: String::new(),
+            secret_file: None,
+            ca_file: None,
+            framework_name: String::new(),
+        },
+        kubeconfig: none(),
+        api_servers: Vec::new(),
+        ca_file: none(),
+        state_dir: none(),
+        extender: ExtenderServer {
+            listen: nowhere,
+            peers: None,
+            cert_file: none(),
+            key_file: none(),
+            client_ca_file: none(),
+        },
+        artifacts: ArtifactServer { listen: nowhere, advertise: String::new(), manifest: none() },
+        kubernetes: KubernetesSpec::default(),
+        nodes: NodesSpec::default(),
+        network: NetworkSpec::default(),
+    }
+}

@@ -1,0 +1,267 @@
+//! Nodes with pods: a network namespace each, with a bridge as the node agent makes it, its answers to `km cni`, its local
+//! view, its DNS and a stock kube-proxy. The kubelet's and the bridge plugin's part is played.
+use std::net::{IpAddr, TcpListener, UdpSocket};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use kmctl::node::cni::{listen, serve};
+use kmctl::node::deps::{DepError, PortAllocator};
+use kmctl::node::dns::{answer::Zone, forward::Forward, serve::NameServer};
+use kmctl::node::launch::{self, PodLaunch, PortMapping};
+use kmctl::node::real::{RealPorts, User, for_own_authority, proxy_flags};
+use kmctl::node::spec::{DepsSpec, Place};
+use kmctl::node::view::api::{ApiUpstream, Clients};
+use kmctl::node::view::lists::Lists;
+use kmctl::node::view::serve::Door;
+use kmctl::node::view::translate::Resource;
+use kmctl::node::view::upstream::ListOf;
+use kube::Client;
+use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
+use kube::core::ApiResource;
+use serde_json::{Value, json};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::namespaces::{Namespace, Program};
+use crate::server::programs;
+
+struct Fixed(Client);
+
+#[async_trait]
+impl Clients for Fixed {
+    async fn client(&self) -> Result<Client, DepError> {
+        Ok(self.0.clone())
+    }
+}
+
+/// A pod's name, its address, and the host port granted for its port 80.
+pub type PodPlan = (&'static str, &'static str, u16);
+
+/// A pod on a node.
+pub struct Pod {
+    pub name: &'static str,
+    pub address: &'static str,
+    pub port: u16,
+    pub namespace: Namespace,
+    _server: Program,
+}
+
+/// A node: its namespace, its part of km node, a kube-proxy, and its pods.
+pub struct Node {
+    pub name: &'static str,
+    pub address: &'static str,
+    pub namespace: Namespace,
+    ports: Arc<RealPorts>,
+    pub pods: Vec<Pod>,
+    socket: PathBuf,
+    _serving: Vec<AbortOnDropHandle<()>>,
+    _proxy: Program,
+}
+
+/// What the bridge plugin does for a pod's way out: nothing to its own network, and all else by the host's address.
+pub fn masquerade(host: &Namespace, name: &str, address: &str) {
+    let (nat, chain) = (["iptables", "-t", "nat"], format!("CNI-{name}"));
+    let rules: [&[&str]; 4] = [
+        &["-N", &chain],
+        &["-A", &chain, "-d", "172.30.0.0/16", "-j", "ACCEPT"],
+        &["-A", &chain, "!", "-d", "224.0.0.0/4", "-j", "MASQUERADE"],
+        &["-A", "POSTROUTING", "-s", address, "-j", &chain],
+    ];
+    for rule in rules {
+        host.run(&[&nat, rule].concat());
+    }
+}
+
+/// What nodes and machines are connected to.
+pub fn switch() -> Namespace {
+    let switch = Namespace::new("sw");
+    switch.run(&["ip", "link", "add", "sw0", "type", "bridge"]);
+    switch.run(&["ip", "link", "set", "sw0", "up"]);
+    switch
+}
+
+/// Connects a namespace to the switch.
+pub fn connect(switch: &Namespace, namespace: &Namespace, link: &str, address: &str) {
+    switch.run(&["ip", "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", &namespace.name]);
+    switch.run(&["ip", "link", "set", link, "master", "sw0", "up"]);
+    namespace.run(&["ip", "address", "add", &format!("{address}/24"), "dev", "eth0"]);
+    namespace.run(&["ip", "link", "set", "eth0", "up"]);
+}
+
+fn pod(node: &Namespace, (name, address, port): PodPlan, server: &[&str]) -> Pod {
+    let namespace = Namespace::new(name);
+    let link = format!("v{name}");
+    node.run(&["ip", "link", "add", &link, "type", "veth", "peer", "name", "eth0", "netns", &namespace.name]);
+    node.run(&["ip", "link", "set", &link, "master", "km0", "up"]);
+    node.run(&["sh", "-c", &format!("echo 1 > /sys/class/net/{link}/brport/hairpin_mode")]);
+    namespace.run(&["ip", "address", "add", &format!("{address}/16"), "dev", "eth0"]);
+    namespace.run(&["ip", "link", "set", "eth0", "up"]);
+    namespace.run(&["ip", "route", "add", "default", "via", "172.30.0.1"]);
+    masquerade(node, name, address);
+    let server = namespace.start(server);
+    Pod { name, address, port, namespace, _server: server }
+}
+
+/// Objects of the core group.
+pub fn api(client: &Client, plural: &str, kind: &str) -> Api<DynamicObject> {
+    let resource = ApiResource {
+        group: String::new(),
+        version: "v1".to_owned(),
+        api_version: "v1".to_owned(),
+        kind: kind.to_owned(),
+        plural: plural.to_owned(),
+    };
+    if plural == "nodes" {
+        Api::all_with(client.clone(), &resource)
+    } else {
+        Api::namespaced_with(client.clone(), "default", &resource)
+    }
+}
+
+/// Creates an object, and gives it its status.
+pub async fn create(client: &Client, plural: &str, kind: &str, mut object: Value) {
+    object["apiVersion"] = json!("v1");
+    object["kind"] = json!(kind);
+    let status = object.get("status").cloned();
+    let name = object["metadata"]["name"].as_str().unwrap().to_owned();
+    let object = serde_json::from_value(object).unwrap();
+    let api = api(client, plural, kind);
+    api.create(&PostParams::default(), &object).await.unwrap();
+    if let Some(status) = status {
+        let patch = Patch::Merge(json!({ "status": status }));
+        api.patch_status(&name, &PatchParams::default(), &patch).await.unwrap();
+    }
+}
+
+/// A node without pods, with a kube-proxy that reads its local view.
+pub async fn node(
+    client: &Client,
+    folder: &Path,
+    switch: &Namespace,
+    name: &'static str,
+    address: &'static str,
+) -> Node {
+    let namespace = Namespace::new(name);
+    connect(switch, &namespace, name, address);
+    namespace.run(&["ip", "route", "add", "default", "via", "10.88.0.9"]);
+    namespace.run(&["ip", "link", "add", "km0", "address", "0a:58:ac:1e:00:01", "type", "bridge"]);
+    namespace.run(&["ip", "address", "add", "172.30.0.1/16", "dev", "km0"]);
+    namespace.run(&["ip", "link", "set", "km0", "up"]);
+    namespace.run(&["sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"]);
+    namespace.run(&["sh", "-c", "echo 1 > /proc/sys/net/bridge/bridge-nf-call-iptables"]);
+    // As Docker leaves a host.
+    namespace.run(&["iptables", "-P", "FORWARD", "DROP"]);
+    create(
+        client,
+        "nodes",
+        "Node",
+        json!({ "metadata": { "name": name }, "status": { "addresses": [{ "type": "InternalIP", "address": address }] } }),
+    )
+    .await;
+
+    let ip: IpAddr = address.parse().unwrap();
+    let ports = Arc::new(RealPorts::new(ip));
+    let socket = folder.join(format!("{name}.sock"));
+    let questions = AbortOnDropHandle::new(tokio::spawn(serve(listen(&socket).unwrap(), ports.clone())));
+
+    let upstream = Arc::new(ApiUpstream::new(Arc::new(Fixed(client.clone()))));
+    let door = Door::on(namespace.inside_thread(|| TcpListener::bind("127.0.0.1:0").unwrap())).unwrap();
+    let kubeconfig = folder.join(format!("{name}.kubeconfig"));
+    let text = for_own_authority(&door.url, &door.certificate, &User::Token(&door.token));
+    std::fs::write(&kubeconfig, text).unwrap();
+    std::fs::set_permissions(&kubeconfig, PermissionsExt::from_mode(0o600)).unwrap();
+    let lists = Lists::new(ip, ports.translations(), upstream.clone());
+    let view = AbortOnDropHandle::new(tokio::spawn(door.serve(lists, upstream.clone())));
+
+    let (udp, tcp) = namespace
+        .inside_thread(|| (UdpSocket::bind("172.30.0.1:53").unwrap(), TcpListener::bind("172.30.0.1:53").unwrap()));
+    let gateway = IpAddr::from([172, 30, 0, 1]);
+    let zone = Zone::new("cluster.local", gateway).unwrap();
+    let slices = ListOf::rewritten(Resource::EndpointSlices, "v1beta1");
+    let names = NameServer::on(udp, tcp).unwrap().serve(zone, Forward::new("", gateway).unwrap(), slices, upstream);
+    let names = AbortOnDropHandle::new(tokio::spawn(names));
+
+    let proxy = proxy(&namespace, name, ip, &kubeconfig);
+    Node {
+        name,
+        address,
+        ports,
+        pods: Vec::new(),
+        socket,
+        _serving: vec![questions, view, names],
+        _proxy: proxy,
+        namespace,
+    }
+}
+
+/// A stock kube-proxy with the flags of the node agent, and its log beside the kubeconfig.
+pub fn proxy(namespace: &Namespace, name: &str, ip: IpAddr, kubeconfig: &Path) -> Program {
+    let mut launch = launch::example();
+    (launch.node_name, launch.node_ip) = (name.to_owned(), ip);
+    let program = programs().join("kube-proxy");
+    let mut argv = vec![program.display().to_string(), format!("--kubeconfig={}", kubeconfig.display())];
+    argv.extend(proxy_flags(&DepsSpec::for_launch(&launch, &Place::example()), 10256, 10249));
+    let log = kubeconfig.with_extension("log").display().to_string();
+    let line = format!("exec \"$@\" >{log} 2>&1");
+    let argv: Vec<&str> = ["sh", "-c", &line, "sh"].into_iter().chain(argv.iter().map(String::as_str)).collect();
+    namespace.start(&argv)
+}
+
+impl Node {
+    /// As km scheduler, km node and the kubelet do it: bind with granted ports, network, then status. The server
+    /// listens on port 80.
+    pub async fn start_pod(&mut self, client: &Client, plan: PodPlan, server: &[&str]) {
+        let pod = pod(&self.namespace, plan, server);
+        let mapping =
+            |protocol: &str| PortMapping { container_port: 80, host_port: pod.port, protocol: protocol.to_owned() };
+        let ports = vec![mapping("TCP"), mapping("UDP")];
+        let launch = PodLaunch {
+            format: launch::FORMAT,
+            namespace: "default".to_owned(),
+            name: pod.name.to_owned(),
+            uid: pod.name.to_owned(),
+            ports: ports.clone(),
+        };
+        self.ports.assign(&launch).unwrap();
+        self.plugin("ADD", &format!("c-{}", pod.name), &pod, pod.address);
+        let annotation = serde_json::to_string(&ports).unwrap();
+        let object = json!({
+            "metadata": {
+                "name": pod.name, "labels": { "app": "web", "name": pod.name },
+                "annotations": { "kmctl.io/ports": annotation },
+            },
+            "spec": { "nodeName": self.name, "containers": [{ "name": "c", "image": "busybox", "ports": [
+                { "name": "tcp", "containerPort": 80, "protocol": "TCP" },
+                { "name": "udp", "containerPort": 80, "protocol": "UDP" },
+            ] }] },
+            "status": {
+                "phase": "Running", "hostIP": self.address, "podIP": pod.address, "podIPs": [{ "ip": pod.address }],
+                "conditions": [{ "type": "Ready", "status": "True" }],
+            },
+        });
+        create(client, "pods", "Pod", object).await;
+        self.pods.push(pod);
+    }
+
+    /// Runs the real plugin as containerd does.
+    pub fn plugin(&self, command: &str, container: &str, pod: &Pod, address: &str) {
+        let configuration = json!({
+            "cniVersion": "0.4.0", "name": "kmctl-demo", "type": "km-cni",
+            "cluster": "demo", "bridge": "km0", "socket": self.socket,
+            "prevResult": { "cniVersion": "0.4.0", "ips": [{ "version": "4", "address": format!("{address}/16") }] },
+        });
+        let name = pod.name;
+        let arguments = format!("IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME={name};K8S_POD_UID={name}");
+        let environment = [
+            ("CNI_COMMAND", command),
+            ("CNI_CONTAINERID", container),
+            ("CNI_ARGS", arguments.as_str()),
+            ("CNI_IFNAME", "eth0"),
+            ("CNI_NETNS", "/run/netns/unused"),
+        ];
+        let argv = [env!("CARGO_BIN_EXE_km"), "cni"];
+        let (good, printed) = self.namespace.try_run(&argv, &environment, &configuration.to_string());
+        assert!(good, "{printed}");
+    }
+}
