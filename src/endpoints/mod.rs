@@ -4,12 +4,11 @@
 //! endpointslice controllers are off and this part writes what they would write, with the node's address and the host
 //! port that Mesos granted in place of the pod's address and port. [`model`] holds what is known of the API's objects,
 //! [`read`] parses them, [`wanted`] computes the bodies of one Service's objects, [`decide`] turns events into writes,
-//! and [`run`] watches and writes, on one host at a time and there, by [`seat`], in one process.
+//! and [`run`] watches and writes, on one host at a time and there, by [`Seat`](crate::k8s::seat::Seat), in one process.
 pub mod decide;
 pub mod model;
 pub mod read;
 pub mod run;
-pub mod seat;
 mod selectors;
 pub mod wanted;
 mod watch;

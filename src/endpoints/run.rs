@@ -12,12 +12,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::decide::{Effect, Endpoints, Event};
 use super::model::SliceVersion;
-use super::seat::Seat;
 use super::watch::{slice_resource, watch_all};
 use super::write::Writer;
 use crate::cluster::NetworkMode;
 use crate::k8s::lease::{Candidacy, campaign};
 use crate::k8s::names::NAMESPACE;
+use crate::k8s::seat::Seat;
 use crate::scheduler::config::SchedulerConfiguration;
 
 /// Name of the Lease in [`NAMESPACE`].
@@ -103,7 +103,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), Endpoi
     match settings.network.mode {
         NetworkMode::HostPorts => {
             let client = connect(&kubeconfig).await?;
-            let seat = Seat::take(&settings.cluster, &stop).await.map_err(EndpointsError::Seat)?;
+            let seat = Seat::take(LEASE, &settings.cluster, &stop).await.map_err(EndpointsError::Seat)?;
             match &seat {
                 Some(seat) => serve(client, &seat.identity, stop).await,
                 None => Ok(()),

@@ -4,6 +4,7 @@ pub mod lease;
 pub mod names;
 #[cfg(feature = "cli")]
 mod over_host;
+pub mod seat;
 mod version;
 
 #[cfg(feature = "cli")]

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::api::Api;
 use super::artifacts::{Artifacts, ArtifactsError};
-use super::config::{PeerServer, SchedulerConfiguration};
+use super::config::SchedulerConfiguration;
 use super::decide::{Bounds, Effect, Event, NodeTemplate, RequestId, Scheduler, Settings, Summary};
 use super::effects::Executor;
 use super::extender::{Answer, Extender, ExtenderError, Question};
@@ -28,6 +28,7 @@ use crate::cluster::quantity::{ParseError, duration};
 use crate::k8s::client::{ClientError, connect};
 use crate::k8s::lease::{Candidacy, campaign};
 use crate::k8s::names::NAMESPACE;
+use crate::k8s::seat::Seat;
 use crate::mesos::{Masters, MesosError};
 
 /// Name of the Lease in [`NAMESPACE`].
@@ -81,6 +82,9 @@ pub enum SchedulerError {
     /// The artifact server.
     #[error("serve artifacts")]
     Artifacts(#[source] ArtifactsError),
+    /// The host's place among the candidates.
+    #[error("see whether another km scheduler runs here")]
+    Seat(#[source] std::io::Error),
     /// Somebody else leads.
     #[error("the lease {LEASE} is lost")]
     LeaseLost,
@@ -103,6 +107,9 @@ pub async fn run(config: &Path, stop: CancellationToken) -> Result<(), Scheduler
         Masters::open(&mesos.masters, &mesos.principal, mesos.secret_file.as_deref(), mesos.ca_file.as_deref())
             .map_err(SchedulerError::Mesos)?;
     let client = connect(&configuration.kubeconfig).await?;
+    // Whoever is started again after a crash goes on at once, in the name of the one before.
+    let seat = Seat::take(LEASE, &configuration.cluster, &stop).await.map_err(SchedulerError::Seat)?;
+    let Some(seat) = seat else { return Ok(()) };
     let pod_defaults = quantities("nodes.podDefaults", &configuration.nodes.pod_defaults)?;
 
     let mut parts = JoinSet::new();
@@ -113,7 +120,7 @@ pub async fn run(config: &Path, stop: CancellationToken) -> Result<(), Scheduler
     let candidacy = Candidacy {
         namespace: NAMESPACE.to_owned(),
         name: LEASE.to_owned(),
-        identity: identity(extender_settings.peers.as_ref()),
+        identity: standby::identity(&seat.identity, extender_settings.peers.as_ref()),
         other: Some(other),
     };
     // kube-scheduler asks on its own host, whoever leads.
@@ -137,8 +144,8 @@ pub async fn run(config: &Path, stop: CancellationToken) -> Result<(), Scheduler
     let outcome = if stop.is_cancelled() {
         Ok(())
     } else {
-        let seat = Seat { standing, summaries, metrics, pod_defaults };
-        lead(&configuration, settings, masters, client, leads, parts, seat, stop).await
+        let desk = Desk { standing, summaries, metrics, pod_defaults };
+        lead(&configuration, settings, masters, client, leads, parts, desk, stop).await
     };
     // Frees the Lease, so that nobody has to wait for its end.
     if outcome.is_ok() {
@@ -148,7 +155,7 @@ pub async fn run(config: &Path, stop: CancellationToken) -> Result<(), Scheduler
 }
 
 /// Where the extender gets to know who answers it, and what the core says of itself.
-struct Seat {
+struct Desk {
     standing: watch::Sender<Standing>,
     summaries: watch::Sender<Summary>,
     metrics: Arc<Metrics>,
@@ -174,10 +181,10 @@ async fn lead(
     client: Client,
     mut leads: watch::Receiver<bool>,
     mut parts: JoinSet<()>,
-    seat: Seat,
+    desk: Desk,
     stop: CancellationToken,
 ) -> Result<(), SchedulerError> {
-    let Seat { standing, summaries, metrics, pod_defaults } = seat;
+    let Desk { standing, summaries, metrics, pod_defaults } = desk;
     let api = Api::new(client.clone());
     let (sender, mut events) = mpsc::channel(QUEUE);
     let (questioner, mut questions) = mpsc::channel(QUEUE);
@@ -289,9 +296,4 @@ fn core_settings(configuration: &SchedulerConfiguration, artifacts: &Artifacts) 
             artifacts: artifacts.for_nodes.clone(),
         },
     })
-}
-
-fn identity(peers: Option<&PeerServer>) -> String {
-    let host = nix::unistd::gethostname().unwrap_or_default();
-    standby::identity(&host.to_string_lossy(), &uuid::Uuid::new_v4().to_string(), peers)
 }

@@ -112,11 +112,11 @@ pub(super) fn left(headers: &HeaderMap) -> Option<Duration> {
     headers.get(LEFT)?.to_str().ok()?.parse().ok().map(Duration::from_millis)
 }
 
-/// The name of a process in the Lease, which tells the others where to ask it.
-pub(super) fn identity(host: &str, id: &str, peers: Option<&PeerServer>) -> String {
+/// The name of a host's process in the Lease, which tells the others where to ask it.
+pub(super) fn identity(host: &str, peers: Option<&PeerServer>) -> String {
     match peers {
-        Some(peers) => format!("{host}_{id}_{}", peers.listen),
-        None => format!("{host}_{id}"),
+        Some(peers) => format!("{host}_{}", peers.listen),
+        None => host.to_owned(),
     }
 }
 
@@ -143,10 +143,10 @@ mod tests {
             key_file: "k".into(),
         };
         for listen in ["192.0.2.11:10270", "[2001:db8::1]:10270"] {
-            let identity = identity("cp_1", "5f3c", Some(&peers(listen)));
+            let identity = identity("cp_1_5f3c", Some(&peers(listen)));
             assert_eq!(address(&identity), Some(listen.parse().unwrap()), "{identity}");
         }
-        assert_eq!(address(&identity("cp1", "5f3c", None)), None);
+        assert_eq!(address(&identity("cp1_5f3c", None)), None);
     }
 
     #[test]

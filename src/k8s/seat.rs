@@ -1,4 +1,4 @@
-//! One writer on a host. Whoever is killed leaves the Lease in its name, and a successor of another name would have to
+//! One candidate on a host. Whoever is killed leaves the Lease in its name, and a successor of another name would have to
 //! respect it for its whole duration. Processes of one host therefore campaign under one name, and so must never be two
 //! at a time: an abstract socket is the proof, which the kernel takes back from a process however it ends.
 use std::io;
@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 const POLL: Duration = Duration::from_millis(200);
 
-/// The host's place among candidates for a cluster, held while it lives.
+/// The host's place among a program's candidates for a cluster, held while it lives.
 #[derive(Debug)]
 pub struct Seat {
     /// Name of the host's process, whichever it is.
@@ -20,13 +20,13 @@ pub struct Seat {
 
 impl Seat {
     /// Waits until no other process of this host has it; none when `stop` comes first.
-    pub async fn take(cluster: &str, stop: &CancellationToken) -> io::Result<Option<Seat>> {
-        let address = SocketAddr::from_abstract_name(format!("kmctl/km-endpoints/{cluster}"))?;
+    pub async fn take(program: &str, cluster: &str, stop: &CancellationToken) -> io::Result<Option<Seat>> {
+        let address = SocketAddr::from_abstract_name(format!("kmctl/{program}/{cluster}"))?;
         loop {
             match UnixListener::bind_addr(&address) {
                 Ok(socket) => return Ok(Some(Seat { identity: host()?, _socket: socket })),
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                    tracing::info!("another km endpoints of this cluster runs on this host, waiting for its end");
+                    tracing::info!(program, "another one of this cluster runs on this host, waiting for its end");
                 }
                 Err(error) => return Err(error),
             }
@@ -54,17 +54,18 @@ mod tests {
     async fn a_successor_has_the_same_name_and_waits_for_the_end() {
         let stop = CancellationToken::new();
         let cluster = format!("seat-{}", std::process::id());
-        let first = Seat::take(&cluster, &stop).await.unwrap().unwrap();
-        let waiting = Seat::take(&cluster, &stop);
+        let first = Seat::take("it", &cluster, &stop).await.unwrap().unwrap();
+        let waiting = Seat::take("it", &cluster, &stop);
         tokio::pin!(waiting);
         assert!(tokio::time::timeout(POLL * 2, &mut waiting).await.is_err(), "two at a time");
         let identity = first.identity.clone();
         drop(first);
         let second = waiting.await.unwrap().unwrap();
         assert_eq!(second.identity, identity);
-        // The seat of another cluster is free, and who is told to stop waits no longer.
-        assert!(Seat::take(&format!("{cluster}-other"), &stop).await.unwrap().is_some());
+        // The seat of another cluster or program is free, and who is told to stop waits no longer.
+        assert!(Seat::take("it", &format!("{cluster}-other"), &stop).await.unwrap().is_some());
+        assert!(Seat::take("other", &cluster, &stop).await.unwrap().is_some());
         stop.cancel();
-        assert!(Seat::take(&cluster, &stop).await.unwrap().is_none());
+        assert!(Seat::take("it", &cluster, &stop).await.unwrap().is_none());
     }
 }
