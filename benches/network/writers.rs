@@ -202,6 +202,7 @@ impl World {
             }))
         });
         let world = World { client, seen, _watching: watching };
+        stream::iter(0..NODES).for_each_concurrent(AT_ONCE, |node| world.create_node(node)).await;
         stream::iter(0..SERVICES).for_each_concurrent(AT_ONCE, |service| world.create_service(service)).await;
         stream::iter(placed()).for_each_concurrent(AT_ONCE, |placed| world.create_pod(placed)).await;
         world
@@ -210,6 +211,13 @@ impl World {
     async fn create(&self, kind: &str, plural: &str, object: Value) {
         let object = serde_json::from_value(object).unwrap();
         api(&self.client, kind, plural).create(&PostParams::default(), &object).await.unwrap();
+    }
+
+    /// The stock controllers write no slice with a pod whose node they do not know.
+    async fn create_node(&self, node: usize) {
+        let node = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": format!("n{node}") } });
+        let nodes: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource("", "v1", "Node", "nodes"));
+        nodes.create(&PostParams::default(), &serde_json::from_value(node).unwrap()).await.unwrap();
     }
 
     async fn create_service(&self, service: usize) {
