@@ -1,7 +1,7 @@
 //! How long `kmctl` takes with hosts, compared with the least that SSH takes. Prints a JSON line per figure.
 //!
 //! **Nothing to do**: against one `ssh` with one command per host. **From nothing**: against the same bytes through one
-//! `ssh` per host. Units start at once here, so no time of theirs is in either figure.
+//! `ssh` per host. Units start at once here, so no time of theirs is in either figure. And what memory that took.
 //!
 //! Ten hosts on this machine: real sshd, real `km host`, systemd and the control plane's answers as in `tests/cli`. A
 //! relay in front of every sshd adds 20 ms to each round trip; what TCP itself needs to connect is not delayed.
@@ -9,8 +9,9 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a measurement that cannot be made is no figure")]
 
 use std::fmt::Write as _;
-use std::io::Read as _;
+use std::io::Read;
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -40,7 +41,10 @@ const HOSTS: u8 = 10;
 const FEW: u8 = 3;
 
 /// What the bundle weighs.
-const RANDOM_MIB: usize = 96;
+const RANDOM_MIB: u64 = 96;
+
+/// MiB that kmctl may take.
+const ALLOWED: f64 = 200.0;
 
 /// Installing takes its time.
 const FRESH_ROUNDS: usize = 5;
@@ -57,9 +61,8 @@ const ROUNDS: usize = 9;
 fn main() {
     world::network((0..HOSTS).map(address).chain([world::MASTER]));
     let desk = Desk::new();
-    let mut random = vec![0; RANDOM_MIB << 20];
-    std::fs::File::open("/dev/urandom").unwrap().read_exact(&mut random).unwrap();
-    std::fs::write(desk.path("programs/bin/kube-apiserver"), random).unwrap();
+    let program = std::fs::File::create(desk.path("programs/bin/kube-apiserver")).unwrap();
+    fill(program, &mut std::fs::File::open("/dev/urandom").unwrap().take(RANDOM_MIB << 20));
     desk.bundle();
     let machines: Vec<Machine> =
         (0..HOSTS).map(|index| Machine::start(desk.folder(), &name(index), address(index))).collect();
@@ -105,23 +108,37 @@ fn nothing_to_do(desk: &Desk) {
 }
 
 fn from_nothing(desk: &Desk) {
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    let (mut ours, mut theirs, mut peak) = (Vec::new(), Vec::new(), None);
     // What a host is sent: the bundle, packed as it is, and km.
-    let km = std::fs::read(env!("CARGO_BIN_EXE_km")).unwrap();
-    let mut bytes = std::fs::read(desk.path("kubernetes.bundle")).unwrap();
-    bytes.extend(km);
-    std::fs::write(desk.path("bytes"), bytes).unwrap();
+    let open = |path: &Path| std::fs::File::open(path).unwrap();
+    let (bundle, km) = (open(&desk.path("kubernetes.bundle")), open(Path::new(env!("CARGO_BIN_EXE_km"))));
+    fill(std::fs::File::create(desk.path("bytes")).unwrap(), &mut bundle.chain(km));
     for _ in 0..FRESH_ROUNDS {
         let began = Instant::now();
         let run = desk.kmctl(&["up", "-f", "few.yaml"]);
         ours.push(began.elapsed().as_secs_f64());
         assert_eq!(run.code, 0, "{run}");
+        peak.get_or_insert_with(largest_child);
         let purged = desk.kmctl(&["down", "-f", "few.yaml", "--purge=demo"]);
         assert_eq!(purged.code, 0, "{purged}");
         theirs.push(ssh(desk, 22, FEW, "cat >/usr/local/bytes", Some("bytes")));
     }
     let name = format!("provision: up, from nothing, {FEW} hosts, {RANDOM_MIB} MiB that cannot be packed");
     figures::print(&name, ours, theirs, "s");
+    let name = "provision: memory at most, up from nothing, against what is allowed";
+    figures::compare(name, peak.unwrap(), ALLOWED, "MiB");
+}
+
+/// Not by way of this process's memory: what a program is started from counts as that program's.
+fn fill(mut file: std::fs::File, from: &mut dyn Read) {
+    std::io::copy(from, &mut file).unwrap();
+}
+
+/// MiB that the largest program had in memory that this one has started and that has ended: after `up` at least what that
+/// took, since the others are small.
+fn largest_child() -> f64 {
+    let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_CHILDREN).unwrap();
+    usage.max_rss() as f64 / 1024.0
 }
 
 fn address(index: u8) -> Ipv4Addr {

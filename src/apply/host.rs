@@ -402,3 +402,7 @@ pub fn km_beside_kmctl() -> Result<(PathBuf, String), ApplyError> {
     let (sha256, _) = hex_digest(&mut file).map_err(failed(path.clone()))?;
     Ok((path, sha256))
 }
+
+#[cfg(test)]
+#[path = "host_tests.rs"]
+mod tests;

@@ -335,6 +335,22 @@ async fn a_second_run_finds_nothing_to_do_on_any_host() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_bundle_that_does_not_match_its_manifest_changes_no_host() {
+    let fleet = Fleet::new(3);
+    let path = fleet.folder.path().join("kubernetes.bundle");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let name = b"bin/kube-scheduler.gz";
+    let header = bytes.windows(name.len()).position(|window| window == name).unwrap();
+    // Behind a tar header of 512 bytes, in the midst of the program.
+    bytes[header + 512 + 20_000] ^= 0xff;
+    std::fs::write(&path, bytes).unwrap();
+    let report = fleet.up(&[], &[], &Fuel::unlimited()).await.unwrap();
+    assert!(report.hosts.iter().all(|host| host.state == HostState::Failed), "{report:?}");
+    let found = fleet.manifests();
+    assert!(found.keys().all(|path| !path.contains('/')), "{found:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_host_begins_etcd_and_all_share_their_keys() {
     let fleet = Fleet::new(3);
     fleet.up(&[], &[], &Fuel::unlimited()).await.unwrap();

@@ -205,6 +205,18 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn what_cannot_be_packed_does_not_grow() {
+        let folder = folder();
+        let mut bytes = vec![0; 1 << 20];
+        rand::fill(&mut bytes[..]);
+        fs::write(folder.path().join("bin/etcd"), &bytes).unwrap();
+        let out = folder.path().join("bundle");
+        create(folder.path(), "v1.20.2", "amd64", &out, |_| ()).unwrap();
+        let (_, packed) = Bundle::open(&out).unwrap().packed("bin/etcd").unwrap();
+        assert!(packed < (1 << 20) + 1024, "{packed} bytes");
+    }
+
+    #[test]
     fn a_plugin_and_its_configuration_are_the_nodes() {
         let folder = folder();
         fs::create_dir(folder.path().join("cni.d")).unwrap();

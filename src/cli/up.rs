@@ -35,7 +35,7 @@ pub struct Args {
 }
 
 /// The last lines are worth a short wait, not a failure.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs `kmctl up`.
 pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {

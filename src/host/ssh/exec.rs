@@ -9,8 +9,9 @@ use zeroize::Zeroize as _;
 use super::sudo::{Gate, Heard};
 use crate::host::{HostError, Output};
 
-/// How much is read or written at once; libssh2 sends at most 32 KiB in one packet.
-const CHUNK: usize = 32 * 1024;
+/// How much is read or written at once: what libssh2 puts into one packet. Of 32 KiB it would send the rest of 68 bytes in
+/// a packet of its own, which costs both sides nearly as much as a large one.
+const CHUNK: usize = 32_700;
 
 /// How long a command that nobody waits for any more may take to close, before the connection is given up.
 const CLOSING: Duration = Duration::from_secs(5);
@@ -260,11 +261,8 @@ impl Exec {
                 return Ok(moved);
             }
             let Some(stdin) = &mut self.stdin else { return Ok(moved) };
-            self.chunk.resize(CHUNK, 0);
             self.written = 0;
-            let count = stdin.read(&mut self.chunk)?;
-            self.chunk.truncate(count);
-            if count == 0 {
+            if !fill(stdin, &mut self.chunk)? {
                 match ready(self.channel.send_eof().map_err(io::Error::from))? {
                     Some(()) => {
                         self.stdin = None;
@@ -309,6 +307,13 @@ pub(super) fn ready<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
+/// Fills the chunk, also where the source gives it in pieces; says whether anything came before its end.
+fn fill(source: &mut impl Read, chunk: &mut Vec<u8>) -> io::Result<bool> {
+    chunk.clear();
+    source.take(CHUNK as u64).read_to_end(chunk)?;
+    Ok(!chunk.is_empty())
+}
+
 /// Reads what is there; says whether anything was.
 fn read_some(stream: &mut ssh2::Stream, buffer: &mut [u8], into: &mut Vec<u8>) -> io::Result<bool> {
     let count = ready(stream.read(buffer))?.unwrap_or(0);
@@ -334,4 +339,21 @@ fn status_of(channel: &Channel) -> io::Result<i32> {
         Some(_) => 0,
     };
     Ok(128 + number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packets_are_full_although_the_source_gives_pieces() {
+        let piece = || io::repeat(7).take(20_000);
+        let mut source = piece().chain(piece()).chain(piece());
+        let mut chunk = Vec::new();
+        let mut sizes = Vec::new();
+        while fill(&mut source, &mut chunk).unwrap() {
+            sizes.push(chunk.len());
+        }
+        assert_eq!(sizes, [32_700, 27_300]);
+    }
 }

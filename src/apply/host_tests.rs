@@ -1,0 +1,64 @@
+//! How `km` gets onto a host.
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use super::*;
+use crate::host::LocalHost;
+use crate::host::agent::{FORMAT, Observations};
+use crate::host::fake::FakeHost;
+
+async fn receive(path: &Path, size: usize, bytes: &str) -> Output {
+    let argv = ["sh", "-c", RECEIVE, "sh", &path.display().to_string(), &size.to_string()].map(str::to_owned);
+    LocalHost.run(Command::new(argv).stdin(bytes)).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_program_gets_its_name_only_when_all_of_it_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bin/km");
+    let cut = receive(&path, 11, "the prog").await;
+    assert_eq!((cut.status, cut.last_words().as_str()), (1, "what arrived is not all that was sent"));
+    assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 0);
+    assert!(receive(&path, 11, "the program").await.success());
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "the program");
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o755);
+}
+
+#[tokio::test]
+async fn a_km_that_is_another_one_than_was_sent_is_not_used() {
+    let manifest = HostManifest {
+        format: FORMAT,
+        cluster: "demo".to_owned(),
+        host: "cp1".to_owned(),
+        version: "v1.20.2".to_owned(),
+        items: Vec::new(),
+    };
+    let observations = |km: &str| Observations {
+        format: FORMAT,
+        hostname: "cp1".to_owned(),
+        km: Some(km.to_owned()),
+        lock: None,
+        versions: Vec::new(),
+        members: Vec::new(),
+        items: Vec::new(),
+    };
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("km"), "the program").unwrap();
+    let work = Work {
+        bundle: None,
+        secrets: BTreeMap::new(),
+        km: (folder.path().join("km"), "right".to_owned()),
+        holder: Holder::default(),
+        progress: Progress::silent(),
+        limits: Limits::default(),
+        verified: Arc::default(),
+    };
+    for (there, expected) in
+        [("right", Ok(())), ("wrong", Err("install km on cp1: what is there now is not what was sent".to_owned()))]
+    {
+        let text = serde_json::to_string(&observations(there)).unwrap();
+        let host = FakeHost::new("cp1").answers("host inspect", 0, &text).answers("kmctl-new", 0, "");
+        let found = prepare(&host, &manifest, Found::Bare { existing: BTreeSet::new() }, &work).await;
+        assert_eq!(found.map(drop).map_err(|error| error.to_string()), expected);
+    }
+}
