@@ -1,8 +1,9 @@
-//! How fast Services are, compared with the host network, and what writing them takes, with the stock controllers.
+//! How fast Services are, and how soon they follow, compared with the host network and with the stock controllers.
 //! Prints a JSON line per figure. `scripts/bench network PART...` measures only these parts:
 //!
 //! - `traffic`: bytes and connections between pods by a Service, against the same two processes on the host network;
-//! - `writers`: what `km endpoints` needs for many Services, against the stock endpoint controllers.
+//! - `writers`: what `km endpoints` needs for many Services, against the stock endpoint controllers;
+//! - `rules`: the time from a pod's readiness to another node's rule, against stock controllers.
 //!
 //! Nodes are network namespaces on this machine, with real kube-proxies, real API servers and the real `km cni`, as in
 //! `tests/net`. The programs come from the folder that `KMCTL_TEST_BIN` names. Everything is gone at the end, after a
@@ -23,6 +24,8 @@ mod namespaces;
 mod nodes;
 #[path = "network/peers.rs"]
 mod peers;
+#[path = "network/rules.rs"]
+mod rules;
 #[path = "../tests/api/server.rs"]
 mod server;
 #[path = "network/traffic.rs"]
@@ -30,7 +33,7 @@ mod traffic;
 #[path = "network/writers.rs"]
 mod writers;
 
-const PARTS: [&str; 2] = ["traffic", "writers"];
+const PARTS: [&str; 3] = ["traffic", "writers", "rules"];
 
 fn main() -> ExitCode {
     // `cargo bench` adds a flag of its own.
@@ -62,7 +65,8 @@ async fn measure(parts: &[&str]) {
     for part in parts {
         match *part {
             "traffic" => traffic::measure().await,
-            _ => writers::measure().await,
+            "writers" => writers::measure().await,
+            _ => rules::measure().await,
         }
     }
 }

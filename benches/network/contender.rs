@@ -16,7 +16,7 @@ pub struct Contender {
 }
 
 /// `km endpoints`.
-pub const OURS: Contender = Contender {
+pub static OURS: Contender = Contender {
     name: "km-endpoints",
     program: || env!("CARGO_BIN_EXE_km").into(),
     arguments: |folder| {
@@ -27,7 +27,7 @@ pub const OURS: Contender = Contender {
 };
 
 /// The stock endpoint controllers.
-pub const THEIRS: Contender = Contender {
+pub static THEIRS: Contender = Contender {
     name: "kube-controller-manager",
     program: || programs().join("kube-controller-manager"),
     arguments: |_| {
