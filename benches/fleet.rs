@@ -19,6 +19,7 @@ use kmctl::apply::{HostState, Limits, Member, Verified, Work, run};
 use kmctl::bundle::{Bundle, create, hex_digest};
 use kmctl::cluster::Cluster;
 use kmctl::host::agent::{Event, FORMAT, Holder, HostManifest, Item, Observation, Observations, Observed};
+use kmctl::host::fake::told;
 use kmctl::host::{Command, Host, HostError, Output, Stream};
 use kmctl::inventory::look;
 use kmctl::plan::{Circumstances, Inputs, decide, desired};
@@ -64,14 +65,7 @@ fn main() {
     let name = format!("fleet: look, plan and change, {MANY} simulated hosts against {FEW}");
     figures::print(&name, many, few, "s");
     let name = format!("fleet: memory at most, {MANY} simulated hosts, against what is allowed");
-    figures::compare(&name, peak(), ALLOWED, "MiB");
-}
-
-/// MiB that this process, simulated hosts included, has had in memory at most.
-fn peak() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0
+    figures::compare(&name, figures::most_memory("self"), ALLOWED, "MiB");
 }
 
 fn bundle(folder: &Path) -> Arc<Bundle> {
@@ -210,10 +204,7 @@ impl Host for SimulatedHost {
 
     async fn run_lines(&self, command: Command, lines: mpsc::Sender<String>) -> Result<Output, HostError> {
         let output = self.run(command).await?;
-        for line in output.text().lines() {
-            let _ = lines.send(line.to_owned()).await;
-        }
-        Ok(output)
+        Ok(told(output, &lines).await)
     }
 
     async fn run_with_input(
@@ -235,10 +226,7 @@ impl Host for SimulatedHost {
         }
         tokio::time::sleep(LATENCY + Duration::from_secs_f64(total as f64 / RATE)).await;
         let output = self.answer(&command, &[]);
-        for line in output.text().lines() {
-            let _ = lines.send(line.to_owned()).await;
-        }
-        Ok(output)
+        Ok(told(output, &lines).await)
     }
 
     async fn dial(&self, address: SocketAddr) -> Result<Box<dyn Stream>, HostError> {

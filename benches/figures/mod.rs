@@ -12,6 +12,13 @@ pub fn compare(name: &str, ours: f64, theirs: f64, unit: &str) {
     println!("{}", serde_json::json!({"name": name, "ratio": ratio, "ours": ours, "theirs": theirs, "unit": unit}));
 }
 
+/// MiB that a process has had in memory at most, by its folder in /proc.
+pub fn most_memory(process: &str) -> f64 {
+    let text = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0
+}
+
 /// The value that this part of all does not exceed.
 pub fn quantile(mut all: Vec<f64>, part: f64) -> f64 {
     all.sort_by(f64::total_cmp);

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use kmctl::cluster::{KubernetesSpec, NetworkSpec, NodesSpec};
 use kmctl::scheduler::config::{ArtifactServer, ExtenderServer, MesosConnection, SchedulerConfiguration};
 
+use crate::figures;
 use crate::server::{Process, Server, programs, start};
 
 /// One that writes.
@@ -66,9 +67,7 @@ impl Running {
 
     /// The most memory that it ever had, in MiB.
     pub fn most_memory(&self) -> f64 {
-        let text = self.read("status");
-        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0
+        figures::most_memory(&self.0.0.id().to_string())
     }
 }
 

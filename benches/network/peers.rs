@@ -16,6 +16,11 @@ const BYTES: u8 = b'b';
 /// First byte of a connection that wants one back.
 const CALL: u8 = b'c';
 
+/// This program.
+pub fn program() -> String {
+    std::env::current_exe().unwrap().display().to_string()
+}
+
 /// What this process is, by its arguments, if it is one of the two.
 pub fn role<'a>(arguments: &'a [&'a str]) -> Option<Box<dyn FnOnce() + 'a>> {
     match arguments {

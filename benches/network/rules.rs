@@ -18,6 +18,7 @@ use crate::contender::{Contender, OURS, Running, THEIRS};
 use crate::figures;
 use crate::namespaces::{Namespace, Program};
 use crate::nodes::{Node, api, connect, create, node, proxy, switch};
+use crate::peers::program;
 use crate::server::Server;
 
 /// Pods that become ready on each side.
@@ -71,7 +72,7 @@ pub async fn measure() {
     let switch = switch();
     let there = Namespace::new("there");
     connect(&switch, &there, "there", THERE);
-    let program = std::env::current_exe().unwrap().display().to_string();
+    let program = program();
     let _there = there.start(&[&program, "serve", &PORT.to_string()]);
     let sides = [&OURS, &THEIRS];
     let mut made = Vec::new();

@@ -8,6 +8,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::figures;
 use crate::namespaces::{Namespace, Program};
 use crate::nodes::{Node, api, create, node, switch};
+use crate::peers::program;
 use crate::server::Server;
 
 /// How long one turn lasts.
@@ -59,11 +60,6 @@ pub async fn measure() {
 fn turn(from: &Namespace, role: &str, to: SocketAddr) -> f64 {
     let program = program();
     tokio::task::block_in_place(|| from.run(&[&program, role, &to.to_string(), TURN])).trim().parse().unwrap()
-}
-
-/// This program.
-fn program() -> String {
-    std::env::current_exe().unwrap().display().to_string()
 }
 
 impl World {

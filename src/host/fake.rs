@@ -79,7 +79,7 @@ impl FakeHost {
 }
 
 /// An output whose lines have been sent on, as a transport does while a command runs.
-pub(crate) async fn told(output: Output, lines: &mpsc::Sender<String>) -> Output {
+pub async fn told(output: Output, lines: &mpsc::Sender<String>) -> Output {
     for line in output.text().lines() {
         // Who does not listen any more misses nothing.
         let _ = lines.send(line.to_owned()).await;
