@@ -240,13 +240,18 @@ pub(super) async fn send(
     let (lines, events) = mpsc::channel(64);
     let run = host.run_with_input(command, stream.reader, sent, lines);
     let total = if missing.is_empty() { 0 } else { stream.bytes };
-    let text = if total > 0 { "send what is missing" } else { text };
+    // Where something is started first, what is missing is a step of its own after it.
+    let starts = part.manifest.items.iter().find(|item| matches!(item, Item::Unit(_) | Item::Program { .. }));
+    let text = if total > 0 && !matches!(starts, Some(Item::Unit(_))) { SENDING } else { text };
     let mut show = Show::new(host.name(), &work.progress, text, total);
     let (output, ()) = tokio::join!(run, show.follow(moved, events));
     let what = "apply the manifest";
     let output = output.map_err(|source| ApplyError::Host { what, host: host.name().to_owned(), source })?;
     show.end(what, &output).map(|counts| (counts, uploads))
 }
+
+/// The step that shows what files of the bundle go to a host.
+const SENDING: &str = "send what is missing";
 
 /// Items that a host changed, and those that were as they should be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -310,9 +315,8 @@ impl<'a> Show<'a> {
     fn event(&mut self, event: Event) {
         match event {
             Event::Started { item } if item.starts_with('/') => {
-                if let Some(sending) = &self.sending {
-                    sending.at(&item);
-                }
+                let sending = self.sending.get_or_insert_with(|| self.progress.step(self.host, SENDING));
+                sending.at(&item);
             }
             Event::Started { item } => {
                 self.finish_sending();

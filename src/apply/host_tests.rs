@@ -6,6 +6,46 @@ use super::*;
 use crate::host::LocalHost;
 use crate::host::agent::{FORMAT, Observations};
 use crate::host::fake::FakeHost;
+use crate::progress::{self, Draw};
+
+/// Keeps the beginnings of steps and what they are at.
+#[derive(Clone, Default)]
+struct Keeping(Arc<Mutex<Vec<String>>>);
+
+impl Draw for Keeping {
+    fn draw(&self, event: &progress::Event) {
+        let text = match event {
+            progress::Event::Started { text, .. } => text.clone(),
+            progress::Event::At { text, .. } => format!("at {text}"),
+            progress::Event::Note { text, .. } => format!("note {text}"),
+            _ => return,
+        };
+        self.0.lock().unwrap().push(text);
+    }
+
+    fn suspend(&self, print: &mut dyn FnMut()) {
+        print();
+    }
+}
+
+#[test]
+fn programs_that_come_after_a_unit_are_a_step_and_not_a_line_each() {
+    let kept = Keeping::default();
+    let progress = Progress::new(kept.clone());
+    let mut show = Show::new("cp1", &progress, "send etcd's part", 7);
+    for (name, change) in [
+        ("etcd.service", Change::Started),
+        ("/bin/a", Change::Created),
+        ("/bin/b", Change::Created),
+        ("votes", Change::Unchanged),
+    ] {
+        show.event(Event::Started { item: name.to_owned() });
+        show.event(Event::Done { item: name.to_owned(), change });
+    }
+    show.event(Event::Finished { changed: 3, unchanged: 1 });
+    let told = kept.0.lock().unwrap().clone();
+    assert_eq!(told, ["send etcd's part", "etcd.service", SENDING, "at /bin/a", "at /bin/b", "votes"]);
+}
 
 async fn receive(path: &Path, size: usize, bytes: &str) -> Output {
     let argv = ["sh", "-c", RECEIVE, "sh", &path.display().to_string(), &size.to_string()].map(str::to_owned);

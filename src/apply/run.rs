@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::ApplyError;
 use super::decide::{CriticalPath, Ended, Graph, HostFacts, HostState, Stage, Task};
 use super::host::{Counts, Work, leave, missing, prepare, read_keys, send, with_programs};
-use super::stream::Part;
+use super::stream::{Missing, Part};
 use crate::host::Host;
 use crate::host::agent::{EtcdStart, HostManifest, Item, MemberSpec, Observed};
 use crate::plan::{Action, EtcdWork, Found, HostPlan};
@@ -100,7 +100,11 @@ impl Member {
 const ETCD: &str = "etcd.service";
 
 /// What a stage applies. Objects are written by one host.
-fn part(manifest: &HostManifest, stage: Stage, writes_objects: bool) -> Part {
+///
+/// On the host that begins a cluster nobody waits for more than etcd's own program: the others come while etcd and the API
+/// server start, which wait more than they work. Elsewhere all programs are there before anything is started, so that
+/// nothing that others rely on is disturbed for as long as it takes to send them.
+fn part(manifest: &HostManifest, stage: Stage, writes_objects: bool, begins: bool) -> Part {
     let of_etcd = |item: &Item| match item {
         Item::Member(_) | Item::Vote(_) => true,
         Item::Unit(spec) => spec.name == ETCD,
@@ -108,17 +112,35 @@ fn part(manifest: &HostManifest, stage: Stage, writes_objects: bool) -> Part {
         _ => false,
     };
     let runs = |item: &Item| matches!(item, Item::Unit(_) | Item::Health(_) | Item::Objects { .. });
-    let (units, mut manifest) = (manifest.units(), manifest.clone());
-    manifest.items.retain(|item| match stage {
-        Stage::Keys => item.is_shared() || matches!(item, Item::Directory { .. }),
-        Stage::Programs => matches!(item, Item::Directory { .. } | Item::Program { .. }),
-        Stage::Prepare => !of_etcd(item) && !runs(item) && !matches!(item, Item::Snapshot { .. }),
-        Stage::Snapshot => matches!(item, Item::Snapshot { .. }),
-        Stage::Leave(_) => false,
-        Stage::Etcd => of_etcd(item),
-        Stage::Serve => runs(item) && !of_etcd(item) && (writes_objects || !matches!(item, Item::Objects { .. })),
-    });
-    Part { manifest, units }
+    let units = manifest.units();
+    let read_by = |path: &String| units.iter().find(|unit| unit.reads.contains(path)).map(|unit| unit.name.as_str());
+    let comes_in = |path: &String| match read_by(path) {
+        _ if !begins => Stage::Prepare,
+        Some(ETCD) => Stage::Prepare,
+        Some(_) => Stage::Etcd,
+        None => Stage::Serve,
+    };
+    let takes = |item: &Item| match (stage, item) {
+        (Stage::Leave(_), _) => false,
+        (Stage::Keys, item) => item.is_shared() || matches!(item, Item::Directory { .. }),
+        (Stage::Programs, item) => matches!(item, Item::Directory { .. } | Item::Program { .. }),
+        (stage, Item::Program { path, .. }) => comes_in(path) == stage,
+        (Stage::Prepare, item) => !of_etcd(item) && !runs(item) && !matches!(item, Item::Snapshot { .. }),
+        (Stage::Snapshot, item) => matches!(item, Item::Snapshot { .. }),
+        (Stage::Etcd, item) => of_etcd(item),
+        (Stage::Serve, item) => {
+            runs(item) && !of_etcd(item) && (writes_objects || !matches!(item, Item::Objects { .. }))
+        }
+    };
+    let mut items: Vec<Item> = manifest.items.iter().filter(|item| takes(item)).cloned().collect();
+    if matches!(stage, Stage::Etcd | Stage::Serve) {
+        let (programs, rest): (Vec<Item>, Vec<Item>) =
+            items.into_iter().partition(|item| matches!(item, Item::Program { .. }));
+        items = rest;
+        let started = items.iter().position(|item| matches!(item, Item::Unit(_))).map_or(0, |unit| unit + 1);
+        items.splice(started..started, programs);
+    }
+    Part { manifest: HostManifest { items, ..manifest.clone() }, units }
 }
 
 /// What a stage is called while it goes on.
@@ -249,7 +271,8 @@ async fn stage(task: Task, member: &mut Member, shared: &Shared) -> Result<(Coun
     let Shared { work, keys, departures } = shared;
     let host = member.host.as_ref();
     let writes_objects = task.host == 0;
-    let part = part(&member.manifest, task.stage, writes_objects);
+    let begins = member.plan.etcd == EtcdWork::Bootstrap;
+    let part = part(&member.manifest, task.stage, writes_objects, begins);
     let sent = (text(task.stage), &part);
     let etcd = match member.plan.etcd {
         EtcdWork::Bootstrap => Some(EtcdStart::Bootstrap),
@@ -267,12 +290,11 @@ async fn stage(task: Task, member: &mut Member, shared: &Shared) -> Result<(Coun
         }
         Stage::Prepare => {
             member.found = prepare(host, &member.manifest, member.found.clone(), work).await?;
-            send(host, sent, &missing(&member.manifest, &member.found), &known(), etcd, work).await
+            send(host, sent, &lacking(member, &part), &known(), etcd, work).await
         }
         Stage::Programs => {
             member.found = prepare(host, &member.manifest, member.found.clone(), work).await?;
-            let missing = missing(&member.manifest, &member.found);
-            let sent = send(host, sent, &missing, &BTreeMap::new(), etcd, work).await?;
+            let sent = send(host, sent, &lacking(member, &part), &BTreeMap::new(), etcd, work).await?;
             member.found = with_programs(&member.manifest, member.found.clone());
             Ok(sent)
         }
@@ -282,9 +304,18 @@ async fn stage(task: Task, member: &mut Member, shared: &Shared) -> Result<(Coun
             leave(host, asker, name, work).await.map(|counts| (counts, false))
         }
         Stage::Snapshot | Stage::Etcd | Stage::Serve => {
-            send(host, sent, &Vec::new(), &BTreeMap::new(), etcd, work).await
+            send(host, sent, &lacking(member, &part), &BTreeMap::new(), etcd, work).await
         }
     }
+}
+
+/// The programs of a part that the host misses, as far as is known.
+fn lacking(member: &Member, part: &Part) -> Missing {
+    let mut lacking = missing(&member.manifest, &member.found);
+    lacking.retain(|lacking| {
+        part.manifest.items.iter().any(|item| matches!(item, Item::Program { path, .. } if path == lacking))
+    });
+    lacking
 }
 
 fn asker(manifest: &HostManifest) -> Option<&MemberSpec> {

@@ -403,3 +403,45 @@ async fn a_host_that_was_dead_at_first_joins_with_the_keys_of_the_others() {
     one_cluster(&fleet, 3);
     assert!(fleet.read("cp2", "etc/kubernetes/etcd-initial.env").contains("STATE=new"));
 }
+
+/// Names of a part's programs and of what it starts and waits for, in their order.
+fn order(manifest: &HostManifest, stage: Stage, begins: bool) -> Vec<String> {
+    let items = part(manifest, stage, true, begins).manifest.items;
+    let told = items.iter().filter_map(|item| match item {
+        Item::Program { path, .. } => path.rsplit_once('/').map(|(_, name)| name.to_owned()),
+        Item::Unit(_) | Item::Health(_) => Some(item.name()),
+        _ => None,
+    });
+    told.collect()
+}
+
+#[test]
+fn where_a_cluster_begins_programs_come_while_etcd_and_the_api_server_start() {
+    let manifest = Fleet::new(1).manifest("cp1");
+    assert_eq!(order(&manifest, Stage::Prepare, true), ["etcd"]);
+    let etcd = order(&manifest, Stage::Etcd, true);
+    let others = ["kube-apiserver", "kube-controller-manager", "kube-scheduler"];
+    assert_eq!(etcd, [&["etcd.service"], &others[..], &["etcd is healthy"]].concat());
+    let serve = order(&manifest, Stage::Serve, true);
+    assert_eq!(serve[..2], ["kube-apiserver.service", "etcdctl"]);
+    let healthy = serve.iter().position(|name| name == "kube-apiserver is healthy").unwrap();
+    let kubelet = serve.iter().position(|name| name == "kubelet").unwrap();
+    assert!(kubelet < healthy, "{serve:?}");
+    let sent: usize = [Stage::Prepare, Stage::Etcd, Stage::Serve]
+        .iter()
+        .flat_map(|stage| part(&manifest, *stage, true, true).manifest.items)
+        .filter(|item| matches!(item, Item::Program { .. }))
+        .count();
+    assert_eq!(sent, 11, "each program comes once");
+}
+
+#[test]
+fn where_others_rely_on_a_host_all_programs_come_before_anything_restarts() {
+    let manifest = Fleet::new(1).manifest("cp1");
+    assert_eq!(order(&manifest, Stage::Prepare, false).len(), 11);
+    for stage in [Stage::Etcd, Stage::Serve] {
+        assert!(
+            !part(&manifest, stage, true, false).manifest.items.iter().any(|item| matches!(item, Item::Program { .. }))
+        );
+    }
+}

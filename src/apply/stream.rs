@@ -32,7 +32,7 @@ fn in_bundle<'a>(manifest: &HostManifest, path: &'a str) -> Option<&'a str> {
 /// Verifies what is about to be sent, before anything is sent.
 pub(crate) fn verify(bundle: &Bundle, manifest: &HostManifest, missing: &Missing) -> Result<(), BundleError> {
     let wanted: Vec<&str> = missing.iter().filter_map(|path| in_bundle(manifest, path)).collect();
-    bundle.verify(|file| wanted.contains(&file.path.as_str()))
+    bundle.verify_packed(|file| wanted.contains(&file.path.as_str()))
 }
 
 /// Puts a stream together.

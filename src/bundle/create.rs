@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use flate2::{Compression, write::GzEncoder};
 use sha2::{Digest, Sha256};
 
-use super::read::hex;
+use super::read::{hex, hex_digest};
 use super::{BundleError, BundleFile, Manifest, Purpose};
 
 /// Programs that run on control-plane hosts.
@@ -51,8 +51,11 @@ pub fn create(
         progress(path);
         let packed = staging.path().join(files.len().to_string());
         let (sha256, size) = pack(source, &packed).map_err(failed("pack", source))?;
+        let of_packed = File::open(&packed).and_then(|mut packed| hex_digest(&mut packed));
+        let (packed_sha256, _) = of_packed.map_err(failed("read", &packed))?;
         let images = if path.starts_with("images/") { image_names(source)? } else { Vec::new() };
-        files.push(BundleFile { path: path.clone(), sha256, size, purposes: purposes(path), images });
+        let (path, purposes) = (path.clone(), purposes(path));
+        files.push(BundleFile { path, sha256, size, packed_sha256: Some(packed_sha256), purposes, images });
     }
     let manifest =
         Manifest { format: 1, kubernetes: kubernetes.to_owned(), architecture: architecture.to_owned(), files };

@@ -25,6 +25,9 @@ pub struct BundleFile {
     pub sha256: String,
     /// Bytes.
     pub size: u64,
+    /// Of the packed bytes as they lie in the archive; bundles of before have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packed_sha256: Option<String>,
     /// Who needs it.
     pub purposes: Vec<Purpose>,
     /// Image names in an image archive; empty for programs.

@@ -2,8 +2,9 @@
 //!
 //! A bundle is a plain tar whose first entry is `manifest.json`; every other entry is one file, gzipped by itself
 //! and named `<path>.gz`. So `kmctl up` reads the table of contents without touching the rest, and sends exactly the
-//! files that a host misses, still packed. Every file is verified by the sha256 of its unpacked bytes, once before
-//! it leaves the operator's machine and once on the host.
+//! files that a host misses, still packed. Every file is verified twice: by the sha256 of its packed bytes before it
+//! leaves the operator's machine, which takes a fifth of the time that unpacking takes, and by that of its unpacked bytes
+//! on the host.
 pub(crate) mod create;
 mod manifest;
 mod read;

@@ -84,7 +84,35 @@ impl Bundle {
 
     /// Unpacks every file that `wanted` picks and compares it with the manifest; all problems are reported at once, in the
     /// manifest's order.
+    ///
+    /// # Errors
+    /// Files that are not what the manifest says, or cannot be read.
     pub fn verify(&self, wanted: impl Fn(&BundleFile) -> bool) -> Result<(), BundleError> {
+        self.compare(wanted, |file| self.unpacked(file))
+    }
+
+    /// As [`Bundle::verify`], without unpacking where the manifest has the digests of packed bytes. That is enough for
+    /// what is about to be sent: who receives it compares the unpacked bytes.
+    ///
+    /// # Errors
+    /// Files that are not what the manifest says, or cannot be read.
+    pub fn verify_packed(&self, wanted: impl Fn(&BundleFile) -> bool) -> Result<(), BundleError> {
+        self.compare(wanted, |file| match &file.packed_sha256 {
+            None => self.unpacked(file),
+            Some(expected) => match self.packed(&file.path).and_then(|(mut packed, _)| hex_digest(&mut packed)) {
+                Ok((sha256, _)) if sha256 == *expected => None,
+                Ok((sha256, _)) => Some(format!("{} has packed sha256 {sha256}, expected {expected}", file.path)),
+                Err(error) => Some(format!("{} cannot be read: {error}", file.path)),
+            },
+        })
+    }
+
+    /// All problems that `problem` finds with the wanted files, in the manifest's order. Processors share the work.
+    fn compare(
+        &self,
+        wanted: impl Fn(&BundleFile) -> bool,
+        problem: impl Fn(&BundleFile) -> Option<String> + Sync,
+    ) -> Result<(), BundleError> {
         let files: Vec<&BundleFile> = self.manifest.files.iter().filter(|file| wanted(file)).collect();
         let (next, found) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(files.len());
@@ -93,7 +121,7 @@ impl Bundle {
                 scope.spawn(|| {
                     while let Some((number, file)) = files.iter().enumerate().nth(next.fetch_add(1, Ordering::Relaxed))
                     {
-                        if let Some(problem) = self.problem(file) {
+                        if let Some(problem) = problem(file) {
                             found.lock().unwrap_or_else(PoisonError::into_inner).insert(number, problem);
                         }
                     }
@@ -105,7 +133,7 @@ impl Bundle {
         if problems.is_empty() { Ok(()) } else { Err(BundleError::Mismatch { path: self.path.clone(), problems }) }
     }
 
-    fn problem(&self, file: &BundleFile) -> Option<String> {
+    fn unpacked(&self, file: &BundleFile) -> Option<String> {
         let outcome = self.packed(&file.path).and_then(|(packed, _)| hex_digest(&mut GzDecoder::new(packed)));
         match outcome {
             Ok((sha256, size)) if sha256 == file.sha256 && size == file.size => None,
@@ -170,9 +198,25 @@ mod tests {
         let mut bytes = fs::read(&path).unwrap();
         bytes[(place.offset + place.packed / 2) as usize] ^= 0xff;
         fs::write(&path, bytes).unwrap();
-        let error = Bundle::open(&path).unwrap().verify(|_| true).unwrap_err().to_string();
-        assert!(error.contains("bin/kube-apiserver"), "{error}");
-        assert!(!error.contains("bin/kubelet"), "{error}");
+        let bundle = Bundle::open(&path).unwrap();
+        for error in [bundle.verify(|_| true).unwrap_err(), bundle.verify_packed(|_| true).unwrap_err()] {
+            let error = error.to_string();
+            assert!(error.contains("bin/kube-apiserver"), "{error}");
+            assert!(!error.contains("bin/kubelet"), "{error}");
+        }
+        bundle.verify_packed(|file| file.path != "bin/kube-apiserver").unwrap();
+    }
+
+    #[test]
+    fn a_bundle_of_before_is_verified_by_unpacking() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut opened = Bundle::open(&bundle(folder.path())).unwrap();
+        for file in &mut opened.manifest.files {
+            file.packed_sha256 = None;
+        }
+        opened.verify_packed(|_| true).unwrap();
+        opened.manifest.files[0].sha256 = "0".repeat(64);
+        assert!(opened.verify_packed(|_| true).is_err());
     }
 
     #[test]

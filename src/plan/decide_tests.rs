@@ -20,6 +20,7 @@ pub(in crate::plan) fn manifest(secret: Option<&str>) -> HostManifest {
         path: path.to_owned(),
         sha256: "0".repeat(64),
         size: 50_000_000,
+        packed_sha256: None,
         purposes: vec![Purpose::ControlPlane],
         images: Vec::new(),
     };

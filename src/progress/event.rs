@@ -1,6 +1,7 @@
 //! What work tells about itself, without knowing who draws it.
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Tells the steps of one run apart.
 pub type StepId = u64;
@@ -168,7 +169,7 @@ impl Progress {
     pub fn step(&self, scope: &str, text: &str) -> Step {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         self.draw.draw(&Event::Started { step: id, scope: scope.to_owned(), text: text.to_owned() });
-        Step { id, draw: self.draw.clone(), open: true }
+        Step { id, draw: self.draw.clone(), open: true, told: Mutex::default() }
     }
 
     /// Says something that is no step.
@@ -203,7 +204,12 @@ pub struct Step {
     id: StepId,
     draw: Arc<dyn Draw>,
     open: bool,
+    /// When bytes were last told.
+    told: Mutex<Option<Instant>>,
 }
+
+/// How often a step tells bytes: for the eye, and few enough lines for programs.
+const BYTES: Duration = Duration::from_millis(100);
 
 impl Step {
     /// Tells what the step is at.
@@ -213,6 +219,13 @@ impl Step {
 
     /// Tells how many bytes have moved.
     pub fn bytes(&self, done: u64, total: u64) {
+        {
+            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            if done < total && told.is_some_and(|told| told.elapsed() < BYTES) {
+                return;
+            }
+            *told = Some(Instant::now());
+        }
         self.draw.draw(&Event::Bytes { step: self.id, done, total });
     }
 
@@ -286,5 +299,31 @@ mod tests {
         assert_eq!(answer, Some(2));
         progress.note("", "after");
         assert_eq!(drawn.try_iter().collect::<Vec<_>>(), ["before", "over", "during", "after"]);
+    }
+
+    /// Keeps the bytes that it is to draw.
+    #[derive(Clone, Default)]
+    struct Keeping(Arc<Mutex<Vec<u64>>>);
+
+    impl Draw for Keeping {
+        fn draw(&self, event: &Event) {
+            if let Event::Bytes { done, .. } = event {
+                self.0.lock().unwrap().push(*done);
+            }
+        }
+
+        fn suspend(&self, print: &mut dyn FnMut()) {
+            print();
+        }
+    }
+
+    #[test]
+    fn of_many_pieces_the_first_and_the_last_are_told_and_few_between() {
+        let kept = Keeping::default();
+        let step = Progress::new(kept.clone()).step("cp1", "send");
+        (1..=10_000).for_each(|piece| step.bytes(piece, 10_000));
+        let told = kept.0.lock().unwrap().clone();
+        assert_eq!((told.first(), told.last()), (Some(&1), Some(&10_000)));
+        assert!(told.len() < 1000, "{} lines", told.len());
     }
 }

@@ -35,7 +35,14 @@ fn stream() -> Vec<u8> {
     for path in PROGRAMS {
         let bytes = path.repeat(1000).into_bytes();
         let (sha256, size) = hex_digest(&mut &bytes[..]).unwrap();
-        files.push(BundleFile { path: path.to_owned(), sha256, size, purposes: vec![Purpose::Node], images: vec![] });
+        files.push(BundleFile {
+            path: path.to_owned(),
+            sha256,
+            size,
+            packed_sha256: None,
+            purposes: vec![Purpose::Node],
+            images: vec![],
+        });
         let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
         encoder.write_all(&bytes).unwrap();
         packed.insert(path.to_owned(), encoder.finish().unwrap());

@@ -277,8 +277,12 @@ impl Run<'_> {
                     return Ok(Change::Unchanged);
                 }
                 reporter.send(&Event::Started { item: spec.name.clone() })?;
-                units::restart(self.root, spec, &mut self.digests)?;
-                let ran = state.is_some_and(|state| state.active == "active");
+                if state.as_ref().is_none_or(|state| state.enabled != "enabled") {
+                    self.enable_all()?;
+                }
+                let was = |active: &str| state.as_ref().is_some_and(|state| state.active == active);
+                units::restart(self.root, spec, was("failed"), &mut self.digests)?;
+                let ran = was("active");
                 Ok(if ran { Change::Restarted } else { Change::Started })
             }
             Item::Health(spec) if self.root.is_host() => {
@@ -304,6 +308,15 @@ impl Run<'_> {
             }
             _ => Ok(Change::Unchanged),
         }
+    }
+
+    /// Lets all units of this part start with the host, those that are started later included.
+    fn enable_all(&self) -> Result<(), AgentError> {
+        let names = self.header.manifest.items.iter().filter_map(|item| match item {
+            Item::Unit(spec) => Some(spec.name.as_str()),
+            _ => None,
+        });
+        units::enable(self.root, &names.collect::<Vec<_>>())
     }
 
     fn etcd_runs(&self) -> Result<bool, AgentError> {

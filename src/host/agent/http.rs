@@ -11,13 +11,13 @@ use super::{AgentError, HealthSpec};
 /// One request on loopback; a component that starts may hang for a while before it answers.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Between questions to something that starts. Short at first, for what answers at once; then four times a second, since a
-/// machine whose components start has no time to spare.
+/// Between questions to something that starts. Short at first, for what answers at once; then ten times a second: a machine
+/// whose components start has no time to spare.
 pub(crate) struct Pause(Duration);
 
 impl Pause {
     const FIRST: Duration = Duration::from_millis(10);
-    const LONGEST: Duration = Duration::from_millis(250);
+    const LONGEST: Duration = Duration::from_millis(100);
 
     pub(crate) fn new() -> Self {
         Pause(Self::FIRST)
@@ -152,9 +152,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_answers_soon_is_asked_again_soon_and_others_four_times_a_second() {
+    fn what_answers_soon_is_asked_again_soon_and_others_ten_times_a_second() {
         let mut pause = Pause::new();
         let all: Vec<u128> = (0..8).map(|_| pause.next().as_millis()).collect();
-        assert_eq!(all, [10, 20, 40, 80, 160, 250, 250, 250]);
+        assert_eq!(all, [10, 20, 40, 80, 100, 100, 100, 100]);
     }
 }

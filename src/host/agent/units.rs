@@ -114,14 +114,23 @@ pub(crate) fn reload(root: &Root) -> Result<(), AgentError> {
     if root.is_host() { systemctl(&["daemon-reload"]).map(drop) } else { Ok(()) }
 }
 
-/// Enables and restarts a unit, and records what it was started with.
-pub(crate) fn restart(root: &Root, spec: &UnitSpec, digests: &mut Digests) -> Result<(), AgentError> {
+/// Lets units start with the host. In one go: systemd reads all that it knows anew after each.
+pub(crate) fn enable(root: &Root, names: &[&str]) -> Result<(), AgentError> {
+    if !root.is_host() || names.is_empty() {
+        return Ok(());
+    }
+    systemctl(&[&["enable", "--quiet"], names].concat()).map(drop)
+}
+
+/// Restarts a unit, and records what it was started with. `failed`: it is in systemd's list of those.
+pub(crate) fn restart(root: &Root, spec: &UnitSpec, failed: bool, digests: &mut Digests) -> Result<(), AgentError> {
     // Taken before the start: a file that changes meanwhile must count as not read.
     let fingerprint = fingerprint(root, spec, digests)?;
     if root.is_host() {
-        systemctl(&["enable", "--quiet", &spec.name])?;
-        // A unit that failed too often would refuse to start.
-        systemctl(&["reset-failed", &spec.name]).ok();
+        if failed {
+            // One that failed too often would refuse to start.
+            systemctl(&["reset-failed", &spec.name]).ok();
+        }
         systemctl(&["restart", &spec.name])?;
     }
     root.step();
