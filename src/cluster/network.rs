@@ -85,9 +85,13 @@ pub fn routes(text: &str) -> Vec<Route> {
 }
 
 /// The route that stands against pods having the network `pods` on a machine, and a network of the same size that
-/// would do there. Routes of `bridge` are the pods' own.
+/// would do there. Routes of `bridge`, which holds the gateway's address, are the pods' own, and so is a route to a single
+/// address of theirs where that bridge is.
 pub fn clash<'a>(pods: &Network, routes: &'a [Route], bridge: &str) -> Option<(&'a Route, Option<Network>)> {
-    let others: Vec<&Route> = routes.iter().filter(|route| route.device != bridge).collect();
+    let runs = routes.iter().any(|route| route.device == bridge);
+    let own =
+        |route: &Route| route.device == bridge || (runs && route.network.prefix == 32 && route.network.meets(pods));
+    let others: Vec<&Route> = routes.iter().filter(|route| !own(route)).collect();
     let route = others.iter().copied().find(|route| route.network.meets(pods))?;
     let taken: Vec<Network> = others.iter().map(|route| route.network).collect();
     Some((route, pods.free_like(&taken)))
@@ -177,5 +181,17 @@ mod tests {
         assert_eq!(told("10.0.0.0/8", "km0").as_deref(), Some("10.0.0.0/24 by eth0, free "));
         assert_eq!(told("172.31.0.0/16", "km0"), None, "default routes do not count");
         assert_eq!(told("172.30.0.0/16", "docker0"), None, "pods' own");
+    }
+
+    #[test]
+    fn routes_to_single_pods_are_theirs_where_their_bridge_is() {
+        let route = |text: &str, device: &str| Route { network: network(text), device: device.to_owned() };
+        let pods = network("172.30.0.0/16");
+        let pod = route("172.30.0.5/32", "veth1");
+        let with_bridge = [pod.clone(), route("172.30.0.0/16", "km0")];
+        assert!(clash(&pods, &with_bridge, "km0").is_none());
+        assert!(clash(&pods, std::slice::from_ref(&pod), "km0").is_some(), "somebody else's");
+        let smaller = [route("172.30.1.0/24", "tun0"), route("172.30.0.0/16", "km0")];
+        assert!(clash(&pods, &smaller, "km0").is_some());
     }
 }

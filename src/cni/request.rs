@@ -46,6 +46,8 @@ pub struct Attachment {
     pub container: String,
     /// How to ask for its ports.
     pub pod: PortsRequest,
+    /// The machine's end of its link, from the plugins before.
+    pub link: String,
     /// Its addresses, with the length of the subnet's prefix, from the plugins before.
     pub addresses: Vec<(IpAddr, u8)>,
     /// What the plugins before said, to be passed on.
@@ -62,9 +64,6 @@ pub struct Settings {
     /// The cluster's name, from which names of chains derive.
     #[serde(default)]
     pub cluster: String,
-    /// The bridge that pods are on.
-    #[serde(default)]
-    pub bridge: String,
     /// `km node`'s socket.
     #[serde(default)]
     pub socket: PathBuf,
@@ -126,10 +125,8 @@ pub fn parse(environment: &Environment, input: &str) -> Result<Request, CniError
         let text = format!("version {} is not one of {}", settings.cni_version, VERSIONS.join(", "));
         return Err(CniError::new(CniError::VERSION, text));
     }
-    for (name, value) in [("cluster", &settings.cluster), ("bridge", &settings.bridge)] {
-        if value.is_empty() {
-            return Err(CniError::new(CniError::SETTINGS, format!("the configuration has no {name}")));
-        }
+    if settings.cluster.is_empty() {
+        return Err(CniError::new(CniError::SETTINGS, "the configuration has no cluster"));
     }
     if container.is_empty() {
         return Err(CniError::new(CniError::ENVIRONMENT, "CNI_CONTAINERID is empty"));
@@ -146,8 +143,8 @@ pub fn parse(environment: &Environment, input: &str) -> Result<Request, CniError
     let previous = configuration.get("prevResult").filter(|previous| previous.is_object()).cloned();
     let previous = previous
         .ok_or_else(|| CniError::new(CniError::SETTINGS, "there is no prevResult: a plugin has to stand before"))?;
-    let attachment =
-        Attachment { container: container.clone(), pod: pod(arguments)?, addresses: addresses(&previous)?, previous };
+    let (link, addresses) = (link(&previous)?, addresses(&previous)?);
+    let attachment = Attachment { container: container.clone(), pod: pod(arguments)?, link, addresses, previous };
     match command.as_str() {
         "ADD" => Ok(Request::Add(Box::new(attachment), settings)),
         _ => Ok(Request::Check(Box::new(attachment), settings)),
@@ -170,6 +167,15 @@ fn pod(arguments: &str) -> Result<PortsRequest, CniError> {
     })
 }
 
+/// The interface that is in no sandbox, of which a plugin that routes has one.
+fn link(previous: &Value) -> Result<String, CniError> {
+    let interfaces = previous["interfaces"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let outside = interfaces.iter().find(|interface| interface["sandbox"].as_str().unwrap_or_default().is_empty());
+    let name = outside.and_then(|interface| interface["name"].as_str()).filter(|name| !name.is_empty());
+    let missing = || CniError::new(CniError::SETTINGS, "prevResult has no interface of the machine's");
+    name.map(str::to_owned).ok_or_else(missing)
+}
+
 fn addresses(previous: &Value) -> Result<Vec<(IpAddr, u8)>, CniError> {
     let ips = previous["ips"].as_array().map(Vec::as_slice).unwrap_or_default();
     let parsed = ips.iter().map(|ip| {
@@ -188,10 +194,10 @@ mod tests {
     fn configuration() -> Value {
         json!({
             "cniVersion": "0.4.0", "name": "kmctl-demo", "type": "km-cni",
-            "cluster": "demo", "bridge": "km0", "socket": "/run/km/ports.sock",
+            "cluster": "demo", "socket": "/run/km/ports.sock",
             "prevResult": {
                 "cniVersion": "0.4.0",
-                "interfaces": [{ "name": "km0" }, { "name": "eth0", "sandbox": "/run/netns/x" }],
+                "interfaces": [{ "name": "veth1" }, { "name": "eth0", "sandbox": "/run/netns/x" }],
                 "ips": [{ "version": "4", "interface": 1, "address": "172.30.0.5/16", "gateway": "172.30.0.1" }],
             },
         })
@@ -216,7 +222,7 @@ mod tests {
             assert_eq!((attachment.pod, attachment.container.as_str()), (pod, "c1"));
             assert_eq!(attachment.addresses, [("172.30.0.5".parse::<IpAddr>().unwrap(), 16)]);
             assert_eq!(attachment.previous, configuration["prevResult"]);
-            assert_eq!((settings.bridge.as_str(), settings.cluster.as_str()), ("km0", "demo"));
+            assert_eq!((attachment.link.as_str(), settings.cluster.as_str()), ("veth1", "demo"));
         }
     }
 
@@ -230,7 +236,7 @@ mod tests {
 
     #[test]
     fn a_delete_needs_neither_pod_nor_result_nor_socket() {
-        let input = json!({ "cniVersion": "0.4.0", "cluster": "demo", "bridge": "km0" }).to_string();
+        let input = json!({ "cniVersion": "0.4.0", "cluster": "demo" }).to_string();
         let environment = Environment { arguments: String::new(), ..environment("DEL") };
         assert!(matches!(parse(&environment, &input), Ok(Request::Delete { container, .. }) if container == "c1"));
     }
@@ -249,7 +255,7 @@ mod tests {
         let cases: [(u32, Change); 9] = [
             (CniError::VERSION, |configuration, _| configuration["cniVersion"] = json!("0.2.0")),
             (CniError::SETTINGS, |configuration, _| configuration["cluster"] = json!("")),
-            (CniError::SETTINGS, |configuration, _| configuration["bridge"] = json!("")),
+            (CniError::SETTINGS, |configuration, _| configuration["prevResult"]["interfaces"] = json!([])),
             (CniError::SETTINGS, |configuration, _| configuration["socket"] = json!("")),
             (CniError::SETTINGS, |configuration, _| configuration["prevResult"] = Value::Null),
             (CniError::SETTINGS, |configuration, _| configuration["prevResult"]["ips"] = json!([{ "address": "x" }])),

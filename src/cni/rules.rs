@@ -25,14 +25,21 @@ pub struct Mapped<'a> {
     pub container: &'a str,
     /// `namespace/name`, for readers of the rules.
     pub pod: &'a str,
-    /// The bridge that it is on.
-    pub bridge: &'a str,
+    /// The machine's end of its link.
+    pub link: &'a str,
     /// The pod's address.
     pub address: Ipv4Addr,
-    /// Length of the prefix that all pods on the bridge share.
+    /// Length of the prefix that all pods of the node share.
     pub prefix: u8,
     /// What was granted.
     pub ports: &'a [PortMapping],
+}
+
+impl Mapped<'_> {
+    /// The network of all pods of the node.
+    fn pods(&self) -> String {
+        format!("{}/{}", network(self.address, self.prefix), self.prefix)
+    }
 }
 
 /// Text of `iptables-save`, taken apart.
@@ -73,10 +80,25 @@ impl<'a> Saved<'a> {
         self.chains(table).any(|name| name == chain)
     }
 
-    /// Whether `chain` leads to `target`.
-    fn leads(&self, table: &str, chain: &str, target: &str) -> bool {
-        let (begin, end) = (format!("-A {chain} "), format!("-j {target}"));
-        self.rules(table).any(|rule| rule.starts_with(&begin) && rule.ends_with(&end))
+    fn has_rule(&self, table: &str, rule: &str) -> bool {
+        self.rules(table).any(|there| there == rule)
+    }
+}
+
+/// Where a stock chain leads into one of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Hook {
+    table: &'static str,
+    stock: &'static str,
+    /// As `iptables-save` writes it, without its verb.
+    rest: String,
+    /// Our chain.
+    chain: String,
+}
+
+impl Hook {
+    fn rule(&self) -> String {
+        format!("-A {} {}", self.stock, self.rest)
     }
 }
 
@@ -90,17 +112,39 @@ impl Chains {
         format!("{}{part}", self.prefix)
     }
 
-    /// Where stock chains lead into ours: table, stock chain, match, our chain.
-    fn hooks(&self) -> [(&'static str, &'static str, &'static str, String); 5] {
+    /// Where stock chains lead into ours. `pods` is the network of all pods of the node.
+    fn hooks(&self, pods: &str) -> [Hook; 5] {
         // To any of the machine's own addresses: from outside and from pods, and from the machine itself.
         let local = "-m addrtype --dst-type LOCAL ";
+        // What others send to the machine meets one rule of ours, not one for each pod.
+        let from_pods = format!("-s {pods} ");
         [
-            ("nat", "PREROUTING", local, self.chain("DNAT")),
-            ("nat", "OUTPUT", local, self.chain("DNAT")),
-            ("nat", "POSTROUTING", "", self.chain("MASQ")),
-            ("filter", "FORWARD", "", self.chain("FWD")),
-            ("filter", "INPUT", "", self.chain("IN")),
+            ("nat", "PREROUTING", local, "DNAT"),
+            ("nat", "OUTPUT", local, "DNAT"),
+            ("nat", "POSTROUTING", "", "MASQ"),
+            ("filter", "FORWARD", "", "FWD"),
+            ("filter", "INPUT", from_pods.as_str(), "IN"),
         ]
+        .map(|(table, stock, condition, part)| {
+            let chain = self.chain(part);
+            Hook { table, stock, rest: format!("{condition}-j {chain}"), chain }
+        })
+    }
+
+    /// What the chain for forwarding begins with, whichever pods there are: nearly every packet ends at the first or at the
+    /// second rule, however many pods follow.
+    fn beginning(&self, pods: &str) -> [String; 2] {
+        let chain = self.chain("FWD");
+        [
+            format!("-A {chain} ! -s {pods} ! -d {pods} -j RETURN"),
+            format!("-A {chain} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"),
+        ]
+    }
+
+    /// Rules of the chain for forwarding that are no pod's.
+    fn begins_with<'s>(&self, saved: &Saved<'s>) -> Vec<&'s str> {
+        let chain = format!("-A {} ", self.chain("FWD"));
+        saved.rules("filter").filter(|rule| rule.starts_with(&chain) && !rule.contains(TAG)).collect()
     }
 
     /// The script that maps exactly these ports to the pod, whatever was mapped to it before, and whomever they led to.
@@ -114,26 +158,40 @@ impl Chains {
             let port = || self.chain_of(rule).and(host_port(rule));
             has_tag(rule, &tag) || port().is_some_and(|port| granted.contains(&port))
         };
+        let pods = mapped.pods();
         let mut script = String::new();
         for table in TABLES {
             let mut lines = String::new();
-            let hooks = self.hooks().into_iter().filter(|(of, ..)| *of == table);
-            for (_, _, _, chain) in hooks.clone() {
+            let hooks: Vec<Hook> = self.hooks(&pods).into_iter().filter(|hook| hook.table == table).collect();
+            for Hook { chain, .. } in &hooks {
                 // Declaring a chain that is there would empty it.
-                if !saved.has_chain(table, &chain) {
+                if !saved.has_chain(table, chain) && !lines.contains(&format!(":{chain} ")) {
                     lines.push_str(&format!(":{chain} - [0:0]\n"));
                 }
             }
             for rule in saved.rules(table).filter(outdated) {
                 lines.push_str(&deletion(rule));
             }
-            for (_, stock, condition, chain) in hooks {
-                if !saved.leads(table, stock, &chain) {
-                    // First in FORWARD and INPUT, where others may have refused before we are asked, and in POSTROUTING,
-                    // where the bridge plugin accepts as it is whatever a pod sends to its own network.
-                    let verb = if table == "filter" || stock == "POSTROUTING" { "-I" } else { "-A" };
-                    lines.push_str(&format!("{verb} {stock} {condition}-j {chain}\n"));
+            if table == "filter" {
+                let (there, wanted) = (self.begins_with(&saved), self.beginning(&pods));
+                if there != wanted {
+                    lines.extend(there.into_iter().map(deletion));
+                    lines.extend(wanted.iter().rev().map(|rule| format!("{}\n", rule.replacen("-A ", "-I ", 1))));
                 }
+            }
+            for hook in hooks {
+                let Hook { stock, rest, chain, .. } = &hook;
+                if saved.has_rule(table, &hook.rule()) {
+                    continue;
+                }
+                // The pods' network may have been another one.
+                let (begin, end) = (format!("-A {stock} "), format!("-j {chain}"));
+                let other = |rule: &&str| rule.starts_with(&begin) && rule.ends_with(&end);
+                lines.extend(saved.rules(table).filter(other).map(deletion));
+                // First in FORWARD and INPUT, where others may have refused before we are asked, and in POSTROUTING, where
+                // the stock plugin accepts as it is whatever a pod sends to its own network.
+                let verb = if table == "filter" || *stock == "POSTROUTING" { "-I" } else { "-A" };
+                lines.push_str(&format!("{verb} {stock} {rest}\n"));
             }
             for rule in self.rules(mapped, &tag).into_iter().filter(|rule| rule.0 == table) {
                 lines.push_str(&format!("-A {} {}\n", rule.1, rule.2));
@@ -145,27 +203,26 @@ impl Chains {
 
     /// The pod's rules: table, chain, rest.
     fn rules(&self, mapped: &Mapped<'_>, tag: &str) -> Vec<(&'static str, String, String)> {
-        let Mapped { container: _, pod, bridge, address, prefix, ports } = mapped;
+        let Mapped { container: _, pod, link, address, prefix, ports } = mapped;
+        // Comments come last: they cost more to evaluate than what keeps most packets from getting there.
         let comment = format!("-m comment --comment \"{pod} {tag}\"");
         let forward = self.chain("FWD");
         let mut rules = vec![
-            // Where something else (Docker) forwards nothing by default, pods would be cut off.
-            ("filter", forward.clone(), format!("-s {address}/32 -i {bridge} {comment} -j ACCEPT")),
+            // Where something else (Docker) forwards nothing by default, pods would be cut off. What belongs to no
+            // connection is left to kube-proxy, which drops it: its address would not be rewritten.
             (
                 "filter",
-                forward,
-                format!(
-                    "-d {address}/32 -o {bridge} {comment} \
-                     -m conntrack --ctstate RELATED,ESTABLISHED,DNAT -j ACCEPT"
-                ),
+                forward.clone(),
+                format!("-s {address}/32 -i {link} -m conntrack ! --ctstate INVALID {comment} -j ACCEPT"),
             ),
+            ("filter", forward, format!("-d {address}/32 -o {link} -m conntrack --ctstate DNAT {comment} -j ACCEPT")),
             // `route_localnet`, without which 127.0.0.1 cannot be mapped, also lets a pod send to what listens there.
             (
                 "filter",
                 self.chain("IN"),
                 format!(
-                    "-s {address}/32 -d 127.0.0.0/8 -i {bridge} {comment} \
-                     -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP"
+                    "-s {address}/32 -d 127.0.0.0/8 -i {link} -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT \
+                     {comment} -j DROP"
                 ),
             ),
         ];
@@ -176,7 +233,7 @@ impl Chains {
                 "filter",
                 self.chain("IN"),
                 format!(
-                    "-s {address}/32 -d {gateway}/32 -i {bridge} -p {protocol} {comment} -m {protocol} --dport 53 \
+                    "-s {address}/32 -d {gateway}/32 -i {link} -p {protocol} -m {protocol} --dport 53 {comment} \
                      -j ACCEPT"
                 ),
             ));
@@ -187,20 +244,20 @@ impl Chains {
                 "nat",
                 self.chain("DNAT"),
                 format!(
-                    "-p {protocol} {comment} -m {protocol} --dport {host_port} \
+                    "-p {protocol} -m {protocol} --dport {host_port} {comment} \
                      -j DNAT --to-destination {address}:{container_port}"
                 ),
             ));
-            // A pod that calls itself or a neighbour by a host port would get the answer past the machine, from
-            // another address than it called; a process of the machine would send from 127.0.0.1 to a bridge. The
-            // port called first tells these from what came by a Service, where the caller's address is kept.
-            for source in [format!("{}/{prefix}", network(*address, *prefix)), "127.0.0.0/8".to_owned()] {
+            // A pod that calls itself by its host port would get a packet from its own address; a process of the machine
+            // would send from 127.0.0.1 to a link. The port called first tells these from what came by a Service, where
+            // kube-proxy sees to it.
+            for source in [format!("{address}/32"), "127.0.0.0/8".to_owned()] {
                 rules.push((
                     "nat",
                     self.chain("MASQ"),
                     format!(
-                        "-s {source} -d {address}/32 -p {protocol} {comment} -m {protocol} --dport {container_port} \
-                         -m conntrack --ctstate DNAT --ctorigdstport {host_port} -j MASQUERADE"
+                        "-s {source} -d {address}/32 -p {protocol} -m {protocol} --dport {container_port} \
+                         -m conntrack --ctstate DNAT --ctorigdstport {host_port} {comment} -j MASQUERADE"
                     ),
                 ));
             }
@@ -212,10 +269,14 @@ impl Chains {
     pub fn check(&self, saved: &str, mapped: &Mapped<'_>) -> Option<String> {
         let saved = Saved::parse(saved);
         let tag = tag(mapped.container);
-        for (table, stock, _, chain) in self.hooks() {
-            if !saved.leads(table, stock, &chain) {
-                return Some(format!("{stock} does not lead to {chain}"));
-            }
+        let pods = mapped.pods();
+        if let Some(Hook { stock, chain, .. }) =
+            self.hooks(&pods).into_iter().find(|hook| !saved.has_rule(hook.table, &hook.rule()))
+        {
+            return Some(format!("{stock} does not lead to {chain}"));
+        }
+        if self.begins_with(&saved) != self.beginning(&pods) {
+            return Some(format!("{} does not begin as it should", self.chain("FWD")));
         }
         let wanted = self.rules(mapped, &tag).len();
         let there = TABLES.iter().flat_map(|table| saved.rules(table)).filter(|rule| has_tag(rule, &tag)).count();

@@ -5,7 +5,7 @@ fn mapping(container_port: u16, host_port: u16, protocol: &str) -> PortMapping {
 }
 
 fn mapped<'a>(container: &'a str, address: &str, ports: &'a [PortMapping]) -> Mapped<'a> {
-    Mapped { container, pod: "ns/web", bridge: "km0", address: address.parse().unwrap(), prefix: 16, ports }
+    Mapped { container, pod: "ns/web", link: "veth1", address: address.parse().unwrap(), prefix: 16, ports }
 }
 
 /// A small `iptables-restore --noflush`: applies a script to the text of a save and returns the new text.
@@ -81,16 +81,16 @@ fn a_port_leads_to_the_pod_and_what_comes_from_pods_is_masqueraded() {
         format!("-A OUTPUT -m addrtype --dst-type LOCAL -j {dnat}\n"),
         format!("-I FORWARD -j {}\n", chains.chain("FWD")),
         format!(
-            "-A {dnat} -p tcp -m comment --comment \"ns/web {tag}\" -m tcp --dport 31001 \
+            "-A {dnat} -p tcp -m tcp --dport 31001 -m comment --comment \"ns/web {tag}\" \
              -j DNAT --to-destination 172.30.0.5:80\n"
         ),
         format!(
-            "-A {dnat} -p udp -m comment --comment \"ns/web {tag}\" -m udp --dport 31002 \
+            "-A {dnat} -p udp -m udp --dport 31002 -m comment --comment \"ns/web {tag}\" \
              -j DNAT --to-destination 172.30.0.5:53\n"
         ),
         format!(
-            "-A {masquerade} -s 172.30.0.0/16 -d 172.30.0.5/32 -p tcp -m comment --comment \"ns/web {tag}\" -m tcp \
-             --dport 80 -m conntrack --ctstate DNAT --ctorigdstport 31001 -j MASQUERADE\n"
+            "-A {masquerade} -s 172.30.0.5/32 -d 172.30.0.5/32 -p tcp -m tcp --dport 80 -m conntrack --ctstate DNAT \
+             --ctorigdstport 31001 -m comment --comment \"ns/web {tag}\" -j MASQUERADE\n"
         ),
     ] {
         assert!(script.contains(&expected), "{expected} in\n{script}");
@@ -103,7 +103,10 @@ fn a_port_leads_to_whom_it_was_granted_last_though_the_one_before_is_still_there
     let (tcp, udp, other) = (mapping(80, 31001, "TCP"), mapping(80, 31001, "UDP"), mapping(80, 31002, "TCP"));
     let before = apply(&stock(), &chains.add(&stock(), &mapped("old", "172.30.0.5", &[tcp.clone(), udp, other])));
     let after = apply(&before, &chains.add(&before, &mapped("new", "172.30.0.6", &[tcp])));
-    let leads = |rest: &str, to: &str| after.contains(&format!("{rest} -j DNAT --to-destination {to}:80"));
+    let leads = |port: &str, to: &str| {
+        let end = format!("-j DNAT --to-destination {to}:80");
+        after.lines().any(|rule| rule.contains(&format!("{port} -m comment")) && rule.ends_with(&end))
+    };
     assert!(leads("-m tcp --dport 31001", "172.30.0.6") && !leads("-m tcp --dport 31001", "172.30.0.5"), "{after}");
     assert!(leads("-m udp --dport 31001", "172.30.0.5") && leads("-m tcp --dport 31002", "172.30.0.5"), "{after}");
     // What is left of the old one goes with its sandbox, and nothing of the new one.
@@ -113,7 +116,7 @@ fn a_port_leads_to_whom_it_was_granted_last_though_the_one_before_is_still_there
 }
 
 #[test]
-fn masquerading_comes_before_the_bridge_plugin_which_accepts_what_stays_in_the_pods_network() {
+fn masquerading_comes_before_the_stock_plugin_which_accepts_what_stays_in_the_pods_network() {
     // A pod that called itself by its host port got no answer: the plugin's rule ended the way through the chain.
     let plugin = "-A POSTROUTING -s 172.30.0.5/32 -j CNI-1\nCOMMIT\n";
     let (before, nat) = STOCK.split_at(STOCK.rfind("COMMIT").unwrap());
@@ -156,9 +159,50 @@ fn a_pod_without_ports_is_forwarded_and_keeps_the_chains() {
     let chains = Chains::new("demo");
     let ports = [mapping(80, 31001, "TCP")];
     let first = apply(&stock(), &chains.add(&stock(), &mapped("plain", "172.30.0.4", &[])));
-    assert!(first.contains("-s 172.30.0.4/32 -i km0"), "{first}");
+    assert!(first.contains("-s 172.30.0.4/32 -i veth1"), "{first}");
     let both = apply(&first, &chains.add(&first, &mapped("c1", "172.30.0.5", &ports)));
     assert_eq!(apply(&both, &chains.delete(&both, "c1").unwrap()), first);
+}
+
+/// Rules of the chain for forwarding in their order, without its name.
+fn forwarding(chains: &Chains, saved: &str) -> Vec<String> {
+    let begin = format!("-A {} ", chains.chain("FWD"));
+    saved.lines().filter_map(|line| line.strip_prefix(&begin)).map(str::to_owned).collect()
+}
+
+#[test]
+fn what_is_no_pods_and_what_belongs_to_a_connection_meets_no_rule_of_a_pod() {
+    let chains = Chains::new("demo");
+    let one = apply(&stock(), &chains.add(&stock(), &mapped("c1", "172.30.0.5", &[])));
+    let two = apply(&one, &chains.add(&one, &mapped("c2", "172.30.0.6", &[])));
+    for saved in [&one, &two] {
+        let rules = forwarding(&chains, saved);
+        assert_eq!(rules[0], "! -s 172.30.0.0/16 ! -d 172.30.0.0/16 -j RETURN");
+        assert_eq!(rules[1], "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT");
+        assert!(rules[2..].iter().all(|rule| rule.contains(TAG)), "{rules:?}");
+    }
+    let input = format!("-A INPUT -s 172.30.0.0/16 -j {}", chains.chain("IN"));
+    assert_eq!(two.lines().filter(|line| **line == input).count(), 1, "{two}");
+}
+
+#[test]
+fn where_pods_have_another_network_now_the_chains_begin_with_that_one() {
+    let chains = Chains::new("demo");
+    let before = apply(&stock(), &chains.add(&stock(), &mapped("c1", "172.30.0.5", &[])));
+    let after = apply(&before, &chains.add(&before, &mapped("c2", "172.31.0.5", &[])));
+    let rules = forwarding(&chains, &after);
+    assert_eq!(rules[0], "! -s 172.31.0.0/16 ! -d 172.31.0.0/16 -j RETURN");
+    assert!(!after.contains("172.30.0.0/16"), "{after}");
+    assert_eq!(chains.check(&after, &mapped("c2", "172.31.0.5", &[])), None);
+}
+
+#[test]
+fn what_belongs_to_no_connection_is_left_to_kube_proxy() {
+    // A pod's late packets went out with its own address, and the other side reset what it knew nothing of.
+    let chains = Chains::new("demo");
+    let saved = apply(&stock(), &chains.add(&stock(), &mapped("c1", "172.30.0.5", &[])));
+    let from_pod = forwarding(&chains, &saved).into_iter().find(|rule| rule.starts_with("-s 172.30.0.5/32")).unwrap();
+    assert!(from_pod.contains("-m conntrack ! --ctstate INVALID"), "{from_pod}");
 }
 
 #[test]
@@ -181,10 +225,11 @@ fn a_check_names_what_is_missing() {
     assert_eq!(chains.check(&good, &mapped), None);
     let without =
         |part: &str| good.lines().filter(|line| !line.contains(part)).map(|line| format!("{line}\n")).collect();
-    let cases: [(String, &str); 4] = [
+    let cases: [(String, &str); 5] = [
         (stock(), "PREROUTING does not lead to"),
         (without("-A POSTROUTING"), "POSTROUTING does not lead to"),
         (without("MASQUERADE"), "6 rules instead of 8"),
+        (without("-j RETURN"), "does not begin as it should"),
         (good.replace("--to-destination 172.30.0.5:80", "--to-destination 172.30.0.5:81"), "31001/TCP is not mapped"),
     ];
     for (saved, expected) in cases {
@@ -196,7 +241,7 @@ fn a_check_names_what_is_missing() {
 #[test]
 fn chain_names_fit_and_networks_are_cut_at_their_prefix() {
     let chains = Chains::new(&"c".repeat(63));
-    assert!(chains.hooks().iter().all(|(.., chain)| chain.len() <= 28));
+    assert!(chains.hooks("172.30.0.0/16").iter().all(|hook| hook.chain.len() <= 28));
     let cases = [
         ("172.30.5.7", 16, "172.30.0.0"),
         ("10.1.2.3", 24, "10.1.2.0"),

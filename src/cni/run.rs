@@ -44,8 +44,9 @@ fn carry_out(request: Request) -> Result<String, CniError> {
                 let ports = ports(&settings.socket, &attachment.pod, &question)?;
                 let pod = format!("{}/{}", attachment.pod.namespace, attachment.pod.name);
                 let container = attachment.container.as_str();
-                let mapped = Mapped { container, pod: &pod, bridge: &settings.bridge, address, prefix, ports: &ports };
-                allow_localhost(&settings.bridge);
+                let link = attachment.link.as_str();
+                let mapped = Mapped { container, pod: &pod, link, address, prefix, ports: &ports };
+                allow_localhost(link);
                 locked(&settings, |saved| Some(chains.add(saved, &mapped)))?;
                 forget_udp(&ports);
             }
@@ -57,7 +58,8 @@ fn carry_out(request: Request) -> Result<String, CniError> {
             let Some((address, prefix)) = address(&attachment) else { return Ok(String::new()) };
             let pod = format!("{}/{}", attachment.pod.namespace, attachment.pod.name);
             let container = attachment.container.as_str();
-            let mapped = Mapped { container, pod: &pod, bridge: &settings.bridge, address, prefix, ports: &ports };
+            let link = attachment.link.as_str();
+            let mapped = Mapped { container, pod: &pod, link, address, prefix, ports: &ports };
             match Chains::new(&settings.cluster).check(&saved()?, &mapped) {
                 None => Ok(String::new()),
                 Some(missing) => Err(CniError::new(CniError::FIREWALL, format!("pod {pod}: {missing}"))),
@@ -152,8 +154,8 @@ fn restore(script: &str) -> Result<(), CniError> {
 }
 
 /// Lets the machine's own processes reach pods by 127.0.0.1. Without it (a read-only /proc/sys) everything else works.
-fn allow_localhost(bridge: &str) {
-    let path = format!("/proc/sys/net/ipv4/conf/{bridge}/route_localnet");
+fn allow_localhost(link: &str) {
+    let path = format!("/proc/sys/net/ipv4/conf/{link}/route_localnet");
     if let Err(error) = std::fs::write(&path, "1") {
         eprintln!("km cni: 127.0.0.1 is not mapped, as {path} cannot be written: {error}");
     }

@@ -166,7 +166,7 @@ pub trait PortAllocator: Send + Sync {
 /// The pods' DNS.
 #[async_trait]
 pub trait Names: Send + Sync {
-    /// Makes the pods' bridge and answers there from now on; what the API says is known later. Refuses where pods could
+    /// Makes the gateway's address and answers there from now on; what the API says is known later. Refuses where pods could
     /// not have the network that they are to have.
     async fn open(&self) -> Result<(), DepError>;
 }

@@ -138,7 +138,7 @@ pub struct PodNetwork {
     pub mode: NetworkMode,
     /// Name of the CNI network; stands in its firewall rules.
     pub name: String,
-    /// Name of the bridge.
+    /// Name of the bridge without ports that holds the gateway's address.
     pub bridge: String,
     /// Subnet of pod addresses.
     #[serde(rename = "podCIDR")]

@@ -11,7 +11,7 @@ use kmctl::node::real::RealPorts;
 use serde_json::{Value, json};
 
 use crate::namespaces::{Namespace, Program};
-use crate::nodes::masquerade;
+use crate::nodes::{attach, attached};
 
 /// Prints who called, over TCP and UDP.
 pub const SERVER: &str = r#"
@@ -63,7 +63,7 @@ impl GrantedPorts for Pods {
     fn detach(&self, _: &str) {}
 }
 
-/// A host with two pods on a bridge, and a machine outside.
+/// A host with two pods, and a machine outside.
 struct World {
     host: Namespace,
     outside: Namespace,
@@ -88,35 +88,24 @@ impl World {
         host.run(&["iptables", "-P", "FORWARD", "DROP"]);
         let pods = [("a", "172.30.0.5"), ("b", "172.30.0.6")].map(|(name, address)| {
             let pod = Namespace::new(name);
-            let link = format!("v{name}");
-            host.run(&["ip", "link", "add", &link, "type", "veth", "peer", "name", "eth0", "netns", &pod.name]);
-            host.run(&["ip", "link", "set", &link, "master", "km0", "up"]);
-            host.run(&[
-                "sh",
-                "-c",
-                &format!("echo 1 > /sys/class/net/{link}/brport/hairpin_mode || bridge link set dev {link} hairpin on"),
-            ]);
-            pod.run(&["ip", "address", "add", &format!("{address}/16"), "dev", "eth0"]);
-            pod.run(&["ip", "link", "set", "eth0", "up"]);
-            pod.run(&["ip", "route", "add", "default", "via", "172.30.0.1"]);
-            masquerade(&host, name, address);
+            attach(&host, &pod, name, address);
             let server = pod.start(&["python3", "-c", SERVER, name, "80"]);
             (pod, server)
         });
         let configuration = json!({
             "cniVersion": "0.4.0", "name": "kmctl-demo", "type": "km-cni",
-            "cluster": "demo", "bridge": "km0", "socket": socket,
+            "cluster": "demo", "socket": socket,
         });
         World { host, outside, pods: pods.into(), configuration }
     }
 
     fn plugin(&self, command: &str, pod: &str) -> (bool, String) {
-        self.plugin_at(command, pod, if pod == "a" { "172.30.0.5/16" } else { "172.30.0.6/16" })
+        self.plugin_at(command, pod, if pod == "a" { "172.30.0.5" } else { "172.30.0.6" })
     }
 
     fn plugin_at(&self, command: &str, pod: &str, address: &str) -> (bool, String) {
         let mut configuration = self.configuration.clone();
-        configuration["prevResult"] = json!({ "cniVersion": "0.4.0", "ips": [{ "version": "4", "address": address }] });
+        configuration["prevResult"] = attached(if address == "172.30.0.5" { "a" } else { "b" }, address);
         let container = format!("container-{pod}");
         let arguments = format!("IgnoreUnknown=1;K8S_POD_NAMESPACE=ns;K8S_POD_NAME={pod};K8S_POD_UID={pod}");
         let environment = [
@@ -176,7 +165,7 @@ fn everything(socket: &Path) {
         (&world.outside, "10.88.0.1", "31002", "b 10.88.0.9"),
         (&world.host, "10.88.0.1", "31001", "a 10.88.0.1"),
         (&world.host, "127.0.0.1", "31001", "a 172.30.0.1"),
-        (b, "10.88.0.1", "31001", "a 172.30.0.1"),
+        (b, "10.88.0.1", "31001", "a 172.30.0.6"),
         (a, "10.88.0.1", "31001", "a 172.30.0.1"),
         (b, "172.30.0.5", "80", "a 172.30.0.6"),
         (&world.outside, "10.88.0.1", "31003", "-"),
@@ -239,7 +228,7 @@ fn come_and_go(socket: &Path, ports: &RealPorts) {
     for round in 0..200 {
         let uid = format!("pod-{round}");
         ports.assign(&launch(&uid)).unwrap();
-        let (good, printed) = world.plugin_at("ADD", &uid, "172.30.0.5/16");
+        let (good, printed) = world.plugin_at("ADD", &uid, "172.30.0.5");
         assert!(good, "{round}: {printed}");
         let other = ports.assign(&launch("other")).unwrap_err().to_string();
         assert!(other.contains(&format!("31001/TCP belongs to pod {uid}")), "{other}");
@@ -247,7 +236,7 @@ fn come_and_go(socket: &Path, ports: &RealPorts) {
             ports.release(&uid);
             late.push(uid);
         } else {
-            assert!(world.plugin_at("DEL", &uid, "172.30.0.5/16").0);
+            assert!(world.plugin_at("DEL", &uid, "172.30.0.5").0);
             ports.release(&uid);
         }
         if round % 50 == 0 {
@@ -256,12 +245,12 @@ fn come_and_go(socket: &Path, ports: &RealPorts) {
         }
     }
     for uid in late {
-        assert!(world.plugin_at("DEL", &uid, "172.30.0.5/16").0);
+        assert!(world.plugin_at("DEL", &uid, "172.30.0.5").0);
     }
     assert_eq!(rules(&world), "");
     // And it leads to whoever has it next.
     ports.assign(&launch("last")).unwrap();
-    assert!(world.plugin_at("ADD", "last", "172.30.0.6/16").0);
+    assert!(world.plugin_at("ADD", "last", "172.30.0.6").0);
     assert_eq!(world.call(&world.outside, "TCP", "10.88.0.1", "31001"), "b 10.88.0.9");
 }
 

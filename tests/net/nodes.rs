@@ -1,5 +1,5 @@
 //! Nodes with pods: a network namespace each, with a bridge as the node agent makes it, its answers to `km cni`, its local
-//! view, its DNS and a stock kube-proxy. The kubelet's and the bridge plugin's part is played.
+//! view, its DNS and a stock kube-proxy. The kubelet's and the ptp plugin's part is played.
 use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -59,8 +59,48 @@ pub struct Node {
     _proxy: Program,
 }
 
-/// What the bridge plugin does for a pod's way out: nothing to its own network, and all else by the host's address.
-pub fn masquerade(host: &Namespace, name: &str, address: &str) {
+/// What the ptp plugin does: a link with the gateway's address at the host's end, over which all of the pod's packets go.
+pub fn attach(host: &Namespace, pod: &Namespace, name: &str, address: &str) {
+    let link = link(name);
+    host.run(&["ip", "link", "add", &link, "type", "veth", "peer", "name", "eth0", "netns", &pod.name]);
+    pod.run(&["ip", "address", "add", &format!("{address}/16"), "dev", "eth0"]);
+    pod.run(&["ip", "link", "set", "eth0", "up"]);
+    pod.run(&["ip", "route", "del", "172.30.0.0/16", "dev", "eth0"]);
+    pod.run(&["ip", "route", "add", "172.30.0.1", "dev", "eth0"]);
+    pod.run(&["ip", "route", "add", "172.30.0.0/16", "via", "172.30.0.1", "src", address]);
+    pod.run(&["ip", "route", "add", "default", "via", "172.30.0.1"]);
+    host.run(&["ip", "address", "add", "172.30.0.1/32", "dev", &link]);
+    host.run(&["ip", "link", "set", &link, "up"]);
+    host.run(&["ip", "route", "add", address, "dev", &link]);
+    masquerade(host, name, address);
+}
+
+/// What it does when the pod is gone.
+pub fn detach(host: &Namespace, name: &str, address: &str) {
+    let (nat, chain) = (["iptables", "-t", "nat"], format!("CNI-{name}"));
+    let rules: [&[&str]; 3] = [&["-D", "POSTROUTING", "-s", address, "-j", &chain], &["-F", &chain], &["-X", &chain]];
+    for rule in rules {
+        host.run(&[&nat, rule].concat());
+    }
+    host.run(&["ip", "link", "delete", &link(name)]);
+}
+
+/// The host's end of a pod's link.
+fn link(name: &str) -> String {
+    format!("v{name}")
+}
+
+/// What the ptp plugin says that it did.
+pub fn attached(name: &str, address: &str) -> Value {
+    json!({
+        "cniVersion": "0.4.0",
+        "interfaces": [{ "name": link(name) }, { "name": "eth0", "sandbox": "/run/netns/unused" }],
+        "ips": [{ "version": "4", "interface": 1, "address": format!("{address}/16") }],
+    })
+}
+
+/// What the ptp plugin does for a pod's way out: nothing to its own network, and all else by the host's address.
+fn masquerade(host: &Namespace, name: &str, address: &str) {
     let (nat, chain) = (["iptables", "-t", "nat"], format!("CNI-{name}"));
     let rules: [&[&str]; 4] = [
         &["-N", &chain],
@@ -91,14 +131,7 @@ pub fn connect(switch: &Namespace, namespace: &Namespace, link: &str, address: &
 
 fn pod(node: &Namespace, (name, address, port): PodPlan, server: &[&str]) -> Pod {
     let namespace = Namespace::new(name);
-    let link = format!("v{name}");
-    node.run(&["ip", "link", "add", &link, "type", "veth", "peer", "name", "eth0", "netns", &namespace.name]);
-    node.run(&["ip", "link", "set", &link, "master", "km0", "up"]);
-    node.run(&["sh", "-c", &format!("echo 1 > /sys/class/net/{link}/brport/hairpin_mode")]);
-    namespace.run(&["ip", "address", "add", &format!("{address}/16"), "dev", "eth0"]);
-    namespace.run(&["ip", "link", "set", "eth0", "up"]);
-    namespace.run(&["ip", "route", "add", "default", "via", "172.30.0.1"]);
-    masquerade(node, name, address);
+    attach(node, &namespace, name, address);
     let server = namespace.start(server);
     Pod { name, address, port, namespace, _server: server }
 }
@@ -145,11 +178,10 @@ pub async fn node(
     let namespace = Namespace::new(name);
     connect(switch, &namespace, name, address);
     namespace.run(&["ip", "route", "add", "default", "via", "10.88.0.9"]);
-    namespace.run(&["ip", "link", "add", "km0", "address", "0a:58:ac:1e:00:01", "type", "bridge"]);
+    namespace.run(&["ip", "link", "add", "km0", "type", "bridge"]);
     namespace.run(&["ip", "address", "add", "172.30.0.1/16", "dev", "km0"]);
     namespace.run(&["ip", "link", "set", "km0", "up"]);
     namespace.run(&["sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"]);
-    namespace.run(&["sh", "-c", "echo 1 > /proc/sys/net/bridge/bridge-nf-call-iptables"]);
     // As Docker leaves a host.
     namespace.run(&["iptables", "-P", "FORWARD", "DROP"]);
     create(
@@ -248,8 +280,7 @@ impl Node {
     pub fn plugin(&self, command: &str, container: &str, pod: &Pod, address: &str) {
         let configuration = json!({
             "cniVersion": "0.4.0", "name": "kmctl-demo", "type": "km-cni",
-            "cluster": "demo", "bridge": "km0", "socket": self.socket,
-            "prevResult": { "cniVersion": "0.4.0", "ips": [{ "version": "4", "address": format!("{address}/16") }] },
+            "cluster": "demo", "socket": self.socket, "prevResult": attached(pod.name, address),
         });
         let name = pod.name;
         let arguments = format!("IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME={name};K8S_POD_UID={name}");

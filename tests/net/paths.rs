@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cni::SERVER;
 use crate::namespaces::Namespace;
-use crate::nodes::{Node, PodPlan, api, connect, create, masquerade, node, switch};
+use crate::nodes::{Node, PodPlan, api, attach, connect, create, detach, node, switch};
 use crate::server::Server;
 
 /// Within this time everything that was changed has to be true.
@@ -189,11 +189,8 @@ async fn every_client_reaches_every_kind_of_service() {
     // The pod's sandbox dies and comes back with another address: nothing changes in the API, and all goes on.
     let pod = &na.pods[0];
     na.plugin("DEL", "c-a1", pod, pod.address);
-    pod.namespace.run(&["ip", "address", "del", "172.30.0.5/16", "dev", "eth0"]);
-    pod.namespace.run(&["ip", "address", "add", "172.30.0.7/16", "dev", "eth0"]);
-    na.namespace.run(&["iptables", "-t", "nat", "-D", "POSTROUTING", "-s", pod.address, "-j", "CNI-a1"]);
-    masquerade(&na.namespace, "a1-again", "172.30.0.7");
-    pod.namespace.run(&["ip", "route", "replace", "default", "via", "172.30.0.1"]);
+    detach(&na.namespace, pod.name, pod.address);
+    attach(&na.namespace, &pod.namespace, pod.name, "172.30.0.7");
     na.plugin("ADD", "c-a1-again", pod, "172.30.0.7");
     for (from, expected) in [(a1, "a1 172.30.0.1"), (a2, "a1 172.30.0.6"), (b1, "a1 10.88.0.2")] {
         expect(from, "TCP", &named.0, 8080, expected);

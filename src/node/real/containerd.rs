@@ -182,7 +182,7 @@ conf_dir = {cni_settings}
     )
 }
 
-/// One bridge per cluster; a pod's hostPort is mapped by the stock plugin, what Mesos granted for other ports by ours.
+/// A routed link per pod; a pod's hostPort is mapped by the stock plugin, what Mesos granted for other ports by ours.
 fn network(spec: &DepsSpec) -> String {
     let network = &spec.network;
     json!({
@@ -190,11 +190,8 @@ fn network(spec: &DepsSpec) -> String {
         "name": network.name,
         "plugins": [
             {
-                "type": "bridge",
-                "bridge": network.bridge,
-                "isGateway": true,
+                "type": "ptp",
                 "ipMasq": true,
-                "hairpinMode": true,
                 "ipam": {
                     "type": "host-local",
                     "ranges": [[{ "subnet": network.pod_cidr }]],
@@ -206,7 +203,6 @@ fn network(spec: &DepsSpec) -> String {
             {
                 "type": "km-cni",
                 "cluster": spec.node.cluster,
-                "bridge": network.bridge,
                 "socket": spec.folders.short.join("cni.sock"),
             },
         ],

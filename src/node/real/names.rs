@@ -1,6 +1,5 @@
-//! The pods' DNS on this machine, and the bridge that it answers at. The bridge plugin would make the bridge with the
-//! first pod; made before, the address is there to listen at. With the user's plugin the bridge has no pods: it only
-//! holds the address.
+//! The pods' DNS on this machine, and the bridge that it answers at. The bridge has no ports: it only holds the address,
+//! which is there to listen at before the first pod is.
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,8 +38,7 @@ impl RealNames {
     }
 }
 
-/// A node without an API server has no Services to name: its pods ask the machine's resolvers, and the bridge plugin
-/// makes the bridge.
+/// A node without an API server has no Services to name: its pods ask the machine's resolvers.
 pub struct NoNames;
 
 #[async_trait]
@@ -58,11 +56,11 @@ impl Names for RealNames {
             NetworkMode::HostPorts => own_network(network)?,
             NetworkMode::Cni => (services_resolver(network)?, 32),
         };
-        match (see_bridged_packets().await, network.mode) {
-            (Err(error), NetworkMode::HostPorts) => return Err(error),
-            // Whether the user's plugin has bridges is its own affair.
-            (Err(error), NetworkMode::Cni) => tracing::info!("packets on bridges are not seen: {}", error.chain()),
-            (Ok(()), _) => {}
+        // Whether the user's plugin has bridges is its own affair.
+        if network.mode == NetworkMode::Cni
+            && let Err(error) = see_bridged_packets().await
+        {
+            tracing::info!("packets on bridges are not seen: {}", error.chain());
         }
         make_bridge(&network.bridge, gateway, prefix).await?;
         let zone = Zone::new(&network.cluster_domain, gateway.into())
@@ -122,13 +120,10 @@ async fn see_bridged_packets() -> Result<(), DepError> {
     }
 }
 
-/// As the bridge plugin would, with an Ethernet address that stays: else it would be that of some pod's link, and
-/// change when that pod goes.
+/// With the route to all of the pods' network, so that what is sent to a pod that is gone does not leave the machine.
 async fn make_bridge(bridge: &str, gateway: Ipv4Addr, prefix: u8) -> Result<(), DepError> {
     if !Path::new("/sys/class/net").join(bridge).exists() {
-        let [a, b, c, d] = gateway.octets();
-        let ethernet = format!("0a:58:{a:02x}:{b:02x}:{c:02x}:{d:02x}");
-        run_program("ip", &["link", "add", "name", bridge, "address", &ethernet, "type", "bridge"], None).await?;
+        run_program("ip", &["link", "add", "name", bridge, "type", "bridge"], None).await?;
     }
     let address = format!("{gateway}/{prefix}");
     run_program("ip", &["address", "replace", &address, "dev", bridge], None).await?;

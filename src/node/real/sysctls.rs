@@ -2,7 +2,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// What kubelet, kube-proxy and the bridge plugin set.
+/// What kubelet, kube-proxy, stock plugins and km node set.
 const SET: [(&str, &str); 11] = [
     ("kernel/keys/root_maxbytes", "25000000"),
     ("kernel/keys/root_maxkeys", "1000000"),

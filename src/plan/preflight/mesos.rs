@@ -207,7 +207,7 @@ fn judge_ports(cluster: &Cluster, agent: &Agent) -> Option<Finding> {
     ))
 }
 
-/// Pods send what is for their own network to their node's bridge, so an agent in it could not be reached.
+/// What is for the pods' own network does not leave their node, so an agent in it could not be reached.
 fn judge_address(cluster: &Cluster, agent: &Agent) -> Option<Finding> {
     let address: Ipv4Addr = host_port(&agent.address)?.0.parse().ok()?;
     let spec = &cluster.spec;
