@@ -174,6 +174,9 @@ impl Fleet {
             StdRng::seed_from_u64(program.len() as u64).fill(&mut bytes[..]);
             std::fs::write(source.join("bin").join(program), bytes).unwrap();
         }
+        for plugin in ["host-local", "loopback", "portmap", "ptp"] {
+            std::fs::write(source.join("cni").join(plugin), plugin).unwrap();
+        }
         let path = folder.path().join("kubernetes.bundle");
         crate::bundle::create(&source, "v1.20.2", "amd64", &path, |_| ()).unwrap();
         let bundle = Arc::new(Bundle::open(&path).unwrap());
@@ -432,13 +435,13 @@ fn where_a_cluster_begins_programs_come_while_etcd_and_the_api_server_start() {
         .flat_map(|stage| part(&manifest, *stage, true, true).manifest.items)
         .filter(|item| matches!(item, Item::Program { .. }))
         .count();
-    assert_eq!(sent, 11, "each program comes once");
+    assert_eq!(sent, 15, "each file comes once");
 }
 
 #[test]
 fn where_others_rely_on_a_host_all_programs_come_before_anything_restarts() {
     let manifest = Fleet::new(1).manifest("cp1");
-    assert_eq!(order(&manifest, Stage::Prepare, false).len(), 11);
+    assert_eq!(order(&manifest, Stage::Prepare, false).len(), 15);
     for stage in [Stage::Etcd, Stage::Serve] {
         assert!(
             !part(&manifest, stage, true, false).manifest.items.iter().any(|item| matches!(item, Item::Program { .. }))

@@ -18,6 +18,9 @@ const CONTROL_PLANE: [&str; 5] =
 const NODE: [&str; 6] =
     ["bin/containerd", "bin/containerd-shim-runc-v2", "bin/ctr", "bin/kube-proxy", "bin/kubelet", "bin/runc"];
 
+/// Stock plugins that a node's network is made of, unless a configuration of the user's own comes along in `cni.d/`.
+const PLUGINS: [&str; 4] = ["cni/host-local", "cni/loopback", "cni/portmap", "cni/ptp"];
+
 /// Packs `folder` into `out` and returns the manifest. `progress` is called with every file's path before it is packed.
 pub fn create(
     folder: &Path,
@@ -27,9 +30,11 @@ pub fn create(
     mut progress: impl FnMut(&str),
 ) -> Result<Manifest, BundleError> {
     let sources = collect(folder)?;
+    let configured = sources.iter().any(|(path, _)| path.starts_with("cni.d/"));
     let missing: Vec<String> = CONTROL_PLANE
         .iter()
         .chain(&NODE)
+        .chain(PLUGINS.iter().filter(|_| !configured))
         .filter(|wanted| !sources.iter().any(|(path, _)| path == *wanted))
         .map(|path| (*path).to_owned())
         .collect();
@@ -173,7 +178,7 @@ pub(crate) mod tests {
     /// A folder with tiny stand-ins for every required program.
     pub(crate) fn folder() -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
-        for path in CONTROL_PLANE.iter().chain(&NODE).chain(&["cni/bridge"]) {
+        for path in CONTROL_PLANE.iter().chain(&NODE).chain(&PLUGINS) {
             let file = folder.path().join(path);
             fs::create_dir_all(file.parent().unwrap()).unwrap();
             fs::write(&file, format!("program {path}").repeat(1000)).unwrap();
@@ -232,6 +237,18 @@ pub(crate) mod tests {
             let file = manifest.files.iter().find(|file| file.path == path).unwrap();
             assert_eq!(file.purposes, [Purpose::Node], "{path}");
         }
+    }
+
+    #[test]
+    fn a_folder_without_the_stock_plugins_needs_a_configuration_of_its_own() {
+        let folder = folder();
+        fs::remove_file(folder.path().join("cni/ptp")).unwrap();
+        let out = folder.path().join("bundle");
+        let error = create(folder.path(), "v1.20.2", "amd64", &out, |_| ()).unwrap_err().to_string();
+        assert!(error.ends_with("lacks cni/ptp"), "{error}");
+        fs::create_dir(folder.path().join("cni.d")).unwrap();
+        fs::write(folder.path().join("cni.d/10-mine.conflist"), "{}").unwrap();
+        create(folder.path(), "v1.20.2", "amd64", &out, |_| ()).unwrap();
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub struct Manifest {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BundleFile {
-    /// Relative path: `bin/kube-apiserver`, `cni/bridge`, `images/pause.tar`.
+    /// Relative path: `bin/kube-apiserver`, `cni/ptp`, `images/pause.tar`.
     pub path: String,
     /// Lower-case hexadecimal.
     pub sha256: String,

@@ -118,7 +118,7 @@ impl RunLaunch {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Artifact {
-    /// Path in the bundle: `bin/kubelet`, `cni/bridge`, `images/pause.tar`.
+    /// Path in the bundle: `bin/kubelet`, `cni/ptp`, `images/pause.tar`.
     pub path: String,
     /// Lower-case hexadecimal.
     pub sha256: String,

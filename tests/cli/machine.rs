@@ -41,7 +41,7 @@ case $action in
 is-system-running) echo running ;;
 daemon-reload | reset-failed) ;;
 is-active) for unit; do :; done; [ -e "$unit.active" ] ;;
-enable) for unit; do :; done; : >"$unit.enabled" ;;
+enable) for unit; do case $unit in --*) ;; *) : >"$unit.enabled" ;; esac; done ;;
 disable) for unit; do :; done; rm -f "$unit.enabled"; stop "$unit" ;;
 stop) stop "$1" ;;
 restart)

@@ -72,6 +72,10 @@ impl Desk {
         let folder = TempDir::new().unwrap();
         let desk = Desk { folder };
         std::fs::create_dir_all(desk.path("programs/bin")).unwrap();
+        std::fs::create_dir_all(desk.path("programs/cni")).unwrap();
+        for plugin in ["host-local", "loopback", "portmap", "ptp"] {
+            std::fs::write(desk.path("programs/cni").join(plugin), plugin).unwrap();
+        }
         for program in PROGRAMS {
             // etcdctl is run before a change to a living control plane: it saves a snapshot.
             let text = format!("#!/bin/sh\nexit 0\n# {program}\n");
