@@ -80,6 +80,14 @@ impl<'a> Saved<'a> {
         self.chains(table).any(|name| name == chain)
     }
 
+    /// kube-proxy puts its rules first, too, once; where it came after us, each packet of a pod would go through them.
+    fn is_behind_kube_proxy(&self, hook: &Hook) -> bool {
+        let begin = format!("-A {} ", hook.stock);
+        let mut before =
+            self.rules(hook.table).filter(|rule| rule.starts_with(&begin)).take_while(|rule| *rule != hook.rule());
+        hook.stock == "FORWARD" && before.any(|rule| rule.contains("-j KUBE-"))
+    }
+
     fn has_rule(&self, table: &str, rule: &str) -> bool {
         self.rules(table).any(|there| there == rule)
     }
@@ -181,7 +189,7 @@ impl Chains {
             }
             for hook in hooks {
                 let Hook { stock, rest, chain, .. } = &hook;
-                if saved.has_rule(table, &hook.rule()) {
+                if saved.has_rule(table, &hook.rule()) && !saved.is_behind_kube_proxy(&hook) {
                     continue;
                 }
                 // The pods' network may have been another one.

@@ -186,6 +186,20 @@ fn what_is_no_pods_and_what_belongs_to_a_connection_meets_no_rule_of_a_pod() {
 }
 
 #[test]
+fn the_next_pod_puts_the_chain_before_kube_proxys() {
+    let chains = Chains::new("demo");
+    let ours = chains.add(&stock(), &mapped("c1", "172.30.0.5", &[]));
+    let proxy = "*filter\n:KUBE-FORWARD - [0:0]\n-I FORWARD -m comment --comment \"x\" -j KUBE-FORWARD\nCOMMIT\n";
+    let saved = apply(&apply(&stock(), &ours), proxy);
+    let next = apply(&saved, &chains.add(&saved, &mapped("c2", "172.30.0.6", &[])));
+    let forward: Vec<&str> = next.lines().filter(|line| line.starts_with("-A FORWARD")).collect();
+    assert_eq!(forward[0], format!("-A FORWARD -j {}", chains.chain("FWD")));
+    assert_eq!(forward.len(), 3, "{forward:?}");
+    let again = apply(&next, &chains.add(&next, &mapped("c2", "172.30.0.6", &[])));
+    assert_eq!(again, next);
+}
+
+#[test]
 fn where_pods_have_another_network_now_the_chains_begin_with_that_one() {
     let chains = Chains::new("demo");
     let before = apply(&stock(), &chains.add(&stock(), &mapped("c1", "172.30.0.5", &[])));

@@ -4,6 +4,7 @@ use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use kmctl::node::cni::{listen, serve};
@@ -34,6 +35,9 @@ impl Clients for Fixed {
         Ok(self.0.clone())
     }
 }
+
+/// Within this time a kube-proxy has to work.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A pod's name, its address, and the host port granted for its port 80.
 pub type PodPlan = (&'static str, &'static str, u16);
@@ -215,6 +219,12 @@ pub async fn node(
     let names = AbortOnDropHandle::new(tokio::spawn(names));
 
     let proxy = proxy(&namespace, name, ip, &kubeconfig);
+    // On a node it has long been there when pods come.
+    let began = Instant::now();
+    while !namespace.run(&["iptables-save", "-t", "filter"]).contains("-j KUBE-FORWARD") {
+        assert!(began.elapsed() < PATIENCE, "kube-proxy writes no rules");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     Node {
         name,
         address,
