@@ -215,7 +215,7 @@ impl Run<'_> {
                          belongs to another cluster"
                     )));
                 }
-                _ => self.root.write(&path, 0o600, &wanted)?,
+                _ => self.root.write(&path, material::mode_of_shared(&path), &wanted)?,
             }
         }
         Ok(())

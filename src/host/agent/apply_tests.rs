@@ -1,6 +1,7 @@
 //! Applies manifests to private roots.
 use std::collections::BTreeMap;
 use std::io::{BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
 
 use flate2::{Compression, write::GzEncoder};
 
@@ -201,6 +202,26 @@ fn shared_keys_are_taken_where_they_are_missing_only() {
         let read = |root: &Path| std::fs::read(root.join(path)).unwrap();
         assert_eq!(read(first.path()), read(second.path()), "{path}");
     }
+}
+
+#[test]
+fn a_public_key_has_one_mode_whoever_made_it() {
+    let first = tempfile::tempdir().unwrap();
+    let second = tempfile::tempdir().unwrap();
+    let bytes = stream(header("one", b"program"), b"program");
+    run(first.path(), &bytes).unwrap();
+    let shared: BTreeMap<String, String> = ["/etc/pki/sa.key", "/etc/pki/sa.pub"]
+        .map(|path| (path.to_owned(), BASE64_STANDARD.encode(std::fs::read(first.path().join(&path[1..])).unwrap())))
+        .into();
+    let with_shared = Header { shared, ..header("one", b"program") };
+    run(second.path(), &stream(with_shared, b"program")).unwrap();
+    let mode = |root: &Path| std::fs::metadata(root.join("etc/pki/sa.pub")).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(first.path()), mode(second.path())), (0o644, 0o644));
+
+    // An older version handed it over for root alone.
+    std::fs::set_permissions(second.path().join("etc/pki/sa.pub"), PermissionsExt::from_mode(0o600)).unwrap();
+    assert_eq!(run(second.path(), &bytes).unwrap(), [("/etc/pki/sa.key".to_owned(), Change::Updated)]);
+    assert_eq!(mode(second.path()), 0o644);
 }
 
 #[test]

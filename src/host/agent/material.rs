@@ -9,9 +9,14 @@ use super::observe::Observed;
 use super::{AgentError, AuthoritySpec, CertificateSpec, KubeconfigSpec};
 use crate::pki::{self, LeafSpec, PkiError};
 
-/// Keys are for root alone; certificates are for anybody.
+/// Keys are for root alone; certificates and public keys are for anybody.
 const KEY_MODE: u32 = 0o600;
-const CERTIFICATE_MODE: u32 = 0o644;
+const PUBLIC_MODE: u32 = 0o644;
+
+/// The mode of what other hosts may have made.
+pub(crate) fn mode_of_shared(path: &str) -> u32 {
+    if path.ends_with(".crt") || path.ends_with(".pub") { PUBLIC_MODE } else { KEY_MODE }
+}
 
 fn failed(path: &str) -> impl FnOnce(PkiError) -> AgentError {
     let path = path.into();
@@ -27,7 +32,7 @@ pub(crate) fn observe_authority(root: &Root, spec: &AuthoritySpec, now: Timestam
         (None, Some(_)) => Observed::different("its key is missing"),
         (Some(key), Some(certificate)) => {
             let mut why = pki::problems_of_authority(&certificate, &key, &spec.common_name, now);
-            why.extend(wrong_modes(root, &spec.path));
+            why.extend(wrong_modes(root, &paths(&spec.path)));
             Observed::from_problems(why)
         }
     })
@@ -54,7 +59,7 @@ pub(crate) fn apply_authority(root: &Root, spec: &AuthoritySpec, now: Timestamp)
     match certificate {
         None => {
             let text = pki::authority(&spec.common_name, &key, now).map_err(failed(&certificate_path))?;
-            root.write(&certificate_path, CERTIFICATE_MODE, text.as_bytes())?;
+            root.write(&certificate_path, PUBLIC_MODE, text.as_bytes())?;
         }
         Some(text) => {
             let problems = pki::problems_of_authority(&text, &key, &spec.common_name, now);
@@ -66,7 +71,7 @@ pub(crate) fn apply_authority(root: &Root, spec: &AuthoritySpec, now: Timestamp)
             }
         }
     }
-    repair_modes(root, &spec.path)
+    repair_modes(root, &paths(&spec.path))
 }
 
 /// A leaf and its key.
@@ -77,7 +82,7 @@ pub(crate) fn observe_certificate(root: &Root, spec: &CertificateSpec, now: Time
         return Ok(Observed::different("its authority is missing"));
     };
     let mut why = pki::problems_of_leaf(&spec.leaf, &certificate, &key, &authority, now);
-    why.extend(wrong_modes(root, &spec.path));
+    why.extend(wrong_modes(root, &paths(&spec.path)));
     Ok(Observed::from_problems(why))
 }
 
@@ -86,7 +91,7 @@ pub(crate) fn apply_certificate(root: &Root, spec: &CertificateSpec, now: Timest
     let (key_path, certificate_path) = paths(&spec.path);
     let (key, certificate) = issue(root, &spec.leaf, &spec.authority, &certificate_path, now)?;
     root.write(&key_path, KEY_MODE, key.as_bytes())?;
-    root.write(&certificate_path, CERTIFICATE_MODE, certificate.as_bytes())
+    root.write(&certificate_path, PUBLIC_MODE, certificate.as_bytes())
 }
 
 fn issue(
@@ -107,31 +112,30 @@ fn issue(
 /// The service-account key pair: the private half is made once, the public half follows from it.
 pub(crate) fn observe_key_pair(root: &Root, path: &str) -> Result<Observed, AgentError> {
     let Some(key) = root.text(&format!("{path}.key"))? else { return Ok(Observed::Missing) };
-    let public_path = format!("{path}.pub");
+    let paths = public_paths(path);
     let mut why = Vec::new();
-    if root.text(&public_path)? != pki::public_key(&key).ok() {
+    if root.text(&paths.1)? != pki::public_key(&key).ok() {
         why.push("its public key is missing or differs".to_owned());
     }
-    if root.mode(&format!("{path}.key")) != Some(KEY_MODE) {
-        why.push("the mode of its key differs".to_owned());
-    }
+    why.extend(wrong_modes(root, &paths));
     Ok(Observed::from_problems(why))
 }
 
 /// Makes what is missing of a key pair.
 pub(crate) fn apply_key_pair(root: &Root, path: &str) -> Result<(), AgentError> {
-    let key_path = format!("{path}.key");
-    let key = match root.text(&key_path)? {
+    let paths = public_paths(path);
+    let (key_path, public_path) = &paths;
+    let key = match root.text(key_path)? {
         Some(key) => key,
         None => {
-            let key = pki::new_key().map_err(failed(&key_path))?;
-            root.write(&key_path, KEY_MODE, key.as_bytes())?;
+            let key = pki::new_key().map_err(failed(key_path))?;
+            root.write(key_path, KEY_MODE, key.as_bytes())?;
             key
         }
     };
-    let public = pki::public_key(&key).map_err(failed(&key_path))?;
-    root.write(&format!("{path}.pub"), CERTIFICATE_MODE, public.as_bytes())?;
-    root.set_mode(&key_path, KEY_MODE)
+    let public = pki::public_key(&key).map_err(failed(key_path))?;
+    root.write(public_path, PUBLIC_MODE, public.as_bytes())?;
+    repair_modes(root, &paths)
 }
 
 /// The encryption configuration is only looked at for being there: its key is nobody's business.
@@ -267,24 +271,26 @@ fn paths(path: &str) -> (String, String) {
     (format!("{path}.key"), format!("{path}.crt"))
 }
 
+fn public_paths(path: &str) -> (String, String) {
+    (format!("{path}.key"), format!("{path}.pub"))
+}
+
 fn pair(root: &Root, path: &str) -> Result<(Option<String>, Option<String>), AgentError> {
     let (key, certificate) = paths(path);
     Ok((root.text(&key)?, root.text(&certificate)?))
 }
 
-fn wrong_modes(root: &Root, path: &str) -> Vec<String> {
-    let (key, certificate) = paths(path);
-    [(key, KEY_MODE), (certificate, CERTIFICATE_MODE)]
+fn wrong_modes(root: &Root, (key, public): &(String, String)) -> Vec<String> {
+    [(key, KEY_MODE), (public, PUBLIC_MODE)]
         .into_iter()
         .filter_map(|(path, wanted)| {
-            let mode = root.mode(&path)?;
+            let mode = root.mode(path)?;
             (mode != wanted).then(|| format!("the mode of {path} is {mode:04o}, wanted {wanted:04o}"))
         })
         .collect()
 }
 
-fn repair_modes(root: &Root, path: &str) -> Result<(), AgentError> {
-    let (key, certificate) = paths(path);
-    root.set_mode(&key, KEY_MODE)?;
-    root.set_mode(&certificate, CERTIFICATE_MODE)
+fn repair_modes(root: &Root, (key, public): &(String, String)) -> Result<(), AgentError> {
+    root.set_mode(key, KEY_MODE)?;
+    root.set_mode(public, PUBLIC_MODE)
 }

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::mesos::transport::Secret;
-use crate::mesos::types::{ExecutorId, FrameworkId};
+use crate::mesos::types::{ExecutorId, FrameworkId, parse_duration};
 
 /// The agent's settings for this executor.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,45 +92,9 @@ impl ExecutorEnvironment {
     }
 }
 
-/// A duration as Mesos writes it: a number, maybe with a fraction, and one unit.
-pub fn parse_duration(text: &str) -> Option<Duration> {
-    let unit_at = text.find(|c: char| c.is_ascii_alphabetic())?;
-    let (number, unit) = text.split_at(unit_at);
-    let seconds = match unit {
-        "ns" => 1e-9,
-        "us" => 1e-6,
-        "ms" => 1e-3,
-        "secs" => 1.0,
-        "mins" => 60.0,
-        "hrs" => 3600.0,
-        "days" => 86_400.0,
-        "weeks" => 604_800.0,
-        _ => return None,
-    };
-    Duration::try_from_secs_f64(number.parse::<f64>().ok()? * seconds).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn durations_are_read_as_mesos_writes_them() {
-        let cases = [
-            ("15mins", Some(Duration::from_secs(900))),
-            ("2secs", Some(Duration::from_secs(2))),
-            ("1.5hrs", Some(Duration::from_secs(5400))),
-            ("250ms", Some(Duration::from_millis(250))),
-            ("1weeks", Some(Duration::from_secs(604_800))),
-            ("15", None),
-            ("mins", None),
-            ("-1secs", None),
-            ("3 fortnights", None),
-        ];
-        for (text, expected) in cases {
-            assert_eq!(parse_duration(text), expected, "{text}");
-        }
-    }
 
     #[test]
     fn an_agents_environment_is_read() {

@@ -5,5 +5,5 @@ mod messages;
 mod outbox;
 
 pub use driver::{DriverEvent, ExecutorDriver, ShutdownReason};
-pub use environment::{EnvironmentError, ExecutorEnvironment, parse_duration};
+pub use environment::{EnvironmentError, ExecutorEnvironment};
 pub use messages::*;

@@ -1,4 +1,6 @@
 //! Resources, attributes and the values they carry.
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::{ReservationType, ResourceProviderId, ValueType};
@@ -239,17 +241,35 @@ pub struct DurationInfo {
     pub nanoseconds: i64,
 }
 
-impl From<std::time::Duration> for DurationInfo {
-    fn from(duration: std::time::Duration) -> Self {
+impl From<Duration> for DurationInfo {
+    fn from(duration: Duration) -> Self {
         Self { nanoseconds: i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX) }
     }
 }
 
 impl DurationInfo {
     /// As a duration; a negative span counts as none.
-    pub fn duration(self) -> std::time::Duration {
-        std::time::Duration::from_nanos(u64::try_from(self.nanoseconds).unwrap_or(0))
+    pub fn duration(self) -> Duration {
+        Duration::from_nanos(u64::try_from(self.nanoseconds).unwrap_or(0))
     }
+}
+
+/// A duration as Mesos writes it: a number, maybe with a fraction, and one unit; none if it is anything else.
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    let unit_at = text.find(|c: char| c.is_ascii_alphabetic())?;
+    let (number, unit) = text.split_at(unit_at);
+    let seconds = match unit {
+        "ns" => 1e-9,
+        "us" => 1e-6,
+        "ms" => 1e-3,
+        "secs" => 1.0,
+        "mins" => 60.0,
+        "hrs" => 3600.0,
+        "days" => 86_400.0,
+        "weeks" => 604_800.0,
+        _ => return None,
+    };
+    Duration::try_from_secs_f64(number.parse::<f64>().ok()? * seconds).ok()
 }
 
 /// A moment.
@@ -262,6 +282,25 @@ pub struct TimeInfo {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn durations_are_read_as_mesos_writes_them() {
+        let cases = [
+            ("15mins", Some(Duration::from_secs(900))),
+            ("2secs", Some(Duration::from_secs(2))),
+            ("1.5hrs", Some(Duration::from_secs(5400))),
+            ("250ms", Some(Duration::from_millis(250))),
+            ("1weeks", Some(Duration::from_secs(604_800))),
+            ("15", None),
+            ("x", None),
+            ("mins", None),
+            ("-1secs", None),
+            ("3 fortnights", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(parse_duration(text), expected, "{text}");
+        }
+    }
 
     #[test]
     fn a_resource_is_handed_back_as_it_came() {

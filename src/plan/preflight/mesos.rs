@@ -7,6 +7,7 @@ use super::agents::reason_against;
 use super::finding::Finding;
 use crate::cluster::{Cluster, Network, NetworkMode, host_port, port_range};
 use crate::inventory::mesos::{Agent, Flags, Master};
+use crate::mesos::types::parse_duration;
 
 /// Fault domains, which region-aware frameworks need, came with this version (Mesos' CHANGELOG, 1.5.0).
 const LEAST_VERSION: (u64, u64) = (1, 5);
@@ -162,7 +163,7 @@ fn judge_agent(cluster: &Cluster, agent: &Agent) -> Vec<Finding> {
         ("gc_delay", LEAST_GC_DELAY, "logs of a node that failed are gone soon"),
     ] {
         if let Some(value) = own.flags.get(name)
-            && time(value).is_some_and(|value| value < least)
+            && parse_duration(value).is_some_and(|value| value < least)
         {
             let text = format!("--{name}={value}: {what}");
             found.push(Finding::warning(about, text, format!("raise it to at least {} s", least.as_secs())));
@@ -247,24 +248,6 @@ fn twins(agents: &[Agent]) -> Vec<Finding> {
 
 fn cgroups_root(flags: &Flags) -> Option<&str> {
     (flags.get("launcher").map(String::as_str) == Some("linux")).then(|| flags.get("cgroups_root"))?.map(String::as_str)
-}
-
-/// A duration as Mesos prints it: `5secs`, `1weeks`, `1.5hrs`.
-fn time(text: &str) -> Option<Duration> {
-    let unit = text.find(|c: char| c.is_ascii_alphabetic())?;
-    let seconds = match &text[unit..] {
-        "ns" => 1e-9,
-        "us" => 1e-6,
-        "ms" => 1e-3,
-        "secs" => 1.0,
-        "mins" => 60.0,
-        "hrs" => 3600.0,
-        "days" => 86_400.0,
-        "weeks" => 604_800.0,
-        _ => return None,
-    };
-    let amount: f64 = text[..unit].parse().ok()?;
-    Duration::try_from_secs_f64(amount * seconds).ok()
 }
 
 #[cfg(test)]
@@ -446,19 +429,5 @@ mod tests {
         let found = judge_mesos(&cluster(), &master(agents.collect()));
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].about, "a1, a2, a3 and 2 more agents");
-    }
-
-    #[test]
-    fn mesos_durations_are_read_as_mesos_prints_them() {
-        let table = [
-            ("1weeks", Some(604_800_000)),
-            ("1.5hrs", Some(5_400_000)),
-            ("500ms", Some(500)),
-            ("5", None),
-            ("x", None),
-        ];
-        for (text, expected) in table {
-            assert_eq!(time(text).map(|time| time.as_millis()), expected, "{text}");
-        }
     }
 }
