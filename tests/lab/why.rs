@@ -47,6 +47,41 @@ impl Drop for Quota<'_> {
     }
 }
 
+/// Memory of an agent that another role has reserved.
+struct Reservation<'a> {
+    lab: &'a Lab,
+    agent: Value,
+    resources: Value,
+}
+
+impl<'a> Reservation<'a> {
+    /// Most of what the agent of this name has; and half of it, in MiB, which does not fit any more.
+    fn of_most(lab: &'a Lab, hostname: &str) -> (Reservation<'a>, f64) {
+        let agents = lab.mesos_get("/slaves")["slaves"].as_array().cloned().expect("agents");
+        let agent = agents.iter().find(|agent| agent["hostname"] == hostname).expect("the agent");
+        let all = agent["resources"]["mem"].as_f64().expect("a number");
+        let (principal, _) = lab.credentials.split_once(':').expect("principal:secret");
+        let reservation = serde_json::json!({ "type": "DYNAMIC", "role": "others", "principal": principal });
+        let resources = serde_json::json!([{
+            "type": "SCALAR", "name": "mem", "scalar": { "value": (all * 0.8).floor() }, "reservations": [reservation],
+        }]);
+        let made = Reservation { lab, agent: serde_json::json!({ "value": agent["id"] }), resources };
+        made.call("RESERVE_RESOURCES", "reserve_resources");
+        (made, (all * 0.5).floor())
+    }
+
+    fn call(&self, kind: &str, field: &str) {
+        let call = serde_json::json!({ "agent_id": self.agent, "resources": self.resources });
+        self.lab.mesos_post(&serde_json::json!({ "type": kind, field: call }));
+    }
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        self.call("UNRESERVE_RESOURCES", "unreserve_resources");
+    }
+}
+
 #[test]
 #[ignore = "needs the lab: scripts/test"]
 fn why_names_what_keeps_pods_and_offers() {
@@ -100,6 +135,16 @@ spec:
         || lab.kmctl(&["why", "pod", "whys/image"]).stdout,
         || kinds(&lab, &["pod", "whys/image"]).contains(&"imagePull".to_owned()).then_some(()),
     );
+    // What is kept for another role.
+    let (reservation, half) = Reservation::of_most(&lab, &agent);
+    let pinned = format!("  nodeSelector: {{kubernetes.io/hostname: {agent}}}");
+    namespace.pod("reserved", "50m", &format!("{half}Mi"), &pinned, "sleep 1000");
+    eventually_kind(&lab, &["pod", "whys/reserved"], "role");
+    let text = lab.kmctl(&["why", "pod", "whys/reserved"]).success();
+    assert!(text.contains("other roles hold reservations") && text.contains("unreserve"), "{text}");
+    drop(reservation);
+    lab.wait_for_pod("whys", "reserved", NODE_START);
+
     let unknown = lab.kmctl(&["why", "node", "no-such-node"]);
     assert_eq!(unknown.status, 1, "{}", unknown.stdout);
     assert!(unknown.stderr.contains("hint: nodes:"), "{}", unknown.stderr);
