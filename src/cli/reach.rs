@@ -8,6 +8,7 @@ use futures::stream::{FuturesUnordered, StreamExt as _};
 use super::context::Context;
 use super::failure::{Code, Failure};
 use crate::cluster::{HostSpec, Loaded};
+use crate::host::agent::ADMIN;
 use crate::host::{Command, Host, HostError};
 use crate::inventory;
 use crate::inventory::mesos::{Credentials, Master, MesosClient};
@@ -16,9 +17,6 @@ use crate::mesos::Masters;
 use crate::mesos::over_host::HostTransport;
 use crate::mesos::transport::{Authentication, HttpSettings, Secret};
 use crate::scheduler::decide::Summary;
-
-/// Where `up` puts the administrator's kubeconfig.
-const ADMIN_CONF: &str = "/etc/kubernetes/admin.conf";
 
 /// Where `up` puts the secret of the Mesos principal.
 const MESOS_SECRET: &str = "/etc/kmctl/mesos-secret";
@@ -77,13 +75,12 @@ async fn ask(context: &Context, loaded: &Loaded, spec: &HostSpec) -> Result<(Arc
 
 /// The administrator's kubeconfig of `host`; none where there is no cluster yet.
 pub async fn admin_conf(host: &dyn Host) -> Result<Option<String>, Failure> {
-    read_file(host, ADMIN_CONF).await
+    read_file(host, ADMIN).await
 }
 
 /// The failure of a command that needs a cluster where there is none.
 pub fn no_cluster(host: &dyn Host) -> Failure {
-    Failure::from(anyhow::anyhow!("{} has no {ADMIN_CONF}: there is no cluster yet", host.name()))
-        .hint("run `kmctl up`")
+    Failure::from(anyhow::anyhow!("{} has no {ADMIN}: there is no cluster yet", host.name())).hint("run `kmctl up`")
 }
 
 /// Waits for the API server's answer, but not for ever.

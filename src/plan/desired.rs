@@ -2,8 +2,8 @@
 use crate::bundle::{Manifest, Purpose};
 use crate::cluster::{Cluster, HostSpec, KubernetesSpec, NetworkMode};
 use crate::host::agent::{
-    AuthoritySpec, CertificateSpec, FORMAT, HealthSpec, HostManifest, Item, KM, KubeconfigSpec, LIBRARY, MemberSpec,
-    ObjectSpec, STATE, UnitSpec,
+    ADMIN, AuthoritySpec, CertificateSpec, FORMAT, HealthSpec, HostManifest, Item, KM, KubeconfigSpec, LIBRARY,
+    MemberSpec, ObjectSpec, STATE, UnitSpec,
 };
 use crate::k8s::Version;
 use crate::pki::LeafSpec;
@@ -30,6 +30,8 @@ pub const MESOS_SECRET: &str = "/etc/kmctl/mesos-secret";
 
 pub(super) const SETTINGS: &str = "/etc/kmctl/scheduler.yaml";
 const MESOS_AUTHORITY: &str = "/etc/kmctl/mesos-ca.crt";
+/// Made by kube-controller-manager.
+const DEFAULT_SERVICE_ACCOUNT: &str = "/api/v1/namespaces/default/serviceaccounts/default";
 const ENCRYPTION: &str = "/etc/kubernetes/encryption.yaml";
 const ETCD_DATA: &str = "/var/lib/etcd";
 
@@ -379,6 +381,7 @@ impl Builder<'_> {
                 url,
                 authority: Some(pki(authority)),
                 client: Some(pki(client)),
+                kubeconfig: None,
                 unit: format!("{unit}.service"),
                 seconds: START_SECONDS,
             })
@@ -404,7 +407,7 @@ impl Builder<'_> {
             ),
         ];
         // Every host knows them; the first one that can be used writes them.
-        items.push(Item::Objects { kubeconfig: "/etc/kubernetes/admin.conf".to_owned(), objects: self.objects()? });
+        items.push(Item::Objects { kubeconfig: ADMIN.to_owned(), objects: self.objects()? });
         items.extend(self.units().iter().skip(2).map(|unit| self.unit(unit)));
         for (name, port) in [("kube-controller-manager", 10257), ("kube-scheduler", 10259)] {
             let url = format!("https://127.0.0.1:{port}/healthz");
@@ -415,7 +418,18 @@ impl Builder<'_> {
             url: format!("http://{}:10271/healthz", self.settings.url_address),
             authority: None,
             client: None,
+            kubeconfig: None,
             unit: "km-scheduler.service".to_owned(),
+            seconds: START_SECONDS,
+        }));
+        // Before that the API server refuses every pod: a `kubectl run` right after `up` would fail.
+        items.push(Item::Health(HealthSpec {
+            name: "the default service account exists".to_owned(),
+            url: format!("https://{}:6443{DEFAULT_SERVICE_ACCOUNT}", self.settings.url_address),
+            authority: None,
+            client: None,
+            kubeconfig: Some(ADMIN.to_owned()),
+            unit: "kube-controller-manager.service".to_owned(),
             seconds: START_SECONDS,
         }));
         Ok(items)

@@ -98,6 +98,18 @@ fn another_operator_with_three_files_and_only_tcp_22_goes_on() {
 
 #[test]
 #[ignore = "needs the lab: scripts/test"]
+fn a_pod_is_taken_right_after_the_first_up() {
+    let lab = Lab::ready();
+    lab.kmctl(&["down", "--yes", &format!("--purge={}", cluster_name(&lab))]).success();
+    lab.kmctl(&["up", "--yes"]).success();
+    lab.kmctl(&["kubeconfig", "--out", &lab.kubeconfig]).success();
+    // Before the default service account exists, the API server refuses every pod of the namespace.
+    lab.kubectl(&["run", "right-after", "--image=docker.io/library/busybox:latest", "--restart=Never"]).success();
+    lab.kubectl(&["delete", "pod", "right-after", "--wait=false"]).success();
+}
+
+#[test]
+#[ignore = "needs the lab: scripts/test"]
 fn up_killed_at_five_points_then_up_again_gives_the_same_manifest() {
     let lab = Lab::ready();
     let host = lab.hosts("control-plane").remove(0);

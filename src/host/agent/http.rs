@@ -5,7 +5,7 @@ use reqwest::{Certificate, Client, Identity, Method};
 
 use super::events::{Event, Reporter};
 use super::files::Root;
-use super::material::Access;
+use super::material::{self, Access};
 use super::{AgentError, HealthSpec};
 
 /// One request on loopback; a component that starts may hang for a while before it answers.
@@ -102,6 +102,11 @@ fn innermost(error: &dyn std::error::Error) -> String {
 }
 
 fn client_for(root: &Root, spec: &HealthSpec) -> Result<Http, AgentError> {
+    if let Some(path) = &spec.kubeconfig {
+        let access = material::access(root, path)?;
+        let access = access.ok_or_else(|| AgentError::Refused(format!("{path} cannot be read")))?;
+        return Http::with_access(&access);
+    }
     let read = |path: String| -> Result<String, AgentError> { Ok(root.text(&path)?.unwrap_or_default()) };
     let authority = match &spec.authority {
         Some(path) => Some(read(format!("{path}.crt"))?),

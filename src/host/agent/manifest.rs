@@ -184,6 +184,9 @@ pub struct HealthSpec {
     /// Client certificate's path without endings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<String>,
+    /// Kubeconfig whose authority and client are shown instead, for what not everybody may read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubeconfig: Option<String>,
     /// The unit whose journal explains a failure.
     pub unit: String,
     /// How long to wait.

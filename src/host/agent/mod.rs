@@ -47,6 +47,9 @@ pub const LIBRARY: &str = "/usr/local/lib/kmctl";
 /// The `km` that came with `kmctl`.
 pub const KM: &str = "/usr/local/lib/kmctl/bin/km";
 
+/// Kubeconfig on a control-plane host that may do everything.
+pub const ADMIN: &str = "/etc/kubernetes/admin.conf";
+
 /// Data of this project on a control-plane host.
 pub const STATE: &str = "/var/lib/kmctl";
 

@@ -9,14 +9,11 @@ use super::files::Root;
 use super::http::Http;
 use super::material::{self, Access};
 use super::observe::Observed;
-use super::{AgentError, ObjectSpec};
+use super::{ADMIN, AgentError, ObjectSpec};
 use crate::k8s::names;
 
 /// Owner of the fields in server-side apply.
 const FIELD_MANAGER: &str = "kmctl";
-
-/// Credentials that may do everything.
-const ADMIN: &str = "/etc/kubernetes/admin.conf";
 
 struct Api {
     http: Http,
