@@ -187,17 +187,21 @@ fn an_authority_that_lost_its_key_is_refused_not_replaced() {
     assert_eq!(std::fs::read(root.path().join("etc/pki/ca.crt")).unwrap(), certificate);
 }
 
+/// Applies the stream to another root, with these keys of the first.
+fn hand_over(from: &Path, keys: &[&str], to: &Path) {
+    let read = |path: &str| BASE64_STANDARD.encode(std::fs::read(from.join(&path[1..])).unwrap());
+    let shared = keys.iter().map(|path| ((*path).to_owned(), read(path))).collect();
+    let with_shared = Header { shared, ..header("one", b"program") };
+    run(to, &stream(with_shared, b"program")).unwrap();
+}
+
 #[test]
 fn shared_keys_are_taken_where_they_are_missing_only() {
     let first = tempfile::tempdir().unwrap();
     let second = tempfile::tempdir().unwrap();
     let bytes = stream(header("one", b"program"), b"program");
     run(first.path(), &bytes).unwrap();
-    let shared: BTreeMap<String, String> = ["/etc/pki/ca.key", "/etc/pki/ca.crt", "/etc/pki/sa.key"]
-        .map(|path| (path.to_owned(), BASE64_STANDARD.encode(std::fs::read(first.path().join(&path[1..])).unwrap())))
-        .into();
-    let with_shared = Header { shared, ..header("one", b"program") };
-    run(second.path(), &stream(with_shared, b"program")).unwrap();
+    hand_over(first.path(), &["/etc/pki/ca.key", "/etc/pki/ca.crt", "/etc/pki/sa.key"], second.path());
     for path in ["etc/pki/ca.crt", "etc/pki/ca.key", "etc/pki/sa.key", "etc/pki/sa.pub"] {
         let read = |root: &Path| std::fs::read(root.join(path)).unwrap();
         assert_eq!(read(first.path()), read(second.path()), "{path}");
@@ -210,11 +214,7 @@ fn a_public_key_has_one_mode_whoever_made_it() {
     let second = tempfile::tempdir().unwrap();
     let bytes = stream(header("one", b"program"), b"program");
     run(first.path(), &bytes).unwrap();
-    let shared: BTreeMap<String, String> = ["/etc/pki/sa.key", "/etc/pki/sa.pub"]
-        .map(|path| (path.to_owned(), BASE64_STANDARD.encode(std::fs::read(first.path().join(&path[1..])).unwrap())))
-        .into();
-    let with_shared = Header { shared, ..header("one", b"program") };
-    run(second.path(), &stream(with_shared, b"program")).unwrap();
+    hand_over(first.path(), &["/etc/pki/sa.key", "/etc/pki/sa.pub"], second.path());
     let mode = |root: &Path| std::fs::metadata(root.join("etc/pki/sa.pub")).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(first.path()), mode(second.path())), (0o644, 0o644));
 
