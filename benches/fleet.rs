@@ -186,6 +186,7 @@ impl SimulatedHost {
             lock: None,
             versions: vec![manifest.version.clone()],
             members: Vec::new(),
+            founder: None,
             items: items.collect(),
         }
     }

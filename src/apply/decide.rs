@@ -1,5 +1,6 @@
 //! What a run does next. Hosts are changed along their dependencies, each as fast as it can, never in lock-step:
 //!
+//! - a majority of the hosts has written down who begins etcd's cluster, before it begins;
 //! - one host makes the keys that all share, before those that lack them are prepared; meanwhile they get programs;
 //! - preparing (files, programs) disturbs nobody and waits for nobody else;
 //! - a living etcd is saved before anything that runs is changed;
@@ -19,6 +20,8 @@ use crate::plan::EtcdWork;
 pub enum Stage {
     /// Make the keys that all hosts share.
     Keys,
+    /// Write down who begins etcd's cluster.
+    Agree,
     /// Put programs there, while the keys are being made elsewhere.
     Programs,
     /// Put files, programs and certificates there.
@@ -48,6 +51,10 @@ pub struct HostFacts {
     pub lacks_programs: bool,
     /// What becomes of its member of etcd.
     pub etcd: EtcdWork,
+    /// Whether it has to write down who begins etcd's cluster.
+    pub founds: bool,
+    /// How many others have to have done so before it begins the cluster.
+    pub agreement: usize,
     /// Its etcd answers.
     pub healthy: bool,
     /// Something else than etcd restarts that others rely on.
@@ -110,8 +117,9 @@ struct Node {
     task: Task,
     /// All of them have to be done.
     needs: Vec<usize>,
-    /// One of them has to be done, where there are any.
+    /// So many of them have to be done.
     any: Vec<usize>,
+    enough: usize,
     /// All of them have to be over, however.
     after: Vec<usize>,
     /// Needs the token.
@@ -170,6 +178,7 @@ impl Graph {
             task: Task { id, host, stage },
             needs: Vec::new(),
             any: Vec::new(),
+            enough: 0,
             after: Vec::new(),
             disrupts: false,
             state: State::Waiting,
@@ -191,6 +200,7 @@ impl Graph {
             let source = self.hosts.iter().position(|facts| facts.keys == most).unwrap_or_default();
             self.keys = Some(self.add(source, Stage::Keys));
         }
+        let agreeing = self.agreeing(&working);
         let healthy = self.hosts.iter().position(|facts| facts.healthy);
         let prepared: BTreeMap<usize, usize> = working
             .iter()
@@ -201,8 +211,11 @@ impl Graph {
                 if waits || source == Some(*number) {
                     self.nodes[prepare].needs.extend(self.keys);
                 }
+                let agree = agreeing.iter().copied().find(|id| self.nodes[*id].task.host == *number);
+                self.nodes[prepare].needs.extend(agree);
                 if waits && facts.lacks_programs {
                     let programs = self.add(*number, Stage::Programs);
+                    self.nodes[programs].needs.extend(agree);
                     self.nodes[prepare].needs.push(programs);
                 }
                 (*number, prepare)
@@ -244,7 +257,9 @@ impl Graph {
                 node.needs.extend(snapshot);
                 match facts.etcd {
                     EtcdWork::Join => {
-                        node.any = if healthy.is_some() { Vec::new() } else { begun };
+                        if healthy.is_none() && !begun.is_empty() {
+                            (node.any, node.enough) = (begun, 1);
+                        }
                         node.after.clone_from(&leaves);
                         node.disrupts = true;
                     }
@@ -252,7 +267,8 @@ impl Graph {
                         node.after = begun.into_iter().chain(joined).chain(leaves.iter().copied()).collect();
                         node.disrupts = true;
                     }
-                    EtcdWork::None | EtcdWork::Bootstrap | EtcdWork::Start => {}
+                    EtcdWork::Bootstrap => (node.any, node.enough) = (agreeing.clone(), facts.agreement),
+                    EtcdWork::None | EtcdWork::Start => {}
                 }
                 before_serving = etcd;
             }
@@ -261,6 +277,19 @@ impl Graph {
             self.nodes[serve].needs.extend(snapshot);
             self.nodes[serve].disrupts = facts.restarts || facts.etcd == EtcdWork::Restart;
         }
+    }
+
+    /// Where those write down who begins etcd's cluster whom the founder waits for. Whoever makes the keys does it with them.
+    fn agreeing(&mut self, working: &[&(usize, HostFacts)]) -> Vec<usize> {
+        let Some((founder, _)) = working.iter().find(|(_, facts)| facts.agreement > 0) else { return Vec::new() };
+        let others = working.iter().filter(|(number, facts)| number != founder && facts.founds);
+        let source = self.keys.map(|keys| (self.nodes[keys].task.host, keys));
+        others
+            .map(|(number, _)| match source {
+                Some((source, keys)) if source == *number => keys,
+                _ => self.add(*number, Stage::Agree),
+            })
+            .collect()
     }
 
     fn etcd_nodes(&self, which: impl Fn(EtcdWork) -> bool) -> Vec<usize> {
@@ -278,7 +307,7 @@ impl Graph {
             let (done, over) =
                 (|id: &usize| self.nodes[*id].state == State::Done, |id: &usize| self.nodes[*id].state.is_over());
             let released = node.needs.iter().all(done)
-                && (node.any.is_empty() || node.any.iter().any(done))
+                && node.any.iter().filter(|id| done(id)).count() >= node.enough
                 && node.after.iter().all(over);
             let free = !node.disrupts || self.holder.is_none_or(|holder| holder == node.task.host);
             if node.state != State::Waiting || !released || !free {
@@ -299,7 +328,8 @@ impl Graph {
         let skipped = self.nodes.iter().filter(|node| node.state == State::Waiting).find_map(|node| {
             let lost = |id: &&usize| matches!(self.nodes[**id].state, State::Failed | State::Skipped(_));
             let cause = node.needs.iter().find(lost);
-            let cause = cause.or_else(|| node.any.iter().find(|_| node.any.iter().all(|id| lost(&id))));
+            let left = || node.any.iter().filter(|id| !lost(id)).count();
+            let cause = cause.or_else(|| node.any.iter().find(lost).filter(|_| left() < node.enough));
             if let Some(cause) = cause {
                 return Some((node.task.id, self.reason(*cause, node.task.host)));
             }
@@ -324,7 +354,7 @@ impl Graph {
         match node.task.stage {
             Stage::Keys => format!("the keys that all hosts share could not be made on {name}"),
             Stage::Snapshot => format!("etcd could not be saved on {name} before the change"),
-            Stage::Programs | Stage::Prepare | Stage::Leave(_) | Stage::Etcd | Stage::Serve => {
+            Stage::Agree | Stage::Programs | Stage::Prepare | Stage::Leave(_) | Stage::Etcd | Stage::Serve => {
                 format!("it has to wait for {name}, which failed")
             }
         }
@@ -417,6 +447,7 @@ impl Graph {
     fn label(&self, node: &Node) -> String {
         let doing = match node.task.stage {
             Stage::Keys => "making keys",
+            Stage::Agree => "writing down who begins etcd",
             Stage::Programs | Stage::Prepare if node.uploaded => "uploading",
             Stage::Programs | Stage::Prepare => "writing files",
             Stage::Snapshot => "saving etcd",

@@ -14,6 +14,8 @@ fn host(name: &str, etcd: EtcdWork) -> HostFacts {
         lacks_keys: new,
         lacks_programs: new,
         etcd,
+        founds: false,
+        agreement: 0,
         healthy: matches!(etcd, EtcdWork::None | EtcdWork::Restart),
         restarts: etcd == EtcdWork::Restart,
     }
@@ -90,6 +92,34 @@ fn one_host_makes_the_keys_begins_etcd_and_the_others_join_one_at_a_time() {
     assert_eq!(find(&played, "cp1", Stage::Serve), (9, 11));
     assert!(played.iter().all(|one| one.1 != Stage::Snapshot));
     assert_eq!(states(&graph), [HostState::Done, HostState::Done, HostState::Done]);
+}
+
+#[test]
+fn etcd_begins_when_enough_others_have_written_down_who_begins_it() {
+    let agreeing = |count: usize, agreement: usize| {
+        let mut hosts = fresh(count);
+        hosts.iter_mut().for_each(|host| host.founds = true);
+        hosts[0].agreement = agreement;
+        Graph::new(&hosts, 0)
+    };
+    let mut graph = agreeing(5, 2);
+    let played = play(&mut graph, |host, stage| (if (host, stage) == ("cp5", Stage::Agree) { 90 } else { 1 }, true));
+    let agreed: Vec<u64> = ["cp2", "cp3", "cp4", "cp5"].map(|name| find(&played, name, Stage::Agree).1).to_vec();
+    assert_eq!(agreed, [1, 1, 1, 90]);
+    assert_eq!(find(&played, "cp1", Stage::Etcd), (2, 3), "two others are enough");
+    assert!(find(&played, "cp2", Stage::Programs).0 >= 1);
+    // One of two others that both are needed fails.
+    let mut graph = agreeing(4, 2);
+    play(&mut graph, |host, stage| (1, stage != Stage::Agree || host == "cp4"));
+    assert_eq!(graph.state(0), HostState::Skipped("it has to wait for cp2, which failed".to_owned()));
+    // Who makes the keys writes it down with them.
+    let mut hosts = fresh(3);
+    hosts[1].keys = 2;
+    hosts.iter_mut().for_each(|host| host.founds = true);
+    hosts[0].agreement = 2;
+    let played = play(&mut Graph::new(&hosts, 0), |_, _| (1, true));
+    assert!(!played.iter().any(|one| (one.0.as_str(), one.1) == ("cp2", Stage::Agree)));
+    assert!(find(&played, "cp1", Stage::Etcd).0 >= find(&played, "cp2", Stage::Keys).1);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use super::limits::Limits;
 use super::stream::{self, Missing, Part};
 use crate::bundle::{Bundle, hex_digest};
 use crate::host::agent::{
-    Change, EXIT_LOCKED, EtcdStart, Event, Holder, HostManifest, Item, KM, LeaveRequest, MemberSpec, Observed,
+    Beginning, Change, EXIT_LOCKED, Event, Holder, HostManifest, Item, KM, LeaveRequest, MemberSpec, Observed,
 };
 use crate::host::{Command, Host, Output};
 use crate::inventory::look;
@@ -221,7 +221,7 @@ pub(super) async fn send(
     (text, part): (&str, &Part),
     missing: &Missing,
     shared: &BTreeMap<String, String>,
-    etcd: Option<EtcdStart>,
+    etcd: &Beginning,
     work: &Work,
 ) -> Result<(Counts, bool), ApplyError> {
     let uploads = !missing.is_empty();

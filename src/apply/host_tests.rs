@@ -80,6 +80,7 @@ async fn a_km_that_is_another_one_than_was_sent_is_not_used() {
         lock: None,
         versions: Vec::new(),
         members: Vec::new(),
+        founder: None,
         items: Vec::new(),
     };
     let folder = tempfile::tempdir().unwrap();

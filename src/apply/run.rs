@@ -12,7 +12,7 @@ use super::decide::{CriticalPath, Ended, Graph, HostFacts, HostState, Stage, Tas
 use super::host::{Counts, Work, leave, missing, prepare, read_keys, send, with_programs};
 use super::stream::{Missing, Part};
 use crate::host::Host;
-use crate::host::agent::{EtcdStart, HostManifest, Item, MemberSpec, Observed};
+use crate::host::agent::{Beginning, EtcdStart, HostManifest, Item, MemberSpec, Observed};
 use crate::plan::{Action, EtcdWork, Found, HostPlan};
 
 /// A host that takes part: what it should have, what was found there, and what is done about it.
@@ -91,6 +91,8 @@ impl Member {
             lacks_keys: keys < shared,
             lacks_programs: !missing(manifest, found).is_empty(),
             etcd: plan.etcd,
+            founds: plan.founding.is_some(),
+            agreement: plan.agreement,
             healthy,
             restarts: plan.steps.iter().any(|step| step.action == Action::Restart && step.subject != ETCD),
         }
@@ -122,7 +124,8 @@ fn part(manifest: &HostManifest, stage: Stage, writes_objects: bool, begins: boo
     };
     let takes = |item: &Item| match (stage, item) {
         (Stage::Leave(_), _) => false,
-        (Stage::Keys, item) => item.is_shared() || matches!(item, Item::Directory { .. }),
+        (Stage::Keys, item) => item.is_shared() || matches!(item, Item::Directory { .. } | Item::Founder),
+        (Stage::Agree, item) => matches!(item, Item::Directory { .. } | Item::Founder),
         (Stage::Programs, item) => matches!(item, Item::Directory { .. } | Item::Program { .. }),
         (stage, Item::Program { path, .. }) => comes_in(path) == stage,
         (Stage::Prepare, item) => !of_etcd(item) && !runs(item) && !matches!(item, Item::Snapshot { .. }),
@@ -147,6 +150,7 @@ fn part(manifest: &HostManifest, stage: Stage, writes_objects: bool, begins: boo
 fn text(stage: Stage) -> &'static str {
     match stage {
         Stage::Keys => "make the keys that all hosts share",
+        Stage::Agree => "write down who begins etcd",
         Stage::Programs | Stage::Prepare => "compare and write",
         Stage::Snapshot => "save etcd",
         Stage::Leave(_) => "remove a member of etcd",
@@ -263,7 +267,8 @@ impl Taking {
 async fn carry_out(task: Task, mut member: Member, shared: &Shared) -> Finished {
     let outcome = stage(task, &mut member, shared).await;
     // Later stages of the host know what preparing it has found.
-    let found = matches!(task.stage, Stage::Keys | Stage::Programs | Stage::Prepare).then(|| member.found.clone());
+    let found = matches!(task.stage, Stage::Keys | Stage::Agree | Stage::Programs | Stage::Prepare)
+        .then(|| member.found.clone());
     Finished { task, found, outcome }
 }
 
@@ -274,27 +279,28 @@ async fn stage(task: Task, member: &mut Member, shared: &Shared) -> Result<(Coun
     let begins = member.plan.etcd == EtcdWork::Bootstrap;
     let part = part(&member.manifest, task.stage, writes_objects, begins);
     let sent = (text(task.stage), &part);
-    let etcd = match member.plan.etcd {
+    let start = match member.plan.etcd {
         EtcdWork::Bootstrap => Some(EtcdStart::Bootstrap),
         EtcdWork::Join => Some(EtcdStart::Join),
         EtcdWork::None | EtcdWork::Start | EtcdWork::Restart => None,
     };
+    let etcd = Beginning { start, founding: member.plan.founding.clone() };
     let known = || keys.lock().unwrap_or_else(PoisonError::into_inner).clone();
     match task.stage {
         Stage::Keys => {
             member.found = prepare(host, &member.manifest, member.found.clone(), work).await?;
-            let (counts, _) = send(host, sent, &Vec::new(), &BTreeMap::new(), etcd, work).await?;
+            let (counts, _) = send(host, sent, &Vec::new(), &BTreeMap::new(), &etcd, work).await?;
             let made = read_keys(host, &part.manifest).await?;
             *keys.lock().unwrap_or_else(PoisonError::into_inner) = made;
             Ok((counts, false))
         }
         Stage::Prepare => {
             member.found = prepare(host, &member.manifest, member.found.clone(), work).await?;
-            send(host, sent, &lacking(member, &part), &known(), etcd, work).await
+            send(host, sent, &lacking(member, &part), &known(), &etcd, work).await
         }
         Stage::Programs => {
             member.found = prepare(host, &member.manifest, member.found.clone(), work).await?;
-            let sent = send(host, sent, &lacking(member, &part), &BTreeMap::new(), etcd, work).await?;
+            let sent = send(host, sent, &lacking(member, &part), &BTreeMap::new(), &etcd, work).await?;
             member.found = with_programs(&member.manifest, member.found.clone());
             Ok(sent)
         }
@@ -303,8 +309,12 @@ async fn stage(task: Task, member: &mut Member, shared: &Shared) -> Result<(Coun
             let (Some(name), Some(asker)) = (name, asker) else { return Ok((Counts::default(), false)) };
             leave(host, asker, name, work).await.map(|counts| (counts, false))
         }
+        Stage::Agree => {
+            member.found = prepare(host, &member.manifest, member.found.clone(), work).await?;
+            send(host, sent, &Vec::new(), &BTreeMap::new(), &etcd, work).await
+        }
         Stage::Snapshot | Stage::Etcd | Stage::Serve => {
-            send(host, sent, &lacking(member, &part), &BTreeMap::new(), etcd, work).await
+            send(host, sent, &lacking(member, &part), &BTreeMap::new(), &etcd, work).await
         }
     }
 }

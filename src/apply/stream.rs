@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::ApplyError;
 use crate::bundle::{Bundle, BundleError};
-use crate::host::agent::{EtcdStart, Header, Holder, HostManifest, Item, LIBRARY, Payload, UnitSpec};
+use crate::host::agent::{Beginning, Header, Holder, HostManifest, Item, LIBRARY, Payload, UnitSpec};
 
 /// A stream and its length.
 pub(crate) struct Stream {
@@ -42,7 +42,7 @@ pub(crate) fn stream(
     missing: &Missing,
     secrets: &BTreeMap<String, String>,
     shared: &BTreeMap<String, String>,
-    etcd: Option<EtcdStart>,
+    etcd: &Beginning,
     holder: &Holder,
 ) -> Result<Stream, ApplyError> {
     let Part { manifest, units } = part;
@@ -67,7 +67,7 @@ pub(crate) fn stream(
         payload,
         secrets: secrets.clone(),
         shared: shared.clone(),
-        etcd,
+        etcd: etcd.clone(),
         holder: holder.clone(),
     };
     let header = header.to_bytes();

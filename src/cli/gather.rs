@@ -74,6 +74,23 @@ impl Sight {
         }
     }
 
+    /// Waits until nobody may still come. `order` are the names of all hosts, in cluster.yaml's order.
+    pub(crate) async fn wait_for_late(&mut self, order: &[&str]) {
+        for (manifest, task) in std::mem::take(&mut self.late) {
+            let name = manifest.host.clone();
+            let broken = |error: JoinError| ApplyError::Refused {
+                what: "look at the host",
+                host: name.clone(),
+                answer: error.to_string(),
+            };
+            match task.await.map_err(broken).flatten() {
+                Ok((host, found)) => self.seen.push((host, manifest, found)),
+                Err(error) => self.failed.push((name, error)),
+            }
+        }
+        self.seen.sort_by_key(|(_, manifest, _)| order.iter().position(|name| *name == manifest.host));
+    }
+
     /// Hosts that were not seen, in no order.
     pub(crate) fn unseen(&self) -> Vec<String> {
         let late = self.late.iter().map(|(manifest, _)| manifest.host.clone());

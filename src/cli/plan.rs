@@ -8,7 +8,7 @@ use super::failure::{Code, Failure};
 use super::gather::{self, Manner, Wait};
 use super::provision;
 use crate::apply::Limits;
-use crate::plan::{Circumstances, Plan, SavedPlan, describe};
+use crate::plan::{Plan, SavedPlan, describe};
 
 /// Arguments.
 #[derive(clap::Args)]
@@ -28,11 +28,9 @@ pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
     let bundle = provision::open_bundle(&loaded)?;
     let km = provision::km_meanwhile();
     let manner = Manner { wait: Wait::All, reset_scale };
-    let (wanted, sight) = gather::look_around(context, &loaded, bundle, &Limits::default(), manner, None).await?;
+    let (wanted, mut sight) = gather::look_around(context, &loaded, bundle, &Limits::default(), manner, None).await?;
     let (_, km) = provision::taken(km).await?;
-    let circumstances = Circumstances { unseen: sight.unseen(), established: false, allow_remove };
-    let decided = provision::decide(&sight.seen, &km, &circumstances);
-    let plan = decided.inspect_err(|_| sight.tell_failed(context))?;
+    let plan = provision::decide(context, &loaded, &mut sight, &km, allow_remove).await?;
     let saved = SavedPlan::new(&loaded.cluster.metadata.name, &km, &wanted.manifests, &plan);
     match (&context.settings.out, context.settings.output) {
         (None, OutputFormat::Text) => context.data(&describe(&plan))?,

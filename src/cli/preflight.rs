@@ -13,12 +13,12 @@ use crate::plan::preflight::{Finding, Level, judge_clocks, judge_machine, judge_
 ///
 /// # Errors
 /// The first finding, after a line for each of the others; or that a host or Mesos could not be asked.
-pub(crate) async fn refuse(context: &Context, loaded: &Loaded, sight: &Sight) -> Result<(), Failure> {
+pub(crate) async fn refuse(context: &Context, loaded: &Loaded, sight: &Sight, begins: bool) -> Result<(), Failure> {
     let new: Vec<&Seen> = sight.seen.iter().filter(|(_, manifest, found)| !found.has_units(manifest)).collect();
     if new.is_empty() {
         return Ok(());
     }
-    let first_install = new.len() == sight.seen.len() && sight.late.is_empty();
+    let first_install = new.len() == sight.seen.len() && (begins || sight.late.is_empty());
     let step = context.progress.step("", "look whether new hosts are fit");
     let errors = match errors(loaded, &new, first_install).await {
         Ok(errors) if errors.is_empty() => {

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use super::context::Context;
 use super::failure::{Code, Failure};
+use super::gather::Sight;
+use super::reach;
 use crate::apply::{ApplyError, Limits, Work, km_beside_kmctl};
 use crate::bundle::{Bundle, BundleError, Manifest};
 use crate::cluster::Loaded;
@@ -155,30 +157,106 @@ pub(crate) fn reset_scale(wanted: &mut Wanted) {
     }
 }
 
-/// Decides what is to be done.
-pub(crate) fn decide(seen: &[Seen], km: &str, circumstances: &Circumstances) -> Result<Plan, Failure> {
+/// Decides what is to be done. Where only hosts that may still come can tell whether there is a cluster, they are waited
+/// for.
+///
+/// # Errors
+/// Why there is no plan, after a line for each host that failed.
+pub(crate) async fn decide(
+    context: &Context,
+    loaded: &Loaded,
+    sight: &mut Sight,
+    km: &str,
+    allow_remove: bool,
+) -> Result<Plan, Failure> {
+    loop {
+        let mut circumstances = Circumstances { unseen: sight.unseen(), allow_remove, ..Circumstances::default() };
+        let mut decided = decide_for(&sight.seen, km, &circumstances);
+        if decided.as_ref().is_ok_and(Plan::begins) && !circumstances.unseen.is_empty() {
+            circumstances.framework = framework(context, loaded, sight).await?;
+            decided = decide_for(&sight.seen, km, &circumstances);
+        }
+        match decided {
+            Err(error) if error.needs_others() && !sight.late.is_empty() => {
+                let names: Vec<&str> = sight.late.iter().map(|(manifest, _)| manifest.host.as_str()).collect();
+                context.progress.note("", &format!("waiting for {}: {error}", names.join(", ")));
+                let order: Vec<&str> =
+                    loaded.cluster.spec.control_plane.hosts.iter().map(|host| host.name.as_str()).collect();
+                sight.wait_for_late(&order).await;
+            }
+            Err(error) => {
+                sight.tell_failed(context);
+                return Err(no_plan(loaded, error));
+            }
+            Ok(plan) => return Ok(plan),
+        }
+    }
+}
+
+fn decide_for(seen: &[Seen], km: &str, circumstances: &Circumstances) -> Result<Plan, PlanError> {
     let hosts: Vec<(HostManifest, Found)> =
         seen.iter().map(|(_, manifest, found)| (manifest.clone(), found.clone())).collect();
-    plan::decide(&hosts, km, circumstances).map_err(|error| {
-        let (code, hint) = match &error {
-            PlanError::Upgrade { .. } => (
-                Code::Invalid,
-                "run `kmctl down` and then `kmctl up`: etcd's data, keys and settings stay, pods do not".to_owned(),
+    plan::decide(&hosts, km, circumstances)
+}
+
+/// The id of the cluster's framework, if Mesos has one: then the cluster lives, whatever was seen of it.
+async fn framework(context: &Context, loaded: &Loaded, sight: &Sight) -> Result<Option<String>, Failure> {
+    let Some((host, _, _)) = sight.seen.first() else { return Ok(None) };
+    let master = reach::master(host.clone(), loaded).await.map_err(|failure| {
+        sight.tell_failed(context);
+        let (text, hint) = failure.summary();
+        let text = format!("not all hosts answered, and Mesos cannot be asked whether the cluster lives: {text}");
+        let failure = Failure::message(Code::Failed, text);
+        failure.hint(hint.unwrap_or_else(|| "look at spec.mesos in cluster.yaml".to_owned()))
+    })?;
+    Ok(master.frameworks.into_iter().next().map(|framework| framework.id))
+}
+
+fn no_plan(loaded: &Loaded, error: PlanError) -> Failure {
+    let (code, hint) = match &error {
+        PlanError::Upgrade { .. } => (
+            Code::Invalid,
+            "run `kmctl down` and then `kmctl up`: etcd's data, keys and settings stay, pods do not".to_owned(),
+        ),
+        PlanError::Network { found, .. } => (
+            Code::Invalid,
+            format!("write `network: {{ mode: {found} }}`, or begin anew: `kmctl down --purge`, then `kmctl up`"),
+        ),
+        PlanError::NoSecret { .. } => {
+            (Code::Invalid, "put the principal's secret into the file that mesos.secretFile names".to_owned())
+        }
+        PlanError::NoMajority { unseen, .. } => {
+            (Code::SomeHosts, format!("make {} reachable, or take what is lost out of cluster.yaml", unseen.join(", ")))
+        }
+        PlanError::Founder { unseen, .. } => (
+            Code::SomeHosts,
+            format!(
+                "make {} reachable; if etcd's data are lost for good, begin anew: `kmctl down --purge`, then `kmctl up`",
+                unseen.join(", ")
             ),
-            PlanError::Network { found, .. } => (
-                Code::Invalid,
-                format!("write `network: {{ mode: {found} }}`, or begin anew: `kmctl down --purge`, then `kmctl up`"),
+        ),
+        PlanError::Unnamed { founder } => (
+            Code::Invalid,
+            format!("write {founder} into cluster.yaml, or begin anew: `kmctl down --purge`, then `kmctl up`"),
+        ),
+        PlanError::Elsewhere { framework, unseen } => (
+            Code::SomeHosts,
+            format!(
+                "make {} reachable; if etcd's data are lost for good, end the framework: `curl -d frameworkId={framework} \
+                 {}/teardown`",
+                unseen.join(", "),
+                loaded.cluster.spec.mesos.master.0.first().map(String::as_str).unwrap_or_default()
             ),
-            PlanError::NoSecret { .. } => {
-                (Code::Invalid, "put the principal's secret into the file that mesos.secretFile names".to_owned())
-            }
-            PlanError::NoMajority { unseen, .. } => (
-                Code::SomeHosts,
-                format!("make {} reachable, or take what is lost out of cluster.yaml", unseen.join(", ")),
+        ),
+        PlanError::TwoClusters { hosts: [one, other] } => (
+            Code::Failed,
+            format!(
+                "decide whose data stay; on the host that loses them, {one} or {other}, run `systemctl stop etcd && rm -r \
+                 /var/lib/etcd/member`: `kmctl up` then lets it join"
             ),
-        };
-        Failure::new(code, error).hint(hint)
-    })
+        ),
+    };
+    Failure::new(code, error).hint(hint)
 }
 
 /// What every host's run has in common.

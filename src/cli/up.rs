@@ -18,7 +18,7 @@ use crate::host::Host;
 use crate::host::agent::{HostManifest, Removal};
 use crate::inventory::mesos;
 use crate::plan::preflight::reason_against;
-use crate::plan::{Circumstances, Plan, SavedPlan, describe, summary};
+use crate::plan::{Circumstances, Established, Plan, SavedPlan, describe, summary};
 
 /// Arguments.
 #[derive(clap::Args)]
@@ -50,13 +50,11 @@ pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
     let (reached, first) = mpsc::channel(1);
     let asked = AbortOnDropHandle::new(tokio::spawn(ask_through(first, loaded.clone())));
     let manner = Manner { wait, reset_scale };
-    let (wanted, sight) = gather::look_around(context, &loaded, bundle, &limits, manner, Some(reached)).await?;
+    let (wanted, mut sight) = gather::look_around(context, &loaded, bundle, &limits, manner, Some(reached)).await?;
     let work = provision::work(context, &wanted, provision::taken(km).await?, "kmctl up", limits);
     let allow_remove =
         allow_remove || saved.as_ref().is_some_and(|(saved, _)| saved.plan.departures.iter().any(|one| one.remove));
-    let circumstances = Circumstances { unseen: sight.unseen(), established: false, allow_remove };
-    let decided = provision::decide(&sight.seen, &work.km.1, &circumstances);
-    let plan = decided.inspect_err(|_| sight.tell_failed(context))?;
+    let plan = provision::decide(context, &loaded, &mut sight, &work.km.1, allow_remove).await?;
     if let Some((saved, file)) = &saved {
         let now = SavedPlan::new(&loaded.cluster.metadata.name, &work.km.1, &wanted.manifests, &plan);
         plan::check(file, saved, &now, &plan)?;
@@ -64,7 +62,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
     let found = sight.seen.iter().map(|(_, manifest, found)| (manifest.clone(), found.clone())).collect();
     // Nobody waits for it here: hosts that miss something of the bundle do, and ask for it themselves.
     tokio::spawn(apply::verify_ahead(found, work.clone()));
-    preflight::refuse(context, &loaded, &sight).await?;
+    preflight::refuse(context, &loaded, &sight, plan.begins()).await?;
     for (host, note) in plan.hosts.iter().flat_map(|host| host.notes.iter().map(|note| (&host.host, note))) {
         context.progress.note(host, note);
     }
@@ -131,7 +129,8 @@ async fn carry_out(context: &Context, plan: &Plan, sight: Sight, work: &Work) ->
     let yes = context.settings.yes;
     let late = late.into_iter().map(|(manifest, task)| {
         let (host, others, km) = (manifest.host.clone(), others.clone(), work.km.1.clone());
-        Late { host, arrival: Box::pin(async move { arrival(task, manifest, others, &km, yes).await }) }
+        let established = Established { founder: plan.founder.clone(), begins: plan.begins() };
+        Late { host, arrival: Box::pin(async move { arrival(task, manifest, (others, established), &km, yes).await }) }
     });
     let departures = plan.departures.iter().filter(|one| one.remove).map(|one| one.member.clone()).collect();
     let mut report = apply::run(members.collect(), late.collect(), departures, work).await;
@@ -149,7 +148,7 @@ async fn carry_out(context: &Context, plan: &Plan, sight: Sight, work: &Work) ->
 async fn arrival(
     task: JoinHandle<Result<Looked, ApplyError>>,
     manifest: HostManifest,
-    others: Vec<String>,
+    (others, established): (Vec<String>, Established),
     km: &str,
     yes: bool,
 ) -> Result<Member, ApplyError> {
@@ -160,7 +159,7 @@ async fn arrival(
         answer: error.to_string(),
     };
     let (host, found) = task.await.map_err(gone)??;
-    let circumstances = Circumstances { unseen: others, established: true, allow_remove: false };
+    let circumstances = Circumstances { unseen: others, established: Some(established), ..Circumstances::default() };
     let mut plan = crate::plan::decide(&[(manifest.clone(), found.clone())], km, &circumstances)
         .map_err(|source| ApplyError::Plan { host: name.clone(), source })?;
     let interruptions = plan.interruptions();

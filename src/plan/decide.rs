@@ -8,7 +8,7 @@ use super::desired::{MEMBER_DATA, SETTINGS, SYSTEMD};
 use super::etcd::{self, Departure, EtcdWork};
 use super::interrupts::interrupts;
 
-use crate::host::agent::{HostManifest, Item, KM, LIBRARY, Observation, Observations, Observed};
+use crate::host::agent::{Founding, HostManifest, Item, KM, LIBRARY, Observation, Observations, Observed};
 
 /// What was found on a host.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,6 +45,9 @@ pub struct Plan {
     /// Hosts that could not be looked at.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unseen: Vec<String>,
+    /// Who began etcd's cluster, or begins it now; none where nobody has written it down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub founder: Option<String>,
     /// Members of etcd that are no hosts of cluster.yaml.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub departures: Vec<Departure>,
@@ -65,6 +68,17 @@ pub struct HostPlan {
     /// What has to be done about its member of etcd.
     #[serde(default, skip_serializing_if = "EtcdWork::is_none")]
     pub etcd: EtcdWork,
+    /// What it writes down about who begins etcd's cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub founding: Option<Founding>,
+    /// How many other hosts have to write that down before this one begins the cluster.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub agreement: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// What is known beside the hosts that were seen.
@@ -72,10 +86,21 @@ pub struct HostPlan {
 pub struct Circumstances {
     /// Hosts of cluster.yaml that were not seen.
     pub unseen: Vec<String>,
-    /// Another host has begun the cluster: one that comes late joins it.
-    pub established: bool,
+    /// The cluster that the other hosts have, or are about to begin: one that comes late joins it.
+    pub established: Option<Established>,
+    /// The framework's id, where nobody who was seen has etcd's data and Mesos has the cluster's framework.
+    pub framework: Option<String>,
     /// Members of etcd that are no hosts of cluster.yaml are removed.
     pub allow_remove: bool,
+}
+
+/// A cluster, as a host has to know it that comes late.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Established {
+    /// Who began it, where that was written down.
+    pub founder: Option<String>,
+    /// It begins in this very run: a host that has etcd's data already is none of it.
+    pub begins: bool,
 }
 
 /// One change.
@@ -155,6 +180,40 @@ pub enum PlanError {
         /// The path on the host.
         path: String,
     },
+    /// Another host may have begun the cluster.
+    #[error(
+        "the hosts have written down that etcd's cluster begins on {}, and {} not answered",
+        founders.join(" or "), have(unseen)
+    )]
+    Founder {
+        /// Who may have begun it.
+        founders: Vec<String>,
+        /// Those that were not seen.
+        unseen: Vec<String>,
+    },
+    /// A host begins that cluster.yaml does not name.
+    #[error("the hosts have written down that etcd's cluster begins on {founder}, which cluster.yaml does not name")]
+    Unnamed {
+        /// Who begins it.
+        founder: String,
+    },
+    /// The cluster lives where nobody has looked.
+    #[error(
+        "none of the hosts that were seen has etcd's data, and Mesos has the cluster's framework ({framework}): the \
+         cluster is on those that have not answered: {}", unseen.join(", ")
+    )]
+    Elsewhere {
+        /// The framework's id.
+        framework: String,
+        /// Those that were not seen.
+        unseen: Vec<String>,
+    },
+    /// Two hosts belong to different clusters.
+    #[error("{} have etcds that know nothing of each other: each is a cluster of its own", hosts.join(" and "))]
+    TwoClusters {
+        /// One host of each.
+        hosts: [String; 2],
+    },
     /// Nobody can tell whether there is a cluster already.
     #[error("{} of {all} hosts were seen and none of them has etcd's data: the others may have them", all - unseen.len())]
     NoMajority {
@@ -165,7 +224,23 @@ pub enum PlanError {
     },
 }
 
+fn have(hosts: &[String]) -> String {
+    format!("{} {}", hosts.join(", "), if hosts.len() == 1 { "has" } else { "have" })
+}
+
+impl PlanError {
+    /// Whether hosts that have not answered yet may change it.
+    pub fn needs_others(&self) -> bool {
+        matches!(self, PlanError::Founder { .. } | PlanError::Elsewhere { .. } | PlanError::NoMajority { .. })
+    }
+}
+
 impl Plan {
+    /// Whether a new cluster of etcd begins.
+    pub fn begins(&self) -> bool {
+        self.hosts.iter().any(|host| host.etcd == EtcdWork::Bootstrap)
+    }
+
     /// Whether nothing has to be done.
     pub fn is_empty(&self) -> bool {
         self.hosts.iter().all(|host| host.steps.is_empty()) && !self.departures.iter().any(|one| one.remove)
@@ -189,7 +264,7 @@ impl Plan {
 
 /// Decides for all hosts. `km` is the sha256 of the program that goes with this kmctl.
 pub fn decide(hosts: &[(HostManifest, Found)], km: &str, circumstances: &Circumstances) -> Result<Plan, PlanError> {
-    let Circumstances { unseen, established, allow_remove } = circumstances;
+    let Circumstances { unseen, established: _, framework: _, allow_remove } = circumstances;
     let count = hosts.len() + unseen.len();
     let mut plans: Vec<HostPlan> = hosts
         .iter()
@@ -207,9 +282,9 @@ pub fn decide(hosts: &[(HostManifest, Found)], km: &str, circumstances: &Circums
         plan.steps.retain(|step| !step.subject.ends_with(" API objects"));
         plan.unchanged += before - plan.steps.len();
     }
-    etcd::assign(hosts, &mut plans, unseen, *established)?;
+    let founder = etcd::assign(hosts, &mut plans, circumstances)?;
     let departures = etcd::departures(hosts, unseen, *allow_remove);
-    Ok(Plan { hosts: plans, unseen: unseen.clone(), departures })
+    Ok(Plan { hosts: plans, unseen: unseen.clone(), founder, departures })
 }
 
 pub(super) fn step(action: Action, subject: &str) -> Step {
@@ -228,7 +303,7 @@ fn decide_bare(manifest: &HostManifest, existing: &BTreeSet<String>) -> Result<H
             }
             Item::Directory { .. } if there => unchanged += 1,
             // Said once it is known how the host gets into etcd.
-            Item::Member(_) => {}
+            Item::Member(_) | Item::Founder => {}
             Item::Snapshot { .. } | Item::Vote(_) => unchanged += 1,
             Item::Unit(_) => steps.push(step(Action::Start, &name)),
             Item::Health(_) => steps.push(step(Action::Await, &name)),
@@ -244,7 +319,7 @@ fn decide_bare(manifest: &HostManifest, existing: &BTreeSet<String>) -> Result<H
             _ => steps.push(Step { diff: new_text(item), ..step(Action::Create, &name) }),
         }
     }
-    Ok(HostPlan { host: manifest.host.clone(), steps, unchanged, notes: Vec::new(), etcd: EtcdWork::None })
+    Ok(HostPlan { host: manifest.host.clone(), steps, unchanged, ..HostPlan::default() })
 }
 
 fn decide_observed(manifest: &HostManifest, found: &Observations, km: &str) -> Result<HostPlan, PlanError> {
@@ -253,8 +328,7 @@ fn decide_observed(manifest: &HostManifest, found: &Observations, km: &str) -> R
         refuse_other_network(manifest, found)?;
     }
     refuse_upgrade(manifest, found, lives)?;
-    let (host, etcd) = (manifest.host.clone(), EtcdWork::None);
-    let mut plan = HostPlan { host, steps: Vec::new(), unchanged: 0, notes: Vec::new(), etcd };
+    let mut plan = HostPlan { host: manifest.host.clone(), ..HostPlan::default() };
     // Files that will be different once the plan has run: a unit that reads one of them is restarted.
     let mut changing: BTreeSet<String> = BTreeSet::new();
     if found.km.as_deref() != Some(km) {
@@ -262,7 +336,7 @@ fn decide_observed(manifest: &HostManifest, found: &Observations, km: &str) -> R
         changing.insert(KM.to_owned());
     }
     for (item, observation) in manifest.items.iter().zip(&found.items) {
-        if matches!(item, Item::Member(_)) && !observation.observed.is_same() {
+        if matches!(item, Item::Founder) || matches!(item, Item::Member(_)) && !observation.observed.is_same() {
             continue;
         }
         let Some(step) = decide_item(manifest, item, observation, &changing, &mut plan.notes)? else {

@@ -56,6 +56,7 @@ pub(in crate::plan) fn found(manifest: &HostManifest, change: impl Fn(&mut Obser
         lock: None,
         versions: vec!["v1.20.2".to_owned()],
         members: Vec::new(),
+        founder: None,
         items: items.collect(),
     }))
 }

@@ -54,6 +54,7 @@ pub fn desired(cluster: &Cluster, host: &HostSpec, inputs: &Inputs) -> Result<Ho
     let settings = render::settings(cluster, host, version)?;
     let builder = Builder { cluster, host, inputs, settings, library: format!("{LIBRARY}/{version}") };
     let mut items = builder.directories();
+    items.push(Item::Founder);
     items.extend(builder.programs());
     items.extend(builder.credentials()?);
     items.extend(builder.files()?);

@@ -1,10 +1,12 @@
 //! What has to be done about etcd's members: who begins the cluster, who joins it, who leaves it.
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::{Deserialize, Serialize};
 
-use super::decide::{Action, Found, HostPlan, PlanError, Step, step};
+use super::decide::{Action, Circumstances, Established, Found, HostPlan, PlanError, Step, step};
 use super::desired::MEMBER_DATA;
 use super::interrupts::quorum;
-use crate::host::agent::{EtcdMember, HostManifest, Item, Observed};
+use crate::host::agent::{EtcdMember, Founding, HostManifest, Item, Observed};
 
 /// What has to be done about a host's member of etcd.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,53 +79,133 @@ fn members(hosts: &[(HostManifest, Found)]) -> &[EtcdMember] {
     told.max_by_key(|members| members.len()).unwrap_or_default()
 }
 
-/// Says for every host what becomes of its member, and adds the steps for it.
+/// Who begins etcd's cluster, as the host has written it down.
+fn recorded(found: &Found) -> Option<&str> {
+    match found {
+        Found::Observed(found) => found.founder.as_deref(),
+        Found::Bare { .. } => None,
+    }
+}
+
+/// Members of two hosts that are none of each other's: every change of a cluster leaves most of its members.
+fn two_clusters(hosts: &[(HostManifest, Found)]) -> Option<[String; 2]> {
+    let lists = hosts.iter().filter_map(|(manifest, found)| match found {
+        Found::Observed(found) if !found.members.is_empty() => Some((&manifest.host, &found.members)),
+        _ => None,
+    });
+    let mut lists = lists.map(|(host, members)| (host, members.iter().map(|one| &one.id).collect::<BTreeSet<_>>()));
+    let (first, known) = lists.next()?;
+    let (other, _) = lists.find(|(_, members)| members.is_disjoint(&known))?;
+    Some([first.clone(), other.clone()])
+}
+
+/// Chooses who begins. A majority of all hosts that names one host may have let it begin, whoever of them answers; who is
+/// named by so many that the unseen could make it a majority is the only one that may begin.
+fn elect(hosts: &[(HostManifest, Found)], unseen: &[String]) -> Result<String, PlanError> {
+    let majority = quorum(hosts.len() + unseen.len());
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for founder in hosts.iter().filter_map(|(_, found)| recorded(found)) {
+        *counts.entry(founder).or_default() += 1;
+    }
+    let seen = |name: &str| hosts.iter().any(|(manifest, _)| manifest.host == name);
+    let possible: Vec<&str> =
+        counts.iter().filter(|(_, count)| **count + unseen.len() >= majority).map(|(name, _)| *name).collect();
+    match possible[..] {
+        [] => {
+            // Nobody has begun. Whom most have written down needs the fewest changes.
+            let most = counts.into_iter().filter(|(name, _)| seen(name)).max_by_key(|(_, count)| *count);
+            let first = || hosts.first().map(|(manifest, _)| manifest.host.as_str());
+            Ok(most.map(|(name, _)| name).or_else(first).unwrap_or_default().to_owned())
+        }
+        [founder] if seen(founder) => Ok(founder.to_owned()),
+        [founder] if !unseen.iter().any(|host| host == founder) => {
+            Err(PlanError::Unnamed { founder: founder.to_owned() })
+        }
+        _ => {
+            let founders = possible.iter().map(|name| (*name).to_owned()).collect();
+            Err(PlanError::Founder { founders, unseen: unseen.to_vec() })
+        }
+    }
+}
+
+/// Says for every host what becomes of its member, and adds the steps for it. Returns who began the cluster, or begins it.
 pub(super) fn assign(
     hosts: &[(HostManifest, Found)],
     plans: &mut [HostPlan],
-    unseen: &[String],
-    established: bool,
-) -> Result<(), PlanError> {
+    circumstances: &Circumstances,
+) -> Result<Option<String>, PlanError> {
+    let Circumstances { unseen, established, framework, allow_remove: _ } = circumstances;
+    if let Some(hosts) = two_clusters(hosts) {
+        return Err(PlanError::TwoClusters { hosts });
+    }
     let with_data = hosts.iter().filter(|(manifest, found)| has_data(manifest, found)).count();
     let listed = members(hosts);
     let mut count = listed.len().max(with_data);
-    let mut begun = established || with_data > 0;
     let all = hosts.len() + unseen.len();
+    let begun = established.is_some() || with_data > 0 || hosts.is_empty();
     // A cluster whose majority has no data is not alive anywhere; less cannot be known.
-    if !begun && !hosts.is_empty() && hosts.len() < quorum(all) {
-        return Err(PlanError::NoMajority { all, unseen: unseen.to_vec() });
+    if !begun && hosts.len() < quorum(all) {
+        return Err(PlanError::NoMajority { all, unseen: unseen.clone() });
     }
+    let founder = match established {
+        _ if !begun => {
+            if let Some(framework) = framework.clone().filter(|_| !unseen.is_empty()) {
+                return Err(PlanError::Elsewhere { framework, unseen: unseen.clone() });
+            }
+            count = 1;
+            Some(elect(hosts, unseen)?)
+        }
+        Some(Established { begins: true, founder }) if with_data > 0 => {
+            let host = hosts.first().map(|(manifest, _)| manifest.host.clone()).unwrap_or_default();
+            return Err(PlanError::TwoClusters { hosts: [founder.clone().unwrap_or_default(), host] });
+        }
+        Some(Established { founder, .. }) => founder.clone(),
+        None => {
+            let mut members = hosts.iter().filter(|(manifest, found)| has_data(manifest, found));
+            members.find_map(|(_, found)| recorded(found)).map(str::to_owned)
+        }
+    };
+    let begins = founder.as_deref().filter(|_| !begun);
+    let agreed = hosts.iter().filter(|(manifest, found)| {
+        begins.is_some_and(|founder| manifest.host != founder && recorded(found) == Some(founder))
+    });
+    // The founder itself has written it down before it begins.
+    let agreement = quorum(all).saturating_sub(1 + agreed.count());
     for ((manifest, found), plan) in hosts.iter().zip(plans) {
-        if !has_data(manifest, found) {
-            let name = &manifest.host;
-            let lost = listed.iter().any(|member| member.name == *name);
-            let (work, made) = if begun {
-                let after = if lost { count } else { count + 1 };
-                let mut why = vec![arithmetic(count, after)];
-                if lost {
-                    why.insert(0, "its data are gone: its former membership is replaced".to_owned());
-                }
-                count = after;
-                (EtcdWork::Join, Step { why, ..step(Action::Join, &format!("etcd as {name}")) })
-            } else {
-                count = 1;
-                (EtcdWork::Bootstrap, step(Action::Create, &format!("etcd with {name} as its first member")))
+        let host = &manifest.host;
+        let data = has_data(manifest, found);
+        plan.founding = founder
+            .as_ref()
+            .filter(|name| !data && recorded(found) != Some(name.as_str()))
+            .map(|name| Founding { name: name.clone(), instead_of: recorded(found).map(str::to_owned) });
+        if data {
+            let of = |subject: &str| plan.steps.iter().find(|step| step.subject == subject).map(|step| step.action);
+            plan.etcd = match (of("etcd.service"), of("etcd is healthy")) {
+                _ if lacks_vote(manifest, found) => EtcdWork::Join,
+                (Some(Action::Restart), _) => EtcdWork::Restart,
+                (Some(_), _) | (None, Some(_)) => EtcdWork::Start,
+                (None, None) => EtcdWork::None,
             };
-            begun = true;
-            let at = plan.steps.iter().position(|step| step.subject == "etcd.service").unwrap_or(plan.steps.len());
-            plan.steps.insert(at, made);
-            plan.etcd = work;
             continue;
         }
-        let of = |subject: &str| plan.steps.iter().find(|step| step.subject == subject).map(|step| step.action);
-        plan.etcd = match (of("etcd.service"), of("etcd is healthy")) {
-            _ if lacks_vote(manifest, found) => EtcdWork::Join,
-            (Some(Action::Restart), _) => EtcdWork::Restart,
-            (Some(_), _) | (None, Some(_)) => EtcdWork::Start,
-            (None, None) => EtcdWork::None,
+        let (work, made) = if begins == Some(host) {
+            plan.agreement = agreement;
+            (EtcdWork::Bootstrap, step(Action::Create, &format!("etcd with {host} as its first member")))
+        } else {
+            let lost = listed.iter().any(|member| member.name == *host);
+            let after = if lost { count } else { count + 1 };
+            let mut why = vec![arithmetic(count, after)];
+            if lost {
+                why.insert(0, "its data are gone: its former membership is replaced".to_owned());
+            }
+            count = after;
+            (EtcdWork::Join, Step { why, ..step(Action::Join, &format!("etcd as {host}")) })
         };
+        let at = plan.steps.iter().position(|step| step.subject == "etcd.service").unwrap_or(plan.steps.len());
+        plan.steps.insert(at, made);
+        plan.etcd = work;
     }
-    Ok(())
+    Ok(founder)
 }
 
 /// Members that cluster.yaml does not name. One at a time leaves, and `count` goes down with each.

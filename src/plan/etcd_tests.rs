@@ -73,6 +73,93 @@ fn a_dead_host_does_not_keep_the_majority_from_beginning_and_a_minority_begins_n
     assert_eq!(work(&plan(&[bare("cp3", &[MEMBER_DATA])], &["cp1", "cp2"]).unwrap()), [EtcdWork::Start]);
 }
 
+/// A host with km and without data, on which `founder` is written down.
+fn told(name: &str, founder: Option<&str>) -> (HostManifest, Found) {
+    let (manifest, Found::Observed(found)) = living(name, &[], |item| {
+        if item.name == format!("etcd member {name}") {
+            item.observed = Observed::Missing;
+        }
+    }) else {
+        unreachable!()
+    };
+    (manifest, Found::Observed(Box::new(Observations { founder: founder.map(str::to_owned), ..*found })))
+}
+
+#[test]
+fn whoever_may_have_begun_the_cluster_is_the_only_one_that_begins_it() {
+    let founder = |hosts: &[(HostManifest, Found)], unseen: &[&str]| {
+        plan(hosts, unseen).map(|plan| (plan.founder.clone().unwrap_or_default(), work(&plan)))
+    };
+    let (cp1, cp2) = (Some("cp1"), Some("cp2"));
+    use EtcdWork::{Bootstrap, Join};
+    // Nothing is written down: the first that was seen.
+    let nothing = [told("cp2", None), told("cp3", None)];
+    assert_eq!(founder(&nothing, &["cp1"]), Ok(("cp2".to_owned(), vec![Bootstrap, Join])));
+    // A run that did not see cp1 was killed: cp2 may have been begun by it and goes on.
+    let all = [told("cp1", None), told("cp2", cp2), told("cp3", cp2)];
+    assert_eq!(founder(&all, &[]), Ok(("cp2".to_owned(), vec![Join, Bootstrap, Join])));
+    // cp1 and cp2 can have been its majority.
+    let without = [told("cp2", cp1), told("cp3", None)];
+    let error = PlanError::Founder { founders: vec!["cp1".to_owned()], unseen: vec!["cp1".to_owned()] };
+    assert_eq!(
+        error.to_string(),
+        "the hosts have written down that etcd's cluster begins on cp1, and cp1 has not answered"
+    );
+    assert_eq!(founder(&without, &["cp1"]), Err(error));
+    // Two of five are none, and all were seen.
+    let five = [told("cp1", None), told("cp2", cp2), told("cp3", cp1), told("cp4", cp2), told("cp5", None)];
+    assert_eq!(founder(&five, &[]).unwrap().0, "cp2");
+    let unnamed = [told("cp1", Some("old")), told("cp2", Some("old")), told("cp3", None)];
+    assert_eq!(founder(&unnamed, &[]), Err(PlanError::Unnamed { founder: "old".to_owned() }));
+}
+
+#[test]
+fn the_founder_waits_for_as_many_others_as_make_a_majority_with_it() {
+    let of = |hosts: &[(HostManifest, Found)]| -> Vec<(Option<Founding>, usize)> {
+        plan(hosts, &[]).unwrap().hosts.into_iter().map(|host| (host.founding, host.agreement)).collect()
+    };
+    let founding =
+        |instead_of: Option<&str>| Some(Founding { name: "cp1".to_owned(), instead_of: instead_of.map(str::to_owned) });
+    assert_eq!(of(&[told("cp1", None)]), [(founding(None), 0)]);
+    let three = [told("cp1", None), told("cp2", None), told("cp3", None)];
+    assert_eq!(of(&three), [(founding(None), 1), (founding(None), 0), (founding(None), 0)]);
+    let half = [told("cp1", Some("cp1")), told("cp2", Some("cp1")), told("cp3", Some("cp3"))];
+    assert_eq!(of(&half), [(None, 0), (None, 0), (founding(Some("cp3")), 0)]);
+}
+
+#[test]
+fn a_cluster_that_mesos_knows_is_not_begun_again_while_a_host_is_away() {
+    let hosts = [bare("cp2", &[]), bare("cp3", &[])];
+    let framework = Some("f-0001".to_owned());
+    let away =
+        Circumstances { unseen: vec!["cp1".to_owned()], framework: framework.clone(), ..Circumstances::default() };
+    let refused = decide(&hosts, "km", &away).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "none of the hosts that were seen has etcd's data, and Mesos has the cluster's framework (f-0001): the cluster \
+         is on those that have not answered: cp1"
+    );
+    // All hosts were seen: the framework is what a former cluster left.
+    assert!(decide(&hosts, "km", &Circumstances { framework, ..Circumstances::default() }).is_ok());
+}
+
+#[test]
+fn two_clusters_are_told_and_nothing_is_done() {
+    let other = |name: &str| {
+        let (manifest, Found::Observed(mut found)) = living(name, &["cp2", "cp3"], |_| ()) else { unreachable!() };
+        found.members.iter_mut().for_each(|member| member.id.push('7'));
+        (manifest, Found::Observed(found))
+    };
+    let hosts = [living("cp1", &["cp1"], |_| ()), other("cp2"), other("cp3")];
+    let refused = plan(&hosts, &[]).unwrap_err();
+    assert_eq!(refused, PlanError::TwoClusters { hosts: ["cp1".to_owned(), "cp2".to_owned()] });
+    // So is a host that comes late with data, while the others are about to begin.
+    let established = Some(Established { founder: Some("cp2".to_owned()), begins: true });
+    let late = Circumstances { unseen: vec!["cp2".to_owned()], established, ..Circumstances::default() };
+    let refused = decide(&[bare("cp1", &[MEMBER_DATA])], "km", &late).unwrap_err();
+    assert_eq!(refused, PlanError::TwoClusters { hosts: ["cp2".to_owned(), "cp1".to_owned()] });
+}
+
 #[test]
 fn a_host_that_lost_its_data_joins_again_and_never_begins() {
     let listed = ["cp1", "cp2", "cp3"];

@@ -11,7 +11,7 @@ mod interrupts;
 pub mod preflight;
 mod saved;
 
-pub use decide::{Action, Circumstances, Found, HostPlan, Plan, PlanError, Step, decide};
+pub use decide::{Action, Circumstances, Established, Found, HostPlan, Plan, PlanError, Step, decide};
 pub use describe::{describe, summary};
 pub use desired::{Inputs, MESOS_SECRET, desired};
 pub use etcd::{Departure, EtcdWork};

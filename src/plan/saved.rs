@@ -6,7 +6,7 @@
 //!
 //! ```json
 //! {
-//!   "format": 1,
+//!   "format": 2,
 //!   "kmctl": "0.1.0",
 //!   "cluster": "demo",
 //!   "km": "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae",
@@ -44,7 +44,7 @@ use crate::bundle::hex;
 use crate::host::agent::HostManifest;
 
 /// Version of the file's format. A new field or another meaning is a new version.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// The file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

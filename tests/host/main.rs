@@ -11,7 +11,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use flate2::{Compression, write::GzEncoder};
 use kmctl::bundle::{BundleFile, Manifest, Purpose, hex_digest};
 use kmctl::cluster::Cluster;
-use kmctl::host::agent::{EtcdStart, Header, Holder, Item, Payload};
+use kmctl::host::agent::{Beginning, EtcdStart, Header, Holder, Item, Payload};
 use kmctl::pki;
 use kmctl::plan::{Inputs, desired};
 use sha2::{Digest, Sha256};
@@ -66,7 +66,7 @@ fn stream() -> Vec<u8> {
         payload,
         secrets: BTreeMap::from([("/etc/kmctl/mesos-secret".to_owned(), "czNjcmV0".to_owned())]),
         shared: BTreeMap::new(),
-        etcd: Some(EtcdStart::Bootstrap),
+        etcd: Beginning { start: Some(EtcdStart::Bootstrap), founding: None },
         holder: Holder::default(),
     };
     let mut all = header.to_bytes();

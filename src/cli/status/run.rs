@@ -19,7 +19,7 @@ use crate::inventory::look as compare;
 use crate::inventory::objects::{self, Objects};
 use crate::inventory::units::{self, Unit};
 use crate::k8s::names::{NAMESPACE, SETTINGS_CONFIG_MAP};
-use crate::plan::{Circumstances, Found};
+use crate::plan::{self, Circumstances, Found};
 
 /// Arguments.
 #[derive(clap::Args)]
@@ -160,9 +160,7 @@ impl Eyes {
             km = km.or(seen.km.clone());
             // The host's own km: that another one lies beside this kmctl says nothing about the settings.
             let own = seen.km.clone().unwrap_or_default();
-            let Ok(plan) =
-                provision::decide(&[(host.clone(), manifest.clone(), found)], &own, &Circumstances::default())
-            else {
+            let Ok(plan) = plan::decide(&[(manifest.clone(), found)], &own, &Circumstances::default()) else {
                 continue;
             };
             let steps = plan.hosts.into_iter().flat_map(|host| host.steps).map(|step| step.subject);

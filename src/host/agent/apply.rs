@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::events::{Change, Event, Reporter};
 use super::files::Root;
 use super::observe::{self, Digests, Observed};
-use super::{AgentError, EtcdStart, FORMAT, Holder, HostManifest, Item, STATE, UnitSpec};
-use super::{http, lock, material, member, objects, units};
+use super::{AgentError, Beginning, FORMAT, Holder, HostManifest, Item, STATE, UnitSpec};
+use super::{founder, http, lock, material, member, objects, units};
 
 /// How many snapshots of etcd are kept.
 const SNAPSHOTS: usize = 5;
@@ -32,8 +32,8 @@ pub struct Header {
     pub secrets: BTreeMap<String, String>,
     /// Base64 of files that all control-plane hosts share, written only where they are missing.
     pub shared: BTreeMap<String, String>,
-    /// How etcd begins where it has no data.
-    pub etcd: Option<EtcdStart>,
+    /// How etcd begins.
+    pub etcd: Beginning,
     /// Who runs this, for the lock.
     pub holder: Holder,
 }
@@ -154,7 +154,8 @@ impl Run<'_> {
         match item {
             // These look for themselves: what they find decides, not an earlier look.
             Item::Program { path, mode, sha256, .. } => return self.program(path, *mode, sha256, stream, reporter),
-            Item::Member(spec) => return member::apply(self.root, spec, self.header.etcd),
+            Item::Member(spec) => return member::apply(self.root, spec, self.header.etcd.start),
+            Item::Founder => return founder::apply(self.root, self.header.etcd.founding.as_ref()),
             Item::Vote(_) | Item::Unit(_) | Item::Health(_) | Item::Snapshot { .. } | Item::Objects { .. } => {
                 return self.running(item, reporter);
             }
@@ -179,6 +180,7 @@ impl Run<'_> {
             Item::Certificate(spec) => material::apply_certificate(self.root, spec, self.now)?,
             Item::Kubeconfig(spec) => material::apply_kubeconfig(self.root, spec, self.now)?,
             Item::Program { .. }
+            | Item::Founder
             | Item::Member(_)
             | Item::Vote(_)
             | Item::Unit(_)
@@ -209,7 +211,7 @@ impl Run<'_> {
             let wanted = decode(&path, text)?;
             match self.root.bytes(&path)? {
                 Some(found) if found == wanted => {}
-                Some(_) if self.header.etcd.is_none() => {
+                Some(_) if self.header.etcd.start.is_none() => {
                     return Err(AgentError::Refused(format!(
                         "{path} is not what the other control-plane hosts have, and this host has etcd's data: it \
                          belongs to another cluster"

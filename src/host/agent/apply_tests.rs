@@ -68,7 +68,7 @@ fn header(text: &str, program: &[u8]) -> Header {
         payload: Vec::new(),
         secrets: BTreeMap::from([("/etc/secret".to_owned(), BASE64_STANDARD.encode(b"s3cret"))]),
         shared: BTreeMap::new(),
-        etcd: None,
+        etcd: Beginning::default(),
         holder: Holder::default(),
     }
 }

@@ -1,6 +1,7 @@
 //! The host manifest: everything that a control-plane host should have, in the order in which it is put there.
 use serde::{Deserialize, Serialize};
 
+use super::founder::FOUNDER;
 use super::member::MemberSpec;
 use crate::pki::LeafSpec;
 
@@ -105,6 +106,9 @@ pub enum Item {
         /// Folder of the snapshots.
         folder: String,
     },
+    /// Who begins etcd's cluster is written down. The name is known only once all hosts were looked at, so it comes beside
+    /// the manifest.
+    Founder,
     /// The host is a member of etcd: before its first start it is told how to begin.
     Member(MemberSpec),
     /// The host's member has caught up and votes.
@@ -213,6 +217,7 @@ impl Item {
             | Item::Program { path, .. }
             | Item::Secret { path, .. }
             | Item::EncryptionKey { path } => path.clone(),
+            Item::Founder => FOUNDER.to_owned(),
             Item::KeyPair { path } => format!("{path}.key"),
             Item::Authority(spec) => format!("{}.crt", spec.path),
             Item::Certificate(spec) => format!("{}.crt", spec.path),
@@ -233,6 +238,7 @@ impl Item {
             | Item::Program { path, .. }
             | Item::Secret { path, .. }
             | Item::EncryptionKey { path } => vec![path.clone()],
+            Item::Founder => vec![FOUNDER.to_owned()],
             Item::KeyPair { path } => vec![format!("{path}.key"), format!("{path}.pub")],
             Item::Authority(AuthoritySpec { path, .. }) | Item::Certificate(CertificateSpec { path, .. }) => {
                 vec![format!("{path}.key"), format!("{path}.crt")]

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::events::{Change, Event, Reporter};
 use super::files::Root;
 use super::http::{Http, Pause};
-use super::{AgentError, Holder, Observed};
+use super::{AgentError, Founding, Holder, Observed};
 
 /// How a host without data gets into etcd. Only who has seen all hosts can tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +22,16 @@ pub enum EtcdStart {
     Bootstrap,
     /// It joins the one that the other hosts have.
     Join,
+}
+
+/// What a host has to know of how etcd begins.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Beginning {
+    /// How it gets into etcd, where it has no data.
+    pub start: Option<EtcdStart>,
+    /// What it has to write down.
+    pub founding: Option<Founding>,
 }
 
 /// A host as a member of etcd.

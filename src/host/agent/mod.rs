@@ -12,6 +12,7 @@ mod apply;
 mod command;
 mod events;
 mod files;
+mod founder;
 mod http;
 mod lock;
 mod manifest;
@@ -29,11 +30,12 @@ pub use command::{Arguments, run};
 pub use events::{Change, Event};
 #[cfg(test)]
 pub(crate) use files::{Killed, Root};
+pub use founder::{FOUNDER, Founding};
 pub use lock::Holder;
 pub use manifest::{
     AuthoritySpec, CertificateSpec, FORMAT, HealthSpec, HostManifest, Item, KubeconfigSpec, ObjectSpec, UnitSpec,
 };
-pub use member::{EtcdMember, EtcdStart, LeaveRequest, MemberSpec};
+pub use member::{Beginning, EtcdMember, EtcdStart, LeaveRequest, MemberSpec};
 pub use observe::{Observation, Observations, Observed};
 pub use remove::{Removal, RemoveRequest};
 pub use units::UnitState;

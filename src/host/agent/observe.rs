@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::files::Root;
 use super::units::{self, UnitState};
 use super::{AgentError, EtcdMember, FORMAT, Holder, HostManifest, Item, KM, LIBRARY, STATE};
-use super::{http, lock, material, member, objects};
+use super::{founder, http, lock, material, member, objects};
 use crate::bundle::{hex, hex_digest};
 
 /// What was found on a host.
@@ -30,6 +30,9 @@ pub struct Observations {
     /// Members of etcd, where it runs and answers.
     #[serde(default)]
     pub members: Vec<EtcdMember>,
+    /// Who begins etcd's cluster, as the host has written it down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub founder: Option<String>,
     /// One for each item of the manifest, in its order.
     pub items: Vec<Observation>,
 }
@@ -212,6 +215,7 @@ pub(crate) fn observe(root: &Root, manifest: &HostManifest, now: Timestamp) -> R
         lock: lock::holder(root),
         versions,
         members: members.and_then(Result::ok).unwrap_or_default(),
+        founder: founder::read(root)?,
         items,
     })
 }
@@ -265,8 +269,9 @@ pub(crate) fn observe_item(
         Item::Certificate(spec) => material::observe_certificate(root, spec, now),
         Item::Kubeconfig(spec) => material::observe_kubeconfig(root, spec, now),
         Item::Unit(spec) => Ok(Observed::from_problems(units::problems(root, spec, unit, digests)?)),
-        // A snapshot is only taken beside other changes, and is no state that something else could differ from.
-        Item::Snapshot { .. } | Item::Vote(_) => Ok(Observed::Same),
+        // A snapshot is only taken beside other changes, and is no state that something else could differ from. Which
+        // founder is the right one is known to whoever sees all hosts.
+        Item::Snapshot { .. } | Item::Vote(_) | Item::Founder => Ok(Observed::Same),
         Item::Member(spec) => Ok(member::observe(root, spec)),
         Item::Health(spec) if root.is_host() => Ok(match http::probe(root, spec) {
             Ok(None) => Observed::Same,

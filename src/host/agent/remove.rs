@@ -38,7 +38,7 @@ fn goes(item: &Item) -> bool {
         Item::File { data, .. } => !data,
         Item::Program { .. } | Item::Kubeconfig(_) | Item::Member(_) => true,
         Item::Secret { .. } | Item::Authority(_) | Item::KeyPair { .. } | Item::EncryptionKey { .. } => false,
-        Item::Certificate(_) => false,
+        Item::Certificate(_) | Item::Founder => false,
         Item::Directory { .. }
         | Item::Snapshot { .. }
         | Item::Vote(_)
