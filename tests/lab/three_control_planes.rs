@@ -22,12 +22,7 @@ const FAIL_OVER: Duration = Duration::from_secs(20);
 fn a_host_is_taken_out_and_another_one_takes_its_place() {
     let lab = Lab::ready();
     assert_eq!(voters(&lab, "cp1"), ["cp1", "cp2", "cp3"]);
-    // The same file without cp3, beside it: it names key and known_hosts by relative paths.
-    let text = std::fs::read_to_string(&lab.cluster).expect("cluster.yaml");
-    let without: String =
-        text.lines().filter(|line| !line.contains("name: cp3")).map(|line| format!("{line}\n")).collect();
-    let smaller = Lab { cluster: format!("{}.two", lab.cluster), ..Lab::bare() };
-    std::fs::write(&smaller.cluster, without).expect("written");
+    let smaller = without(&lab, &["cp3"]);
 
     let kept = smaller.kmctl(&["up", "--yes"]);
     assert!(kept.ok() && kept.stderr.contains("--allow-remove"), "{}", kept.stderr);
@@ -182,6 +177,32 @@ fn while_the_host_that_begins_etcd_is_away_no_other_begins_it() {
 
 #[test]
 #[ignore = "needs a lab with three control-plane hosts: scripts/test"]
+fn a_cluster_whose_only_host_is_away_is_not_begun_again_on_two_new_ones() {
+    let lab = Lab::ready();
+    lab.kmctl(&["down", "--yes", "--purge=lab"]).success();
+    let smaller = without(&lab, &["cp2", "cp3"]);
+    smaller.kmctl(&["up", "--yes"]).success();
+    let before = frameworks(&lab);
+    assert_eq!(before.len(), 1);
+
+    // Most of the hosts that the file names now know of nothing.
+    let power = PowerCut::of(&lab, "cp1");
+    let refused = lab.kmctl(&["up", "--yes"]);
+    assert_eq!(refused.status, 4, "{}", refused.stderr);
+    let why = format!("Mesos has the cluster's framework ({})", before[0]);
+    assert!(refused.stderr.contains(&why) && refused.stderr.contains("hint: make cp1 reachable"), "{}", refused.stderr);
+    for name in ["cp2", "cp3"] {
+        assert!(!lab.ssh(name, "test -e /var/lib/etcd/member").ok(), "{name} has begun etcd");
+    }
+    drop(power);
+    lab.kmctl(&["up", "--yes"]).success();
+    assert_eq!(voters(&lab, "cp1"), ["cp1", "cp2", "cp3"]);
+    assert_eq!(frameworks(&lab), before);
+    std::fs::remove_file(&smaller.cluster).expect("removed");
+}
+
+#[test]
+#[ignore = "needs a lab with three control-plane hosts: scripts/test"]
 fn up_killed_at_five_points_ends_as_one_cluster() {
     let lab = Lab::ready();
     let hosts = lab.hosts("control-plane");
@@ -220,6 +241,16 @@ fn up_killed_at_five_points_ends_as_one_cluster() {
     }
     assert_eq!(voters(&lab, "cp1"), ["cp1", "cp2", "cp3"]);
     assert_eq!(frameworks(&lab).len(), 1, "{:?}", frameworks(&lab));
+}
+
+/// The same cluster.yaml without some hosts, beside it: it names key and known_hosts by relative paths.
+fn without(lab: &Lab, hosts: &[&str]) -> Lab {
+    let text = std::fs::read_to_string(&lab.cluster).expect("cluster.yaml");
+    let kept = text.lines().filter(|line| !hosts.iter().any(|host| line.contains(&format!("name: {host}"))));
+    let kept: String = kept.map(|line| format!("{line}\n")).collect();
+    let smaller = Lab { cluster: format!("{}.smaller", lab.cluster), ..Lab::bare() };
+    std::fs::write(&smaller.cluster, kept).expect("written");
+    smaller
 }
 
 /// The lab as seen through another API server than the endpoint.
