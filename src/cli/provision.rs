@@ -248,6 +248,14 @@ fn no_plan(loaded: &Loaded, error: PlanError) -> Failure {
                 loaded.cluster.spec.mesos.master.0.first().map(String::as_str).unwrap_or_default()
             ),
         ),
+        PlanError::NoQuorum { lost, .. } => (
+            Code::Failed,
+            format!(
+                "get the disk of {} back; else save `/var/lib/kmctl/snapshots` of the other hosts and begin anew: `kmctl \
+                 down --purge`, then `kmctl up`",
+                lost.join(" or ")
+            ),
+        ),
         PlanError::TwoClusters { hosts: [one, other] } => (
             Code::Failed,
             format!(

@@ -16,13 +16,9 @@ use crate::k8s::client_over;
 use crate::mesos::Masters;
 use crate::mesos::over_host::HostTransport;
 use crate::mesos::transport::{Authentication, HttpSettings, Secret};
+use crate::plan::MESOS_SECRET;
+use crate::render::PKI;
 use crate::scheduler::decide::Summary;
-
-/// Where `up` puts the secret of the Mesos principal.
-const MESOS_SECRET: &str = "/etc/kmctl/mesos-secret";
-
-/// Where `up` puts certificates and keys.
-const PKI: &str = "/etc/kubernetes/pki";
 
 /// Where km scheduler tells its state, to holders of the extender's client certificate.
 const SCHEDULER: &str = "https://127.0.0.1:10270";

@@ -208,6 +208,17 @@ pub enum PlanError {
         /// Those that were not seen.
         unseen: Vec<String>,
     },
+    /// So many members have lost their data that etcd cannot have a leader any more.
+    #[error(
+        "etcd has lost its quorum: {} of its {members} members {} lost their data ({})",
+        lost.len(), if lost.len() == 1 { "has" } else { "have" }, lost.join(", ")
+    )]
+    NoQuorum {
+        /// How many vote.
+        members: usize,
+        /// Those without data.
+        lost: Vec<String>,
+    },
     /// Two hosts belong to different clusters.
     #[error("{} have etcds that know nothing of each other: each is a cluster of its own", hosts.join(" and "))]
     TwoClusters {

@@ -141,6 +141,15 @@ pub(super) fn assign(
     let with_data = hosts.iter().filter(|(manifest, found)| has_data(manifest, found)).count();
     let listed = members(hosts);
     let mut count = listed.len().max(with_data);
+    // Those that are not known to have lost their data may answer.
+    let voters = listed.iter().filter(|member| !member.learner).count();
+    let lost = hosts.iter().filter(|(manifest, found)| {
+        !has_data(manifest, found) && listed.iter().any(|member| !member.learner && member.name == manifest.host)
+    });
+    let lost: Vec<String> = lost.map(|(manifest, _)| manifest.host.clone()).collect();
+    if voters.saturating_sub(lost.len()) < quorum(voters) && !lost.is_empty() {
+        return Err(PlanError::NoQuorum { members: voters, lost });
+    }
     let all = hosts.len() + unseen.len();
     let begun = established.is_some() || with_data > 0 || hosts.is_empty();
     // A cluster whose majority has no data is not alive anywhere; less cannot be known.

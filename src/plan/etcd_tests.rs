@@ -144,6 +144,20 @@ fn a_cluster_that_mesos_knows_is_not_begun_again_while_a_host_is_away() {
 }
 
 #[test]
+fn a_lost_quorum_is_told_and_not_waited_for() {
+    let listed = ["cp1", "cp2", "cp3"];
+    let nothing = |_: &mut Observation| ();
+    let hosts = [living("cp1", &listed, nothing), bare("cp2", &[]), told("cp3", Some("cp1"))];
+    let refused = plan(&hosts, &[]).unwrap_err();
+    assert_eq!(refused.to_string(), "etcd has lost its quorum: 2 of its 3 members have lost their data (cp2, cp3)");
+    // One that was not seen may have them still, and so may one that cluster.yaml does not name any more.
+    assert!(plan(&hosts[..2], &["cp3"]).is_ok());
+    assert!(plan(&hosts[..2], &[]).is_ok());
+    // A single host that is empty is no member of anything.
+    assert!(plan(&[told("cp1", Some("cp1"))], &[]).is_ok());
+}
+
+#[test]
 fn two_clusters_are_told_and_nothing_is_done() {
     let other = |name: &str| {
         let (manifest, Found::Observed(mut found)) = living(name, &["cp2", "cp3"], |_| ()) else { unreachable!() };

@@ -243,6 +243,23 @@ fn up_killed_at_five_points_ends_as_one_cluster() {
     assert_eq!(frameworks(&lab).len(), 1, "{:?}", frameworks(&lab));
 }
 
+#[test]
+#[ignore = "needs a lab with three control-plane hosts: scripts/test"]
+fn a_cluster_that_has_lost_its_quorum_is_told_so_and_begins_anew_after_a_purge() {
+    let lab = Lab::ready();
+    for name in ["cp2", "cp3"] {
+        lab.change("wipe", name);
+    }
+    let refused = lab.kmctl(&["up", "--yes"]);
+    assert_eq!(refused.status, 1, "{}", refused.stderr);
+    let why = "etcd has lost its quorum: 2 of its 3 members have lost their data (cp2, cp3)";
+    assert!(refused.stderr.contains(why) && refused.stderr.contains("down --purge"), "{}", refused.stderr);
+    lab.kmctl(&["down", "--yes", "--purge=lab"]).success();
+    lab.kmctl(&["up", "--yes"]).success();
+    assert_eq!(voters(&lab, "cp1"), ["cp1", "cp2", "cp3"]);
+    assert_eq!(frameworks(&lab).len(), 1, "{:?}", frameworks(&lab));
+}
+
 /// The same cluster.yaml without some hosts, beside it: it names key and known_hosts by relative paths.
 fn without(lab: &Lab, hosts: &[&str]) -> Lab {
     let text = std::fs::read_to_string(&lab.cluster).expect("cluster.yaml");
