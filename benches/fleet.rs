@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use kmctl::apply::{HostState, Limits, Member, Verified, Work, run};
-use kmctl::bundle::{Bundle, create, hex_digest};
+use kmctl::bundle::{Bundle, create, hex_digest, required};
 use kmctl::cluster::Cluster;
 use kmctl::host::agent::{Event, FORMAT, Holder, HostManifest, Item, Observation, Observations, Observed};
 use kmctl::host::fake::told;
@@ -70,13 +70,13 @@ fn main() {
 
 fn bundle(folder: &Path) -> Arc<Bundle> {
     let source = folder.join("programs");
-    std::fs::create_dir_all(source.join("bin")).unwrap();
-    let control = ["etcd", "etcdctl", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
-    let node = ["containerd", "containerd-shim-runc-v2", "ctr", "kube-proxy", "kubelet", "runc"];
-    for program in control.iter().chain(&node) {
-        let mut bytes = vec![0; PROGRAM];
+    for part in ["bin", "cni"] {
+        std::fs::create_dir_all(source.join(part)).unwrap();
+    }
+    for path in required() {
+        let mut bytes = vec![0; if path.starts_with("bin/") { PROGRAM } else { 16 }];
         std::fs::File::open("/dev/urandom").unwrap().read_exact(&mut bytes).unwrap();
-        std::fs::write(source.join("bin").join(program), bytes).unwrap();
+        std::fs::write(source.join(path), bytes).unwrap();
     }
     let path = folder.join("kubernetes.bundle");
     create(&source, "v1.20.2", "amd64", &path, |_| ()).unwrap();

@@ -166,16 +166,11 @@ impl Fleet {
         for part in ["bin", "cni", "images"] {
             std::fs::create_dir_all(source.join(part)).unwrap();
         }
-        let control = ["etcd", "etcdctl", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
-        let node = ["containerd", "containerd-shim-runc-v2", "ctr", "kube-proxy", "kubelet", "runc"];
-        for program in control.iter().chain(&node) {
+        for path in crate::bundle::required() {
             // Random, so that packing does not make it small.
             let mut bytes = vec![0; 40_000];
-            StdRng::seed_from_u64(program.len() as u64).fill(&mut bytes[..]);
-            std::fs::write(source.join("bin").join(program), bytes).unwrap();
-        }
-        for plugin in ["host-local", "loopback", "portmap", "ptp"] {
-            std::fs::write(source.join("cni").join(plugin), plugin).unwrap();
+            StdRng::seed_from_u64(path.len() as u64).fill(&mut bytes[..]);
+            std::fs::write(source.join(path), bytes).unwrap();
         }
         let path = folder.path().join("kubernetes.bundle");
         crate::bundle::create(&source, "v1.20.2", "amd64", &path, |_| ()).unwrap();

@@ -21,6 +21,11 @@ const NODE: [&str; 6] =
 /// Stock plugins that a node's network is made of, unless a configuration of the user's own comes along in `cni.d/`.
 const PLUGINS: [&str; 4] = ["cni/host-local", "cni/loopback", "cni/portmap", "cni/ptp"];
 
+/// The files that a bundle must have, by their path in it; the plugins unless `cni.d/` has a configuration of the user's own.
+pub fn required() -> impl Iterator<Item = &'static str> {
+    CONTROL_PLANE.into_iter().chain(NODE).chain(PLUGINS)
+}
+
 /// Packs `folder` into `out` and returns the manifest. `progress` is called with every file's path before it is packed.
 pub fn create(
     folder: &Path,
@@ -31,12 +36,10 @@ pub fn create(
 ) -> Result<Manifest, BundleError> {
     let sources = collect(folder)?;
     let configured = sources.iter().any(|(path, _)| path.starts_with("cni.d/"));
-    let missing: Vec<String> = CONTROL_PLANE
-        .iter()
-        .chain(&NODE)
-        .chain(PLUGINS.iter().filter(|_| !configured))
-        .filter(|wanted| !sources.iter().any(|(path, _)| path == *wanted))
-        .map(|path| (*path).to_owned())
+    let missing: Vec<String> = required()
+        .filter(|path| !(configured && PLUGINS.contains(path)))
+        .filter(|wanted| !sources.iter().any(|(path, _)| path == wanted))
+        .map(str::to_owned)
         .collect();
     if !missing.is_empty() {
         return Err(BundleError::Incomplete { path: folder.to_owned(), missing });

@@ -9,7 +9,7 @@ pub(crate) mod create;
 mod manifest;
 mod read;
 
-pub use create::create;
+pub use create::{create, required};
 pub use manifest::{BundleFile, Manifest, Purpose};
 pub(crate) use read::hex;
 pub use read::{Bundle, hex_digest};

@@ -46,21 +46,6 @@ spec:
   bundle: kubernetes.bundle
 ";
 
-/// Programs that a bundle must have.
-const PROGRAMS: [&str; 11] = [
-    "etcd",
-    "etcdctl",
-    "kube-apiserver",
-    "kube-controller-manager",
-    "kube-scheduler",
-    "containerd",
-    "containerd-shim-runc-v2",
-    "ctr",
-    "kube-proxy",
-    "kubelet",
-    "runc",
-];
-
 /// An operator's folder, without any host.
 pub struct Desk {
     folder: TempDir,
@@ -73,13 +58,9 @@ impl Desk {
         let desk = Desk { folder };
         std::fs::create_dir_all(desk.path("programs/bin")).unwrap();
         std::fs::create_dir_all(desk.path("programs/cni")).unwrap();
-        for plugin in ["host-local", "loopback", "portmap", "ptp"] {
-            std::fs::write(desk.path("programs/cni").join(plugin), plugin).unwrap();
-        }
-        for program in PROGRAMS {
+        for path in kmctl::bundle::required() {
             // etcdctl is run before a change to a living control plane: it saves a snapshot.
-            let text = format!("#!/bin/sh\nexit 0\n# {program}\n");
-            std::fs::write(desk.path("programs/bin").join(program), text).unwrap();
+            std::fs::write(desk.path("programs").join(path), format!("#!/bin/sh\nexit 0\n# {path}\n")).unwrap();
         }
         desk.write("cluster.yaml", CLUSTER);
         desk.write("mesos-secret", &format!("{SECRET}\n"));
