@@ -3,8 +3,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::decide::{Action, Circumstances, Established, Found, HostPlan, PlanError, Step, step};
+use super::decide::{Action, Circumstances, Established, Found, HostPlan, Step, step};
 use super::desired::MEMBER_DATA;
+use super::error::PlanError;
 use super::interrupts::quorum;
 use crate::host::agent::{EtcdMember, Founding, HostManifest, Item, Observed};
 

@@ -6,13 +6,15 @@
 mod decide;
 mod describe;
 mod desired;
+mod error;
 mod etcd;
 mod interrupts;
 pub mod preflight;
 mod saved;
 
-pub use decide::{Action, Circumstances, Established, Found, HostPlan, Plan, PlanError, Step, decide};
+pub use decide::{Action, Circumstances, Established, Found, HostPlan, Plan, Step, decide};
 pub use describe::{describe, summary};
 pub use desired::{Inputs, MESOS_SECRET, desired};
+pub use error::PlanError;
 pub use etcd::{Departure, EtcdWork};
 pub use saved::{FORMAT, SavedPlan, SavedPlanError};
