@@ -77,15 +77,9 @@ impl Sight {
     /// Waits until nobody may still come. `order` are the names of all hosts, in cluster.yaml's order.
     pub(crate) async fn wait_for_late(&mut self, order: &[&str]) {
         for (manifest, task) in std::mem::take(&mut self.late) {
-            let name = manifest.host.clone();
-            let broken = |error: JoinError| ApplyError::Refused {
-                what: "look at the host",
-                host: name.clone(),
-                answer: error.to_string(),
-            };
-            match task.await.map_err(broken).flatten() {
+            match arrived(&manifest.host, task).await {
                 Ok((host, found)) => self.seen.push((host, manifest, found)),
-                Err(error) => self.failed.push((name, error)),
+                Err(error) => self.failed.push((manifest.host, error)),
             }
         }
         self.seen.sort_by_key(|(_, manifest, _)| order.iter().position(|name| *name == manifest.host));
@@ -96,6 +90,14 @@ impl Sight {
         let late = self.late.iter().map(|(manifest, _)| manifest.host.clone());
         late.chain(self.failed.iter().map(|(host, _)| host.clone())).collect()
     }
+}
+
+/// Waits for a host that is late.
+pub(crate) async fn arrived(name: &str, task: JoinHandle<Result<Looked, ApplyError>>) -> Result<Looked, ApplyError> {
+    task.await.unwrap_or_else(|error| {
+        let answer = error.to_string();
+        Err(ApplyError::Refused { what: "look at the host", host: name.to_owned(), answer })
+    })
 }
 
 /// Waits for the tasks of named hosts, as `wait` says. What is not there in the end is late.

@@ -58,8 +58,7 @@ async fn errors(loaded: &Loaded, new: &[&Seen], first_install: bool) -> Result<V
     let mut findings = judge(&machines);
     if let Some(master) = master {
         let master = master.map_err(|failure| {
-            let (text, hint) = failure.summary();
-            let hint = hint.unwrap_or_else(|| "look at spec.mesos in cluster.yaml".to_owned());
+            let (text, hint) = reach::obstacle(&failure);
             Failure::message(Code::Failed, format!("nothing was installed: Mesos cannot be asked: {text}"))
                 .hint(format!("{hint}; `kmctl check` looks again"))
         })?;

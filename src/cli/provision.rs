@@ -204,10 +204,9 @@ async fn framework(context: &Context, loaded: &Loaded, sight: &Sight) -> Result<
     let Some((host, _, _)) = sight.seen.first() else { return Ok(None) };
     let master = reach::master(host.clone(), loaded).await.map_err(|failure| {
         sight.tell_failed(context);
-        let (text, hint) = failure.summary();
+        let (text, hint) = reach::obstacle(&failure);
         let text = format!("not all hosts answered, and Mesos cannot be asked whether the cluster lives: {text}");
-        let failure = Failure::message(Code::Failed, text);
-        failure.hint(hint.unwrap_or_else(|| "look at spec.mesos in cluster.yaml".to_owned()))
+        Failure::message(Code::Failed, text).hint(hint)
     })?;
     Ok(master.frameworks.into_iter().next().map(|framework| framework.id))
 }

@@ -158,6 +158,12 @@ pub async fn master(host: Arc<dyn Host>, loaded: &Loaded) -> Result<Master, Fail
     Ok(inventory::mesos::read(&client, &spec.master.0, &spec.framework_name).await?)
 }
 
+/// What keeps Mesos from being asked, and what to do about it.
+pub fn obstacle(failure: &Failure) -> (String, String) {
+    let (text, hint) = failure.summary();
+    (text, hint.unwrap_or_else(|| "look at spec.mesos in cluster.yaml".to_owned()))
+}
+
 /// The masters, for a framework: through `host`, or straight from here where there is none.
 pub async fn masters(host: Option<Arc<dyn Host>>, loaded: &Loaded) -> Result<Masters, Failure> {
     let spec = &loaded.cluster.spec.mesos;

@@ -153,12 +153,7 @@ async fn arrival(
     yes: bool,
 ) -> Result<Member, ApplyError> {
     let name = manifest.host.clone();
-    let gone = |error: tokio::task::JoinError| ApplyError::Refused {
-        what: "look at the host",
-        host: name.clone(),
-        answer: error.to_string(),
-    };
-    let (host, found) = task.await.map_err(gone)??;
+    let (host, found) = gather::arrived(&name, task).await?;
     let circumstances = Circumstances { unseen: others, established: Some(established), ..Circumstances::default() };
     let mut plan = crate::plan::decide(&[(manifest.clone(), found.clone())], km, &circumstances)
         .map_err(|source| ApplyError::Plan { host: name.clone(), source })?;

@@ -171,8 +171,7 @@ fn while_the_host_that_begins_etcd_is_away_no_other_begins_it() {
     lab.ssh("cp1", pause).success();
     let up = lab.kmctl(&["up", "--yes"]);
     assert!(up.ok() && up.stderr.contains("waiting for cp1: the hosts have written down"), "{}", up.stderr);
-    assert_eq!(voters(&lab, "cp1"), ["cp1", "cp2", "cp3"]);
-    assert_eq!(frameworks(&lab).len(), 1, "{:?}", frameworks(&lab));
+    is_one_cluster(&lab);
 }
 
 #[test]
@@ -239,8 +238,7 @@ fn up_killed_at_five_points_ends_as_one_cluster() {
     for (host, manifest) in manifests() {
         assert_eq!(difference(&undisturbed[host], &manifest), "", "{host}");
     }
-    assert_eq!(voters(&lab, "cp1"), ["cp1", "cp2", "cp3"]);
-    assert_eq!(frameworks(&lab).len(), 1, "{:?}", frameworks(&lab));
+    is_one_cluster(&lab);
 }
 
 #[test]
@@ -256,8 +254,14 @@ fn a_cluster_that_has_lost_its_quorum_is_told_so_and_begins_anew_after_a_purge()
     assert!(refused.stderr.contains(why) && refused.stderr.contains("down --purge"), "{}", refused.stderr);
     lab.kmctl(&["down", "--yes", "--purge=lab"]).success();
     lab.kmctl(&["up", "--yes"]).success();
-    assert_eq!(voters(&lab, "cp1"), ["cp1", "cp2", "cp3"]);
-    assert_eq!(frameworks(&lab).len(), 1, "{:?}", frameworks(&lab));
+    is_one_cluster(&lab);
+}
+
+/// All hosts are members of one etcd, and Mesos has one framework.
+#[track_caller]
+fn is_one_cluster(lab: &Lab) {
+    assert_eq!(voters(lab, "cp1"), ["cp1", "cp2", "cp3"]);
+    assert_eq!(frameworks(lab).len(), 1, "{:?}", frameworks(lab));
 }
 
 /// The same cluster.yaml without some hosts, beside it: it names key and known_hosts by relative paths.
