@@ -79,7 +79,7 @@ fn bundle(folder: &Path) -> Arc<Bundle> {
         std::fs::write(source.join(path), bytes).unwrap();
     }
     let path = folder.join("kubernetes.bundle");
-    create(&source, "v1.20.2", "amd64", &path, |_| ()).unwrap();
+    create(&source, "v1.37.2", "amd64", &path, |_| ()).unwrap();
     Arc::new(Bundle::open(&path).unwrap())
 }
 

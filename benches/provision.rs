@@ -160,7 +160,7 @@ fn cluster(port: u16, count: u8) -> String {
         "apiVersion: kmctl.io/v1alpha1\nkind: Cluster\nmetadata: {{ name: demo }}\nspec:\n  \
          mesos: {{ master: '10.0.0.5:5050', principal: demo, secretFile: mesos-secret }}\n  ssh: {{ knownHosts: known_hosts, port: {port} }}\n  \
          controlPlane:\n    endpoint: 10.0.0.11:6443\n    hosts:\n{hosts}  \
-         kubernetes: {{ version: v1.20.2 }}\n  bundle: kubernetes.bundle\n"
+         kubernetes: {{ version: v1.37.2 }}\n  bundle: kubernetes.bundle\n"
     )
 }
 

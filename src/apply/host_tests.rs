@@ -70,7 +70,7 @@ async fn a_km_that_is_another_one_than_was_sent_is_not_used() {
         format: FORMAT,
         cluster: "demo".to_owned(),
         host: "cp1".to_owned(),
-        version: "v1.20.2".to_owned(),
+        version: "v1.37.2".to_owned(),
         items: Vec::new(),
     };
     let observations = |km: &str| Observations {

@@ -173,7 +173,7 @@ impl Fleet {
             std::fs::write(source.join(path), bytes).unwrap();
         }
         let path = folder.path().join("kubernetes.bundle");
-        crate::bundle::create(&source, "v1.20.2", "amd64", &path, |_| ()).unwrap();
+        crate::bundle::create(&source, "v1.37.2", "amd64", &path, |_| ()).unwrap();
         let bundle = Arc::new(Bundle::open(&path).unwrap());
         let km = folder.path().join("km");
         std::fs::write(&km, "the program").unwrap();

@@ -201,8 +201,8 @@ pub(crate) mod tests {
         let out = tempfile::tempdir().unwrap();
         let (one, two) = (out.path().join("one"), out.path().join("two"));
         let mut seen = Vec::new();
-        let manifest = create(folder.path(), "v1.20.2", "amd64", &one, |path| seen.push(path.to_owned())).unwrap();
-        create(folder.path(), "v1.20.2", "amd64", &two, |_| ()).unwrap();
+        let manifest = create(folder.path(), "v1.37.2", "amd64", &one, |path| seen.push(path.to_owned())).unwrap();
+        create(folder.path(), "v1.37.2", "amd64", &two, |_| ()).unwrap();
         assert_eq!(fs::read(&one).unwrap(), fs::read(&two).unwrap());
         assert_eq!(seen.len(), manifest.files.len());
         let bundle = Bundle::open(&one).unwrap();
@@ -222,7 +222,7 @@ pub(crate) mod tests {
         rand::fill(&mut bytes[..]);
         fs::write(folder.path().join("bin/etcd"), &bytes).unwrap();
         let out = folder.path().join("bundle");
-        create(folder.path(), "v1.20.2", "amd64", &out, |_| ()).unwrap();
+        create(folder.path(), "v1.37.2", "amd64", &out, |_| ()).unwrap();
         let (_, packed) = Bundle::open(&out).unwrap().packed("bin/etcd").unwrap();
         assert!(packed < (1 << 20) + 1024, "{packed} bytes");
     }
@@ -235,7 +235,7 @@ pub(crate) mod tests {
             fs::write(folder.path().join(path), path).unwrap();
         }
         let out = folder.path().join("bundle");
-        let manifest = create(folder.path(), "v1.20.2", "amd64", &out, |_| ()).unwrap();
+        let manifest = create(folder.path(), "v1.37.2", "amd64", &out, |_| ()).unwrap();
         for path in ["cni/mine", "cni.d/10-mine.conflist"] {
             let file = manifest.files.iter().find(|file| file.path == path).unwrap();
             assert_eq!(file.purposes, [Purpose::Node], "{path}");
@@ -247,11 +247,11 @@ pub(crate) mod tests {
         let folder = folder();
         fs::remove_file(folder.path().join("cni/ptp")).unwrap();
         let out = folder.path().join("bundle");
-        let error = create(folder.path(), "v1.20.2", "amd64", &out, |_| ()).unwrap_err().to_string();
+        let error = create(folder.path(), "v1.37.2", "amd64", &out, |_| ()).unwrap_err().to_string();
         assert!(error.ends_with("lacks cni/ptp"), "{error}");
         fs::create_dir(folder.path().join("cni.d")).unwrap();
         fs::write(folder.path().join("cni.d/10-mine.conflist"), "{}").unwrap();
-        create(folder.path(), "v1.20.2", "amd64", &out, |_| ()).unwrap();
+        create(folder.path(), "v1.37.2", "amd64", &out, |_| ()).unwrap();
     }
 
     #[test]
@@ -259,7 +259,7 @@ pub(crate) mod tests {
         let folder = folder();
         fs::remove_file(folder.path().join("bin/etcd")).unwrap();
         let error =
-            create(folder.path(), "v1.20.2", "amd64", &folder.path().join("out"), |_| ()).unwrap_err().to_string();
+            create(folder.path(), "v1.37.2", "amd64", &folder.path().join("out"), |_| ()).unwrap_err().to_string();
         assert!(error.ends_with("lacks bin/etcd"), "{error}");
     }
 }

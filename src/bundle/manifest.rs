@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 pub struct Manifest {
     /// Version of this format: 1.
     pub format: u32,
-    /// Kubernetes version, e.g. `v1.20.2`.
+    /// Kubernetes version, e.g. `v1.37.2`.
     pub kubernetes: String,
     /// `amd64` or `arm64`.
     pub architecture: String,

@@ -185,7 +185,7 @@ mod tests {
     fn bundle(folder: &Path) -> PathBuf {
         let source = crate::bundle::create::tests::folder();
         let out = folder.join("bundle");
-        create(source.path(), "v1.20.2", "amd64", &out, |_| ()).unwrap();
+        create(source.path(), "v1.37.2", "amd64", &out, |_| ()).unwrap();
         out
     }
 

@@ -16,7 +16,7 @@ pub struct Args {
 enum Action {
     /// Pack a folder with bin/, cni/ and images/ into one verified archive (needs --out)
     Create {
-        /// Version of Kubernetes in the folder, e.g. v1.20.2
+        /// Version of Kubernetes in the folder, e.g. v1.37.2
         #[arg(long, value_name = "VERSION")]
         kubernetes: String,
         /// Architecture of the programs

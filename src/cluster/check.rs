@@ -227,7 +227,7 @@ fn kubernetes(spec: &ClusterSpec, found: &mut Findings) {
     found.unless(
         is_version(&kubernetes.version),
         "spec.kubernetes.version",
-        format!("`{}` is not a version such as `v1.20.2`", kubernetes.version),
+        format!("`{}` is not a version such as `v1.37.2`", kubernetes.version),
     );
     found.unless(
         is_domain(&kubernetes.cluster_domain),

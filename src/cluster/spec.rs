@@ -224,7 +224,7 @@ pub struct KubernetesSpec {
 impl Default for KubernetesSpec {
     fn default() -> Self {
         KubernetesSpec {
-            version: "v1.20.2".to_owned(),
+            version: "v1.37.2".to_owned(),
             service_cidr: "10.96.0.0/16".to_owned(),
             cluster_domain: "cluster.local".to_owned(),
             node_port_range: "28000-29999".to_owned(),

@@ -89,7 +89,7 @@ mod tests {
             format: FORMAT,
             cluster: "demo".to_owned(),
             host: "cp1".to_owned(),
-            version: "v1.20.2".to_owned(),
+            version: "v1.37.2".to_owned(),
             items: Vec::new(),
         }
     }

@@ -2,7 +2,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// A version of Kubernetes, e.g. `v1.20.2`.
+/// A version of Kubernetes, e.g. `v1.37.2`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version {
     /// `1`.
@@ -33,7 +33,7 @@ impl fmt::Display for Version {
 
 /// The text is no version.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no version of Kubernetes such as v1.20.2")]
+#[error("`{0}` is no version of Kubernetes such as v1.37.2")]
 pub struct VersionError(String);
 
 impl Version {
@@ -71,8 +71,8 @@ mod tests {
     #[test]
     fn versions_are_read_and_compared_by_number() {
         let version = |text: &str| text.parse::<Version>().unwrap();
-        assert!(version("v1.9.0") < version("v1.20.2"));
-        assert_eq!(version("v1.20.2").to_string(), "v1.20.2");
+        assert!(version("v1.9.0") < version("v1.37.2"));
+        assert_eq!(version("v1.37.2").to_string(), "v1.37.2");
         for wrong in ["1.20.2", "v1.20", "v1.x.2", ""] {
             assert!(wrong.parse::<Version>().is_err(), "{wrong}");
         }
@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn the_scheduler_configuration_follows_the_version() {
         let of = |text: &str| text.parse::<Version>().unwrap().scheduler_configuration();
-        assert_eq!(of("v1.20.2"), "kubescheduler.config.k8s.io/v1beta1");
+        assert_eq!(of("v1.37.2"), "kubescheduler.config.k8s.io/v1beta1");
         assert_eq!(of("v1.36.2"), "kubescheduler.config.k8s.io/v1");
     }
 }

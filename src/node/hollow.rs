@@ -133,7 +133,7 @@ fn status_object(ip: IpAddr, name: &str, since: &str) -> Value {
         }],
         "nodeInfo": {
             "architecture": "amd64", "bootID": "", "containerRuntimeVersion": "hollow://1", "kernelVersion": "",
-            "kubeProxyVersion": "v1.20.2", "kubeletVersion": "v1.20.2", "machineID": "", "operatingSystem": "linux",
+            "kubeProxyVersion": "v1.37.2", "kubeletVersion": "v1.37.2", "machineID": "", "operatingSystem": "linux",
             "osImage": "hollow", "systemUUID": "",
         },
     } })

@@ -42,7 +42,7 @@ pub struct NodeLaunch {
     pub ca_certificate: String,
     /// One-time bootstrap token, `id.secret`.
     pub bootstrap_token: String,
-    /// Kubernetes version, e.g. `v1.20.2`.
+    /// Kubernetes version, e.g. `v1.37.2`.
     pub kubernetes_version: String,
     /// Where the node keeps what must not lie in the sandbox.
     pub root_dir: PathBuf,
@@ -74,7 +74,7 @@ pub struct RunLaunch {
     /// The machine's address; none where it is to find out itself.
     #[serde(default)]
     pub node_ip: Option<IpAddr>,
-    /// Kubernetes version, e.g. `v1.20.2`.
+    /// Kubernetes version, e.g. `v1.37.2`.
     pub kubernetes_version: String,
     /// Where the run keeps what must not lie in the sandbox.
     pub root_dir: PathBuf,
@@ -191,7 +191,7 @@ pub fn example() -> NodeLaunch {
         api_servers: vec!["https://192.0.2.11:6443".to_owned()],
         ca_certificate: "(the cluster's CA)\n".to_owned(),
         bootstrap_token: String::new(),
-        kubernetes_version: "v1.20.2".to_owned(),
+        kubernetes_version: "v1.37.2".to_owned(),
         root_dir: PathBuf::from("/var/lib/kmctl/demo"),
         network_mode: NetworkMode::HostPorts,
         pod_cidr: "172.30.0.0/16".to_owned(),

@@ -90,7 +90,7 @@ pub struct NodeIdentity {
     pub executor_id: String,
     /// The node task's id.
     pub node_task: String,
-    /// Kubernetes version, e.g. `v1.20.2`.
+    /// Kubernetes version, e.g. `v1.37.2`.
     pub kubernetes_version: String,
 }
 

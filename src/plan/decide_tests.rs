@@ -26,7 +26,7 @@ pub(in crate::plan) fn manifest(secret: Option<&str>) -> HostManifest {
     };
     let bundle = Manifest {
         format: 1,
-        kubernetes: "v1.20.2".to_owned(),
+        kubernetes: "v1.37.2".to_owned(),
         architecture: "amd64".to_owned(),
         files: vec![file("bin/etcd"), file("bin/kube-apiserver"), file("images/pause.tar")],
     };
@@ -54,7 +54,7 @@ pub(in crate::plan) fn found(manifest: &HostManifest, change: impl Fn(&mut Obser
         hostname: "cp1".to_owned(),
         km: Some("km".to_owned()),
         lock: None,
-        versions: vec!["v1.20.2".to_owned()],
+        versions: vec!["v1.37.2".to_owned()],
         members: Vec::new(),
         founder: None,
         items: items.collect(),
@@ -202,7 +202,7 @@ fn another_version_or_bundle_on_a_living_host_is_refused() {
     assert!(matches!(refused, Err(PlanError::Upgrade { .. })), "{refused:?}");
     let other_bundle = |active: &str| {
         found(&manifest, |item| {
-            if item.name.ends_with("v1.20.2/manifest.json") {
+            if item.name.ends_with("v1.37.2/manifest.json") {
                 item.observed = differs("its text differs", Some("{\"other\":1}"));
             }
             if let Some(unit) = &mut item.unit {

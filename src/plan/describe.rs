@@ -63,7 +63,7 @@ fn describe_host(text: &mut String, host: &HostPlan) {
     }
 }
 
-/// `/usr/local/lib/kmctl/v1.20.2` of `/usr/local/lib/kmctl/v1.20.2/bin/etcd`.
+/// `/usr/local/lib/kmctl/v1.37.2` of `/usr/local/lib/kmctl/v1.37.2/bin/etcd`.
 fn bundle_folder(path: &str) -> Option<&str> {
     let (folder, _) = path.rsplit_once('/')?;
     folder.rsplit_once('/').map(|(folder, _)| folder)

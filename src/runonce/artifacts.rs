@@ -191,7 +191,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let source = crate::bundle::create::tests::folder();
         let path = folder.path().join("bundle");
-        crate::bundle::create(source.path(), "v1.20.2", "amd64", &path, |_| ()).unwrap();
+        crate::bundle::create(source.path(), "v1.37.2", "amd64", &path, |_| ()).unwrap();
         let km = folder.path().join("km");
         std::fs::write(&km, "the program").unwrap();
         let bundle = Arc::new(Bundle::open(&path).unwrap());
@@ -215,7 +215,7 @@ mod tests {
     fn another_servers_list_is_fetched_from_where_agents_reach_it() {
         let file =
             Artifact { path: "bin/kubelet".into(), sha256: "aa".into(), size: 1, urls: vec!["http://own/x".into()] };
-        let index = ArtifactIndex { kubernetes: "v1.20.2".into(), km: "bb".into(), files: vec![file] };
+        let index = ArtifactIndex { kubernetes: "v1.37.2".into(), km: "bb".into(), files: vec![file] };
         let offered = Offered::at("http://10.0.0.1:10271/", index);
         assert_eq!(offered.km.url, "http://10.0.0.1:10271/artifacts/bb");
         assert_eq!(offered.files[0].urls, ["http://10.0.0.1:10271/artifacts/aa"]);

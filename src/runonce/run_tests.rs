@@ -52,7 +52,7 @@ fn new_run(pods: Vec<Wanted>) -> Run {
         constraints: Vec::new(),
         overhead: Amount::new(250, 512),
         km: KmProgram { sha256: "ab".repeat(32), url: "http://127.0.0.1:1/km".into() },
-        kubernetes_version: "v1.20.2".into(),
+        kubernetes_version: "v1.37.2".into(),
         root_dir: "/var/lib/kmctl/demo".into(),
         pod_cidr: "172.31.0.0/16".into(),
         cluster_domain: "cluster.local".into(),

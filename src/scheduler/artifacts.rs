@@ -178,7 +178,7 @@ mod tests {
         std::fs::create_dir(folder.join("bin")).unwrap();
         std::fs::write(folder.join("bin/kubelet"), "kubelet").unwrap();
         let kubelet = hash(&folder.join("bin/kubelet")).unwrap();
-        let manifest = json!({"format": 1, "kubernetes": "v1.20.2", "architecture": "amd64", "files": [
+        let manifest = json!({"format": 1, "kubernetes": "v1.37.2", "architecture": "amd64", "files": [
             {"path": "bin/kubelet", "sha256": kubelet, "size": 7, "purposes": ["node"]},
             {"path": "bin/kube-apiserver", "sha256": "00", "size": 7, "purposes": ["controlPlane"]}]});
         std::fs::write(folder.join("manifest.json"), manifest.to_string()).unwrap();

@@ -175,7 +175,7 @@ async fn api(State(objects): State<Objects>, method: Method, uri: Uri, body: Byt
         "/api/v1/namespaces/default/serviceaccounts/default" => {
             return axum::Json(json!({"kind": "ServiceAccount", "apiVersion": "v1"})).into_response();
         }
-        "/version" => return axum::Json(json!({"major": "1", "minor": "20", "gitVersion": "v1.20.2"})).into_response(),
+        "/version" => return axum::Json(json!({"major": "1", "minor": "20", "gitVersion": "v1.37.2"})).into_response(),
         "/apis" => {
             let version = json!({"groupVersion": "policy/v1beta1", "version": "v1beta1"});
             let policy = json!({"name": "policy", "versions": [version], "preferredVersion": version});

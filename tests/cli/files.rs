@@ -13,19 +13,19 @@ fn version() {
 #[test]
 fn bundle_create() {
     let desk = Desk::new();
-    let create = ["bundle", "create", "--kubernetes", "v1.20.2", "--out", "kubernetes.bundle", "programs"];
+    let create = ["bundle", "create", "--kubernetes", "v1.37.2", "--out", "kubernetes.bundle", "programs"];
     desk.kmctl(&create).golden("bundle-create");
     let first = std::fs::read(desk.path("kubernetes.bundle")).unwrap();
     // Again: the same transcript, and the same bytes.
     desk.kmctl(&create).golden("bundle-create");
     assert_eq!(std::fs::read(desk.path("kubernetes.bundle")).unwrap(), first);
-    desk.kmctl(&["bundle", "create", "--kubernetes", "v1.20.2", "programs"]).golden("bundle-create-without-out");
+    desk.kmctl(&["bundle", "create", "--kubernetes", "v1.37.2", "programs"]).golden("bundle-create-without-out");
     desk.kmctl(&["bundle", "create", "--kubernetes", "1.20.2", "--out", "b", "programs"])
         .golden("bundle-create-wrong-version");
     std::fs::remove_file(desk.path("programs/bin/kubelet")).unwrap();
     std::fs::remove_file(desk.path("programs/bin/runc")).unwrap();
     desk.kmctl(&create).golden("bundle-create-incomplete");
-    desk.kmctl(&["bundle", "create", "--kubernetes", "v1.20.2", "--out", "b", "no-such-folder"])
+    desk.kmctl(&["bundle", "create", "--kubernetes", "v1.37.2", "--out", "b", "no-such-folder"])
         .golden("bundle-create-no-folder");
 }
 
@@ -66,6 +66,6 @@ fn a_cluster_file_that_is_not_in_order() {
 fn a_bundle_of_another_version() {
     let desk = Desk::new();
     desk.bundle();
-    desk.edit("cluster.yaml", "version: v1.20.2", "version: v1.20.3");
+    desk.edit("cluster.yaml", "version: v1.37.2", "version: v1.37.3");
     desk.kmctl(&["plan"]).golden("plan-other-version");
 }

@@ -188,7 +188,7 @@ fn a_saved_plan_is_carried_out_as_it_is_or_not_at_all() {
 
     // What cluster.yaml wants has changed since, and what is no plan is none.
     world.kmctl(&["plan", "--out", "tuesday.plan"]);
-    world.desk.edit("cluster.yaml", "version: v1.20.2", "version: v1.20.2, nodePortRange: 28000-28999");
+    world.desk.edit("cluster.yaml", "version: v1.37.2", "version: v1.37.2, nodePortRange: 28000-28999");
     world.kmctl(&["up", "--yes", "--plan", "tuesday.plan"]).golden("up-other-cluster-file");
     world.kmctl(&["up", "--plan", "cluster.yaml"]).golden("up-no-plan");
     world.kmctl(&["up", "--plan", "wednesday.plan"]).golden("up-no-such-plan");

@@ -42,7 +42,7 @@ spec:
     endpoint: 10.0.0.11:6443
     hosts:
       - { address: 10.0.0.11, name: cp1 }
-  kubernetes: { version: v1.20.2 }
+  kubernetes: { version: v1.37.2 }
   bundle: kubernetes.bundle
 ";
 
@@ -92,7 +92,7 @@ impl Desk {
     /// Makes the bundle that cluster.yaml names.
     pub fn bundle(&self) {
         let made =
-            self.kmctl(&["bundle", "create", "--kubernetes", "v1.20.2", "--out", "kubernetes.bundle", "programs"]);
+            self.kmctl(&["bundle", "create", "--kubernetes", "v1.37.2", "--out", "kubernetes.bundle", "programs"]);
         assert_eq!(made.code, 0, "{made}");
     }
 

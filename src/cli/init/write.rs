@@ -203,7 +203,7 @@ mod tests {
             sudo: Sudo::None,
             identity_file: String::new(),
             endpoint: "10.0.0.11:6443".to_owned(),
-            bundle: "./kubernetes-v1.20.2.bundle".to_owned(),
+            bundle: "./kubernetes-v1.37.2.bundle".to_owned(),
         }
     }
 

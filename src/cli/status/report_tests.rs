@@ -72,7 +72,7 @@ fn node(name: &str, state: &str) -> NodeFacts {
 }
 
 fn objects(nodes: Vec<NodeFacts>, pods: Vec<PodFacts>) -> Objects {
-    Objects { version: "v1.20.2".to_owned(), unready: Vec::new(), nodes, pods, network_policies: Vec::new() }
+    Objects { version: "v1.37.2".to_owned(), unready: Vec::new(), nodes, pods, network_policies: Vec::new() }
 }
 
 #[test]

@@ -42,7 +42,7 @@ pub(crate) fn node(name: &str, state: &str) -> Value {
         "metadata": {"name": name, "creationTimestamp": "2026-11-24T11:59:30Z",
             "annotations": {"kmctl.io/agent-id": format!("S-{name}"), "kmctl.io/state": state,
                 "kmctl.io/reason": if state == "leaving" { "more nodes than nodes.max (1); cheapest of 2: 1 pod to move (0.1 cpus, 64 MB)" } else { "" }}},
-        "status": {"nodeInfo": {"kubeletVersion": if state == "candidate" { "" } else { "v1.20.2" },
+        "status": {"nodeInfo": {"kubeletVersion": if state == "candidate" { "" } else { "v1.37.2" },
                 "architecture": "", "bootID": "", "containerRuntimeVersion": "", "kernelVersion": "", "kubeProxyVersion": "",
                 "machineID": "", "operatingSystem": "", "osImage": "", "systemUUID": ""},
             "conditions": [{"type": "Ready", "status": ready}]},

@@ -59,7 +59,7 @@ fn header(text: &str, program: &[u8]) -> Header {
         format: FORMAT,
         cluster: "demo".to_owned(),
         host: "cp1".to_owned(),
-        version: "v1.20.2".to_owned(),
+        version: "v1.37.2".to_owned(),
         items,
     };
     Header {

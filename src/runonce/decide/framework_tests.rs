@@ -14,7 +14,7 @@ fn settings() -> Settings {
         constraints: Vec::new(),
         overhead: Amount::new(250, 512),
         km: KmProgram { sha256: "ab".repeat(32), url: "http://10.0.0.11:10271/artifacts/ab".into() },
-        kubernetes_version: "v1.20.2".into(),
+        kubernetes_version: "v1.37.2".into(),
         root_dir: "/var/lib/kmctl/demo".into(),
         pod_cidr: "172.31.0.0/16".into(),
         cluster_domain: "cluster.local".into(),

@@ -50,7 +50,7 @@ impl WithPlugin {
         std::fs::write(parts.join("cni.d/10-lab.conflist"), network.to_string()).expect("written");
         let bundle = folder.path().join("bundle");
         run(Command::new(usual.program("kmctl"))
-            .args(["bundle", "create", "--kubernetes", "v1.20.2", "--out"])
+            .args(["bundle", "create", "--kubernetes", "v1.37.2", "--out"])
             .args([&bundle, &parts]))
         .success();
 

@@ -30,7 +30,7 @@ pub fn settings() -> Settings {
         node: NodeTemplate {
             api_servers: vec!["https://10.0.0.11:6443".into()],
             ca_certificate: "PEM".into(),
-            kubernetes_version: "v1.20.2".into(),
+            kubernetes_version: "v1.37.2".into(),
             root_dir: PathBuf::from("/var/lib/kmctl/demo"),
             pod_cidr: "172.30.0.0/16".into(),
             service_cidr: "10.96.0.0/16".into(),
