@@ -183,9 +183,9 @@ pub(crate) fn budget(found: &PodDisruptionBudget, v1: bool) -> Budget {
         namespace: found.metadata.namespace.clone().unwrap_or_default(),
         name: found.metadata.name.clone().unwrap_or_default(),
         selector: Selector::new(selector.as_ref()),
-        allowed: status.disruptions_allowed,
-        healthy: status.current_healthy,
-        wanted: status.desired_healthy,
+        allowed: status.disruptions_allowed.unwrap_or_default(),
+        healthy: status.current_healthy.unwrap_or_default(),
+        wanted: status.desired_healthy.unwrap_or_default(),
     }
 }
 
