@@ -51,6 +51,7 @@ pub fn desired(cluster: &Cluster, host: &HostSpec, inputs: &Inputs) -> Result<Ho
         .kubernetes
         .parse()
         .map_err(|error| RenderError::Cluster(format!("the bundle cannot be used: {error}")))?;
+    version.row().map_err(|error| RenderError::Cluster(format!("the bundle cannot be used: {error}")))?;
     let settings = render::settings(cluster, host, version)?;
     let builder = Builder { cluster, host, inputs, settings, library: format!("{LIBRARY}/{version}") };
     let mut items = builder.directories();

@@ -38,12 +38,8 @@ pub struct Settings {
     pub cluster_domain: String,
     /// The controller manager's `--controllers`.
     pub controllers: &'static str,
-    /// API version of KubeSchedulerConfiguration.
-    pub scheduler_configuration: &'static str,
     /// There are other control-plane hosts.
     pub has_peers: bool,
-    /// Insecure ports have to be switched off.
-    pub has_insecure_port: bool,
     /// Group of bootstrap tokens.
     pub bootstrap_group: &'static str,
     /// ConfigMap of the live settings.
@@ -76,12 +72,10 @@ pub fn settings(cluster: &Cluster, host: &HostSpec, version: Version) -> Result<
         cluster_domain: spec.kubernetes.cluster_domain.clone(),
         controllers: match spec.network.mode {
             // km endpoints writes these; mirroring stays, it serves Services without a selector.
-            NetworkMode::HostPorts => "*,-endpoint,-endpointslice,tokencleaner",
-            NetworkMode::Cni => "*,tokencleaner",
+            NetworkMode::HostPorts => "*,-endpoints-controller,-endpointslice-controller,token-cleaner-controller",
+            NetworkMode::Cni => "*,token-cleaner-controller",
         },
-        scheduler_configuration: version.scheduler_configuration(),
         has_peers: spec.control_plane.hosts.len() > 1,
-        has_insecure_port: version.has_insecure_port(),
         bootstrap_group: names::BOOTSTRAP_GROUP,
         settings_config_map: names::SETTINGS_CONFIG_MAP,
         nodes_min: spec.nodes.min,

@@ -68,7 +68,7 @@ impl Lab {
     }
 
     pub fn kubectl_command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new("kubectl");
+        let mut command = Command::new(self.program("kubectl"));
         command.args(["--kubeconfig", &self.kubeconfig]).args(arguments);
         command
     }
@@ -329,7 +329,7 @@ impl Drop for PowerCut<'_> {
 /// A PodDisruptionBudget for the pods with the label `app`.
 pub fn disruption_budget(namespace: &str, app: &str, available: u32) -> String {
     format!(
-        "apiVersion: policy/v1beta1
+        "apiVersion: policy/v1
 kind: PodDisruptionBudget
 metadata: {{name: {app}, namespace: {namespace}}}
 spec:

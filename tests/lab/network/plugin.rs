@@ -2,6 +2,7 @@
 use std::path::Path;
 use std::process::Command;
 
+use kmctl::k8s::Version;
 use serde_json::json;
 
 use super::matrix::{Mode, try_everything};
@@ -50,7 +51,7 @@ impl WithPlugin {
         std::fs::write(parts.join("cni.d/10-lab.conflist"), network.to_string()).expect("written");
         let bundle = folder.path().join("bundle");
         run(Command::new(usual.program("kmctl"))
-            .args(["bundle", "create", "--kubernetes", "v1.37.2", "--out"])
+            .args(["bundle", "create", "--kubernetes", &Version::NEWEST.to_string(), "--out"])
             .args([&bundle, &parts]))
         .success();
 
