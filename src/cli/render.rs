@@ -13,7 +13,7 @@ use crate::host::agent::Item;
 use crate::node::KubeletConfiguration;
 use crate::node::launch::{FORMAT, Grant, NodeLaunch};
 use crate::node::spec::{DepsSpec, Place};
-use crate::render;
+use crate::{plan, render};
 use crate::scheduler::artifacts::listed;
 
 /// Arguments.
@@ -49,8 +49,7 @@ pub fn run(args: Args, context: &Context) -> Result<Code, Failure> {
                 write(&format!("{}{path}", manifest.host), text)?;
             }
         }
-        let version = loaded.cluster.spec.kubernetes.version.parse()?;
-        let settings = render::settings(&loaded.cluster, host, version)?;
+        let settings = plan::settings(&loaded.cluster, host, &inputs.bundle)?;
         for template in &render::API {
             write(template.path, &render::render(template, &settings)?)?;
         }

@@ -5,8 +5,8 @@ use serde::Serialize;
 
 use super::RenderError;
 use crate::cluster::{Cluster, HostSpec, NetworkMode};
-use crate::host::agent::{KM, LIBRARY};
-use crate::k8s::{Version, names};
+use crate::host::agent::KM;
+use crate::k8s::names;
 
 /// Names that templates may use.
 #[derive(Clone, Debug, Serialize)]
@@ -24,6 +24,8 @@ pub struct Settings {
     pub bind_address: &'static str,
     /// Programs of the bundle.
     pub bin: String,
+    /// Those of etcd.
+    pub etcd_bin: String,
     /// The `km` program.
     pub km: &'static str,
     /// Keys and certificates.
@@ -53,8 +55,8 @@ pub struct Settings {
 /// Where keys and certificates lie.
 pub const PKI: &str = "/etc/kubernetes/pki";
 
-/// Works out the names for one host.
-pub fn settings(cluster: &Cluster, host: &HostSpec, version: Version) -> Result<Settings, RenderError> {
+/// Works out the names for one host. `library` and `etcd` are the folders of the bundle's programs and of etcd's own.
+pub fn settings(cluster: &Cluster, host: &HostSpec, library: &str, etcd: &str) -> Result<Settings, RenderError> {
     let spec = &cluster.spec;
     let address = parse(host)?;
     Ok(Settings {
@@ -63,7 +65,8 @@ pub fn settings(cluster: &Cluster, host: &HostSpec, version: Version) -> Result<
         address: address.to_string(),
         url_address: in_url(address),
         bind_address: if address.is_ipv4() { "0.0.0.0" } else { "::" },
-        bin: format!("{LIBRARY}/{version}/bin"),
+        bin: format!("{library}/bin"),
+        etcd_bin: format!("{etcd}/bin"),
         km: KM,
         pki: PKI,
         endpoint: spec.control_plane.endpoint.clone(),
