@@ -95,7 +95,7 @@ mod tests {
     fn a_minor_without_a_row_is_refused_with_the_list_of_those_that_have_one() {
         let row = |text: &str| text.parse::<Version>().unwrap().row();
         assert_eq!(row("v1.36.0").unwrap().minor, 36, "any patch of a known minor");
-        for unknown in ["v1.20.2", "v1.35.4", "v1.38.0", "v2.37.2"] {
+        for unknown in ["v1.19.0", "v1.35.4", "v1.38.0", "v2.37.2"] {
             let told = row(unknown).unwrap_err().to_string();
             assert_eq!(told, format!("Kubernetes {unknown} is not supported: kmctl runs 1.37 and 1.36"));
         }
