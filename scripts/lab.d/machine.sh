@@ -92,6 +92,7 @@ free_number() {
 
 # Removes the lab's state, and with the last lab what all share. A lab that begins meanwhile has a folder by then, or waits.
 leave_machine() {
+  rm -rf "$lab/hosts"
   lock_machine
   rm -rf "$lab"
   if [ -z "$(find "$labs" -mindepth 1 -maxdepth 1 -type d)" ]; then
