@@ -7,7 +7,7 @@
 
 host_address() {
   case $1 in
-    master) echo $network.5 ;;
+    master) echo "$network.5" ;;
     cp*) echo "$network.$((10 + ${1#cp}))" ;;
     agent*) echo "$network.$((20 + ${1#agent}))" ;;
     *) fail "no lab host is called $1" ;;
@@ -34,7 +34,7 @@ end_processes() {
     kill -KILL $left 2>/dev/null || true
     sleep 0.1
   done
-  if [ -n "$name" ]; then machines=$(machine "$name"); else machines=$lab_name-*; fi
+  if [ -n "$name" ]; then machines=$(machine "$name"); else machines="$lab_name-*"; fi
   # systemd-nspawn leaves these behind where /run is no tmpfs.
   # shellcheck disable=SC2086
   rm -rf /run/systemd/nspawn/propagate/$machines
