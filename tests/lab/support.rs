@@ -13,6 +13,8 @@ pub struct Lab {
     pub kubeconfig: String,
     pub mesos: String,
     pub credentials: String,
+    /// The version of Kubernetes that cluster.yaml names.
+    pub kubernetes: String,
 }
 
 /// Longest time a first pod may take: fetching, unpacking and starting a node on two busy cores.
@@ -44,6 +46,7 @@ impl Lab {
             kubeconfig: get("KUBECONFIG"),
             mesos: get("MESOS_MASTER"),
             credentials: get("MESOS_CREDENTIALS"),
+            kubernetes: get("KUBERNETES_VERSION"),
             root,
         }
     }
