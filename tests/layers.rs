@@ -350,3 +350,20 @@ fn what_is_allowed_is_not_found() {
         assert_eq!(violations("endpoints/decide.rs", text), Vec::<String>::new(), "{text}");
     }
 }
+
+/// Words by which code would tell versions of Kubernetes apart, outside of the one table of them.
+fn compares_versions(path: &str, text: &str) -> bool {
+    let code = code(text);
+    let words = code.split(|letter: char| !is_word(letter));
+    path != "k8s/version.rs" && words.into_iter().any(|word| word == "minor")
+}
+
+#[test]
+fn versions_are_told_apart_in_one_table_only() {
+    let found: Vec<String> =
+        sources().into_iter().filter(|(path, text)| compares_versions(path, text)).map(|(path, _)| path).collect();
+    assert!(found.is_empty(), "what differs between minors belongs into k8s/version.rs, not into {found:?}");
+    assert!(compares_versions("node/spec.rs", "fn f(v: Version) -> bool { v.minor < 38 }"));
+    assert!(compares_versions("k8s/mod.rs", "let Version { minor, .. } = v;"));
+    assert!(!compares_versions("k8s/version.rs", "self.minor < 38"));
+}

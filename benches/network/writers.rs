@@ -105,7 +105,7 @@ fn resource(group: &str, version: &str, kind: &str, plural: &str) -> ApiResource
 
 fn api(client: &Client, kind: &str, plural: &str) -> Api<DynamicObject> {
     let resource = match kind {
-        "EndpointSlice" => resource("discovery.k8s.io", "v1beta1", kind, plural),
+        "EndpointSlice" => resource("discovery.k8s.io", "v1", kind, plural),
         _ => resource("", "v1", kind, plural),
     };
     Api::namespaced_with(client.clone(), NAMESPACE, &resource)

@@ -41,3 +41,13 @@ own_cargo_cache() {
     -exec touch {} +
   echo "$1" >"$CARGO_TARGET_DIR/built-from"
 }
+
+# The compilers that this machine has to bring along: Debian's packages have older ones.
+need_go() {
+  local has
+  has=$(GOTOOLCHAIN=local go env GOVERSION 2>/dev/null) || fail "there is no go: install Go 1.26 or newer (https://go.dev/dl), and have it in PATH"
+  [ "$(printf 'go1.26\n%s\n' "$has" | sort -V | head -1)" = go1.26 ] || fail "go is $has: Kubernetes needs Go 1.26 or newer (https://go.dev/dl)"
+}
+need_rust() {
+  command -v cargo >/dev/null || fail "there is no cargo: install Rust 1.89 or newer, for example with rustup (https://rustup.rs)"
+}

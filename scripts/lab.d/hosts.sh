@@ -1,15 +1,13 @@
 # Sourced by scripts/lab: one host is a systemd-nspawn container with systemd as its first process, on the lab's bridge.
 #
-# Every process of a host lives below the cgroup kmlab/NAME of every hierarchy, and a cgroup namespace keeps it there.
+# Every process of a host lives below the cgroup lab-LAB/NAME of every hierarchy, and a cgroup namespace keeps it there.
 # So the cgroups are the record of what the lab started: ending exactly those processes needs no other, and a lab
-# whose starter was killed is cleared like any other. To the host, kmlab/NAME is the root of the tree: hosts do not
+# whose starter was killed is cleared like any other. To the host, lab-LAB/NAME is the root of the tree: hosts do not
 # see each other's cgroups, as machines would not.
-
-cgroups=/sys/fs/cgroup
 
 host_address() {
   case $1 in
-    master) echo $network.5 ;;
+    master) echo "$network.5" ;;
     cp*) echo "$network.$((10 + ${1#cp}))" ;;
     agent*) echo "$network.$((20 + ${1#agent}))" ;;
     *) fail "no lab host is called $1" ;;
@@ -22,33 +20,33 @@ host_role() {
 
 # The processes of one host, or of all: what the kernel lists in the lab's cgroups.
 lab_processes() {
-  find "$cgroups"/*/kmlab${1:+/$1} -name cgroup.procs -exec cat {} + 2>/dev/null | sort -un | sed '/^0$/d'
+  find "$cgroups"/*/"$lab_prefix${1:+/$1}" -name cgroup.procs -exec cat {} + 2>/dev/null | sort -un | sed '/^0$/d'
 }
 
 # Ends a host, or all, whatever state they are in, and removes their cgroups.
 end_processes() {
-  local name=${1:-} deadline=$((SECONDS + 20)) left host
+  local name=${1:-} deadline=$((SECONDS + 20)) left machines link
   while left=$(lab_processes "$name") && [ -n "$left" ]; do
     [ $SECONDS -lt $deadline ] || fail "processes of the lab do not end: $(tr '\n' ' ' <<<"$left")"
     # A frozen process cannot end.
-    find "$cgroups/freezer/kmlab${name:+/$name}" -name freezer.state -exec sh -c 'echo THAWED >"$1"' _ {} \; 2>/dev/null || true
+    find "$cgroups/freezer/$lab_prefix${name:+/$name}" -name freezer.state -exec sh -c 'echo THAWED >"$1"' _ {} \; 2>/dev/null || true
     # shellcheck disable=SC2086
     kill -KILL $left 2>/dev/null || true
     sleep 0.1
   done
-  for host in ${name:-$(hosts)}; do
-    # systemd-nspawn leaves these behind where /run is no tmpfs.
-    rm -rf "/run/systemd/nspawn/propagate/$host"
-    # A host's link goes with its network namespace, which a mount inside may hold for a while.
-    ip link delete "vb-$host" 2>/dev/null || true
-  done
+  if [ -n "$name" ]; then machines=$(machine "$name"); else machines="$lab_name-*"; fi
+  # systemd-nspawn leaves these behind where /run is no tmpfs.
+  # shellcheck disable=SC2086
+  rm -rf /run/systemd/nspawn/propagate/$machines
+  # A host's link goes with its network namespace, which a mount inside may hold for a while.
+  for link in /sys/class/net/vb-$machines; do ip link delete "${link##*/}" 2>/dev/null || true; done
   # A cgroup is busy for a moment after its last process.
   for _ in $(seq 50); do
-    find "$cgroups"/*/kmlab${name:+/$name} -depth -type d -exec rmdir {} + 2>/dev/null || true
-    [ -n "$(find "$cgroups"/*/kmlab${name:+/$name} -maxdepth 0 2>/dev/null)" ] || return 0
+    find "$cgroups"/*/"$lab_prefix${name:+/$name}" -depth -type d -exec rmdir {} + 2>/dev/null || true
+    [ -n "$(find "$cgroups"/*/"$lab_prefix${name:+/$name}" -maxdepth 0 2>/dev/null)" ] || return 0
     sleep 0.1
   done
-  fail "cgroups of the lab cannot be removed: $(find "$cgroups"/*/kmlab${name:+/$name} -type d | head -3 | tr '\n' ' ')"
+  fail "cgroups of the lab cannot be removed: $(find "$cgroups"/*/"$lab_prefix${name:+/$name}" -type d | head -3 | tr '\n' ' ')"
 }
 
 # Lazily: what is still open somewhere must not keep the next lab from starting.
@@ -68,7 +66,7 @@ make_host() {
   rm -rf "$dir/upper" "$dir/work" "$dir/var-lib"
   mkdir -p "$dir/upper" "$dir/work" "$root"
   cp -a "$image/var/lib" "$dir/var-lib"
-  mount -t overlay "kmlab-$name" -o "lowerdir=$image,upperdir=$dir/upper,workdir=$dir/work" "$root"
+  mount -t overlay "$lab_prefix-$name" -o "lowerdir=$image,upperdir=$dir/upper,workdir=$dir/work" "$root"
 
   echo "$name" >"$root/etc/hostname"
   cp "$lab/etc-hosts" "$root/etc/hosts"
@@ -98,11 +96,11 @@ boot_host() {
   local name=$1 dir=$lab/hosts/$1 controller group
   (
     for controller in "$cgroups"/*/; do
-      group=${controller}kmlab/$name
+      group=$controller$lab_prefix/$name
       mkdir -p "$group"
       if [ -f "$group/cpuset.cpus" ]; then
         # A new cpuset is empty, and takes no process until it is filled, from the top.
-        for level in "${controller}kmlab" "$group"; do
+        for level in "$controller$lab_prefix" "$group"; do
           cat "${controller}cpuset.cpus" >"$level/cpuset.cpus"
           cat "${controller}cpuset.mems" >"$level/cpuset.mems"
         done
@@ -111,7 +109,7 @@ boot_host() {
     done
     # No lock of the lab is handed on; neither is its terminal.
     exec 9>&- </dev/null >"$dir/console.log" 2>&1
-    exec setsid "$parts/host-run" "$name" "$dir" "$mesos" $bridge
+    exec setsid "$parts/host-run" "$name" "$(machine "$name")" "$dir" "$mesos" "$bridge"
   ) &
   disown
 }

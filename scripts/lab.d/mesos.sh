@@ -23,7 +23,7 @@ mesos_master_settings() {
 	LIBPROCESS_IP=$(host_address master)
 	LIBPROCESS_PORT=5050
 	MESOS_HOSTNAME=$(host_address master)
-	MESOS_CLUSTER=lab
+	MESOS_CLUSTER=$lab_name
 	MESOS_WORK_DIR=/var/lib/mesos
 	MESOS_REGISTRY=replicated_log
 	MESOS_DOMAIN='$(domain us-a a)'

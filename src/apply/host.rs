@@ -98,7 +98,7 @@ pub(super) async fn prepare(
     if current {
         return Ok(found);
     }
-    verify(host, manifest, &missing(manifest, &found), work).await?;
+    verify(host, &missing(manifest, &found), work).await?;
     install(host, work).await?;
     let found = look(host, manifest).await?;
     if let Found::Observed(seen) = &found
@@ -139,26 +139,26 @@ pub(super) fn missing(manifest: &HostManifest, found: &Found) -> Missing {
 
 /// Reads the files of the bundle that a host needs, before anything of them is sent anywhere. Each is read once for all
 /// hosts: whoever comes second waits here, and finds it done.
-async fn verify(host: &dyn Host, manifest: &HostManifest, missing: &Missing, work: &Work) -> Result<(), ApplyError> {
+async fn verify(host: &dyn Host, missing: &Missing, work: &Work) -> Result<(), ApplyError> {
     let news = {
         let mut told = work.verified.told.lock().unwrap_or_else(PoisonError::into_inner);
         missing.iter().filter(|path| told.insert((*path).clone())).count()
     };
     let step = (news > 0 && work.bundle.is_some()).then(|| work.progress.step(host.name(), "verify the bundle"));
-    verify_files(manifest, missing, work).await?;
+    verify_files(missing, work).await?;
     if let Some(step) = step {
         step.done("verified");
     }
     Ok(())
 }
 
-async fn verify_files(manifest: &HostManifest, missing: &Missing, work: &Work) -> Result<(), ApplyError> {
+async fn verify_files(missing: &Missing, work: &Work) -> Result<(), ApplyError> {
     let Some(bundle) = work.bundle.clone() else { return Ok(()) };
     let mut verified = work.verified.files.lock().await;
     let unverified: Missing = missing.iter().filter(|path| !verified.contains(*path)).cloned().collect();
     if !unverified.is_empty() {
-        let (manifest, wanted) = (manifest.clone(), unverified.clone());
-        let outcome = tokio::task::spawn_blocking(move || stream::verify(&bundle, &manifest, &wanted)).await;
+        let wanted = unverified.clone();
+        let outcome = tokio::task::spawn_blocking(move || stream::verify(&bundle, &wanted)).await;
         if let Ok(outcome) = outcome {
             outcome.map_err(ApplyError::Bundle)?;
         }
@@ -171,7 +171,7 @@ async fn verify_files(manifest: &HostManifest, missing: &Missing, work: &Work) -
 /// the host is about to be sent something.
 pub async fn verify_ahead(hosts: Vec<(HostManifest, Found)>, work: Work) {
     for (manifest, found) in hosts {
-        if verify_files(&manifest, &missing(&manifest, &found), &work).await.is_err() {
+        if verify_files(&missing(&manifest, &found), &work).await.is_err() {
             return;
         }
     }
@@ -231,7 +231,7 @@ pub(super) async fn send(
         if work.bundle.is_none() {
             return Err(ApplyError::NoBundle { host: host.name().to_owned(), count: missing.len() });
         }
-        verify(host, &part.manifest, missing, work).await?;
+        verify(host, missing, work).await?;
     }
     let secrets = work.secrets.iter().map(|(path, bytes)| (path.clone(), BASE64_STANDARD.encode(bytes))).collect();
     let stream = stream::stream(work.bundle.as_ref(), part, missing, &secrets, shared, etcd, &work.holder)?;

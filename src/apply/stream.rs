@@ -24,14 +24,14 @@ pub(crate) struct Part {
 /// Files of the bundle that a host misses: their path on the host.
 pub(crate) type Missing = Vec<String>;
 
-/// The path in the bundle of a program's path on the host.
-fn in_bundle<'a>(manifest: &HostManifest, path: &'a str) -> Option<&'a str> {
-    path.strip_prefix(&format!("{LIBRARY}/{}/", manifest.version))
+/// The path in the bundle of a program's path on the host: what lies below a folder of the library.
+fn in_bundle(path: &str) -> Option<&str> {
+    path.strip_prefix(LIBRARY)?.strip_prefix('/')?.split_once('/').map(|(_, path)| path)
 }
 
 /// Verifies what is about to be sent, before anything is sent.
-pub(crate) fn verify(bundle: &Bundle, manifest: &HostManifest, missing: &Missing) -> Result<(), BundleError> {
-    let wanted: Vec<&str> = missing.iter().filter_map(|path| in_bundle(manifest, path)).collect();
+pub(crate) fn verify(bundle: &Bundle, missing: &Missing) -> Result<(), BundleError> {
+    let wanted: Vec<&str> = missing.iter().filter_map(|path| in_bundle(path)).collect();
     bundle.verify_packed(|file| wanted.contains(&file.path.as_str()))
 }
 
@@ -52,7 +52,7 @@ pub(crate) fn stream(
     for item in &manifest.items {
         let Item::Program { path, .. } = item else { continue };
         let Some(bundle) = bundle else { continue };
-        let Some(name) = in_bundle(manifest, path).filter(|_| missing.contains(path)) else { continue };
+        let Some(name) = in_bundle(path).filter(|_| missing.contains(path)) else { continue };
         let (_, packed) = bundle.packed(name).map_err(|source| {
             let path = bundle.path().to_owned();
             ApplyError::Bundle(BundleError::File { what: "read", path, source })

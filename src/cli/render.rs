@@ -11,9 +11,10 @@ use crate::bundle::{Manifest, Purpose};
 use crate::cluster::{Loaded, quantity};
 use crate::host::agent::Item;
 use crate::node::KubeletConfiguration;
-use crate::node::launch::{Artifact, FORMAT, Grant, NodeLaunch};
+use crate::node::launch::{FORMAT, Grant, NodeLaunch};
 use crate::node::spec::{DepsSpec, Place};
-use crate::render;
+use crate::{plan, render};
+use crate::scheduler::artifacts::listed;
 
 /// Arguments.
 #[derive(clap::Args)]
@@ -48,8 +49,7 @@ pub fn run(args: Args, context: &Context) -> Result<Code, Failure> {
                 write(&format!("{}{path}", manifest.host), text)?;
             }
         }
-        let version = loaded.cluster.spec.kubernetes.version.parse()?;
-        let settings = render::settings(&loaded.cluster, host, version)?;
+        let settings = plan::settings(&loaded.cluster, host, &inputs.bundle)?;
         for template in &render::API {
             write(template.path, &render::render(template, &settings)?)?;
         }
@@ -84,12 +84,7 @@ fn example_launch(loaded: &Loaded, contents: &Manifest) -> NodeLaunch {
             .files
             .iter()
             .filter(|file| file.purposes.contains(&Purpose::Node))
-            .map(|file| Artifact {
-                path: file.path.clone(),
-                sha256: file.sha256.clone(),
-                size: file.size,
-                urls: Vec::new(),
-            })
+            .map(|file| listed(file, Vec::new()))
             .collect(),
         overhead: Grant {
             cpus: overhead.cpu.parse().map_or(0.0, quantity::Millicores::cores),

@@ -79,7 +79,7 @@ fn parse_for(content: &str, path: &Path, dispensable: &[&str]) -> Result<Loaded,
     let absent: Vec<&str> = dispensable.iter().copied().filter(|key| !root.has(key)).collect();
     problems.retain(|problem| !absent.contains(&problem.key.as_str()));
     let parsed = if problems.is_empty() {
-        // From the text, where `1.20` is still `1.20` and not a number.
+        // From the text, where `1.30` is still `1.30` and not a number.
         serde_yaml::from_str::<Cluster>(content).map_err(|error| syntax(&error))
     } else {
         serde_json::from_value::<Cluster>(remainder).map_err(|error| Problem {
@@ -256,7 +256,7 @@ spec:
       - { address: 10.0.0.300, name: cp1 }
       - { address: 10.96.0.4, name: cp1, hostKey: MD5:aa, ssh: { port: 0, sudo: password } }
       - { name: cp3 }
-  kubernetes: { version: 1.20, serviceCidr: 10.96.0.0/16, nodePortRange: 30000 }
+  kubernetes: { version: 1.30, serviceCidr: 10.96.0.0/16, nodePortRange: 30000 }
   nodes:
     min: 3
     max: 2

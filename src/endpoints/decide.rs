@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::model::{Key, Node, Pod, Seen, Service, SliceVersion};
+use super::model::{Key, Node, Pod, Seen, Service};
 use super::selectors::Selectors;
 use super::wanted::{digest, service_of_slice, wanted};
 
@@ -122,7 +122,6 @@ pub enum Action {
 /// Everything known.
 #[derive(Debug)]
 pub struct Endpoints {
-    version: SliceVersion,
     services: BTreeMap<Key, Service>,
     pods: BTreeMap<Key, Pod>,
     nodes: BTreeMap<Key, Node>,
@@ -170,9 +169,8 @@ struct Round {
 
 impl Endpoints {
     /// Knows nothing and writes nothing before all lists are complete and it leads.
-    pub fn new(version: SliceVersion) -> Self {
+    pub fn new() -> Self {
         Endpoints {
-            version,
             services: BTreeMap::new(),
             pods: BTreeMap::new(),
             nodes: BTreeMap::new(),
@@ -502,7 +500,7 @@ impl Endpoints {
         }
         let members = self.members.get(key).into_iter().flatten();
         let pods = members.filter_map(|pod| self.pods.get(pod));
-        let wanted = wanted(service, pods, &self.nodes, self.version);
+        let wanted = wanted(service, pods, &self.nodes);
         desired.bodies.insert(Object::Endpoints(key.clone()), wanted.endpoints);
         for (name, body) in wanted.slices {
             desired.bodies.insert(Object::Slice(Key::new(key.namespace.as_str(), name)), body);

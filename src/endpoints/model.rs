@@ -149,8 +149,6 @@ pub struct NamedPort {
 pub struct Node {
     /// `topology.kubernetes.io/zone`.
     pub zone: Option<String>,
-    /// `topology.kubernetes.io/region`.
-    pub region: Option<String>,
 }
 
 /// An Endpoints or EndpointSlice object as the API server has it.
@@ -164,14 +162,4 @@ pub struct Seen {
     pub digest: u64,
     /// Carries our mark.
     pub ours: bool,
-}
-
-/// Which form of EndpointSlice the server speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SliceVersion {
-    /// `discovery.k8s.io/v1beta1`, on servers before 1.21: the node stands in `topology`, and the server drops
-    /// `serving`, `terminating` and `nodeName`.
-    V1Beta1,
-    /// `discovery.k8s.io/v1`.
-    V1,
 }

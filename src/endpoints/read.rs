@@ -164,7 +164,7 @@ pub fn pod(metadata: ObjectMeta, spec: PodSpec, status: PodStatus) -> Pod {
 /// A node.
 pub fn node(metadata: &ObjectMeta) -> (Key, Node) {
     let label = |name: &str| metadata.labels.as_ref().and_then(|labels| labels.get(name).cloned());
-    let node = Node { zone: label("topology.kubernetes.io/zone"), region: label("topology.kubernetes.io/region") };
+    let node = Node { zone: label("topology.kubernetes.io/zone") };
     (Key::new("", metadata.name.clone().unwrap_or_default()), node)
 }
 

@@ -11,7 +11,6 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::decide::{Effect, Endpoints, Event};
-use super::model::SliceVersion;
 use super::watch::{slice_resource, watch_all};
 use super::write::Writer;
 use crate::cluster::NetworkMode;
@@ -29,8 +28,6 @@ const CONCURRENT_WRITES: usize = 16;
 /// Everything is compared again this often. Watches tell of every change; this is against what nobody thought of.
 const RESYNC: Duration = Duration::from_secs(300);
 
-/// Between attempts to reach an API server at start, which may come up after us.
-const CONNECT_PAUSE: Duration = Duration::from_secs(2);
 
 /// Pause before the first retry; each further one doubles it.
 const RETRY_BASE: Duration = Duration::from_millis(100);
@@ -130,40 +127,9 @@ async fn connect(path: &Path) -> Result<Client, EndpointsError> {
     Client::try_from(config).map_err(EndpointsError::Client)
 }
 
-/// Which form of EndpointSlice the server has; asks until it answers.
-async fn slice_version(client: &Client, stop: &CancellationToken) -> Option<SliceVersion> {
-    loop {
-        match client.list_api_groups().await {
-            Ok(groups) => {
-                let discovery = groups.groups.iter().find(|group| group.name == "discovery.k8s.io");
-                let versions = discovery.map(|group| group.versions.as_slice()).unwrap_or_default();
-                let has = |version: &str| versions.iter().any(|served| served.version == version);
-                match (has("v1"), has("v1beta1")) {
-                    (true, _) => return Some(SliceVersion::V1),
-                    (false, true) => return Some(SliceVersion::V1Beta1),
-                    (false, false) => tracing::warn!("the API server serves no EndpointSlices, asking again"),
-                }
-            }
-            Err(error) => {
-                let error: &dyn std::error::Error = &error;
-                tracing::warn!(error, "cannot reach the API server, trying again");
-            }
-        }
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => return None,
-            () = tokio::time::sleep(CONNECT_PAUSE) => {}
-        }
-    }
-}
-
 /// Writes endpoints through `client` until `stop`. No other candidate has the name `identity` at the same time.
 pub async fn serve(client: Client, identity: &str, stop: CancellationToken) -> Result<(), EndpointsError> {
-    let Some(version) = slice_version(&client, &stop).await else { return Ok(()) };
-    let slices = slice_resource(match version {
-        SliceVersion::V1 => "v1",
-        SliceVersion::V1Beta1 => "v1beta1",
-    });
+    let slices = slice_resource();
     let (leading, mut leads) = watch::channel(false);
     let (sender, mut events) = mpsc::channel(QUEUE);
     let candidacy = Candidacy {
@@ -183,7 +149,7 @@ pub async fn serve(client: Client, identity: &str, stop: CancellationToken) -> R
     let mut reports: JoinSet<Event> = JoinSet::new();
     let mut resync = tokio::time::interval_at(tokio::time::Instant::now() + RESYNC, RESYNC);
     resync.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut endpoints = Endpoints::new(version);
+    let mut endpoints = Endpoints::new();
     loop {
         // First the end, then who leads, then what became of writes: nothing is decided on older knowledge than
         // necessary.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::model::{Key, Labels, Node, Pod, Service, SliceVersion};
+use super::model::{Key, Labels, Node, Pod, Service};
 
 /// Value of the managed-by labels, by which our objects are known.
 pub const MANAGER: &str = "km-endpoints.kmctl.io";
@@ -61,10 +61,9 @@ pub fn wanted<'a>(
     service: &Service,
     pods: impl Iterator<Item = &'a Pod>,
     nodes: &BTreeMap<Key, Node>,
-    version: SliceVersion,
 ) -> Wanted {
     let endpoints: Vec<Endpoint> = pods.filter_map(|pod| endpoint(service, pod)).collect();
-    Wanted { endpoints: endpoints_body(service, &endpoints), slices: slice_bodies(service, &endpoints, nodes, version) }
+    Wanted { endpoints: endpoints_body(service, &endpoints), slices: slice_bodies(service, &endpoints, nodes) }
 }
 
 /// The pod's part in the Service; none when it cannot be reached (yet, or any more).
@@ -185,14 +184,9 @@ fn slice_bodies(
     service: &Service,
     endpoints: &[Endpoint],
     nodes: &BTreeMap<Key, Node>,
-    version: SliceVersion,
 ) -> BTreeMap<String, Value> {
     let mut groups: BTreeMap<(&str, &[ResolvedPort]), Vec<&Endpoint>> = BTreeMap::new();
     for endpoint in endpoints {
-        // Without `terminating` in the format an endpoint that ends could only look like one that starts.
-        if endpoint.pod.terminating && version == SliceVersion::V1Beta1 && !service.publish_not_ready {
-            continue;
-        }
         let family = if endpoint.address.is_ipv4() { "IPv4" } else { "IPv6" };
         groups.entry((family, &endpoint.ports)).or_default().push(endpoint);
     }
@@ -209,7 +203,7 @@ fn slice_bodies(
             members.sort_by_key(|endpoint| &endpoint.pod.uid);
             let identity = format!("{family} {share}/{shares} {ports:?}");
             let name = format!("{}-{:010x}", service.key.name, hash(&identity) & 0xff_ffff_ffff);
-            let members = members.into_iter().map(|endpoint| slice_endpoint(service, endpoint, nodes, version));
+            let members = members.into_iter().map(|endpoint| slice_endpoint(service, endpoint, nodes));
             let body = json!({
                 "metadata": {
                     "labels": labels(
@@ -231,10 +225,9 @@ fn slice_bodies(
     slices
 }
 
-fn slice_endpoint(service: &Service, endpoint: &Endpoint, nodes: &BTreeMap<Key, Node>, version: SliceVersion) -> Value {
+fn slice_endpoint(service: &Service, endpoint: &Endpoint, nodes: &BTreeMap<Key, Node>) -> Value {
     let pod = endpoint.pod;
-    let place = nodes.get(&Key::new("", pod.node.as_str()));
-    let zone = place.and_then(|node| node.zone.as_ref());
+    let zone = nodes.get(&Key::new("", pod.node.as_str())).and_then(|node| node.zone.as_ref());
     let mut body = json!({
         "addresses": [endpoint.address.to_string()],
         "targetRef": pod_reference(pod),
@@ -242,25 +235,10 @@ fn slice_endpoint(service: &Service, endpoint: &Endpoint, nodes: &BTreeMap<Key, 
     if let Some(hostname) = hostname(service, pod) {
         body["hostname"] = json!(hostname);
     }
-    match version {
-        SliceVersion::V1 => {
-            body["conditions"] =
-                json!({ "ready": endpoint.ready, "serving": pod.ready, "terminating": pod.terminating });
-            body["nodeName"] = json!(pod.node);
-            if let Some(zone) = zone {
-                body["zone"] = json!(zone);
-            }
-        }
-        SliceVersion::V1Beta1 => {
-            body["conditions"] = json!({ "ready": endpoint.ready });
-            body["topology"] = json!({ "kubernetes.io/hostname": pod.node });
-            if let Some(zone) = zone {
-                body["topology"]["topology.kubernetes.io/zone"] = json!(zone);
-            }
-            if let Some(region) = place.and_then(|node| node.region.as_ref()) {
-                body["topology"]["topology.kubernetes.io/region"] = json!(region);
-            }
-        }
+    body["conditions"] = json!({ "ready": endpoint.ready, "serving": pod.ready, "terminating": pod.terminating });
+    body["nodeName"] = json!(pod.node);
+    if let Some(zone) = zone {
+        body["zone"] = json!(zone);
     }
     body
 }

@@ -48,8 +48,8 @@ fn pod(name: &str, address: &str, granted: &[(u16, u16)]) -> Pod {
     }
 }
 
-fn compute(service: &Service, pods: &[Pod], version: SliceVersion) -> Wanted {
-    wanted(service, pods.iter(), &BTreeMap::new(), version)
+fn compute(service: &Service, pods: &[Pod]) -> Wanted {
+    wanted(service, pods.iter(), &BTreeMap::new())
 }
 
 /// `name address:port` of Endpoints, those not ready with a `!`.
@@ -103,11 +103,9 @@ fn a_port_leads_to_the_granted_host_port_of_each_pod() {
         (named("absent"), vec![]),
     ];
     for (target, expected) in cases {
-        for version in [SliceVersion::V1Beta1, SliceVersion::V1] {
-            let wanted = compute(&service(&[("", target.clone())]), &pods, version);
-            assert_eq!(listed(&wanted), expected, "{target:?}");
-            assert_eq!(sliced(&wanted), expected, "{target:?}");
-        }
+        let wanted = compute(&service(&[("", target.clone())]), &pods);
+        assert_eq!(listed(&wanted), expected, "{target:?}");
+        assert_eq!(sliced(&wanted), expected, "{target:?}");
     }
 }
 
@@ -115,14 +113,14 @@ fn a_port_leads_to_the_granted_host_port_of_each_pod() {
 fn a_protocol_that_was_not_granted_is_no_endpoint() {
     let mut udp = service(&[("", TargetPort::Number(80))]);
     udp.ports[0].protocol = "UDP".to_owned();
-    assert!(sliced(&compute(&udp, &[pod("a", "10.0.0.1", &[(80, 31001)])], SliceVersion::V1)).is_empty());
+    assert!(sliced(&compute(&udp, &[pod("a", "10.0.0.1", &[(80, 31001)])])).is_empty());
 }
 
 #[test]
 fn a_pod_that_serves_some_of_several_ports_is_listed_with_those() {
     let service = service(&[("web", TargetPort::Number(80)), ("admin", TargetPort::Number(81))]);
     let pods = [pod("a", "10.0.0.1", &[(80, 31001), (81, 31002)]), pod("b", "10.0.0.2", &[(80, 31001)])];
-    let wanted = compute(&service, &pods, SliceVersion::V1);
+    let wanted = compute(&service, &pods);
     let expected = ["a 10.0.0.1:31002,31001", "b 10.0.0.2:31001"];
     assert_eq!(listed(&wanted), expected);
     assert_eq!(sliced(&wanted), expected);
@@ -141,56 +139,44 @@ fn readiness_decides_where_a_pod_stands() {
     };
     let ready = "a 10.0.0.1:31001";
     let unready = "!a 10.0.0.1:31001";
-    // The pod; without and with publishNotReadyAddresses: Endpoints, v1beta1 slices, v1 slices.
-    type Places = [Option<&'static str>; 3];
+    // The pod; without and with publishNotReadyAddresses: Endpoints, slices.
+    type Places = [Option<&'static str>; 2];
     let cases: [(Pod, Places, Places); 6] = [
-        (with(|_| ()), [Some(ready); 3], [Some(ready); 3]),
-        (with(|pod| pod.ready = false), [Some(unready); 3], [Some(ready); 3]),
-        (with(|pod| pod.terminating = true), [None, None, Some(unready)], [Some(ready); 3]),
-        (with(|pod| pod.finished = true), [None; 3], [None; 3]),
-        (with(|pod| pod.node_address = None), [None; 3], [None; 3]),
-        (with(|pod| pod.node = String::new()), [None; 3], [None; 3]),
+        (with(|_| ()), [Some(ready); 2], [Some(ready); 2]),
+        (with(|pod| pod.ready = false), [Some(unready); 2], [Some(ready); 2]),
+        (with(|pod| pod.terminating = true), [None, Some(unready)], [Some(ready); 2]),
+        (with(|pod| pod.finished = true), [None; 2], [None; 2]),
+        (with(|pod| pod.node_address = None), [None; 2], [None; 2]),
+        (with(|pod| pod.node = String::new()), [None; 2], [None; 2]),
     ];
     for (pod, plain, published) in cases {
         for (publish, expected) in [(false, plain), (true, published)] {
             let mut service = service(&[("", TargetPort::Number(80))]);
             service.publish_not_ready = publish;
-            let old = compute(&service, std::slice::from_ref(&pod), SliceVersion::V1Beta1);
-            let new = compute(&service, std::slice::from_ref(&pod), SliceVersion::V1);
-            let found = [listed(&old), sliced(&old), sliced(&new)].map(|mut found| found.pop());
+            let wanted = compute(&service, std::slice::from_ref(&pod));
+            let found = [listed(&wanted), sliced(&wanted)].map(|mut found| found.pop());
             assert_eq!(found, expected.map(|place| place.map(str::to_owned)), "{pod:?} {publish}");
         }
     }
 }
 
 #[test]
-fn slices_tell_node_zone_and_conditions_in_the_words_of_their_version() {
+fn slices_tell_node_zone_and_conditions() {
     let mut ending = pod("a", "10.0.0.1", &[(80, 31001)]);
     ending.terminating = true;
     ending.node = "n1".to_owned();
     let mut service = service(&[("", TargetPort::Number(80))]);
     service.publish_not_ready = true;
-    let place = Node { zone: Some("z".to_owned()), region: Some("r".to_owned()) };
+    let place = Node { zone: Some("z".to_owned()) };
     let nodes = BTreeMap::from([(Key::new("", "n1"), place)]);
-    let endpoint = |version| {
-        let wanted = wanted(&service, std::iter::once(&ending), &nodes, version);
-        wanted.slices.into_values().next().unwrap()["endpoints"][0].clone()
-    };
+    let wanted = wanted(&service, std::iter::once(&ending), &nodes);
+    let endpoint = wanted.slices.into_values().next().unwrap()["endpoints"][0].clone();
     let reference = json!({ "kind": "Pod", "namespace": "ns", "name": "a", "uid": "uid-a" });
     assert_eq!(
-        endpoint(SliceVersion::V1),
+        endpoint,
         json!({
             "addresses": ["10.0.0.1"], "targetRef": reference, "nodeName": "n1", "zone": "z",
             "conditions": { "ready": true, "serving": true, "terminating": true },
-        })
-    );
-    assert_eq!(
-        endpoint(SliceVersion::V1Beta1),
-        json!({
-            "addresses": ["10.0.0.1"], "targetRef": reference, "conditions": { "ready": true },
-            "topology": {
-                "kubernetes.io/hostname": "n1", "topology.kubernetes.io/zone": "z", "topology.kubernetes.io/region": "r",
-            },
         })
     );
 }
@@ -200,7 +186,7 @@ fn objects_carry_the_services_labels_our_mark_and_their_owner() {
     let mut service = service(&[("", TargetPort::Number(80))]);
     service.headless = true;
     service.labels.insert(SLICE_MANAGER_LABEL.to_owned(), "somebody".to_owned());
-    let wanted = compute(&service, &[pod("a", "10.0.0.1", &[(80, 31001)])], SliceVersion::V1);
+    let wanted = compute(&service, &[pod("a", "10.0.0.1", &[(80, 31001)])]);
     assert_eq!(
         wanted.endpoints["metadata"]["labels"],
         json!({ "team": "a", HEADLESS_LABEL: "", ENDPOINTS_MANAGER_LABEL: MANAGER })
@@ -223,7 +209,7 @@ fn a_headless_service_without_ports_lists_addresses_and_names() {
     let mut stranger = pod("x", "10.0.0.2", &[]);
     stranger.hostname = "x".to_owned();
     stranger.subdomain = "other".to_owned();
-    let wanted = compute(&service, &[member, stranger], SliceVersion::V1);
+    let wanted = compute(&service, &[member, stranger]);
     assert_eq!(listed(&wanted), ["db-0 10.0.0.1:", "x 10.0.0.2:"]);
     assert_eq!(sliced(&wanted), ["db-0 10.0.0.1:", "x 10.0.0.2:"]);
     let addresses = &wanted.endpoints["subsets"][0]["addresses"];
@@ -244,7 +230,7 @@ fn pods_with_the_same_ports_share_a_slice_and_families_do_not() {
         pod("c", "10.0.0.2", &[(80, 31002)]),
         pod("d", "fd00::1", &[(80, 31001)]),
     ];
-    let wanted = compute(&service, &pods, SliceVersion::V1);
+    let wanted = compute(&service, &pods);
     let mut sizes: Vec<_> = wanted
         .slices
         .values()
@@ -263,11 +249,11 @@ fn slices_stay_small_and_one_more_pod_touches_one_of_them() {
         pod
     };
     let mut pods: Vec<Pod> = (0..300).map(host).collect();
-    let before = compute(&service, &pods, SliceVersion::V1);
+    let before = compute(&service, &pods);
     let sizes = before.slices.values().map(|slice| slice["endpoints"].as_array().unwrap().len());
     assert!(sizes.clone().max().unwrap() <= 100, "{:?}", sizes.collect::<Vec<_>>());
     pods.push(host(300));
-    let after = compute(&service, &pods, SliceVersion::V1);
+    let after = compute(&service, &pods);
     let changed = after.slices.iter().filter(|(name, body)| before.slices.get(*name) != Some(body)).count();
     assert_eq!((changed, before.slices.len()), (1, after.slices.len()));
 }
@@ -283,7 +269,7 @@ fn endpoints_are_cut_at_a_thousand_and_lose_those_not_ready_first() {
             pod
         })
         .collect();
-    let wanted = compute(&service, &pods, SliceVersion::V1);
+    let wanted = compute(&service, &pods);
     assert_eq!((listed(&wanted).len(), sliced(&wanted).len()), (1000, 1001));
     assert!(wanted.endpoints["subsets"][0].get("notReadyAddresses").is_none());
 }
@@ -296,15 +282,15 @@ fn order_of_pods_does_not_change_the_bodies() {
         pod("a", "10.0.0.1", &[(80, 31001)]),
         pod("c", "10.0.0.1", &[(80, 9)]),
     ];
-    let before = compute(&service, &pods, SliceVersion::V1);
+    let before = compute(&service, &pods);
     pods.reverse();
-    assert_eq!(compute(&service, &pods, SliceVersion::V1), before);
+    assert_eq!(compute(&service, &pods), before);
 }
 
 #[test]
 fn a_slice_name_leads_back_to_its_service() {
     let wanted =
-        compute(&service(&[("", TargetPort::Number(80))]), &[pod("a", "10.0.0.1", &[(80, 31001)])], SliceVersion::V1);
+        compute(&service(&[("", TargetPort::Number(80))]), &[pod("a", "10.0.0.1", &[(80, 31001)])]);
     assert_eq!(service_of_slice(wanted.slices.keys().next().unwrap()), "web");
     assert_eq!(service_of_slice("a-b-0123456789"), "a-b");
     assert_eq!(service_of_slice("odd"), "odd");

@@ -33,12 +33,12 @@ fn core(kind: &str, plural: &str) -> ApiResource {
     }
 }
 
-/// The resource type of EndpointSlices in a version of its group.
-pub fn slice_resource(version: &str) -> ApiResource {
+/// The resource type of EndpointSlices.
+pub fn slice_resource() -> ApiResource {
     ApiResource {
         group: "discovery.k8s.io".to_owned(),
-        version: version.to_owned(),
-        api_version: format!("discovery.k8s.io/{version}"),
+        version: "v1".to_owned(),
+        api_version: "discovery.k8s.io/v1".to_owned(),
         kind: "EndpointSlice".to_owned(),
         plural: "endpointslices".to_owned(),
     }

@@ -3,8 +3,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Event, Node, Pod};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
-use kube::api::{Api, DynamicObject, ListParams};
-use kube::core::ApiResource;
+use kube::api::{Api, ListParams};
 use serde::Serialize;
 
 use super::objects::{ObjectsError, ask};
@@ -147,42 +146,20 @@ pub async fn look(client: &Client, defaults: Amount) -> Result<Workloads, Object
     Ok(Workloads::new(&nodes.items, &pods.items, budgets(client).await?, defaults))
 }
 
-/// Budgets in whichever version the server has: policy/v1 came with Kubernetes 1.21.
 async fn budgets(client: &Client) -> Result<Vec<Budget>, ObjectsError> {
-    let what = "list disruption budgets";
-    let groups = ask("ask for the API's groups", client.list_api_groups()).await?;
-    let versions = groups.groups.into_iter().find(|group| group.name == "policy").map(|group| group.versions);
-    let has_v1 = versions.is_some_and(|versions| versions.iter().any(|version| version.version == "v1"));
-    let version = if has_v1 { "v1" } else { "v1beta1" };
-    let resource = ApiResource {
-        group: "policy".to_owned(),
-        version: version.to_owned(),
-        api_version: format!("policy/{version}"),
-        kind: "PodDisruptionBudget".to_owned(),
-        plural: "poddisruptionbudgets".to_owned(),
-    };
-    let list = ListParams::default();
-    let found = ask(what, Api::<DynamicObject>::all_with(client.clone(), &resource).list(&list)).await?;
-    let read = |object: DynamicObject| {
-        let value = serde_json::to_value(object).ok()?;
-        Some(budget(&serde_json::from_value(value).ok()?, has_v1))
-    };
-    Ok(found.items.into_iter().filter_map(read).collect())
+    let budgets = Api::<PodDisruptionBudget>::all(client.clone());
+    let found = ask("list disruption budgets", budgets.list(&ListParams::default())).await?;
+    Ok(found.items.iter().map(budget).collect())
 }
 
-/// In v1beta1 an empty selector selects nothing, in v1 everything.
-pub(crate) fn budget(found: &PodDisruptionBudget, v1: bool) -> Budget {
+/// What counts of a budget. An empty selector selects every pod of the namespace.
+pub(crate) fn budget(found: &PodDisruptionBudget) -> Budget {
     let spec = found.spec.clone().unwrap_or_default();
-    let empty = |selector: &k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector| {
-        selector.match_labels.as_ref().is_none_or(std::collections::BTreeMap::is_empty)
-            && selector.match_expressions.as_ref().is_none_or(Vec::is_empty)
-    };
-    let selector = spec.selector.filter(|selector| v1 || !empty(selector));
     let status = found.status.clone().unwrap_or_default();
     Budget {
         namespace: found.metadata.namespace.clone().unwrap_or_default(),
         name: found.metadata.name.clone().unwrap_or_default(),
-        selector: Selector::new(selector.as_ref()),
+        selector: Selector::new(spec.selector.as_ref()),
         allowed: status.disruptions_allowed.unwrap_or_default(),
         healthy: status.current_healthy.unwrap_or_default(),
         wanted: status.desired_healthy.unwrap_or_default(),
@@ -310,16 +287,15 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_selector_of_a_budget_means_nothing_or_everything_by_version() {
+    fn an_empty_selector_of_a_budget_means_every_pod() {
         let found: PodDisruptionBudget = serde_json::from_value(json!({
             "metadata": {"name": "b", "namespace": "n"}, "spec": {"selector": {}, "minAvailable": 1},
             "status": {"disruptionsAllowed": 0, "currentHealthy": 4, "desiredHealthy": 4, "expectedPods": 6},
         }))
         .unwrap();
         let labels = std::collections::BTreeMap::from([("a".to_owned(), "b".to_owned())]);
-        assert!(!budget(&found, false).selector.matches(&labels));
-        let v1 = budget(&found, true);
-        assert!(v1.selector.matches(&labels));
-        assert_eq!((v1.allowed, v1.healthy, v1.wanted), (0, 4, 4));
+        let budget = budget(&found);
+        assert!(budget.selector.matches(&labels));
+        assert_eq!((budget.allowed, budget.healthy, budget.wanted), (0, 4, 4));
     }
 }

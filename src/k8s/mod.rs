@@ -9,4 +9,4 @@ mod version;
 
 #[cfg(feature = "cli")]
 pub use over_host::{OverHostError, client_over};
-pub use version::{Version, VersionError};
+pub use version::{MINORS, Minor, UnsupportedVersion, Version, VersionError, supported};

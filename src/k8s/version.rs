@@ -7,7 +7,7 @@ use std::str::FromStr;
 pub struct Version {
     /// `1`.
     pub major: u32,
-    /// `20`.
+    /// `37`.
     pub minor: u32,
     /// `2`.
     pub patch: u32,
@@ -36,31 +36,44 @@ impl fmt::Display for Version {
 #[error("`{0}` is no version of Kubernetes such as v1.37.2")]
 pub struct VersionError(String);
 
+/// One minor version that kmctl runs, and everything in which it differs from the others.
+///
+/// What all of them have in common stands where it is used. A minor that has no row is refused: its flags, its
+/// configuration and its pairs were not looked at.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Minor {
+    /// `37`.
+    pub minor: u32,
+    /// The newest patch that was tested.
+    pub tested: Version,
+    /// The image of a pod's first container (`PauseVersion` in cmd/kubeadm/app/constants of that minor).
+    pub pause: &'static str,
+}
+
+/// Every minor that kmctl runs, the newest first.
+pub const MINORS: [Minor; 2] = [
+    Minor { minor: 37, tested: Version { major: 1, minor: 37, patch: 2 }, pause: "registry.k8s.io/pause:3.10.2" },
+    Minor { minor: 36, tested: Version { major: 1, minor: 36, patch: 3 }, pause: "registry.k8s.io/pause:3.10.2" },
+];
+
+/// kmctl has no row for this minor.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("Kubernetes {0} is not supported: kmctl runs {known}", known = supported())]
+pub struct UnsupportedVersion(pub Version);
+
+/// The minors that kmctl runs, as a sentence names them: `1.37 and 1.36`.
+pub fn supported() -> String {
+    MINORS.map(|known| format!("1.{}", known.minor)).join(" and ")
+}
+
 impl Version {
-    /// API version of KubeSchedulerConfiguration.
-    pub fn scheduler_configuration(self) -> &'static str {
-        match self.minor {
-            ..=21 => "kubescheduler.config.k8s.io/v1beta1",
-            22 => "kubescheduler.config.k8s.io/v1beta2",
-            23 | 24 => "kubescheduler.config.k8s.io/v1beta3",
-            _ => "kubescheduler.config.k8s.io/v1",
-        }
-    }
+    /// The newest that was tested: what is meant where nobody says a version.
+    pub const NEWEST: Version = MINORS[0].tested;
 
-    /// API version of EndpointSlices.
-    pub fn endpoint_slices(self) -> &'static str {
-        if self.minor < 21 { "v1beta1" } else { "v1" }
-    }
-
-    /// Whether the kubelet has to be told that its runtime is not the built-in one, and that it uses CNI; newer ones
-    /// refuse these flags.
-    pub fn has_built_in_runtime(self) -> bool {
-        self.minor < 24
-    }
-
-    /// Whether kube-controller-manager and kube-scheduler have an insecure port that must be switched off or confined.
-    pub fn has_insecure_port(self) -> bool {
-        self.minor < 23
+    /// What is particular to this version's minor.
+    pub fn row(self) -> Result<&'static Minor, UnsupportedVersion> {
+        let fits = |known: &&Minor| (known.tested.major, known.minor) == (self.major, self.minor);
+        MINORS.iter().find(fits).ok_or(UnsupportedVersion(self))
     }
 }
 
@@ -73,15 +86,24 @@ mod tests {
         let version = |text: &str| text.parse::<Version>().unwrap();
         assert!(version("v1.9.0") < version("v1.37.2"));
         assert_eq!(version("v1.37.2").to_string(), "v1.37.2");
-        for wrong in ["1.20.2", "v1.20", "v1.x.2", ""] {
+        for wrong in ["1.37.2", "v1.37", "v1.x.2", ""] {
             assert!(wrong.parse::<Version>().is_err(), "{wrong}");
         }
     }
 
     #[test]
-    fn the_scheduler_configuration_follows_the_version() {
-        let of = |text: &str| text.parse::<Version>().unwrap().scheduler_configuration();
-        assert_eq!(of("v1.37.2"), "kubescheduler.config.k8s.io/v1beta1");
-        assert_eq!(of("v1.36.2"), "kubescheduler.config.k8s.io/v1");
+    fn a_minor_without_a_row_is_refused_with_the_list_of_those_that_have_one() {
+        let row = |text: &str| text.parse::<Version>().unwrap().row();
+        assert_eq!(row("v1.36.0").unwrap().minor, 36, "any patch of a known minor");
+        for unknown in ["v1.19.0", "v1.35.4", "v1.38.0", "v2.37.2"] {
+            let told = row(unknown).unwrap_err().to_string();
+            assert_eq!(told, format!("Kubernetes {unknown} is not supported: kmctl runs 1.37 and 1.36"));
+        }
+    }
+
+    #[test]
+    fn rows_are_of_their_own_minor_and_the_newest_comes_first() {
+        assert!(MINORS.iter().all(|row| row.tested.minor == row.minor));
+        assert!(MINORS.is_sorted_by(|newer, older| newer.tested > older.tested));
     }
 }

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::launch::NodeLaunch;
-use super::spec::{Place, settings_of};
+use super::spec::{Place, runtime_socket, settings_of};
 use crate::cluster::{Network, NetworkMode};
 
 /// The one version that is read and written.
@@ -62,6 +62,13 @@ pub struct KubeletConfiguration {
     /// Cgroup of all pods, below the Mesos container's; the agent fills it in when it has made it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub cgroup_root: String,
+    /// The runtime's socket.
+    pub container_runtime_endpoint: String,
+    /// False: km scheduler alone makes, labels and removes Node objects.
+    pub register_node: bool,
+    /// Set to false where the machine has cgroup v1, which kubelets refuse since 1.35 unless they are told so.
+    #[serde(rename = "failCgroupV1", default, skip_serializing_if = "Option::is_none")]
+    pub fail_cgroup_v1: Option<bool>,
     /// Quality-of-service cgroups below `cgroupRoot`.
     #[serde(rename = "cgroupsPerQOS")]
     pub cgroups_per_qos: bool,
@@ -192,6 +199,9 @@ impl KubeletConfiguration {
             tls_cert_file: None,
             tls_private_key_file: None,
             cgroup_root: String::new(),
+            container_runtime_endpoint: format!("unix://{}", runtime_socket(&place.executor_id).display()),
+            register_node: false,
+            fail_cgroup_v1: place.cgroup_v1.then_some(false),
             cgroups_per_qos: true,
             enforce_node_allocatable: vec!["none".to_owned()],
             // Memory pressure would be the whole machine's, so another framework's load would evict our pods; their

@@ -20,7 +20,7 @@ const START_LIMIT: Duration = Duration::from_secs(600);
 const TEARDOWN_RESERVE: Duration = Duration::from_secs(15);
 /// How long the kubelet may take to remove a pod's object once its containers have ended. It does so when their sandbox
 /// is gone, too, and misses that where the containers' end is noticed a moment before the sandbox's: then it removes the
-/// sandbox with the next collection of garbage, up to a minute later (`deletePodSandbox`, Kubernetes 1.20).
+/// sandbox with the next collection of garbage, up to a minute later (`deletePodSandbox` in pkg/kubelet).
 const REMOVAL_LIMIT: Duration = Duration::from_secs(3);
 /// When that is tried again: a finalizer may keep the object.
 const REMOVAL_AGAIN: Duration = Duration::from_secs(30);

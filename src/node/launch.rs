@@ -126,6 +126,9 @@ pub struct Artifact {
     pub size: u64,
     /// Places to fetch it from, tried in order.
     pub urls: Vec<String>,
+    /// Names of the images in an image archive; empty for programs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<String>,
 }
 
 /// Resources, in Mesos' units.

@@ -89,6 +89,7 @@ pub(super) fn place(executor_id: String, node_task: String, container_id: String
         sandbox,
         resolv_conf: resolv_conf(Path::new("/etc/resolv.conf")),
         may_lower_oom_score: may_lower_oom_score(),
+        cgroup_v1: Path::new("/sys/fs/cgroup/memory/cgroup.procs").exists(),
     }
 }
 

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::launch::{Artifact, Grant, NodeLaunch};
 use crate::cluster::NetworkMode;
+use crate::k8s::Version;
 
 /// What only the agent's machine and Mesos know of a launch.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +26,8 @@ pub struct Place {
     pub resolv_conf: PathBuf,
     /// The process may lower `oom_score_adj` (CAP_SYS_RESOURCE).
     pub may_lower_oom_score: bool,
+    /// The machine's memory is accounted by cgroup v1, which a kubelet refuses unless it is told otherwise.
+    pub cgroup_v1: bool,
 }
 
 impl Place {
@@ -37,6 +40,7 @@ impl Place {
             sandbox: PathBuf::from("/var/lib/mesos/sandbox"),
             resolv_conf: PathBuf::from("/etc/resolv.conf"),
             may_lower_oom_score: true,
+            cgroup_v1: false,
         }
     }
 }
@@ -181,7 +185,7 @@ impl DepsSpec {
             folders: Folders {
                 root: launch.root_dir.clone(),
                 run: launch.root_dir.join("runs").join(&place.executor_id),
-                short: PathBuf::from(format!("/run/km-{id}")),
+                short: short(&place.executor_id),
                 sandbox: place.sandbox.clone(),
             },
             cgroups: CgroupsSpec {
@@ -199,7 +203,7 @@ impl DepsSpec {
                 resolv_conf: place.resolv_conf.clone(),
             },
             runtime: RuntimeSpec {
-                sandbox_image: "k8s.gcr.io/pause:3.2".to_owned(),
+                sandbox_image: sandbox_image(launch),
                 restrict_oom_score_adj: !place.may_lower_oom_score,
             },
             artifacts: launch.artifacts.clone(),
@@ -228,6 +232,15 @@ impl DepsSpec {
     pub fn to_document(&self) -> String {
         serde_yaml::to_string(self).unwrap_or_default()
     }
+}
+
+/// The image that the bundle brings for the container that holds a pod's namespaces, so that nothing is ever pulled for
+/// it; of a bundle that brings none, the one that belongs to the version.
+fn sandbox_image(launch: &NodeLaunch) -> String {
+    let bundled = launch.artifacts.iter().find(|artifact| artifact.path == "images/pause.tar");
+    let bundled = bundled.and_then(|artifact| artifact.images.first());
+    let usual = || Some(launch.kubernetes_version.parse::<Version>().ok()?.row().ok()?.pause);
+    bundled.cloned().or_else(|| usual().map(str::to_owned)).unwrap_or_default()
 }
 
 impl Folders {
@@ -263,7 +276,7 @@ impl Folders {
 
     /// The container runtime's socket.
     pub fn runtime_socket(&self) -> PathBuf {
-        self.short.join("containerd.sock")
+        self.short.join(RUNTIME_SOCKET)
     }
 
     /// Folders outside the run that hold something of it, each with the folder of the run that is mounted there.
@@ -291,6 +304,18 @@ pub const KUBELET_ROOT: &str = "/var/lib/kubelet";
 /// The file of a run's settings, as the configuration names it before there are [`Folders`].
 pub fn settings_of(launch: &NodeLaunch, place: &Place, name: &str) -> PathBuf {
     launch.root_dir.join("runs").join(&place.executor_id).join("etc").join(name)
+}
+
+/// The run's folder with a short name.
+fn short(executor_id: &str) -> PathBuf {
+    PathBuf::from(format!("/run/km-{}", short_id(executor_id)))
+}
+
+const RUNTIME_SOCKET: &str = "containerd.sock";
+
+/// The container runtime's socket, as the configuration names it before there are [`Folders`].
+pub fn runtime_socket(executor_id: &str) -> PathBuf {
+    short(executor_id).join(RUNTIME_SOCKET)
 }
 
 /// The eight digits at the end of an executor's id; a hash when it does not look so.

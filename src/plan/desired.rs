@@ -1,4 +1,6 @@
 //! What a control-plane host should have.
+use sha2::{Digest, Sha256};
+
 use crate::bundle::{Manifest, Purpose};
 use crate::cluster::{Cluster, HostSpec, KubernetesSpec, NetworkMode};
 use crate::host::agent::{
@@ -46,13 +48,12 @@ const START_SECONDS: u64 = 120;
 
 /// The manifest of one host, in the order in which it is applied.
 pub fn desired(cluster: &Cluster, host: &HostSpec, inputs: &Inputs) -> Result<HostManifest, RenderError> {
-    let version: Version = inputs
-        .bundle
-        .kubernetes
-        .parse()
-        .map_err(|error| RenderError::Cluster(format!("the bundle cannot be used: {error}")))?;
-    let settings = render::settings(cluster, host, version)?;
-    let builder = Builder { cluster, host, inputs, settings, library: format!("{LIBRARY}/{version}") };
+    let unusable = |error: &dyn std::error::Error| RenderError::Cluster(format!("the bundle cannot be used: {error}"));
+    let version: Version = inputs.bundle.kubernetes.parse().map_err(|error| unusable(&error))?;
+    version.row().map_err(|error| unusable(&error))?;
+    let (library, etcd) = libraries(&inputs.bundle);
+    let settings = settings(cluster, host, &inputs.bundle)?;
+    let builder = Builder { cluster, host, inputs, settings, library, etcd };
     let mut items = builder.directories();
     items.push(Item::Founder);
     items.extend(builder.programs());
@@ -74,6 +75,32 @@ struct Builder<'a> {
     inputs: &'a Inputs,
     settings: Settings,
     library: String,
+    etcd: String,
+}
+
+/// What the templates of a host are rendered with.
+pub fn settings(cluster: &Cluster, host: &HostSpec, bundle: &Manifest) -> Result<Settings, RenderError> {
+    let (library, etcd) = libraries(bundle);
+    render::settings(cluster, host, &library, &etcd)
+}
+
+/// The folders of a bundle's programs and of etcd's own.
+fn libraries(bundle: &Manifest) -> (String, String) {
+    (format!("{LIBRARY}/{}", bundle.kubernetes), format!("{LIBRARY}/{}", etcd_folder(bundle)))
+}
+
+/// The folder of etcd's programs, named after their content: a bundle with the same etcd, as that of Kubernetes' next
+/// patch is, has them in the same place, and etcd is not restarted for it.
+fn etcd_folder(bundle: &Manifest) -> String {
+    let programs = bundle.files.iter().filter(|file| is_etcd(&file.path));
+    let digest = Sha256::digest(programs.map(|file| file.sha256.as_str()).collect::<Vec<_>>().join("\n"));
+    let short: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    format!("etcd-{short}")
+}
+
+/// A program of etcd, by its path in the bundle.
+fn is_etcd(path: &str) -> bool {
+    path.starts_with("bin/etcd")
 }
 
 impl Builder<'_> {
@@ -91,6 +118,8 @@ impl Builder<'_> {
             folder(&format!("{STATE}/snapshots"), 0o700, true),
             folder(LIBRARY, 0o755, false),
             folder(&self.library, 0o755, false),
+            folder(&self.etcd, 0o755, false),
+            folder(&format!("{}/bin", self.etcd), 0o755, false),
         ];
         let mut parts: Vec<&str> = self
             .inputs
@@ -113,7 +142,7 @@ impl Builder<'_> {
         let mut items: Vec<Item> = files
             .into_iter()
             .map(|file| Item::Program {
-                path: format!("{}/{}", self.library, file.path),
+                path: self.on_host(&file.path),
                 mode: if file.path.starts_with("images/") || file.path.starts_with("cni.d/") { 0o644 } else { 0o755 },
                 sha256: file.sha256.clone(),
                 size: file.size,
@@ -126,6 +155,11 @@ impl Builder<'_> {
             data: false,
         });
         items
+    }
+
+    /// Where a file of the bundle lies.
+    fn on_host(&self, path: &str) -> String {
+        format!("{}/{path}", if is_etcd(path) { &self.etcd } else { &self.library })
     }
 
     fn bundle_manifest(&self) -> String {
@@ -306,7 +340,7 @@ impl Builder<'_> {
 
     /// Units, each with everything that its process reads once.
     fn unit(&self, name: &str) -> Item {
-        let bin = |program: &str| format!("{}/bin/{program}", self.library);
+        let bin = |program: &str| self.on_host(&format!("bin/{program}"));
         let pki =
             |names: &[&str]| -> Vec<String> { names.iter().map(|name| format!("{}/{name}", render::PKI)).collect() };
         let conf = |name: &str| format!("/etc/kubernetes/{name}.conf");
@@ -389,7 +423,7 @@ impl Builder<'_> {
         };
         let mut items = vec![
             Item::Snapshot {
-                program: format!("{}/bin/etcdctl", self.library),
+                program: self.on_host("bin/etcdctl"),
                 credentials: [pki("etcd/ca.crt"), pki("apiserver-etcd-client.crt"), pki("apiserver-etcd-client.key")],
                 endpoint: "https://127.0.0.1:2379".to_owned(),
                 folder: format!("{STATE}/snapshots"),

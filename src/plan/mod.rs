@@ -14,7 +14,7 @@ mod saved;
 
 pub use decide::{Action, Circumstances, Established, Found, HostPlan, Plan, Step, decide};
 pub use describe::{describe, summary};
-pub use desired::{Inputs, MESOS_SECRET, desired};
+pub use desired::{Inputs, MESOS_SECRET, desired, settings};
 pub use error::PlanError;
 pub use etcd::{Departure, EtcdWork};
 pub use saved::{FORMAT, SavedPlan, SavedPlanError};

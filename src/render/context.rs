@@ -5,8 +5,8 @@ use serde::Serialize;
 
 use super::RenderError;
 use crate::cluster::{Cluster, HostSpec, NetworkMode};
-use crate::host::agent::{KM, LIBRARY};
-use crate::k8s::{Version, names};
+use crate::host::agent::KM;
+use crate::k8s::names;
 
 /// Names that templates may use.
 #[derive(Clone, Debug, Serialize)]
@@ -24,6 +24,8 @@ pub struct Settings {
     pub bind_address: &'static str,
     /// Programs of the bundle.
     pub bin: String,
+    /// Those of etcd.
+    pub etcd_bin: String,
     /// The `km` program.
     pub km: &'static str,
     /// Keys and certificates.
@@ -38,12 +40,8 @@ pub struct Settings {
     pub cluster_domain: String,
     /// The controller manager's `--controllers`.
     pub controllers: &'static str,
-    /// API version of KubeSchedulerConfiguration.
-    pub scheduler_configuration: &'static str,
     /// There are other control-plane hosts.
     pub has_peers: bool,
-    /// Insecure ports have to be switched off.
-    pub has_insecure_port: bool,
     /// Group of bootstrap tokens.
     pub bootstrap_group: &'static str,
     /// ConfigMap of the live settings.
@@ -57,8 +55,8 @@ pub struct Settings {
 /// Where keys and certificates lie.
 pub const PKI: &str = "/etc/kubernetes/pki";
 
-/// Works out the names for one host.
-pub fn settings(cluster: &Cluster, host: &HostSpec, version: Version) -> Result<Settings, RenderError> {
+/// Works out the names for one host. `library` and `etcd` are the folders of the bundle's programs and of etcd's own.
+pub fn settings(cluster: &Cluster, host: &HostSpec, library: &str, etcd: &str) -> Result<Settings, RenderError> {
     let spec = &cluster.spec;
     let address = parse(host)?;
     Ok(Settings {
@@ -67,7 +65,8 @@ pub fn settings(cluster: &Cluster, host: &HostSpec, version: Version) -> Result<
         address: address.to_string(),
         url_address: in_url(address),
         bind_address: if address.is_ipv4() { "0.0.0.0" } else { "::" },
-        bin: format!("{LIBRARY}/{version}/bin"),
+        bin: format!("{library}/bin"),
+        etcd_bin: format!("{etcd}/bin"),
         km: KM,
         pki: PKI,
         endpoint: spec.control_plane.endpoint.clone(),
@@ -76,12 +75,10 @@ pub fn settings(cluster: &Cluster, host: &HostSpec, version: Version) -> Result<
         cluster_domain: spec.kubernetes.cluster_domain.clone(),
         controllers: match spec.network.mode {
             // km endpoints writes these; mirroring stays, it serves Services without a selector.
-            NetworkMode::HostPorts => "*,-endpoint,-endpointslice,tokencleaner",
-            NetworkMode::Cni => "*,tokencleaner",
+            NetworkMode::HostPorts => "*,-endpoints-controller,-endpointslice-controller,token-cleaner-controller",
+            NetworkMode::Cni => "*,token-cleaner-controller",
         },
-        scheduler_configuration: version.scheduler_configuration(),
         has_peers: spec.control_plane.hosts.len() > 1,
-        has_insecure_port: version.has_insecure_port(),
         bootstrap_group: names::BOOTSTRAP_GROUP,
         settings_config_map: names::SETTINGS_CONFIG_MAP,
         nodes_min: spec.nodes.min,

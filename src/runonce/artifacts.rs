@@ -19,7 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::bundle::{Bundle, Purpose};
 use crate::node::launch::Artifact;
-use crate::scheduler::artifacts::{ArtifactIndex, hash};
+use crate::scheduler::artifacts::{ArtifactIndex, hash, listed};
 use crate::scheduler::decide::KmProgram;
 
 /// Port of km scheduler's artifact server.
@@ -99,12 +99,7 @@ impl Server {
         let sha256 = hash(km).map_err(|source| ServeError::Km { path: km.to_owned(), source })?;
         let manifest = bundle.manifest();
         let wanted = manifest.files.iter().filter(|file| file.purposes.contains(&Purpose::Node));
-        let files = wanted.map(|file| Artifact {
-            path: file.path.clone(),
-            sha256: file.sha256.clone(),
-            size: file.size,
-            urls: Vec::new(),
-        });
+        let files = wanted.map(|file| listed(file, Vec::new()));
         let index = ArtifactIndex { kubernetes: manifest.kubernetes.clone(), km: sha256, files: files.collect() };
         let listener = TcpListener::bind(listen).await.map_err(|source| ServeError::Listen(listen, source))?;
         let address = listener.local_addr().map_err(|source| ServeError::Listen(listen, source))?;
@@ -214,7 +209,7 @@ mod tests {
     #[test]
     fn another_servers_list_is_fetched_from_where_agents_reach_it() {
         let file =
-            Artifact { path: "bin/kubelet".into(), sha256: "aa".into(), size: 1, urls: vec!["http://own/x".into()] };
+            Artifact { path: "bin/kubelet".into(), sha256: "aa".into(), size: 1, urls: vec!["http://own/x".into()], images: Vec::new() };
         let index = ArtifactIndex { kubernetes: "v1.37.2".into(), km: "bb".into(), files: vec![file] };
         let offered = Offered::at("http://10.0.0.1:10271/", index);
         assert_eq!(offered.km.url, "http://10.0.0.1:10271/artifacts/bb");

@@ -138,7 +138,7 @@ impl Api {
             "apiVersion": "v1", "kind": "Node",
             "metadata": {"name": name, "labels": labels,
                 "annotations": {AGENT_ID_ANNOTATION: agent, STATE_ANNOTATION: NodePhase::Candidate.as_str()}},
-            // Every node's pods have the same subnet, which means something on the node only. A kubelet of 1.20 reports
+            // Every node's pods have the same subnet, which means something on the node only. A kubelet reports
             // as soon as its runtime is up where its Node has one, else with its next period of ten seconds
             // (fastStatusUpdateOnce, pkg/kubelet/kubelet.go).
             "spec": {"podCIDR": pod_cidr, "podCIDRs": Vec::from_iter(&pod_cidr)},

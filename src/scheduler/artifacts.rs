@@ -17,7 +17,7 @@ use tokio_util::io::ReaderStream;
 
 use super::config::ArtifactServer;
 use super::decide::KmProgram;
-use crate::bundle::{Manifest, Purpose};
+use crate::bundle::{BundleFile, Manifest, Purpose};
 use crate::node::launch::Artifact;
 
 /// Why nothing can be served.
@@ -70,6 +70,12 @@ pub struct Artifacts {
     pub for_nodes: Vec<Artifact>,
 }
 
+/// A file of a bundle, as a node fetches it from `urls`.
+pub fn listed(file: &BundleFile, urls: Vec<String>) -> Artifact {
+    let (path, sha256, images) = (file.path.clone(), file.sha256.clone(), file.images.clone());
+    Artifact { path, sha256, size: file.size, urls, images }
+}
+
 impl Artifacts {
     /// Reads the manifest and hashes this program.
     pub fn open(settings: &ArtifactServer) -> Result<Artifacts, ArtifactsError> {
@@ -86,12 +92,7 @@ impl Artifacts {
         let mut files = BTreeMap::from([(sha256.clone(), program)]);
         let mut for_nodes = Vec::new();
         for file in manifest.files.into_iter().filter(|file| file.purposes.contains(&Purpose::Node)) {
-            for_nodes.push(Artifact {
-                urls: vec![url(&file.sha256)],
-                path: file.path.clone(),
-                size: file.size,
-                sha256: file.sha256.clone(),
-            });
+            for_nodes.push(listed(&file, vec![url(&file.sha256)]));
             files.insert(file.sha256, folder.join(file.path));
         }
         let index = ArtifactIndex { kubernetes: manifest.kubernetes, km: sha256.clone(), files: for_nodes.clone() };

@@ -52,20 +52,17 @@ impl World {
 async fn evictions_keep_budgets_and_mean_one_pod_only() {
     let server = Server::start().await;
     let client = server.client();
-    let groups = client.list_api_groups().await.unwrap().groups;
-    let policy = groups.into_iter().find(|group| group.name == "policy").unwrap();
-    let version = if policy.versions.iter().any(|version| version.version == "v1") { "v1" } else { "v1beta1" };
     let budgets = ApiResource {
         group: "policy".to_owned(),
-        version: version.to_owned(),
-        api_version: format!("policy/{version}"),
+        version: "v1".to_owned(),
+        api_version: "policy/v1".to_owned(),
         kind: "PodDisruptionBudget".to_owned(),
         plural: "poddisruptionbudgets".to_owned(),
     };
     let world = World { client: client.clone(), budgets };
     let api = Api::new(client.clone());
     let (a, b) = (world.pod("a").await, world.pod("b").await);
-    let budget = json!({"apiVersion": format!("policy/{version}"), "kind": "PodDisruptionBudget",
+    let budget = json!({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget",
         "metadata": {"name": "web"}, "spec": {"minAvailable": 4, "selector": {"matchLabels": {"app": "web"}}}});
     let objects = Objects::<DynamicObject>::namespaced_with(client.clone(), "default", &world.budgets);
     objects.create(&PostParams::default(), &serde_json::from_value(budget).unwrap()).await.unwrap();

@@ -25,12 +25,8 @@ fn resource(group: &str, version: &str, kind: &str, plural: &str) -> ApiResource
 }
 
 impl World {
-    async fn new(client: Client) -> World {
-        let groups = client.list_api_groups().await.unwrap();
-        let discovery = groups.groups.into_iter().find(|group| group.name == "discovery.k8s.io").unwrap();
-        let v1 = discovery.versions.iter().any(|version| version.version == "v1");
-        let version = if v1 { "v1" } else { "v1beta1" };
-        World { client, slices: resource("discovery.k8s.io", version, "EndpointSlice", "endpointslices") }
+    fn new(client: Client) -> World {
+        World { client, slices: resource("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices") }
     }
 
     fn api(&self, kind: &str, plural: &str) -> Api<DynamicObject> {
@@ -170,7 +166,7 @@ fn writer_named(client: &Client, identity: &str) -> (CancellationToken, tokio::t
 #[ignore = "needs KMCTL_TEST_BIN"]
 async fn endpoints_follow_pods_are_repaired_and_survive_restarts() {
     let server = Server::start().await;
-    let world = World::new(server.client()).await;
+    let world = World::new(server.client());
     let (stop, task) = writer(&world.client);
 
     let manual = json!({ "metadata": { "name": "manual" }, "spec": { "ports": [{ "port": 99 }] } });
@@ -268,7 +264,7 @@ async fn endpoints_follow_pods_are_repaired_and_survive_restarts() {
 #[ignore = "needs KMCTL_TEST_BIN"]
 async fn one_of_two_writes_and_the_other_takes_over() {
     let server = Server::start().await;
-    let world = World::new(server.client()).await;
+    let world = World::new(server.client());
     let leases = Api::<k8s_openapi::api::coordination::v1::Lease>::namespaced(world.client.clone(), "kube-system");
     let holder = async || {
         let lease = leases.get_opt("km-endpoints").await.unwrap();
@@ -306,7 +302,7 @@ async fn one_of_two_writes_and_the_other_takes_over() {
 #[ignore = "needs KMCTL_TEST_BIN"]
 async fn a_writer_that_is_killed_mid_change_is_followed_within_ten_seconds() {
     let server = Server::start().await;
-    let world = World::new(server.client()).await;
+    let world = World::new(server.client());
     for index in 0..40 {
         let name = format!("s{index}");
         let spec = json!({ "selector": { "app": "web" }, "ports": [{ "port": 80, "targetPort": "http" }] });

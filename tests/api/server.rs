@@ -84,6 +84,8 @@ impl Server {
                 format!("--etcd-servers=http://127.0.0.1:{client}"),
                 "--bind-address=127.0.0.1".to_owned(),
                 "--advertise-address=127.0.0.1".to_owned(),
+                // A server on a loopback address may not announce itself as an endpoint of the Service `kubernetes`.
+                "--endpoint-reconciler-type=none".to_owned(),
                 format!("--secure-port={secure}"),
                 format!("--cert-dir={}", path("certificates")),
                 format!("--token-auth-file={}", path("tokens.csv")),

@@ -175,13 +175,8 @@ async fn api(State(objects): State<Objects>, method: Method, uri: Uri, body: Byt
         "/api/v1/namespaces/default/serviceaccounts/default" => {
             return axum::Json(json!({"kind": "ServiceAccount", "apiVersion": "v1"})).into_response();
         }
-        "/version" => return axum::Json(json!({"major": "1", "minor": "20", "gitVersion": "v1.37.2"})).into_response(),
-        "/apis" => {
-            let version = json!({"groupVersion": "policy/v1beta1", "version": "v1beta1"});
-            let policy = json!({"name": "policy", "versions": [version], "preferredVersion": version});
-            return axum::Json(json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": [policy]})).into_response();
-        }
-        "/apis/policy/v1beta1/poddisruptionbudgets" => return list(&objects, "PodDisruptionBudget"),
+        "/version" => return axum::Json(json!({"major": "1", "minor": "37", "gitVersion": "v1.37.2"})).into_response(),
+        "/apis/policy/v1/poddisruptionbudgets" => return list(&objects, "PodDisruptionBudget"),
         "/apis/networking.k8s.io/v1/networkpolicies" => return list(&objects, "NetworkPolicy"),
         "/api/v1/nodes" => return list(&objects, "Node"),
         "/api/v1/pods" => return list(&objects, "Pod"),

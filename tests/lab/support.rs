@@ -13,6 +13,8 @@ pub struct Lab {
     pub kubeconfig: String,
     pub mesos: String,
     pub credentials: String,
+    /// The version of Kubernetes that cluster.yaml names.
+    pub kubernetes: String,
 }
 
 /// Longest time a first pod may take: fetching, unpacking and starting a node on two busy cores.
@@ -44,6 +46,7 @@ impl Lab {
             kubeconfig: get("KUBECONFIG"),
             mesos: get("MESOS_MASTER"),
             credentials: get("MESOS_CREDENTIALS"),
+            kubernetes: get("KUBERNETES_VERSION"),
             root,
         }
     }
@@ -68,7 +71,7 @@ impl Lab {
     }
 
     pub fn kubectl_command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new("kubectl");
+        let mut command = Command::new(self.program("kubectl"));
         command.args(["--kubeconfig", &self.kubeconfig]).args(arguments);
         command
     }
@@ -329,7 +332,7 @@ impl Drop for PowerCut<'_> {
 /// A PodDisruptionBudget for the pods with the label `app`.
 pub fn disruption_budget(namespace: &str, app: &str, available: u32) -> String {
     format!(
-        "apiVersion: policy/v1beta1
+        "apiVersion: policy/v1
 kind: PodDisruptionBudget
 metadata: {{name: {app}, namespace: {namespace}}}
 spec:

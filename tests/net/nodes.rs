@@ -214,7 +214,7 @@ pub async fn node(
         .inside_thread(|| (UdpSocket::bind("172.30.0.1:53").unwrap(), TcpListener::bind("172.30.0.1:53").unwrap()));
     let gateway = IpAddr::from([172, 30, 0, 1]);
     let zone = Zone::new("cluster.local", gateway).unwrap();
-    let slices = ListOf::rewritten(Resource::EndpointSlices, "v1beta1");
+    let slices = ListOf::rewritten(Resource::EndpointSlices, "v1");
     let names = NameServer::on(udp, tcp).unwrap().serve(zone, Forward::new("", gateway).unwrap(), slices, upstream);
     let names = AbortOnDropHandle::new(tokio::spawn(names));
 

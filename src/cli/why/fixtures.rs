@@ -79,7 +79,7 @@ pub(crate) fn pdb(name: &str, allowed: i32) -> Budget {
         "spec": {"selector": {"matchLabels": {"app": "web"}}, "minAvailable": 4},
         "status": {"disruptionsAllowed": allowed, "currentHealthy": 4, "desiredHealthy": 4, "expectedPods": 6},
     }));
-    budget(&found.unwrap(), false)
+    budget(&found.unwrap())
 }
 
 pub(crate) fn workloads(nodes: Vec<Value>, pods: Vec<Value>, budgets: Vec<Budget>) -> Workloads {

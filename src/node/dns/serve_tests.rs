@@ -110,7 +110,7 @@ async fn a_client_hears_of_the_cluster_and_of_the_world() {
     let server = (0..50).find_map(|_| NameServer::bind("127.0.0.1:0".parse().unwrap()).ok()).unwrap();
     let address = server.address().unwrap();
     let zone = Zone::new("cluster.local", address.ip()).unwrap();
-    let slices = ListOf::rewritten(super::super::super::view::translate::Resource::EndpointSlices, "v1beta1");
+    let slices = ListOf::rewritten(super::super::super::view::translate::Resource::EndpointSlices, "v1");
     let forward = Forward::to(vec![upstream]).unwrap();
     let serving = tokio::spawn(server.serve(zone, forward, slices, api()));
     // The lists are told by tasks of their own.

@@ -30,6 +30,10 @@ pub struct Tree {
     pub contained: bool,
 }
 
+/// Controllers that a kubelet wants in its `cgroupRoot` where the root has them (`getSupportedUnifiedControllers` in
+/// pkg/kubelet/cm, Kubernetes 1.36).
+const DELEGATED: [&str; 5] = ["cpu", "cpuset", "hugetlb", "memory", "pids"];
+
 impl Tree {
     /// Reads the node's place from the kernel's own description.
     pub fn read(mountinfo: &str, own_cgroups: &str, spec: &CgroupsSpec) -> Self {
@@ -101,7 +105,15 @@ impl Tree {
                 make(&folder)?;
                 let file = folder.join("cgroup.subtree_control");
                 let what = format!("delegate controllers in {}", file.display());
-                std::fs::write(&file, "+cpu +cpuset +memory +pids").map_err(DepError::io(what))?;
+                // What the kubelet looks for below its `cgroupRoot`, as far as this level has it: kernels come without
+                // cpuset or hugetlb, and naming one that is not there fails as a whole.
+                let there = std::fs::read_to_string(folder.join("cgroup.controllers")).unwrap_or_default();
+                let wanted: Vec<String> = there
+                    .split_whitespace()
+                    .filter(|name| DELEGATED.contains(name))
+                    .map(|name| format!("+{name}"))
+                    .collect();
+                std::fs::write(&file, wanted.join(" ")).map_err(DepError::io(what))?;
             }
             return make(&below(mount, &self.kubelet_root()));
         }

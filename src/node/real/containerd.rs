@@ -121,7 +121,7 @@ pub(super) fn write(file: &Path, text: &str) -> Result<(), DepError> {
     std::fs::write(file, text).map_err(DepError::io(format!("write {}", file.display())))
 }
 
-/// Configuration version 2, which containerd 1.6 to 2.x read.
+/// Configuration version 3, of containerd 2.0; 2.3 and later read it as their own version 4.
 fn configuration(spec: &DepsSpec) -> String {
     let folders = &spec.folders;
     let quoted = |path: PathBuf| serde_json::Value::from(path.display().to_string()).to_string();
@@ -135,7 +135,7 @@ fn configuration(spec: &DepsSpec) -> String {
         NetworkMode::Cni => (PathBuf::from("/opt/cni/bin"), PathBuf::from("/etc/cni/net.d")),
     };
     format!(
-        r#"version = 2
+        r#"version = 3
 root = {root}
 state = {state}
 # The kubelet's and ours do the same; lowering needs a capability that nested agents lack.
@@ -147,27 +147,37 @@ address = {socket}
 [plugins."io.containerd.internal.v1.opt"]
 path = {opt}
 
+# On by default, on a socket that all runtimes of a machine share (/var/run/nri/nri.sock).
+[plugins."io.containerd.nri.v1.nri"]
+disable = true
+
+# Never removed, as nobody could pull it again.
+[plugins."io.containerd.cri.v1.images".pinned_images]
+sandbox = {sandbox_image}
+
 [plugins."io.containerd.grpc.v1.cri"]
-sandbox_image = {sandbox_image}
-restrict_oom_score_adj = {restrict}
-# In the run's own folder: a namespace file in /run/netns would outlive the mount that makes it one.
-netns_mounts_under_state_dir = true
 disable_tcp_service = true
 stream_server_address = "127.0.0.1"
 stream_server_port = "0"
 
-[plugins."io.containerd.grpc.v1.cri".containerd]
+[plugins."io.containerd.cri.v1.runtime"]
+restrict_oom_score_adj = {restrict}
+# In the run's own folder: a namespace file in /run/netns would outlive the mount that makes it one.
+netns_mounts_under_state_dir = true
+
+[plugins."io.containerd.cri.v1.runtime".containerd]
 default_runtime_name = "runc"
 
-[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
 runtime_type = "io.containerd.runc.v2"
 
-[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+# Named, because the kubelet takes its cgroup driver from here, and unset means systemd wherever that runs.
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
 BinaryName = {runc}
 SystemdCgroup = false
 
-[plugins."io.containerd.grpc.v1.cri".cni]
-bin_dir = {cni_programs}
+[plugins."io.containerd.cri.v1.runtime".cni]
+bin_dirs = [{cni_programs}]
 conf_dir = {cni_settings}
 "#,
         root = quoted(folders.run.join("containerd")),
@@ -235,14 +245,14 @@ mod tests {
         let mut launch = launch::example();
         launch.network_mode = NetworkMode::Cni;
         let text = configuration(&DepsSpec::for_launch(&launch, &Place::example()));
-        assert!(text.contains("bin_dir = \"/opt/cni/bin\""), "{text}");
+        assert!(text.contains("bin_dirs = [\"/opt/cni/bin\"]"), "{text}");
 
         // What a bundle brings is taken from where it was verified.
         launch.artifacts = ["cni/mine", "cni.d/10-mine.conflist"]
-            .map(|path| Artifact { path: path.to_owned(), sha256: String::new(), size: 1, urls: Vec::new() })
+            .map(|path| Artifact { path: path.to_owned(), sha256: String::new(), size: 1, urls: Vec::new(), images: Vec::new() })
             .to_vec();
         let text = configuration(&DepsSpec::for_launch(&launch, &Place::example()));
-        for expected in ["/runs/agent-1.0123abcd/cni\"\n", "/runs/agent-1.0123abcd/cni.d\"\n"] {
+        for expected in ["/runs/agent-1.0123abcd/cni\"]\n", "/runs/agent-1.0123abcd/cni.d\"\n"] {
             assert!(text.contains(expected), "{expected} in\n{text}");
         }
         // A configuration that comes along is nobody's business where granted ports are mapped.

@@ -2,7 +2,7 @@
 //! with the launch's one-time token.
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,9 +12,7 @@ use super::super::deps::{DepError, Program, Service};
 use super::super::spec::{DepsSpec, KUBELET_ROOT};
 use super::api::RealApi;
 use super::containerd::{path, search_path, write};
-use super::haste::{self, NoDocker};
 use super::kubeconfig::{User, client_certificate, document, write_private};
-use crate::k8s::Version;
 
 const POLL: Duration = Duration::from_millis(500);
 
@@ -69,13 +67,12 @@ impl Service for Kubelet {
 /// What any kubelet is started with, with an API server and without.
 pub struct StockKubelet {
     spec: DepsSpec,
-    no_docker: Mutex<Option<NoDocker>>,
 }
 
 impl StockKubelet {
     /// For one run.
     pub fn new(spec: DepsSpec) -> Self {
-        StockKubelet { spec, no_docker: Mutex::new(None) }
+        StockKubelet { spec }
     }
 
     /// Writes what the kubelet reads, and says how it is started. `more`: flags that this one has besides.
@@ -85,36 +82,15 @@ impl StockKubelet {
         write(&folders.settings("kubelet.yaml"), &configuration.to_document())?;
         let mut argv = vec![path(&folders.programs().join("kubelet"))];
         argv.extend(flags(&self.spec));
-        argv.extend(self.docker());
         argv.extend(more);
-        let mut environment = vec![("PATH".to_owned(), search_path(&self.spec))];
-        environment.extend(haste::environment(Path::new("/sys")));
+        let environment = vec![("PATH".to_owned(), search_path(&self.spec))];
         Ok(Program { name: "kubelet".to_owned(), argv, environment })
     }
-
-    /// A flag that names who answers instead of Docker.
-    fn docker(&self) -> Option<String> {
-        if !built_in_runtime(&self.spec) {
-            return None;
-        }
-        let socket = self.spec.folders.short.join("docker.sock");
-        let mut no_docker = self.no_docker.lock().unwrap_or_else(PoisonError::into_inner);
-        if !no_docker.as_ref().is_some_and(NoDocker::answers) {
-            *no_docker = NoDocker::start(&socket)
-                .inspect_err(|error| tracing::warn!(%error, "the kubelet will wait for Docker: {}", socket.display()))
-                .ok();
-        }
-        no_docker.is_some().then(|| format!("--docker=unix://{}", path(&socket)))
-    }
-}
-
-fn built_in_runtime(spec: &DepsSpec) -> bool {
-    spec.node.kubernetes_version.parse().is_ok_and(Version::has_built_in_runtime)
 }
 
 /// A kubelet that finds systemd-run mounts volumes in transient scopes of the host's systemd. They would be units of the
 /// host, outside the Mesos container, and stay when the node is killed. One that cannot be run lets the kubelet mount by
-/// itself (`detectSystemd` in k8s.io/utils/mount, Kubernetes 1.20).
+/// itself (`detectSystemd` in k8s.io/mount-utils).
 fn hide_systemd_run(programs: &Path) -> Result<(), DepError> {
     let decoy = programs.join("systemd-run");
     write(&decoy, "#!/bin/sh\nexit 1\n")?;
@@ -122,7 +98,7 @@ fn hide_systemd_run(programs: &Path) -> Result<(), DepError> {
     std::fs::set_permissions(&decoy, executable).map_err(DepError::io(format!("place {}", decoy.display())))
 }
 
-/// What is a flag and not configuration, and what differs between versions.
+/// What is a flag and has no field in the configuration.
 fn flags(spec: &DepsSpec) -> Vec<String> {
     let folders = &spec.folders;
     let mut flags = vec![
@@ -130,16 +106,11 @@ fn flags(spec: &DepsSpec) -> Vec<String> {
         format!("--cert-dir={KUBELET_ROOT}/pki"),
         format!("--root-dir={KUBELET_ROOT}"),
         format!("--hostname-override={}", spec.node.name),
-        format!("--container-runtime-endpoint=unix://{}", path(&folders.runtime_socket())),
         "--v=2".to_owned(),
     ];
     // Refused by the kubelet, and all that a machine without a network has.
     if !spec.node.ip.is_loopback() {
         flags.push(format!("--node-ip={}", spec.node.ip));
-    }
-    if built_in_runtime(spec) {
-        flags.push("--container-runtime=remote".to_owned());
-        flags.push("--network-plugin=cni".to_owned());
     }
     flags
 }
@@ -150,8 +121,6 @@ fn api_flags(spec: &DepsSpec) -> Vec<String> {
     vec![
         format!("--bootstrap-kubeconfig={}", path(&folders.settings("bootstrap.kubeconfig"))),
         format!("--kubeconfig={}", path(&folders.kubelet_kubeconfig())),
-        // km scheduler alone makes, labels and removes Node objects.
-        "--register-node=false".to_owned(),
     ]
 }
 
@@ -173,16 +142,12 @@ mod tests {
     }
 
     #[test]
-    fn flags_follow_the_version_and_carry_no_secret() {
+    fn flags_carry_no_secret() {
         let mut launch = launch::example();
         launch.bootstrap_token = "abcdef.0123456789abcdef".to_owned();
         let spec = DepsSpec::for_launch(&launch, &Place::example());
-        let old = [flags(&spec), api_flags(&spec)].concat();
-        assert!(old.contains(&"--network-plugin=cni".to_owned()));
-        assert!(old.contains(&"--register-node=false".to_owned()));
-        assert!(!old.join(" ").contains("0123456789abcdef"));
-        launch.kubernetes_version = "v1.36.2".to_owned();
-        let new = flags(&DepsSpec::for_launch(&launch, &Place::example()));
-        assert!(!new.iter().any(|flag| flag.starts_with("--network-plugin") || flag == "--container-runtime=remote"));
+        let all = [flags(&spec), api_flags(&spec)].concat();
+        assert!(all.iter().any(|flag| flag.starts_with("--bootstrap-kubeconfig=")), "{all:?}");
+        assert!(!all.join(" ").contains("0123456789abcdef"));
     }
 }

@@ -8,7 +8,6 @@ mod containerd;
 mod fetch;
 mod firewall;
 mod folders;
-mod haste;
 mod kubeconfig;
 mod kubelet;
 mod names;

@@ -16,7 +16,6 @@ use super::super::view::translate::Resource;
 use super::super::view::upstream::{ListOf, Upstream};
 use super::remains::run_program;
 use crate::cluster::{Network, NetworkMode, clash, routes};
-use crate::k8s::Version;
 
 const PORT: u16 = 53;
 
@@ -69,9 +68,7 @@ impl Names for RealNames {
         // A host without the file has no resolvers, which is told to who asks.
         let forward = Forward::new(&std::fs::read_to_string(resolvers).unwrap_or_default(), gateway.into())?;
         let server = NameServer::bind(SocketAddr::new(IpAddr::V4(gateway), PORT))?;
-        let version: Result<Version, _> = self.spec.node.kubernetes_version.parse();
-        let slices =
-            ListOf::rewritten(Resource::EndpointSlices, version.map_or("v1", |version| version.endpoint_slices()));
+        let slices = ListOf::rewritten(Resource::EndpointSlices, "v1");
         let serving = tokio::spawn(server.serve(zone, forward, slices, self.upstream.clone()));
         *self.serving.lock().unwrap_or_else(PoisonError::into_inner) = Some(AbortOnDropHandle::new(serving));
         Ok(())

@@ -28,7 +28,7 @@ impl Upstream for Recorded {
 }
 
 pub fn slices() -> ListOf {
-    ListOf::rewritten(Resource::EndpointSlices, "v1beta1")
+    ListOf::rewritten(Resource::EndpointSlices, "v1")
 }
 
 async fn get(lists: &Lists) -> Option<Arc<Followed>> {
@@ -37,7 +37,7 @@ async fn get(lists: &Lists) -> Option<Arc<Followed>> {
 
 pub fn slice(name: &str, version: u32, address: &str) -> Told {
     Told::Object(json!({
-        "apiVersion": "discovery.k8s.io/v1beta1", "kind": "EndpointSlice",
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
         "metadata": { "namespace": "ns", "name": name, "uid": name, "resourceVersion": version.to_string() },
         "endpoints": [{ "addresses": [address] }],
         "ports": [{ "name": "", "protocol": "TCP", "port": 31001 }],
@@ -102,7 +102,7 @@ async fn a_client_lists_and_watches_as_it_does_with_the_api_server() {
     world.tell(vec![Told::Begin, slice("a", 1, "10.0.0.2"), Told::End]).await;
     let list = first.await.unwrap().unwrap();
     let body: Value = serde_json::from_slice(&list.list(None).unwrap()).unwrap();
-    assert_eq!((&body["kind"], &body["apiVersion"]), (&json!("EndpointSliceList"), &json!("discovery.k8s.io/v1beta1")));
+    assert_eq!((&body["kind"], &body["apiVersion"]), (&json!("EndpointSliceList"), &json!("discovery.k8s.io/v1")));
     assert_eq!(body["metadata"]["resourceVersion"], "2");
     assert_eq!(body["items"][0]["metadata"]["name"], "a");
 

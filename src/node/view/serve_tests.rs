@@ -6,7 +6,7 @@ use super::*;
 fn only_what_a_proxy_asks_for_is_answered() {
     let slices = |version: &str| Route::List(Resource::EndpointSlices, version.to_owned());
     let cases = [
-        ("GET", "/apis/discovery.k8s.io/v1beta1/endpointslices", slices("v1beta1")),
+        ("GET", "/apis/discovery.k8s.io/v1/endpointslices", slices("v1")),
         ("GET", "/apis/discovery.k8s.io/v1/endpointslices", slices("v1")),
         ("GET", "/api/v1/endpoints", Route::List(Resource::Endpoints, "v1".to_owned())),
         ("GET", "/api/v1/services", Route::Pass),
@@ -73,7 +73,7 @@ async fn a_proxy_with_the_token_reads_over_tls_and_nobody_else_does() {
         let kind = answer.headers()["content-type"].to_str().unwrap().to_owned();
         (answer.status().as_u16(), kind, answer.text().await.unwrap())
     };
-    let list = "/apis/discovery.k8s.io/v1beta1/endpointslices";
+    let list = "/apis/discovery.k8s.io/v1/endpointslices";
     assert_eq!(get(list, "guessed").await.0, 401);
     assert_eq!(get("/api/v1/secrets", &token).await.0, 403);
     let (code, kind, text) = get("/api/v1/services?watch=true", &token).await;

@@ -16,7 +16,7 @@ fn store() -> Store {
 fn slice(name: &str, version: u32, addresses: &[&str]) -> Value {
     let endpoints: Vec<Value> = addresses.iter().map(|address| json!({ "addresses": [address] })).collect();
     json!({
-        "apiVersion": "discovery.k8s.io/v1beta1", "kind": "EndpointSlice",
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
         "metadata": {
             "namespace": "ns", "name": name, "uid": format!("uid-{name}"), "resourceVersion": version.to_string(),
             "managedFields": [{ "manager": "x" }],

@@ -13,7 +13,7 @@ use super::translate::Resource;
 pub struct ListOf {
     /// API group; empty for the core group.
     pub group: &'static str,
-    /// Version of the group: `v1`, `v1beta1`.
+    /// Version of the group: `v1`.
     pub version: String,
     /// Kind of its objects.
     pub kind: &'static str,

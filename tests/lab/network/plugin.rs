@@ -10,7 +10,7 @@ use crate::support::*;
 
 /// The plugin of the lab's operator: the stock bridge, on a subnet that follows from the agent's address.
 const PLUGIN: &str = r#"#!/bin/sh
-number=$(ip -4 -o address show dev host0 | sed 's|.*10[.]88[.]0[.]\([0-9]*\)/.*|\1|')
+number=$(ip -4 -o address show dev host0 | sed 's|.* inet [0-9.]*[.]\([0-9]*\)/.*|\1|')
 exec "${0%/*}/bridge" <<END
 $(sed "s|@SUBNET@|172.30.$number.0/24|; s|\"lab-bridge\"|\"bridge\"|")
 END
@@ -28,7 +28,8 @@ impl WithPlugin {
     fn new() -> WithPlugin {
         let usual = Lab::ready();
         // Beside the bundle's other files, which it may link to.
-        let files = run(&mut Command::new(usual.root.join("scripts/build/bundle-files"))).success();
+        let files =
+            run(&mut Command::new(usual.root.join("scripts/build/bundle-files")).arg(&usual.kubernetes)).success();
         let files = Path::new(files.trim());
         let folder = tempfile::tempdir_in(files.parent().expect("a folder")).expect("a folder");
         let parts = folder.path().join("parts");
@@ -50,7 +51,7 @@ impl WithPlugin {
         std::fs::write(parts.join("cni.d/10-lab.conflist"), network.to_string()).expect("written");
         let bundle = folder.path().join("bundle");
         run(Command::new(usual.program("kmctl"))
-            .args(["bundle", "create", "--kubernetes", "v1.37.2", "--out"])
+            .args(["bundle", "create", "--kubernetes", &usual.kubernetes, "--out"])
             .args([&bundle, &parts]))
         .success();
 
