@@ -343,7 +343,10 @@ fn deletions_that_fail_are_asked_for_again_with_growing_waits_and_told_once() {
     assert_eq!(told, 1);
     let effects = agent.on(Event::Tick, at(443));
     assert_eq!(effects, [delete(30)]);
-    assert!(matches!(agent.on(answer(Err("refused")), at(443)).as_slice(), [Effect::Warn(_)]), "another reason is news");
+    assert!(
+        matches!(agent.on(answer(Err("refused")), at(443)).as_slice(), [Effect::Warn(_)]),
+        "another reason is news"
+    );
 }
 
 #[test]

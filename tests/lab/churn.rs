@@ -31,11 +31,18 @@ fn pods_deleted_at_any_time_of_their_start_leave_no_task_and_no_flood() {
     let refused = refusals(&lab);
 
     make_and_delete(&lab);
-    let ours = |task: &Value| task["name"].as_str().is_some_and(|name| name.starts_with('p') && name.ends_with(".churn"));
+    let ours =
+        |task: &Value| task["name"].as_str().is_some_and(|name| name.starts_with('p') && name.ends_with(".churn"));
     eventually_or(
         Duration::from_secs(60),
         "every task of a deleted pod to end",
-        || lab.tasks().iter().filter(|task| ours(task)).map(|task| format!("{} {}\n", task["name"], task["state"])).collect(),
+        || {
+            lab.tasks()
+                .iter()
+                .filter(|task| ours(task))
+                .map(|task| format!("{} {}\n", task["name"], task["state"]))
+                .collect()
+        },
         || (!lab.tasks().iter().any(ours)).then_some(()),
     );
 
@@ -77,7 +84,8 @@ fn rank(state: &str) -> u8 {
 
 /// Makes the pods and deletes each, some at once and some with a second to end, and returns when the last is asked to go.
 fn make_and_delete(lab: &Lab) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let kubeconfig = Kubeconfig::read_from(&lab.kubeconfig).expect("the lab's kubeconfig");

@@ -132,6 +132,10 @@ impl ApiClient for RealApi {
             // The stream's own errors end it here too: the client may need another server or a new certificate.
             if let Err(error) = self.watch_once(&events, &mut known, &mut retries).await {
                 debug!("watch made anew: {}", error.chain());
+                if matches!(error, DepError::NotNow(_)) {
+                    // Nobody was asked: the node's certificate may come at any moment.
+                    retries.reset();
+                }
             }
             tokio::time::sleep(retries.wait()).await;
         }
@@ -255,14 +259,15 @@ mod tests {
                 let answer = serde_json::json!({"kind": "Status", "apiVersion": "v1", "code": status,
                     "status": if status == 200 { "Success" } else { "Failure" }, "reason": "r",
                     "message": "no relationship found between node and this object"});
-                let answer = http::Response::builder().status(status).body(kube::client::Body::from(
-                    serde_json::to_vec(&answer).unwrap_or_default(),
-                ));
+                let answer = http::Response::builder()
+                    .status(status)
+                    .body(kube::client::Body::from(serde_json::to_vec(&answer).unwrap_or_default()));
                 answer.map_err(std::io::Error::other)
             }
         });
         let pods: Api<Pod> = Api::namespaced(Client::new(service, "default"), "default");
-        let pod = PodLaunch { format: 1, namespace: "default".into(), name: "p".into(), uid: "u".into(), ports: vec![] };
+        let pod =
+            PodLaunch { format: 1, namespace: "default".into(), name: "p".into(), uid: "u".into(), ports: vec![] };
         let outcome = delete(&pods, &pod, grace).await.map_err(|error| error.chain());
         let requests = requests.lock().unwrap().clone();
         (outcome, requests)

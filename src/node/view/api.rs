@@ -103,6 +103,10 @@ impl Upstream for ApiUpstream {
             // Errors end it here too: the client may need another server or a new certificate.
             if let Err(error) = self.follow_once(&list, &told, &mut retries).await {
                 debug!("list made anew: {}", error.chain());
+                if matches!(error, DepError::NotNow(_)) {
+                    // Nobody was asked: the node's certificate may come at any moment.
+                    retries.reset();
+                }
             }
             tokio::time::sleep(retries.wait()).await;
         }

@@ -160,9 +160,7 @@ impl Scheduler {
         // One that is being ended, because its Binding was refused for example, must not get its pod back.
         let ending = task.killed.is_some() || task.state == TaskState::Killing;
         match node {
-            Some((node, _))
-                if pod.flight == Flight::None && task.executor.is_some() && !ports_unknown && !ending =>
-            {
+            Some((node, _)) if pod.flight == Flight::None && task.executor.is_some() && !ports_unknown && !ending => {
                 let node = node.clone();
                 pod.flight = Flight::Launched { node: node.clone(), task: id.to_owned(), ports: Vec::new() };
                 if matches!(task.state, TaskState::Starting | TaskState::Running) {

@@ -11,7 +11,9 @@ use crate::mesos::types::{
     Attribute, Bytes, DomainInfo, FaultDomain, Named, Offer, Resource, TaskInfo, TaskState, TaskStatus, Url,
 };
 use crate::node::launch::TaskData;
-use crate::scheduler::decide::{Binding, Bounds, Effect, Event, KmProgram, NodeStep, NodeTemplate, Scheduler, Settings, Token};
+use crate::scheduler::decide::{
+    Binding, Bounds, Effect, Event, KmProgram, NodeStep, NodeTemplate, Scheduler, Settings, Token,
+};
 use crate::scheduler::nodes::{LEAVING_TAINT, NodeFacts, NodePhase};
 use crate::scheduler::pods::PodFacts;
 use crate::scheduler::resources::Amount;
