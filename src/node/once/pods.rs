@@ -440,12 +440,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_pod_that_was_never_placed_is_gone_at_once() {
+    async fn a_pod_that_was_never_placed_is_gone_at_once_and_does_not_start_later() {
         let folder = tempfile::tempdir().unwrap();
-        let (pods, _) = pods(folder.path());
+        let (pods, spec) = pods(folder.path());
         let source = PodSource(pods.clone());
         source.admit(&task()).await.unwrap();
         assert_eq!(source.delete_pod(&task(), None).await.unwrap(), Deletion::Absent);
+        pods.open();
+        pods.give(vec![given(serde_json::json!({}))]);
+        assert!(!spec.folders.settings("manifests/u1.json").exists());
     }
 
     #[tokio::test]
