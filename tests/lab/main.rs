@@ -7,6 +7,7 @@
 
 mod support;
 
+mod churn;
 mod cluster_lifecycle;
 mod commands;
 mod containment;
