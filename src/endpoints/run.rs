@@ -29,7 +29,6 @@ const CONCURRENT_WRITES: usize = 16;
 /// Everything is compared again this often. Watches tell of every change; this is against what nobody thought of.
 const RESYNC: Duration = Duration::from_secs(300);
 
-
 /// Before a write that failed is decided on anew.
 const RETRY: Backoff = Backoff::doubling(Duration::from_millis(100), Duration::from_secs(30));
 
