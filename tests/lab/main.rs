@@ -20,4 +20,5 @@ mod scaling;
 mod secrets;
 mod sharing;
 mod three_control_planes;
+mod versions;
 mod why;
