@@ -6,10 +6,12 @@
 //!   over [`host`]s, with [`render`], [`pki`], [`bundle`] and [`progress`];
 //! - what runs in the cluster: [`scheduler`] (the Mesos framework), [`node`] (the node agent, a Mesos executor), its
 //!   plugin [`cni`] and [`endpoints`], on top of [`mesos`] and [`k8s`];
-//! - what needs neither: [`runonce`], pods of a file run to completion.
+//! - what needs neither: [`runonce`], pods of a file run to completion;
+//! - how everything that tries again waits: [`backoff`].
 
 #[cfg(feature = "cli")]
 pub mod apply;
+pub mod backoff;
 pub mod bundle;
 #[cfg(feature = "cli")]
 pub mod cli;

@@ -56,6 +56,7 @@ const RULES: &[Rule] = &[
 fn is_pure(path: &str) -> bool {
     let decides = path.ends_with("/decide.rs") || path.contains("/decide/") || path.ends_with("/decide_tests.rs");
     let named = [
+        "backoff.rs",
         "cluster/spec.rs",
         "cluster/network.rs",
         "cni/rules.rs",

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::decide::{Effect, Endpoints, Event};
 use super::watch::{slice_resource, watch_all};
 use super::write::Writer;
+use crate::backoff::Backoff;
 use crate::cluster::NetworkMode;
 use crate::k8s::lease::{Candidacy, campaign};
 use crate::k8s::names::NAMESPACE;
@@ -28,12 +29,8 @@ const CONCURRENT_WRITES: usize = 16;
 /// Everything is compared again this often. Watches tell of every change; this is against what nobody thought of.
 const RESYNC: Duration = Duration::from_secs(300);
 
-
-/// Pause before the first retry; each further one doubles it.
-const RETRY_BASE: Duration = Duration::from_millis(100);
-
-/// The longest pause before a retry.
-const RETRY_LIMIT: Duration = Duration::from_secs(30);
+/// Before a write that failed is decided on anew.
+const RETRY: Backoff = Backoff::doubling(Duration::from_millis(100), Duration::from_secs(30));
 
 /// Events that may wait; a watch that is faster than that waits itself.
 const QUEUE: usize = 1024;
@@ -186,23 +183,8 @@ async fn carry_out(effect: Effect, writer: Writer, permits: Arc<Semaphore>) -> E
             Event::Written(object, outcome)
         }
         Effect::RetryLater(service, attempt) => {
-            tokio::time::sleep(pause(attempt)).await;
+            tokio::time::sleep(RETRY.wait(attempt)).await;
             Event::Retry(service)
         }
-    }
-}
-
-fn pause(attempt: u32) -> Duration {
-    RETRY_BASE.saturating_mul(2_u32.saturating_pow(attempt)).min(RETRY_LIMIT)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_double_up_to_half_a_minute() {
-        let pauses = [0, 1, 3, 8, 9, 64, u32::MAX].map(|attempt| pause(attempt).as_millis());
-        assert_eq!(pauses, [100, 200, 800, 25_600, 30_000, 30_000, 30_000]);
     }
 }

@@ -22,11 +22,14 @@ impl Seat {
     /// Waits until no other process of this host has it; none when `stop` comes first.
     pub async fn take(program: &str, cluster: &str, stop: &CancellationToken) -> io::Result<Option<Seat>> {
         let address = SocketAddr::from_abstract_name(format!("kmctl/{program}/{cluster}"))?;
+        let mut said = false;
         loop {
             match UnixListener::bind_addr(&address) {
                 Ok(socket) => return Ok(Some(Seat { identity: host()?, _socket: socket })),
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                    tracing::info!(program, "another one of this cluster runs on this host, waiting for its end");
+                    if !std::mem::replace(&mut said, true) {
+                        tracing::info!(program, "another one of this cluster runs on this host, waiting for its end");
+                    }
                 }
                 Err(error) => return Err(error),
             }

@@ -5,13 +5,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-pub use super::events::{Effect, Event, Order, PodPhase, PodView, Report, TaskState};
+pub use super::events::{Deletion, Effect, Event, Order, PodPhase, PodView, Report, TaskState};
 use super::launch::{Grant, PodLaunch};
+use crate::backoff::Backoff;
 
-/// First wait before a crashed child is started again; doubled with every crash in a row.
-const BACKOFF_FIRST: Duration = Duration::from_secs(1);
-/// Longest wait: a kubelet away for longer than its lease (40 s) would turn the node Unknown.
-const BACKOFF_MOST: Duration = Duration::from_secs(20);
+/// Before a crashed child is started again. A kubelet away for longer than its lease (40 s) would turn the node Unknown.
+const START_AGAIN: Backoff = Backoff::doubling(Duration::from_secs(1), Duration::from_secs(20));
 /// A child that ran this long has recovered: its next crash counts as the first.
 const SETTLED: Duration = Duration::from_secs(60);
 /// A node that is not ready by then will not be; the scheduler can use the grant elsewhere.
@@ -22,8 +21,17 @@ const TEARDOWN_RESERVE: Duration = Duration::from_secs(15);
 /// is gone, too, and misses that where the containers' end is noticed a moment before the sandbox's: then it removes the
 /// sandbox with the next collection of garbage, up to a minute later (`deletePodSandbox` in pkg/kubelet).
 const REMOVAL_LIMIT: Duration = Duration::from_secs(3);
-/// When that is tried again: a finalizer may keep the object.
-const REMOVAL_AGAIN: Duration = Duration::from_secs(30);
+/// When that is tried again, for as long as the object is there: a finalizer may keep it.
+const REMOVAL_AGAIN: Backoff = Backoff::doubling(Duration::from_secs(30), Duration::from_secs(600));
+/// Before a deletion that was not taken, or of which nothing came, is asked for again. It ends with the pod or the node:
+/// while the object may be there the kubelet keeps its containers, so the task must not be over.
+const DELETE_AGAIN: Backoff = Backoff::doubling(Duration::from_secs(1), Duration::from_secs(60));
+/// How long after its grace a deleted pod may take to go before its deletion is asked for again.
+const DELETION_MARGIN: Duration = Duration::from_secs(10);
+/// Zero would remove the object while its containers run.
+const SHORTEST_GRACE: Duration = Duration::from_secs(1);
+/// Before the bound of all pods is set again. It ends with the node: pods must not have more than was granted.
+const RESIZE_AGAIN: Backoff = Backoff::doubling(Duration::from_secs(1), Duration::from_secs(60));
 /// Grace for orders that name none: the longest that Mesos would let the executor take by default is its own matter.
 pub const DEFAULT_GRACE: Duration = Duration::from_secs(60);
 
@@ -70,6 +78,48 @@ struct PodTask {
     state: PodState,
 }
 
+/// The one deletion of a pod that is under way, because Mesos wants its task to end.
+#[derive(Clone, Debug)]
+struct Deleting {
+    /// How long Mesos lets the pod take.
+    allowed: Duration,
+    /// How long the pod was told that it may take; none left it to the pod's own specification.
+    named: Option<Duration>,
+    request: Request,
+    /// Waits so far.
+    waits: u32,
+    /// The API server has called it another's once.
+    foreign: bool,
+    /// What was last said of it, so that only a change is.
+    said: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Request {
+    /// Not answered yet; `again`: the time that the pod has became shorter meanwhile.
+    Asked { again: bool },
+    /// Taken. Where nothing comes of it, it is asked again then.
+    Accepted { again: Duration },
+    /// Not taken, asked again then.
+    Waiting { again: Duration },
+}
+
+/// Setting the bound of all pods, after it has failed.
+#[derive(Clone, Debug, Default)]
+struct Resizing {
+    /// When it is tried again.
+    again: Option<Duration>,
+    failures: u32,
+    said: Option<String>,
+}
+
+/// Removing the object of a deleted pod without containers.
+#[derive(Clone, Copy, Debug)]
+struct Removal {
+    at: Duration,
+    tries: u32,
+}
+
 /// The state of a node agent.
 #[derive(Debug)]
 pub struct Agent {
@@ -78,9 +128,15 @@ pub struct Agent {
     services: Vec<Service>,
     tasks: BTreeMap<String, PodTask>,
     views: BTreeMap<String, PodView>,
-    /// When to remove objects of deleted pods without containers, by UID.
-    removals: BTreeMap<String, Duration>,
-    resize_failed: bool,
+    /// All pods of this node have been told at least once.
+    listed: bool,
+    /// By UID.
+    deletions: BTreeMap<String, Deleting>,
+    /// By UID.
+    removals: BTreeMap<String, Removal>,
+    resizing: Resizing,
+    /// The furthest state of each task that was reported, until it is over.
+    reported: BTreeMap<String, u8>,
 }
 
 impl Agent {
@@ -93,8 +149,11 @@ impl Agent {
             services,
             tasks: BTreeMap::new(),
             views: BTreeMap::new(),
+            listed: false,
+            deletions: BTreeMap::new(),
             removals: BTreeMap::new(),
-            resize_failed: false,
+            resizing: Resizing::default(),
+            reported: BTreeMap::new(),
         }
     }
 
@@ -108,10 +167,36 @@ impl Agent {
         if self.phase == Phase::Done {
             return Vec::new();
         }
+        let mut effects = self.take_in(event, now);
+        effects.retain(|effect| match effect {
+            Effect::Report(report) => self.goes_forward(report),
+            _ => true,
+        });
+        effects
+    }
+
+    /// A task's states never go back, whichever of two events about it comes first.
+    fn goes_forward(&mut self, report: &Report) -> bool {
+        let rank = match report.state {
+            TaskState::Starting => 0,
+            TaskState::Running => 1,
+            TaskState::Killing => 2,
+            TaskState::Finished | TaskState::Failed | TaskState::Killed => {
+                self.reported.remove(&report.task_id);
+                return true;
+            }
+        };
+        let before = self.reported.entry(report.task_id.clone()).or_insert(rank);
+        let forward = rank >= *before;
+        *before = rank.max(*before);
+        forward
+    }
+
+    fn take_in(&mut self, event: Event, now: Duration) -> Vec<Effect> {
         match event {
             Event::Order(Order::LaunchPod { task_id, pod, grant }) => self.launch(task_id, pod, grant),
             Event::Order(Order::Kill { task_id, grace }) if task_id == self.node_task => self.stop(grace, now),
-            Event::Order(Order::Kill { task_id, grace }) => self.kill(&task_id, grace),
+            Event::Order(Order::Kill { task_id, grace }) => self.kill(&task_id, grace, now),
             Event::Order(Order::Shutdown { grace }) => self.stop(grace, now),
             Event::Prepared(result) => self.prepared(result),
             Event::Admitted { task_id, result } => self.admitted(&task_id, result),
@@ -120,11 +205,10 @@ impl Agent {
             Event::ServiceEnded { index, why, fatal } => self.service_ended(index, &why, fatal, now),
             Event::PodSeen(view) => self.pod_seen(view, now),
             Event::PodGone { uid } => self.pod_gone(&uid),
+            Event::PodsListed => self.pods_listed(now),
+            Event::PodDeleted { uid, result } => self.deletion_answered(&uid, result, now),
             Event::PodEmpty { uid } => self.pod_empty(&uid, now),
-            Event::Resized(result) => {
-                self.resize_failed = result.is_err();
-                Vec::new()
-            }
+            Event::Resized(result) => self.resized(result, now),
             Event::TornDown(result) => self.torn_down(result),
             Event::Tick => self.tick(now),
         }
@@ -162,12 +246,14 @@ impl Agent {
         if let Err(why) = result {
             return self.end(task_id, TaskState::Failed, &why);
         }
-        let mut effects = vec![report(task_id, TaskState::Starting, "")];
-        if task.state == PodState::Admitting {
-            task.state = PodState::Starting;
-            let view = self.views.get(&task.pod.uid).cloned();
-            effects.extend(view.map(|view| self.follow(task_id, &view)).unwrap_or_default());
+        if task.state != PodState::Admitting {
+            // Killed, or gone, while its resources were put in place.
+            return Vec::new();
         }
+        task.state = PodState::Starting;
+        let view = self.views.get(&task.pod.uid).cloned();
+        let mut effects = vec![report(task_id, TaskState::Starting, "")];
+        effects.extend(view.map(|view| self.follow(task_id, &view)).unwrap_or_default());
         effects
     }
 
@@ -176,6 +262,7 @@ impl Agent {
         let Some(task) = self.tasks.remove(task_id) else { return Vec::new() };
         let mut effects = vec![report(task_id, state, message)];
         if self.tasks_of(&task.pod.uid).is_empty() {
+            self.deletions.remove(&task.pod.uid);
             effects.push(Effect::ReleasePorts { uid: task.pod.uid });
         }
         if !matches!(self.phase, Phase::TearingDown { .. }) {
@@ -224,7 +311,11 @@ impl Agent {
         if matches!(self.phase, Phase::TearingDown { .. }) {
             return Vec::new();
         }
-        let state = if self.phase == Phase::Starting { TaskState::Starting } else { TaskState::Running };
+        let state = match self.phase {
+            Phase::Starting => TaskState::Starting,
+            Phase::Draining { .. } => TaskState::Killing,
+            _ => TaskState::Running,
+        };
         let Some(service) = self.services.get_mut(index) else { return Vec::new() };
         let message = format!("{} {why}", service.name);
         if fatal {
@@ -232,8 +323,7 @@ impl Agent {
         }
         let ran = service.started.take().map_or(Duration::ZERO, |started| now.saturating_sub(started));
         service.crashes = if ran >= SETTLED { 1 } else { service.crashes + 1 };
-        let doubled = BACKOFF_FIRST.saturating_mul(1 << (service.crashes - 1).min(10));
-        let after = doubled.min(BACKOFF_MOST);
+        let after = START_AGAIN.wait(service.crashes - 1);
         vec![
             report(&self.node_task, state, &format!("{message}; started again in {} s", after.as_secs())),
             Effect::StartService { index, after },
@@ -242,10 +332,43 @@ impl Agent {
 
     fn pod_seen(&mut self, view: PodView, now: Duration) -> Vec<Effect> {
         if view.terminating && view.stopped {
-            self.removals.entry(view.uid.clone()).or_insert(now + REMOVAL_LIMIT);
+            let removal = Removal { at: now + REMOVAL_LIMIT, tries: 0 };
+            self.removals.entry(view.uid.clone()).or_insert(removal);
+        } else {
+            // A container runs after all, and must not lose its object.
+            self.removals.remove(&view.uid);
         }
         self.views.insert(view.uid.clone(), view.clone());
-        self.tasks_of(&view.uid).iter().flat_map(|task_id| self.follow(task_id, &view)).collect()
+        let tasks = self.tasks_of(&view.uid);
+        let mut effects: Vec<Effect> = tasks.iter().flat_map(|task_id| self.follow(task_id, &view)).collect();
+        effects.extend(self.shorten(&view));
+        // A pod that counted as gone is there after all: its Binding was seen late.
+        let mut late = false;
+        for task in self.tasks.values_mut().filter(|task| task.pod.uid == view.uid) {
+            if task.state == PodState::Emptying {
+                (task.state, late) = (PodState::Killing, true);
+            }
+        }
+        if late {
+            effects.extend(self.delete(&view.uid, DEFAULT_GRACE, now));
+        }
+        effects
+    }
+
+    /// A pod whose own grace was not known when its deletion was asked for must not take longer than Mesos allows.
+    fn shorten(&mut self, view: &PodView) -> Vec<Effect> {
+        let Some(deleting) = self.deletions.get_mut(&view.uid) else { return Vec::new() };
+        if deleting.named.is_some() || view.grace.is_none_or(|own| own <= deleting.allowed) {
+            return Vec::new();
+        }
+        match &mut deleting.request {
+            Request::Asked { again } => {
+                *again = true;
+                Vec::new()
+            }
+            Request::Accepted { .. } => self.ask_to_delete(&view.uid),
+            Request::Waiting { .. } => Vec::new(),
+        }
     }
 
     /// Turns what the API says of a pod into its task's state.
@@ -270,13 +393,27 @@ impl Agent {
     fn pod_gone(&mut self, uid: &str) -> Vec<Effect> {
         self.views.remove(uid);
         self.removals.remove(uid);
-        let tasks = self.tasks_of(uid);
-        for task_id in &tasks {
-            if let Some(task) = self.tasks.get_mut(task_id) {
-                task.state = PodState::Emptying;
+        self.deletions.remove(uid);
+        let mut waits = false;
+        for task in self.tasks.values_mut().filter(|task| task.pod.uid == uid) {
+            // Its end may be told twice, by the watch and by the answer to a deletion.
+            waits |= std::mem::replace(&mut task.state, PodState::Emptying) != PodState::Emptying;
+        }
+        if waits { vec![Effect::AwaitEmpty { uid: uid.to_owned() }] } else { Vec::new() }
+    }
+
+    /// From now on what was not seen is not there, so what could not be settled before can be.
+    fn pods_listed(&mut self, now: Duration) -> Vec<Effect> {
+        if std::mem::replace(&mut self.listed, true) {
+            return Vec::new();
+        }
+        for deleting in self.deletions.values_mut() {
+            if let Request::Waiting { again } = &mut deleting.request {
+                *again = now;
+                deleting.waits = 0;
             }
         }
-        if tasks.is_empty() { Vec::new() } else { vec![Effect::AwaitEmpty { uid: uid.to_owned() }] }
+        self.ask_again(now)
     }
 
     fn pod_empty(&mut self, uid: &str, now: Duration) -> Vec<Effect> {
@@ -291,9 +428,10 @@ impl Agent {
         effects
     }
 
-    fn kill(&mut self, task_id: &str, grace: Option<Duration>) -> Vec<Effect> {
-        // Before the kubelet has its credentials no container can exist, and there is nobody to ask.
-        let unreachable = matches!(self.phase, Phase::Preparing | Phase::Starting) && self.views.is_empty();
+    fn kill(&mut self, task_id: &str, grace: Option<Duration>, now: Duration) -> Vec<Effect> {
+        // Before the kubelet is started, which is when the container runtime is ready, no container can exist.
+        let kubelet = self.services.first().is_some_and(|runtime| runtime.was_ready);
+        let unreachable = matches!(self.phase, Phase::Preparing | Phase::Starting) && !kubelet;
         let Some(task) = self.tasks.get_mut(task_id) else {
             // Mesos asks again when it lost our report of the end.
             return vec![report(task_id, TaskState::Killed, "no such task here")];
@@ -303,13 +441,120 @@ impl Agent {
             _ if unreachable => self.end(task_id, TaskState::Killed, "the pod was never started"),
             state => {
                 task.state = PodState::Killing;
-                let delete = Effect::DeletePod { pod: task.pod.clone(), grace: grace.unwrap_or(DEFAULT_GRACE) };
-                if state == PodState::Killing {
-                    return vec![delete];
+                let uid = task.pod.uid.clone();
+                let mut effects = Vec::new();
+                if state != PodState::Killing {
+                    effects.push(report(task_id, TaskState::Killing, "the pod is being deleted"));
                 }
-                vec![report(task_id, TaskState::Killing, "the pod is being deleted"), delete]
+                effects.extend(self.delete(&uid, grace.unwrap_or(DEFAULT_GRACE), now));
+                effects
             }
         }
+    }
+
+    /// Begins the deletion of a pod, or joins the one that is under way.
+    fn delete(&mut self, uid: &str, allowed: Duration, now: Duration) -> Vec<Effect> {
+        let Some(deleting) = self.deletions.get_mut(uid) else {
+            let request = Request::Waiting { again: now };
+            let deleting = Deleting { allowed, named: None, request, waits: 0, foreign: false, said: None };
+            self.deletions.insert(uid.to_owned(), deleting);
+            return self.ask_to_delete(uid);
+        };
+        if allowed >= deleting.allowed {
+            return Vec::new();
+        }
+        deleting.allowed = allowed;
+        match &mut deleting.request {
+            Request::Asked { again } => {
+                *again = true;
+                Vec::new()
+            }
+            Request::Accepted { .. } => self.ask_to_delete(uid),
+            // The next request names it.
+            Request::Waiting { .. } => Vec::new(),
+        }
+    }
+
+    fn ask_to_delete(&mut self, uid: &str) -> Vec<Effect> {
+        let Some(pod) = self.tasks.values().find(|task| task.pod.uid == uid).map(|task| task.pod.clone()) else {
+            self.deletions.remove(uid);
+            return Vec::new();
+        };
+        let own = self.views.get(uid).and_then(|view| view.grace);
+        let Some(deleting) = self.deletions.get_mut(uid) else { return Vec::new() };
+        // A longer grace than its own would prolong the pod's; where that is not known yet, none is named.
+        let grace = own.map(|own| own.min(deleting.allowed).max(SHORTEST_GRACE));
+        (deleting.named, deleting.request) = (grace, Request::Asked { again: false });
+        vec![Effect::DeletePod { pod, grace }]
+    }
+
+    /// What follows from the answer to a request to delete a pod.
+    fn deletion_answered(&mut self, uid: &str, result: Result<Deletion, String>, now: Duration) -> Vec<Effect> {
+        let (seen, listed) = (self.views.contains_key(uid), self.listed);
+        let Some(deleting) = self.deletions.get_mut(uid) else { return Vec::new() };
+        let Request::Asked { again } = deleting.request else { return Vec::new() };
+        let wait = DELETE_AGAIN.wait(deleting.waits);
+        deleting.waits = deleting.waits.saturating_add(1);
+        let why = match result {
+            Ok(Deletion::Accepted) if again => return self.ask_to_delete(uid),
+            Ok(Deletion::Accepted) => {
+                let rest = if seen { deleting.named.unwrap_or(deleting.allowed) + DELETION_MARGIN } else { wait };
+                deleting.request = Request::Accepted { again: now + rest.max(wait) };
+                deleting.said = None;
+                return Vec::new();
+            }
+            Ok(Deletion::Absent) if !seen => return self.pod_gone(uid),
+            // The answer and the watch may both be a moment behind a Binding, so one is not enough.
+            Ok(Deletion::Foreign) if !seen && listed && deleting.foreign => return self.pod_gone(uid),
+            Ok(Deletion::Foreign) if !seen => {
+                deleting.foreign = listed;
+                deleting.request = Request::Waiting { again: now + wait };
+                return Vec::new();
+            }
+            Ok(Deletion::Absent) => "the API server has no such pod, the watch of this node's pods does".to_owned(),
+            Ok(Deletion::Foreign) => {
+                "the API server does not take it for this node's, the watch of this node's pods has it".to_owned()
+            }
+            Err(why) => why,
+        };
+        deleting.foreign = false;
+        deleting.request = Request::Waiting { again: now + wait };
+        if deleting.said.as_ref() == Some(&why) {
+            return Vec::new();
+        }
+        deleting.said = Some(why.clone());
+        let name = self.tasks.values().find(|task| task.pod.uid == uid);
+        let name = name.map_or_else(|| uid.to_owned(), |task| format!("{}/{}", task.pod.namespace, task.pod.name));
+        vec![Effect::Warn(format!("pod {name} is not deleted, which is tried until it is gone: {why}"))]
+    }
+
+    /// Deletions whose time to be asked for again has come.
+    fn ask_again(&mut self, now: Duration) -> Vec<Effect> {
+        if matches!(self.phase, Phase::TearingDown { .. } | Phase::Done) {
+            return Vec::new();
+        }
+        let due = |deleting: &Deleting| match deleting.request {
+            Request::Accepted { again } | Request::Waiting { again } => again <= now,
+            Request::Asked { .. } => false,
+        };
+        let due: Vec<String> =
+            self.deletions.iter().filter(|(_, deleting)| due(deleting)).map(|(uid, _)| uid.clone()).collect();
+        due.iter().flat_map(|uid| self.ask_to_delete(uid)).collect()
+    }
+
+    fn resized(&mut self, result: Result<(), String>, now: Duration) -> Vec<Effect> {
+        let Err(why) = result else {
+            self.resizing = Resizing::default();
+            return Vec::new();
+        };
+        let Resizing { again, failures, said } = &mut self.resizing;
+        *again = Some(now + RESIZE_AGAIN.wait(*failures));
+        *failures = failures.saturating_add(1);
+        if said.as_ref() == Some(&why) {
+            return Vec::new();
+        }
+        *said = Some(why.clone());
+        vec![Effect::Warn(format!("the bound of all pods is not set, which is tried until it is: {why}"))]
     }
 
     fn stop(&mut self, grace: Option<Duration>, now: Duration) -> Vec<Effect> {
@@ -327,7 +572,7 @@ impl Agent {
         self.phase = Phase::Draining { until: now + allowed, end: now + grace };
         let tasks: Vec<String> = self.tasks.keys().cloned().collect();
         for task_id in tasks {
-            effects.extend(self.kill(&task_id, Some(allowed)));
+            effects.extend(self.kill(&task_id, Some(allowed), now));
         }
         effects.extend(self.drained(now));
         effects
@@ -362,8 +607,9 @@ impl Agent {
     /// Removes what the kubelet does not remove in time.
     fn overdue(&mut self, now: Duration) -> Vec<Effect> {
         let mut effects = Vec::new();
-        for (uid, at) in self.removals.iter_mut().filter(|(_, at)| **at <= now) {
-            *at = now + REMOVAL_AGAIN;
+        for (uid, removal) in self.removals.iter_mut().filter(|(_, removal)| removal.at <= now) {
+            removal.at = now + REMOVAL_AGAIN.wait(removal.tries);
+            removal.tries = removal.tries.saturating_add(1);
             let task = self.tasks.values().find(|task| task.pod.uid == *uid);
             effects.extend(task.map(|task| Effect::ForgetPod { pod: task.pod.clone() }));
         }
@@ -378,7 +624,9 @@ impl Agent {
         }
         let mut effects = self.drained(now);
         effects.extend(self.overdue(now));
-        if std::mem::take(&mut self.resize_failed) && !self.stopping() {
+        effects.extend(self.ask_again(now));
+        if !self.stopping() && self.resizing.again.is_some_and(|again| again <= now) {
+            self.resizing.again = None;
             effects.push(Effect::Resize { total: self.total() });
         }
         effects

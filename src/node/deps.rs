@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use super::config::KubeletConfiguration;
-use super::decide::{Event, Order, Report};
+use super::decide::{Deletion, Event, Order, Report};
 use super::launch::{Grant, PodLaunch};
 
 /// Everything a node agent works through.
@@ -108,16 +108,17 @@ pub trait Executor: Send + Sync {
 /// The API server, with the node's own credentials.
 #[async_trait]
 pub trait ApiClient: Send + Sync {
-    /// Sends [`Event::PodSeen`] and [`Event::PodGone`] for this node's pods, until the channel closes. Survives lost
-    /// connections by itself.
+    /// Sends [`Event::PodSeen`] and [`Event::PodGone`] for this node's pods, and [`Event::PodsListed`] whenever all of
+    /// them were told, until the channel closes. Survives lost connections by itself.
     async fn watch_pods(&self, events: mpsc::UnboundedSender<Event>);
     /// The pod's task has its resources: it may start. An API server knows without being told; only a source of pods
     /// that is none has something to do.
     async fn admit(&self, _pod: &PodLaunch) -> Result<(), DepError> {
         Ok(())
     }
-    /// Deletes the pod with this very UID. `false`: there is no such pod on this node.
-    async fn delete_pod(&self, pod: &PodLaunch, grace: Duration) -> Result<bool, DepError>;
+    /// Asks for the deletion of the pod with this very UID, once. It must not read the pod first: a node may read only
+    /// what is bound to it, so of a pod that is gone or was never bound it would hear no more than that it may not.
+    async fn delete_pod(&self, pod: &PodLaunch, grace: Option<Duration>) -> Result<Deletion, DepError>;
     /// Removes the object of the pod with this very UID: it is deleted already, and its containers have ended.
     async fn forget_pod(&self, _pod: &PodLaunch) -> Result<(), DepError> {
         Ok(())

@@ -87,6 +87,19 @@ pub struct PodView {
     pub terminating: bool,
     /// All its containers have ended, by the kubelet's word.
     pub stopped: bool,
+    /// How long its own specification lets it take to end.
+    pub grace: Option<Duration>,
+}
+
+/// What came of asking for a pod's deletion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deletion {
+    /// It is being deleted, or is deleted.
+    Accepted,
+    /// There is no pod of this name with this UID.
+    Absent,
+    /// It is not this node's to delete: it is bound to no node or to another one, as far as the API server knows.
+    Foreign,
 }
 
 /// What happened.
@@ -128,6 +141,15 @@ pub enum Event {
     PodGone {
         /// Its UID.
         uid: String,
+    },
+    /// Every pod of this node has been told: what was not seen is not there.
+    PodsListed,
+    /// What came of [`Effect::DeletePod`], or why nothing came of it.
+    PodDeleted {
+        /// Its UID.
+        uid: String,
+        /// The outcome.
+        result: Result<Deletion, String>,
     },
     /// No process of the pod is left.
     PodEmpty {
@@ -177,12 +199,12 @@ pub enum Effect {
     },
     /// Tell Mesos.
     Report(Report),
-    /// Delete a pod's object; a pod that is not this node's any more answers with [`Event::PodGone`].
+    /// Ask for the deletion of a pod's object, once; answered by [`Event::PodDeleted`].
     DeletePod {
         /// The pod.
         pod: PodLaunch,
-        /// How long its containers may take.
-        grace: Duration,
+        /// How long its containers may take; none means as long as its own specification says.
+        grace: Option<Duration>,
     },
     /// Remove the object of a pod whose containers have ended.
     ForgetPod {
@@ -199,6 +221,8 @@ pub enum Effect {
         /// How long pods may take.
         grace: Duration,
     },
+    /// Something to look into has changed: a line for the log.
+    Warn(String),
     /// The agent's work is done.
     Exit,
 }

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::config::KubeletConfiguration;
-use super::decide::{Event, Order, PodPhase, Report};
+use super::decide::{Deletion, Event, Order, PodPhase, Report};
 use super::deps::{
     ApiClient, ArtifactFetcher, Cgroups, Child, DepError, Executor, KubeletDeps, Mounter, Names, PortAllocator,
     ProcessLauncher, Program, Service,
@@ -28,12 +28,15 @@ use super::launch::{self, Grant, NodeLaunch, PodLaunch};
 use super::real::{RealClock, view};
 use super::run::NodeAgent;
 use super::spec::Place;
+use crate::backoff::{Backoff, Retries};
 
 const MANAGER: &str = "km-hollow-node";
 /// As often as a kubelet renews its Lease.
 const RENEWAL: Duration = Duration::from_secs(10);
 /// A whole status is written every sixth time: a kubelet with a Lease writes an unchanged one rarely, too.
 const STATUS_EVERY: u32 = 6;
+/// Before the API is tried again, which ends with the node.
+const AGAIN: Backoff = Backoff::doubling(Duration::from_secs(1), Duration::from_secs(30));
 const CALL_LIMIT: Duration = Duration::from_secs(10);
 
 /// What `km hollow-node` is told.
@@ -169,21 +172,24 @@ impl Hollow {
     /// What the kubelet would do, without containers.
     async fn live(self: Arc<Self>) {
         let since = seconds();
+        let mut retries = Retries::new(AGAIN);
         while let Err(error) = self.register().await {
             warn!(node = self.name, "tried again: {}", error.chain());
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            tokio::time::sleep(retries.wait()).await;
         }
         let pods = async {
             let pods: Api<Pod> = Api::all(self.client.clone());
             let config = watcher::Config::default().fields(&format!("spec.nodeName={}", self.name));
             let mut stream = watcher(pods, config).boxed();
+            let mut retries = Retries::new(AGAIN);
             while let Some(event) = stream.next().await {
                 match event {
                     Ok(watcher::Event::Apply(pod) | watcher::Event::InitApply(pod)) => self.pretend(&pod).await,
+                    Ok(watcher::Event::InitDone) => retries.reset(),
                     Ok(_) => {}
                     Err(error) => {
                         warn!(node = self.name, "watch pods: {error}");
-                        tokio::time::sleep(Duration::from_secs(1)).await;
+                        tokio::time::sleep(retries.wait()).await;
                     }
                 }
             }
@@ -262,8 +268,8 @@ impl ApiClient for Hollow {
         events.closed().await;
     }
 
-    async fn delete_pod(&self, _: &PodLaunch, _: Duration) -> Result<bool, DepError> {
-        Ok(false)
+    async fn delete_pod(&self, _: &PodLaunch, _: Option<Duration>) -> Result<Deletion, DepError> {
+        Ok(Deletion::Absent)
     }
 }
 

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc};
 
 use super::config::KubeletConfiguration;
-use super::decide::{Event, Order, Report};
+use super::decide::{Deletion, Event, Order, Report};
 use super::deps::*;
 use super::launch::{Grant, PodLaunch};
 
@@ -26,6 +26,10 @@ pub struct World {
     pub crash: Notify,
     /// Added to the wall clock. Nothing reads it: that is what a test shows.
     pub wall_offset: AtomicU64,
+    /// Answers to deletions to come. One that finds none here is taken, and the watch tells that the pod is gone.
+    pub deletions: Mutex<VecDeque<Result<Deletion, String>>>,
+    /// Further deletions get this answer.
+    pub deletion: Mutex<Option<Result<Deletion, String>>>,
     /// The pods' watch.
     pub pods: Mutex<Option<mpsc::UnboundedSender<Event>>>,
 }
@@ -76,13 +80,22 @@ struct Recorded(Arc<World>);
 impl ApiClient for Recorded {
     async fn watch_pods(&self, events: mpsc::UnboundedSender<Event>) {
         self.0.note("watch pods");
+        let _ = events.send(Event::PodsListed);
         *self.0.pods.lock().unwrap() = Some(events.clone());
         events.closed().await;
     }
 
-    async fn delete_pod(&self, pod: &PodLaunch, grace: Duration) -> Result<bool, DepError> {
-        self.0.note(format!("delete {} within {} s", pod.name, grace.as_secs()));
-        Ok(false)
+    async fn delete_pod(&self, pod: &PodLaunch, grace: Option<Duration>) -> Result<Deletion, DepError> {
+        let within = grace.map_or(String::new(), |grace| format!(" within {} s", grace.as_secs()));
+        self.0.note(format!("delete {}{within}", pod.name));
+        let next = self.0.deletions.lock().unwrap().pop_front();
+        let answer = next.or_else(|| self.0.deletion.lock().unwrap().clone());
+        if answer.is_none()
+            && let Some(watch) = &*self.0.pods.lock().unwrap()
+        {
+            let _ = watch.send(Event::PodGone { uid: pod.uid.clone() });
+        }
+        answer.unwrap_or(Ok(Deletion::Accepted)).map_err(DepError::NotNow)
     }
 
     async fn forget_pod(&self, pod: &PodLaunch) -> Result<(), DepError> {

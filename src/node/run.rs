@@ -11,15 +11,15 @@ use super::config::KubeletConfiguration;
 use super::decide::{Agent, Effect, Event, Order};
 use super::deps::{Child, DepError, KubeletDeps, Service};
 use super::launch::{Grant, PodLaunch};
+use crate::backoff::{Backoff, Retries};
 
 /// How often time itself is an event.
 const TICK: Duration = Duration::from_millis(500);
-/// How often a pod's processes are looked for once its object is gone.
-const EMPTY_POLL: Duration = Duration::from_millis(200);
+/// Between looks for a pod's processes once its object is gone. They end with the processes or the node: a task must not
+/// be over while anything of it runs.
+const EMPTY_POLL: Backoff = Backoff::doubling(Duration::from_millis(200), Duration::from_secs(1));
 /// How long a child may take to end before it is ended.
 const CHILD_GRACE: Duration = Duration::from_secs(5);
-/// Wait between attempts to delete a pod while the API cannot be reached.
-const DELETE_RETRY: Duration = Duration::from_secs(1);
 
 /// One node: a Mesos executor that supervises a stock container runtime, kubelet and kube-proxy.
 pub struct NodeAgent {
@@ -135,9 +135,6 @@ impl Hands {
             Effect::ReleasePorts { uid } => deps.ports.release(&uid),
             Effect::Resize { total } => {
                 let result = deps.cgroups.resize(total).await.map_err(|error| error.chain());
-                if let Err(why) = &result {
-                    warn!("bound of all pods not set, tried again: {why}");
-                }
                 send(&events, Event::Resized(result));
             }
             Effect::Report(report) => {
@@ -146,16 +143,8 @@ impl Hands {
             }
             Effect::DeletePod { pod, grace } => {
                 self.tasks.spawn(async move {
-                    loop {
-                        match deps.api.delete_pod(&pod, grace).await {
-                            Ok(true) => return,
-                            Ok(false) => return send(&events, Event::PodGone { uid: pod.uid }),
-                            Err(error) => {
-                                warn!("pod {}/{} not deleted, tried again: {}", pod.namespace, pod.name, error.chain());
-                                deps.clock.sleep(DELETE_RETRY).await;
-                            }
-                        }
-                    }
+                    let result = deps.api.delete_pod(&pod, grace).await.map_err(|error| error.chain());
+                    send(&events, Event::PodDeleted { uid: pod.uid, result });
                 });
             }
             Effect::ForgetPod { pod } => {
@@ -167,8 +156,9 @@ impl Hands {
             }
             Effect::AwaitEmpty { uid } => {
                 self.tasks.spawn(async move {
+                    let mut looks = Retries::new(EMPTY_POLL);
                     while !deps.cgroups.is_empty(&uid).await {
-                        deps.clock.sleep(EMPTY_POLL).await;
+                        deps.clock.sleep(looks.wait()).await;
                     }
                     send(&events, Event::PodEmpty { uid });
                 });
@@ -177,6 +167,7 @@ impl Hands {
                 let result = self.tear_down(grace).await;
                 send(&events, Event::TornDown(result));
             }
+            Effect::Warn(text) => warn!("{text}"),
             Effect::Exit => {}
         }
     }

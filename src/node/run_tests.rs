@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::*;
-use crate::node::decide::{PodPhase, PodView};
+use crate::node::decide::{Deletion, PodPhase, PodView};
 use crate::node::launch::{self, FORMAT, Grant, PodLaunch};
 use crate::node::recorded::{World, deps};
 use crate::node::spec::Place;
@@ -44,6 +44,7 @@ fn view(phase: PodPhase) -> Event {
         message: String::new(),
         terminating: false,
         stopped: false,
+        grace: None,
     })
 }
 
@@ -158,4 +159,51 @@ async fn the_end_of_the_mesos_side_ends_the_node() {
     drop(orders);
     agent.await.unwrap();
     assert!(world.notes().iter().any(|note| note == "close"));
+}
+
+/// The API answers like this, and then like the last for ever. Returns what was asked of it, and what Mesos was told.
+async fn killed_before_it_was_seen(answers: Vec<Result<Deletion, String>>, kills: u32) -> Vec<String> {
+    let world = World::default();
+    *world.deletion.lock().unwrap() = answers.last().cloned();
+    *world.deletions.lock().unwrap() = answers.into();
+    let Trial { world, orders, agent } = begin(world);
+    world.until("watch pods").await;
+    orders.send(pod("t")).unwrap();
+    world.until("report t Starting").await;
+    for _ in 0..kills {
+        orders.send(Order::Kill { task_id: "t".into(), grace: None }).unwrap();
+        tokio::time::sleep(Duration::from_secs(10)).await;
+    }
+    let notes = world.notes();
+    agent.abort();
+    notes
+}
+
+fn deletions(notes: &[String]) -> usize {
+    notes.iter().filter(|note| note.starts_with("delete p")).count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_deleted_while_it_starts_ends_its_task_and_asks_the_api_once_or_twice() {
+    let late = || Err("no answer within 10 s".to_owned());
+    let cases = [
+        ("404, or 409 for another UID", vec![Ok(Deletion::Absent)], 1),
+        ("403, which is asked about once more", vec![Ok(Deletion::Foreign)], 2),
+        ("403, and gone meanwhile", vec![Ok(Deletion::Foreign), Ok(Deletion::Absent)], 2),
+        ("no answer at first", vec![late(), late(), Ok(Deletion::Absent)], 3),
+        ("taken, and never seen", vec![Ok(Deletion::Accepted), Ok(Deletion::Absent)], 2),
+    ];
+    for (what, answers, requests) in cases {
+        let notes = killed_before_it_was_seen(answers, 1).await;
+        assert_eq!(deletions(&notes), requests, "{what}: {notes:#?}");
+        assert!(notes.contains(&"report t Killed the pod is gone".to_owned()), "{what}: {notes:#?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn kills_that_come_again_join_the_deletion_that_is_under_way() {
+    let notes = killed_before_it_was_seen(vec![Err("the API server is away".to_owned())], 30).await;
+    assert!(deletions(&notes) <= 11, "in 300 s, with 30 kills: {}", deletions(&notes));
+    assert_eq!(notes.iter().filter(|note| note.starts_with("report t Killing")).count(), 1);
+    assert!(!notes.iter().any(|note| note.starts_with("report t Killed")), "it may run for all that is known");
 }

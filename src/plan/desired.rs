@@ -116,6 +116,8 @@ impl Builder<'_> {
             folder(&format!("{STATE}/units"), 0o700, true),
             folder(&format!("{STATE}/scheduler"), 0o700, true),
             folder(&format!("{STATE}/snapshots"), 0o700, true),
+            // kube-controller-manager makes it, and by default in a place that nobody would remove.
+            folder(render::VOLUME_PLUGINS, 0o755, true),
             folder(LIBRARY, 0o755, false),
             folder(&self.library, 0o755, false),
             folder(&self.etcd, 0o755, false),

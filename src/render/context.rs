@@ -30,6 +30,8 @@ pub struct Settings {
     pub km: &'static str,
     /// Keys and certificates.
     pub pki: &'static str,
+    /// The controller manager's `--flex-volume-plugin-dir`.
+    pub volume_plugins: &'static str,
     /// `address:port` that clients use.
     pub endpoint: String,
     /// Services' addresses.
@@ -55,6 +57,9 @@ pub struct Settings {
 /// Where keys and certificates lie.
 pub const PKI: &str = "/etc/kubernetes/pki";
 
+/// Where kube-controller-manager looks for volume plugins that nobody has.
+pub const VOLUME_PLUGINS: &str = "/var/lib/kmctl/volume-plugins";
+
 /// Works out the names for one host. `library` and `etcd` are the folders of the bundle's programs and of etcd's own.
 pub fn settings(cluster: &Cluster, host: &HostSpec, library: &str, etcd: &str) -> Result<Settings, RenderError> {
     let spec = &cluster.spec;
@@ -69,6 +74,7 @@ pub fn settings(cluster: &Cluster, host: &HostSpec, library: &str, etcd: &str) -
         etcd_bin: format!("{etcd}/bin"),
         km: KM,
         pki: PKI,
+        volume_plugins: VOLUME_PLUGINS,
         endpoint: spec.control_plane.endpoint.clone(),
         service_cidr: spec.kubernetes.service_cidr.clone(),
         node_port_range: spec.kubernetes.node_port_range.clone(),

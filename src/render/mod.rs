@@ -6,7 +6,7 @@ mod context;
 mod templates;
 mod yaml;
 
-pub use context::{PKI, Settings, settings};
+pub use context::{PKI, Settings, VOLUME_PLUGINS, settings};
 pub(crate) use context::{in_url, parse as host_address};
 pub use templates::{API, HOST, Template, render};
 pub use yaml::manifests;

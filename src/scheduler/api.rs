@@ -251,13 +251,14 @@ impl Api {
         if there { Ok(()) } else { Err(error) }
     }
 
-    /// Makes kube-scheduler look at a pod again.
-    pub async fn nudge(&self, namespace: &str, name: &str, uid: &str) -> Result<(), kube::Error> {
+    /// Makes kube-scheduler look at a pod again. False where there is no such pod any more.
+    pub async fn nudge(&self, namespace: &str, name: &str, uid: &str) -> Result<bool, kube::Error> {
         let patch = json!({"metadata": {"uid": uid, "annotations": {NUDGE_ANNOTATION: Timestamp::now().as_millisecond().to_string()}}});
         match self.pods(namespace).patch(name, &merge(), &Patch::Merge(patch)).await {
+            Err(error) if status_of(&error) == 404 => Ok(false),
             // Another pod of that name: it needs no nudge from us.
-            Err(error) if matches!(status_of(&error), 404 | 409) => Ok(()),
-            other => other.map(|_| ()),
+            Err(error) if status_of(&error) == 409 => Ok(true),
+            other => other.map(|_| true),
         }
     }
 

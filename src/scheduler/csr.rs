@@ -1,23 +1,25 @@
 //! Certificates of nodes. Nobody else approves them: a client certificate goes only to the holder of the token that was
 //! handed to just that node, a serving certificate only to the node itself and for no name but its own.
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::pin::pin;
 use std::time::Duration;
 
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::core::v1::Node;
-use kube::api::{ListParams, Patch, PatchParams};
+use kube::api::{Patch, PatchParams};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, watcher};
 use kube::{Api as Objects, Client, ResourceExt};
 use serde_json::json;
+use tokio::time::{Instant, sleep_until};
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::{FromDer, X509CertificationRequest};
 
 use super::api::{Api, MANAGER};
 use super::nodes::{NodeFacts, NodePhase};
+use crate::backoff::{Backoff, Retries};
 use crate::k8s::names::BOOTSTRAP_GROUP;
 
 const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client-kubelet";
@@ -26,8 +28,12 @@ const NODES_GROUP: &str = "system:nodes";
 const NODE_USER: &str = "system:node:";
 const TOKEN_USER: &str = "system:bootstrap:";
 
-/// What could not be approved yet is looked at again: the watch of Nodes may be behind.
-const AGAIN: Duration = Duration::from_secs(5);
+/// Before a request that could not be approved is judged again: the kubelet may tell its Node's address a moment later.
+/// It ends with the request, which the cluster removes after a day.
+const AGAIN: Backoff = Backoff::doubling(Duration::from_secs(2), Duration::from_secs(120));
+
+/// For one request's judgement and approval.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A request, as far as the judgement needs it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -169,26 +175,78 @@ pub fn judge(request: &Request, node: Option<&NodeFacts>) -> Verdict {
 pub async fn run(client: Client, api: Api) {
     let requests = Objects::<CertificateSigningRequest>::all(client.clone());
     let nodes = Objects::<Node>::all(client);
-    let mut watched = pin!(watcher(requests.clone(), watcher::Config::default()).default_backoff().applied_objects());
-    let mut again = tokio::time::interval(AGAIN);
-    again.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut watched = pin!(watcher(requests.clone(), watcher::Config::default()).default_backoff());
+    let mut open = Open::default();
     loop {
-        let due: Vec<CertificateSigningRequest> = tokio::select! {
+        let next = open.next();
+        tokio::select! {
             biased;
             watched = watched.next() => match watched {
-                Some(Ok(csr)) => vec![csr],
-                Some(Err(error)) => {
-                    tracing::warn!(%error, "the watch of certificate requests broke, it is made anew");
-                    continue;
-                }
+                Some(Ok(event)) => open.take_in(event, Instant::now()),
+                Some(Err(error)) => tracing::warn!(%error, "the watch of certificate requests broke, it is made anew"),
                 None => return,
             },
-            _ = again.tick() => requests.list(&ListParams::default()).await.map(|list| list.items).unwrap_or_default(),
-        };
-        let open = futures::stream::iter(due.into_iter().filter(undecided).map(Ok));
-        let settled = open.try_for_each(|csr| settle(&requests, &nodes, &api, csr)).await;
-        if let Err(error) = settled {
-            tracing::warn!(%error, "cannot settle a certificate request");
+            () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
+        }
+        for csr in open.due(Instant::now()) {
+            let name = csr.name_any();
+            match tokio::time::timeout(REQUEST_TIMEOUT, settle(&requests, &nodes, &api, csr)).await {
+                Ok(Ok(None)) => open.settled(&name),
+                Ok(Ok(Some(why))) => open.put_off(&name, Instant::now(), why.to_owned()),
+                Ok(Err(error)) => open.put_off(&name, Instant::now(), error.to_string()),
+                Err(_) => open.put_off(&name, Instant::now(), "the API server did not answer in time".to_owned()),
+            }
+        }
+    }
+}
+
+/// Requests that nobody has decided on, and when each is judged next.
+#[derive(Default)]
+struct Open(BTreeMap<String, Waiting>);
+
+struct Waiting {
+    csr: CertificateSigningRequest,
+    due: Instant,
+    retries: Retries,
+    /// What was last said of it, so that only a change is.
+    said: String,
+}
+
+impl Open {
+    fn take_in(&mut self, event: watcher::Event<CertificateSigningRequest>, now: Instant) {
+        match event {
+            watcher::Event::Init => self.0.clear(),
+            watcher::Event::InitDone => {}
+            watcher::Event::Delete(csr) => self.settled(&csr.name_any()),
+            watcher::Event::InitApply(csr) | watcher::Event::Apply(csr) => {
+                if undecided(&csr) {
+                    let waiting = Waiting { csr, due: now, retries: Retries::new(AGAIN), said: String::new() };
+                    self.0.entry(waiting.csr.name_any()).or_insert(waiting);
+                } else {
+                    self.settled(&csr.name_any());
+                }
+            }
+        }
+    }
+
+    fn next(&self) -> Option<Instant> {
+        self.0.values().map(|waiting| waiting.due).min()
+    }
+
+    fn due(&self, now: Instant) -> Vec<CertificateSigningRequest> {
+        self.0.values().filter(|waiting| waiting.due <= now).map(|waiting| waiting.csr.clone()).collect()
+    }
+
+    fn settled(&mut self, name: &str) {
+        self.0.remove(name);
+    }
+
+    fn put_off(&mut self, name: &str, now: Instant, why: String) {
+        let Some(waiting) = self.0.get_mut(name) else { return };
+        waiting.due = now + waiting.retries.wait();
+        if waiting.said != why {
+            tracing::info!(csr = name, "not approved, judged again until it is or is gone: {why}");
+            waiting.said = why;
         }
     }
 }
@@ -197,18 +255,19 @@ fn undecided(csr: &CertificateSigningRequest) -> bool {
     csr.status.as_ref().and_then(|status| status.conditions.as_ref()).is_none_or(Vec::is_empty)
 }
 
+/// Approves a request, or says why it cannot be approved as things are.
 async fn settle(
     requests: &Objects<CertificateSigningRequest>,
     nodes: &Objects<Node>,
     api: &Api,
     csr: CertificateSigningRequest,
-) -> Result<(), kube::Error> {
-    let Some(request) = Request::read(&csr) else { return Ok(()) };
-    let Some(name) = request.node() else { return Ok(()) };
+) -> Result<Option<&'static str>, kube::Error> {
+    let Some(request) = Request::read(&csr) else { return Ok(None) };
+    let Some(name) = request.node() else { return Ok(None) };
     let node = nodes.get_opt(name).await?.as_ref().and_then(NodeFacts::new);
     match judge(&request, node.as_ref()) {
         Verdict::Ignore => {}
-        Verdict::Refuse(why) => tracing::debug!(csr = csr.name_any(), node = name, "not approved: {why}"),
+        Verdict::Refuse(why) => return Ok(Some(why)),
         Verdict::Approve { spent_token } => {
             let now = k8s_openapi::jiff::Timestamp::now().to_string();
             let condition = json!({"type": "Approved", "status": "True", "reason": "KmScheduler",
@@ -222,7 +281,7 @@ async fn settle(
             }
         }
     }
-    Ok(())
+    Ok(None)
 }
 
 #[cfg(test)]
@@ -313,6 +372,32 @@ mod tests {
         ];
         for (what, request) in others {
             assert!(!approved(&request, Some(&node())), "{what}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_cannot_be_approved_is_judged_again_after_growing_waits_until_it_is_gone() {
+        let csr: CertificateSigningRequest =
+            serde_json::from_value(json!({"metadata": {"name": "c"}, "spec": {"request": "", "signerName": "s"}}))
+                .unwrap();
+        let (start, mut open) = (Instant::now(), Open::default());
+        open.take_in(watcher::Event::Apply(csr.clone()), start);
+        let mut judged = Vec::new();
+        for second in 0..200 {
+            let now = start + Duration::from_secs(second);
+            if !open.due(now).is_empty() {
+                judged.push(second);
+                open.put_off("c", now, "there is no such node".into());
+            }
+        }
+        assert_eq!(judged, [0, 2, 6, 14, 30, 62, 126]);
+        let mut approved = csr.clone();
+        approved.status = serde_json::from_value(json!({"conditions": [{"type": "Approved", "status": "True"}]})).ok();
+        for end in [watcher::Event::Delete(csr.clone()), watcher::Event::Apply(approved)] {
+            let mut open = Open::default();
+            open.take_in(watcher::Event::Apply(csr.clone()), start);
+            open.take_in(end, start);
+            assert_eq!(open.next(), None, "nothing is open, and nothing is asked for");
         }
     }
 

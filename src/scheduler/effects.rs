@@ -9,6 +9,7 @@ use super::api::Api;
 use super::decide::{Effect, Event, NodeStep};
 use super::framework;
 use super::metrics::Metrics;
+use crate::backoff::{Backoff, Retries};
 use crate::mesos::Masters;
 use crate::mesos::scheduler::{Acknowledge, Call, ReconcileTask};
 use crate::mesos::types::{Bytes, Filters, Operation};
@@ -21,6 +22,9 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A Binding is worth several attempts: its task runs already.
 const BIND_ATTEMPTS: u32 = 4;
+
+/// Between them.
+const BIND_AGAIN: Backoff = Backoff::new(Duration::from_millis(100), 4, Duration::from_secs(2));
 
 /// Carries out effects.
 pub struct Executor {
@@ -117,17 +121,7 @@ async fn write(api: &Api, masters: &Masters, effect: Effect) -> (Option<String>,
             }
         }
         Effect::Bind(binding) => {
-            let mut pause = Duration::from_millis(100);
-            let mut outcome = timely(api.bind(&binding)).await;
-            for _ in 1..BIND_ATTEMPTS {
-                if outcome.is_ok() {
-                    break;
-                }
-                tokio::time::sleep(pause).await;
-                pause *= 4;
-                outcome = timely(api.bind(&binding)).await;
-            }
-            let error = outcome.err();
+            let error = post(|| api.bind(&binding)).await.err();
             (error.clone(), Some(Event::BindingPosted { uid: binding.uid, error }))
         }
         Effect::ListAgents => match framework::agents(masters).await {
@@ -140,7 +134,11 @@ async fn write(api: &Api, masters: &Masters, effect: Effect) -> (Option<String>,
         Effect::DeleteNode { node, token_id } => {
             (timely(api.delete_node(&node, token_id.as_deref())).await.err(), None)
         }
-        Effect::Nudge { namespace, name, uid } => (timely(api.nudge(&namespace, &name, &uid)).await.err(), None),
+        Effect::Nudge { namespace, name, uid } => match timely(api.nudge(&namespace, &name, &uid)).await {
+            // The watch may never tell: a question of kube-scheduler's can bring back a pod that is gone.
+            Ok(there) => (None, (!there).then_some(Event::PodGone(uid))),
+            Err(why) => (Some(why), None),
+        },
         Effect::Explain { namespace, name, uid, message } => {
             (timely(api.explain(&namespace, &name, &uid, &message)).await.err(), None)
         }
@@ -158,6 +156,32 @@ async fn write(api: &Api, masters: &Masters, effect: Effect) -> (Option<String>,
         }
         Effect::PurgeDone => (timely(api.purge_done()).await.err(), None),
         other => (Some(format!("{} is not for the API", other.kind())), None),
+    }
+}
+
+/// Posts a Binding. What the API server will not take another time either is not posted again: the pod is gone, is bound
+/// to somebody else, or is not one to be bound.
+async fn post<F>(mut attempt: impl FnMut() -> F) -> Result<(), String>
+where
+    F: Future<Output = Result<(), kube::Error>>,
+{
+    let (mut retries, mut attempts) = (Retries::new(BIND_AGAIN), 0);
+    loop {
+        attempts += 1;
+        let outcome = match tokio::time::timeout(REQUEST_TIMEOUT, attempt()).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => {
+                if matches!(&error, kube::Error::Api(status) if matches!(status.code, 400 | 404 | 409 | 422)) {
+                    return Err(error.to_string());
+                }
+                error.to_string()
+            }
+            Err(_) => "the API server did not answer in time".to_owned(),
+        };
+        if attempts == BIND_ATTEMPTS {
+            return Err(outcome);
+        }
+        tokio::time::sleep(retries.wait()).await;
     }
 }
 
@@ -189,5 +213,36 @@ fn log(effect: &Effect) {
         Effect::Explain { namespace, name, message, .. } => tracing::info!(pod = name, namespace, message, "explain"),
         Effect::Suppress | Effect::Revive | Effect::PurgeDone => tracing::info!("{}", effect.kind()),
         other => tracing::debug!("{}", other.kind()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    fn refused(code: u16) -> kube::Error {
+        let status = kube::core::Status { code, message: "no".to_owned(), ..kube::core::Status::default() };
+        kube::Error::Api(Box::new(status))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_binding_that_can_never_be_taken_is_posted_once_and_others_four_times() {
+        for (code, expected) in [(404, 1), (409, 1), (422, 1), (403, 4), (429, 4), (500, 4)] {
+            let attempts = Cell::new(0);
+            let outcome = post(|| {
+                attempts.set(attempts.get() + 1);
+                std::future::ready(Err(refused(code)))
+            });
+            assert!(outcome.await.is_err());
+            assert_eq!(attempts.get(), expected, "{code}");
+        }
+        let attempts = Cell::new(0);
+        let outcome = post(|| {
+            attempts.set(attempts.get() + 1);
+            std::future::ready(if attempts.get() < 3 { Err(refused(500)) } else { Ok(()) })
+        });
+        assert_eq!((outcome.await, attempts.get()), (Ok(()), 3));
     }
 }

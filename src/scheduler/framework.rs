@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::api::Api;
 use super::decide::Event;
+use crate::backoff::Backoff;
 use crate::mesos::scheduler::{Call, Caller, Event as FromMesos, Scheduler as Mesos};
 use crate::mesos::transport::Request;
 use crate::mesos::types::{AgentInfo, FrameworkCapabilityType, FrameworkId, FrameworkInfo};
@@ -17,11 +18,11 @@ use crate::mesos::{Masters, MesosError};
 /// A week: longer than any outage of the control plane that somebody is working on.
 const FAILOVER_TIMEOUT_SECONDS: f64 = 7.0 * 24.0 * 3600.0;
 
-/// Between attempts to subscribe.
-const PAUSE: Duration = Duration::from_secs(1);
+/// Between attempts to subscribe. They end with the process: it has no work without Mesos, and a master may come back.
+const PAUSE: Backoff = Backoff::doubling(Duration::from_secs(1), Duration::from_secs(10));
 
 /// A refusal that only an operator can change is tried again all the same, but not in a hurry.
-const LONG_PAUSE: Duration = Duration::from_secs(10);
+const LONG_PAUSE: Backoff = Backoff::doubling(Duration::from_secs(10), Duration::from_secs(60));
 
 /// Who we are to Mesos.
 #[derive(Clone, Debug)]
@@ -84,6 +85,7 @@ pub async fn run(
     let mesos = Mesos::new(masters);
     let mut known = known_ids(&file, &api).await;
     let mut id = known.pop_front();
+    let (mut failures, mut said) = (0, String::new());
     loop {
         let pause = match session(&mesos, &identity, &file, &mut id, &api, &events, &callers).await {
             Ok(()) => return,
@@ -98,14 +100,23 @@ pub async fn run(
                         }
                     }
                 }
-                report(&error);
+                if callers.borrow().is_some() {
+                    // This subscription has served.
+                    (failures, said) = (0, String::new());
+                }
+                let text = chain(&error);
+                if text != said {
+                    tracing::warn!("{text}");
+                    said = text;
+                }
+                failures += 1;
                 match error {
                     SessionError::Mesos(error)
                         if !error.is_transient() && !matches!(error, MesosError::FrameworkRemoved) =>
                     {
-                        LONG_PAUSE
+                        LONG_PAUSE.wait(failures - 1)
                     }
-                    _ => PAUSE,
+                    _ => PAUSE.wait(failures - 1),
                 }
             }
         };
@@ -126,14 +137,14 @@ enum SessionError {
     Id(#[source] IdError),
 }
 
-fn report(error: &SessionError) {
+fn chain(error: &SessionError) -> String {
     let mut text = error.to_string();
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
         text = format!("{text}: {cause}");
         source = cause.source();
     }
-    tracing::warn!("{text}");
+    text
 }
 
 async fn session(

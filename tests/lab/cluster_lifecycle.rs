@@ -179,6 +179,8 @@ fn down_and_up_keep_the_cluster_and_purge_leaves_nothing() {
             || difference(&clean[host], &residue(&lab, host)),
             || (residue(&lab, host) == clean[host]).then_some(()),
         );
+        // What it was compared with had been purged too.
+        lab.ssh(host, "! ls -d /usr/libexec/kubernetes /usr/local/lib/kmctl /etc/kubernetes /var/lib/kmctl /var/lib/etcd 2>/dev/null").success();
     }
     let frameworks = lab.mesos_get("/state")["frameworks"].clone();
     assert!(!frameworks.to_string().contains("kubernetes-"), "no framework is left: {frameworks}");

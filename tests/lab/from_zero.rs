@@ -124,13 +124,3 @@ fn a_finished_pod_frees_its_resources_and_idle_nodes_go() {
     let used = lab.framework()["used_resources"].clone();
     assert_eq!((number(&used["cpus"]), number(&used["mem"])), (0.0, 0.0), "nothing is used");
 }
-
-/// Numbers that are the same in every run (a linear congruential generator).
-struct Random(u64);
-
-impl Random {
-    fn between(&mut self, low: u32, high: u32) -> u32 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        low + ((self.0 >> 33) as u32) % (high - low)
-    }
-}

@@ -7,6 +7,7 @@
 
 mod support;
 
+mod churn;
 mod cluster_lifecycle;
 mod commands;
 mod containment;
@@ -19,4 +20,5 @@ mod scaling;
 mod secrets;
 mod sharing;
 mod three_control_planes;
+mod versions;
 mod why;

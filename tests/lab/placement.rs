@@ -93,19 +93,6 @@ fn topology_spread_over_zones_holds_from_zero() {
     assert_eq!(distinct(&pods, zone).len(), 3, "three zones, three pods, one in each");
 }
 
-#[test]
-#[ignore = "needs the lab: scripts/test"]
-fn the_running_kube_scheduler_is_the_bundles() {
-    let lab = Lab::ready();
-    let host = lab.hosts("control-plane").remove(0);
-    let running = lab.ssh(&host, "sha256sum /proc/$(pgrep -x kube-scheduler)/exe").success();
-    let bundle = lab.ssh(&host, "cat /usr/local/lib/kmctl/*/manifest.json").success();
-    let manifest: Value = serde_json::from_str(&bundle).expect("the manifest is JSON");
-    let files = manifest["files"].as_array().expect("files");
-    let file = files.iter().find(|f| f["path"] == "bin/kube-scheduler").expect("the bundle has it");
-    assert_eq!(running.split_whitespace().next(), file["sha256"].as_str());
-}
-
 fn replicas(lab: &Lab, namespace: &str, count: usize, constraint: &str) {
     lab.apply(&format!(
         "apiVersion: apps/v1

@@ -447,6 +447,16 @@ pub fn name_of(object: &Value) -> String {
     object["metadata"]["name"].as_str().unwrap_or_default().to_owned()
 }
 
+/// Numbers that are the same in every run (a linear congruential generator).
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn between(&mut self, low: u32, high: u32) -> u32 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        low + ((self.0 >> 33) as u32) % (high - low)
+    }
+}
+
 /// Decimal number of a JSON field.
 pub fn number(value: &Value) -> f64 {
     value.as_f64().unwrap_or_default()

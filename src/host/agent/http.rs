@@ -7,31 +7,24 @@ use super::events::{Event, Reporter};
 use super::files::Root;
 use super::material::{self, Access};
 use super::{AgentError, HealthSpec};
+use crate::backoff::{Backoff, Retries};
 
 /// One request on loopback; a component that starts may hang for a while before it answers.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Between questions to something that starts. Short at first, for what answers at once; then ten times a second: a machine
 /// whose components start has no time to spare.
-pub(crate) struct Pause(Duration);
+pub(crate) struct Pause(Retries);
 
 impl Pause {
-    const FIRST: Duration = Duration::from_millis(10);
-    const LONGEST: Duration = Duration::from_millis(100);
+    const BACKOFF: Backoff = Backoff::doubling(Duration::from_millis(10), Duration::from_millis(100));
 
     pub(crate) fn new() -> Self {
-        Pause(Self::FIRST)
-    }
-
-    /// How long to wait this time.
-    fn next(&mut self) -> Duration {
-        let now = self.0;
-        self.0 = (now * 2).min(Self::LONGEST);
-        now
+        Pause(Retries::new(Self::BACKOFF))
     }
 
     pub(crate) fn wait(&mut self) {
-        std::thread::sleep(self.next());
+        std::thread::sleep(self.0.wait());
     }
 }
 
@@ -159,7 +152,7 @@ mod tests {
     #[test]
     fn what_answers_soon_is_asked_again_soon_and_others_ten_times_a_second() {
         let mut pause = Pause::new();
-        let all: Vec<u128> = (0..8).map(|_| pause.next().as_millis()).collect();
+        let all: Vec<u128> = (0..8).map(|_| pause.0.wait().as_millis()).collect();
         assert_eq!(all, [10, 20, 40, 80, 100, 100, 100, 100]);
     }
 }

@@ -276,7 +276,7 @@ pub(crate) fn promote(root: &Root, spec: &MemberSpec, reporter: &mut Reporter<'_
                 Some(member) => {
                     promoted = true;
                     match etcd.call(&others_first(spec), "promote", &json!({"ID": member.id})) {
-                        Ok(_) => continue,
+                        Ok(_) => "etcd does not list its vote yet".to_owned(),
                         Err(error) => error,
                     }
                 }

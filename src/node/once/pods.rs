@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::super::decide::{Event, PodPhase, PodView};
+use super::super::decide::{Deletion, Event, PodPhase, PodView};
 use super::super::deps::{ApiClient, DepError};
 use super::super::launch::PodLaunch;
 use super::super::spec::DepsSpec;
@@ -260,6 +260,7 @@ fn failed(uid: &str, message: String) -> PodView {
         message,
         terminating: false,
         stopped: false,
+        grace: None,
     }
 }
 
@@ -314,19 +315,21 @@ impl ApiClient for PodSource {
         Ok(())
     }
 
-    async fn delete_pod(&self, pod: &PodLaunch, _: Duration) -> Result<bool, DepError> {
+    async fn delete_pod(&self, pod: &PodLaunch, _: Option<Duration>) -> Result<Deletion, DepError> {
         let mut state = self.0.state();
         state.deleted.insert(pod.uid.clone());
         let Some(following) = state.placed.get(&pod.uid) else {
             state.deleted.remove(&pod.uid);
-            return Ok(false);
+            // Or it would start once the kubelet runs.
+            state.admitted.remove(&pod.uid);
+            return Ok(Deletion::Absent);
         };
         // The kubelet ends a static pod whose manifest is gone, within the pod's own grace period.
         match std::fs::remove_file(&following.manifest) {
             Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
                 Err(DepError::Io { what: format!("remove {}", following.manifest.display()), source })
             }
-            _ => Ok(true),
+            _ => Ok(Deletion::Accepted),
         }
     }
 }
@@ -431,18 +434,21 @@ mod tests {
             for (path, mode) in [(&file, 0o400), (&manifest, 0o600)] {
                 assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o777, mode);
             }
-            assert!(source.delete_pod(&task(), Duration::ZERO).await.unwrap());
+            assert_eq!(source.delete_pod(&task(), None).await.unwrap(), Deletion::Accepted);
             assert!(!manifest.exists());
         }
     }
 
     #[tokio::test]
-    async fn a_pod_that_was_never_placed_is_gone_at_once() {
+    async fn a_pod_that_was_never_placed_is_gone_at_once_and_does_not_start_later() {
         let folder = tempfile::tempdir().unwrap();
-        let (pods, _) = pods(folder.path());
+        let (pods, spec) = pods(folder.path());
         let source = PodSource(pods.clone());
         source.admit(&task()).await.unwrap();
-        assert!(!source.delete_pod(&task(), Duration::ZERO).await.unwrap());
+        assert_eq!(source.delete_pod(&task(), None).await.unwrap(), Deletion::Absent);
+        pods.open();
+        pods.give(vec![given(serde_json::json!({}))]);
+        assert!(!spec.folders.settings("manifests/u1.json").exists());
     }
 
     #[tokio::test]

@@ -10,19 +10,21 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::runtime::watcher;
 use kube::{Api, Client, Config, ResourceExt};
 use tokio::sync::{OnceCell, mpsc};
-use tracing::{debug, warn};
+use tracing::debug;
 
-use super::super::decide::{Event, PodPhase, PodView};
+use super::super::decide::{Deletion, Event, PodPhase, PodView};
 use super::super::deps::{ApiClient, DepError};
 use super::super::launch::PodLaunch;
 use super::super::spec::DepsSpec;
 use super::super::view::api::Clients;
 use super::kubeconfig::{User, client_certificate, document};
 use super::way::Way;
+use crate::backoff::{Backoff, Retries};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 const CALL_LIMIT: Duration = Duration::from_secs(10);
-const WATCH_RETRY: Duration = Duration::from_secs(1);
+/// Between watches. They end with the node: its pods are told in no other way.
+const WATCH_AGAIN: Backoff = Backoff::doubling(Duration::from_secs(1), Duration::from_secs(10));
 
 /// The API of one cluster, as one of its nodes.
 pub struct RealApi {
@@ -54,11 +56,16 @@ impl RealApi {
         Ok(conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True"))
     }
 
+    async fn pods_of(&self, pod: &PodLaunch) -> Result<Api<Pod>, DepError> {
+        Ok(Api::namespaced(self.client().await?, &pod.namespace))
+    }
+
     /// Watches until the stream has to be made anew.
     async fn watch_once(
         &self,
         events: &mpsc::UnboundedSender<Event>,
         known: &mut BTreeSet<String>,
+        retries: &mut Retries,
     ) -> Result<(), DepError> {
         let pods: Api<Pod> = Api::all(self.client().await?);
         // Nodes may list pods by this selector only.
@@ -82,6 +89,8 @@ impl RealApi {
                         let _ = events.send(Event::PodGone { uid: uid.clone() });
                     }
                     known.clone_from(&listed);
+                    retries.reset();
+                    let _ = events.send(Event::PodsListed);
                 }
                 watcher::Event::Apply(pod) => {
                     known.insert(pod.uid().unwrap_or_default());
@@ -118,60 +127,50 @@ impl Clients for RealApi {
 #[async_trait]
 impl ApiClient for RealApi {
     async fn watch_pods(&self, events: mpsc::UnboundedSender<Event>) {
-        let mut known = BTreeSet::new();
+        let (mut known, mut retries) = (BTreeSet::new(), Retries::new(WATCH_AGAIN));
         while !events.is_closed() {
             // The stream's own errors end it here too: the client may need another server or a new certificate.
-            if let Err(error) = self.watch_once(&events, &mut known).await {
+            if let Err(error) = self.watch_once(&events, &mut known, &mut retries).await {
                 debug!("watch made anew: {}", error.chain());
+                if matches!(error, DepError::NotNow(_)) {
+                    // Nobody was asked: the node's certificate may come at any moment.
+                    retries.reset();
+                }
             }
-            tokio::time::sleep(WATCH_RETRY).await;
+            tokio::time::sleep(retries.wait()).await;
         }
     }
 
-    async fn delete_pod(&self, pod: &PodLaunch, grace: Duration) -> Result<bool, DepError> {
-        let pods: Api<Pod> = Api::namespaced(self.client().await?, &pod.namespace);
-        let found = limited(pods.get_opt(&pod.name), format!("read pod {}/{}", pod.namespace, pod.name)).await?;
-        let Some(found) = found.filter(|found| found.uid().as_deref() == Some(pod.uid.as_str())) else {
-            return Ok(false);
-        };
-        let own = found.spec.and_then(|spec| spec.termination_grace_period_seconds);
-        delete(&pods, pod, shorter_grace(grace, own)).await
+    async fn delete_pod(&self, pod: &PodLaunch, grace: Option<Duration>) -> Result<Deletion, DepError> {
+        delete(&self.pods_of(pod).await?, pod, grace).await
     }
 
     async fn forget_pod(&self, pod: &PodLaunch) -> Result<(), DepError> {
-        let pods: Api<Pod> = Api::namespaced(self.client().await?, &pod.namespace);
-        delete(&pods, pod, 0).await.map(drop)
+        delete(&self.pods_of(pod).await?, pod, Some(Duration::ZERO)).await.map(drop)
     }
 }
 
-/// Deletes the pod with this very UID; `false`: there is none, or it is not bound to this node.
-async fn delete(pods: &Api<Pod>, pod: &PodLaunch, grace: u32) -> Result<bool, DepError> {
+/// Deletes the pod with this very UID, without having read it: the Node authorizer lets a node read only what is bound
+/// to it, and of anything else, gone or not, it says "no relationship found".
+async fn delete(pods: &Api<Pod>, pod: &PodLaunch, grace: Option<Duration>) -> Result<Deletion, DepError> {
     let parameters = DeleteParams {
-        grace_period_seconds: Some(grace),
+        grace_period_seconds: grace.map(|grace| u32::try_from(grace.as_secs()).unwrap_or(u32::MAX)),
         preconditions: Some(Preconditions { uid: Some(pod.uid.clone()), resource_version: None }),
         ..DeleteParams::default()
     };
     let what = format!("delete pod {}/{}", pod.namespace, pod.name);
     match tokio::time::timeout(CALL_LIMIT, pods.delete(&pod.name, &parameters)).await {
         Err(_) => Err(DepError::NotNow(format!("{what}: no answer within {} s", CALL_LIMIT.as_secs()))),
-        Ok(Ok(_)) => Ok(true),
-        // Gone, another pod by now, or (forbidden) not bound to this node: no container of it is here.
-        Ok(Err(kube::Error::Api(status))) if [404, 409, 403].contains(&status.code) => {
-            if status.code == 403 {
-                warn!("{what}: {}", status.message);
-            }
-            Ok(false)
+        Ok(Ok(_)) => Ok(Deletion::Accepted),
+        // Gone, or another pod by now.
+        Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => Ok(Deletion::Absent),
+        // Not bound to this node, or not any more.
+        Ok(Err(kube::Error::Api(status))) if status.code == 403 => {
+            debug!("{what}: {}", status.message);
+            Ok(Deletion::Foreign)
         }
         Ok(Err(error)) => Err(DepError::other(what)(error)),
     }
-}
-
-/// The pod's own grace, or what Mesos leaves of it. At least a second: zero would remove the object while its
-/// containers run.
-fn shorter_grace(allowed: Duration, own: Option<i64>) -> u32 {
-    let allowed = u32::try_from(allowed.as_secs()).unwrap_or(u32::MAX);
-    let own = own.and_then(|own| u32::try_from(own).ok()).unwrap_or(u32::MAX);
-    allowed.min(own).max(1)
 }
 
 async fn limited<T>(call: impl Future<Output = Result<T, kube::Error>>, what: String) -> Result<T, DepError> {
@@ -198,11 +197,17 @@ pub fn view(pod: &Pod) -> PodView {
         message: message(&status),
         terminating: pod.metadata.deletion_timestamp.is_some(),
         stopped: stopped(pod),
+        grace: pod
+            .spec
+            .as_ref()
+            .and_then(|spec| u64::try_from(spec.termination_grace_period_seconds?).ok())
+            .map(Duration::from_secs),
     }
 }
 
 /// Every container has a status, one at least has ended, and none runs. A container that ran and is not there any more
-/// waits, in the kubelet's words, with an end that it has made up.
+/// waits, in the kubelet's words, with an end that it has made up. Init containers that have ended say nothing: the
+/// containers may be about to start.
 fn stopped(pod: &Pod) -> bool {
     let Some(status) = &pod.status else { return false };
     let wanted = pod.spec.as_ref().map_or(0, |spec| spec.containers.len());
@@ -212,7 +217,8 @@ fn stopped(pod: &Pod) -> bool {
         [&one.state, &one.last_state].into_iter().flatten().any(|state| state.terminated.is_some())
     };
     let runs = |one: &ContainerStatus| one.state.as_ref().is_none_or(|state| state.running.is_some());
-    told > 0 && told >= wanted && states.clone().any(ended) && !states.any(runs)
+    let mut own = status.container_statuses.iter().flatten();
+    told > 0 && told >= wanted && own.any(ended) && !states.any(runs)
 }
 
 /// Why the pod is in its phase: its own reason, or its first container that ended badly.
@@ -235,12 +241,68 @@ fn message(status: &k8s_openapi::api::core::v1::PodStatus) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
+    /// What comes of a deletion that the API server answers with this status, and the requests that were made.
+    async fn deletion(status: u16, grace: Option<Duration>) -> (Result<Deletion, String>, Vec<String>) {
+        let requests = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let seen = requests.clone();
+        let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+            let seen = seen.clone();
+            async move {
+                let (head, body) = request.into_parts();
+                let body = body.collect_bytes().await.unwrap_or_default();
+                let body = String::from_utf8_lossy(&body).into_owned();
+                seen.lock().unwrap().push(format!("{} {} {body}", head.method, head.uri.path()));
+                let answer = serde_json::json!({"kind": "Status", "apiVersion": "v1", "code": status,
+                    "status": if status == 200 { "Success" } else { "Failure" }, "reason": "r",
+                    "message": "no relationship found between node and this object"});
+                let answer = http::Response::builder()
+                    .status(status)
+                    .body(kube::client::Body::from(serde_json::to_vec(&answer).unwrap_or_default()));
+                answer.map_err(std::io::Error::other)
+            }
+        });
+        let pods: Api<Pod> = Api::namespaced(Client::new(service, "default"), "default");
+        let pod =
+            PodLaunch { format: 1, namespace: "default".into(), name: "p".into(), uid: "u".into(), ports: vec![] };
+        let outcome = delete(&pods, &pod, grace).await.map_err(|error| error.chain());
+        let requests = requests.lock().unwrap().clone();
+        (outcome, requests)
+    }
+
+    #[tokio::test]
+    async fn a_pod_that_the_node_may_not_read_is_deleted_without_being_read() {
+        let answers = [
+            (200, Some(Deletion::Accepted)),
+            (404, Some(Deletion::Absent)),
+            (409, Some(Deletion::Absent)),
+            (403, Some(Deletion::Foreign)),
+            (500, None),
+            (429, None),
+        ];
+        for (status, expected) in answers {
+            let (outcome, requests) = deletion(status, Some(Duration::from_secs(7))).await;
+            assert_eq!(outcome.ok(), expected, "{status}");
+            let [request] = requests.as_slice() else { panic!("one request, and no reading: {requests:?}") };
+            assert!(request.starts_with("DELETE /api/v1/namespaces/default/pods/p "), "{request}");
+            assert!(request.contains(r#""uid":"u""#) && request.contains(r#""gracePeriodSeconds":7"#), "{request}");
+        }
+        let (_, requests) = deletion(200, None).await;
+        assert!(!requests[0].contains("gracePeriodSeconds"), "the pod's own counts: {requests:?}");
+    }
+
     #[test]
-    fn a_pods_own_grace_is_shortened_but_never_prolonged() {
-        let of = |allowed, own| shorter_grace(Duration::from_secs(allowed), own);
-        assert_eq!([of(45, Some(2)), of(5, Some(30)), of(45, None), of(0, Some(30)), of(9, Some(0))], [2, 5, 45, 1, 1]);
+    fn a_pod_whose_init_container_has_ended_is_not_stopped() {
+        let pod: Pod = serde_json::from_value(serde_json::json!({"spec": {"containers": [{"name": "a"}]}, "status": {
+            "initContainerStatuses": [{"name": "i", "image": "", "imageID": "", "ready": true, "restartCount": 0,
+                "state": {"terminated": {"exitCode": 0}}}],
+            "containerStatuses": [{"name": "a", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                "state": {"waiting": {"reason": "PodInitializing"}}}]}}))
+        .unwrap();
+        assert!(!view(&pod).stopped, "its image may be on the way");
     }
 
     fn waiting_pod(reason: &str) -> Pod {

@@ -13,11 +13,11 @@ use tracing::{info, warn};
 use super::super::deps::{ArtifactFetcher, DepError};
 use super::super::launch::Artifact;
 use super::super::spec::Folders;
+use crate::backoff::{Backoff, Retries};
 
 /// Rounds over all addresses of an artifact.
 const ATTEMPTS: u32 = 30;
-const BACKOFF_FIRST: Duration = Duration::from_millis(500);
-const BACKOFF_MOST: Duration = Duration::from_secs(10);
+const BETWEEN: Backoff = Backoff::doubling(Duration::from_millis(500), Duration::from_secs(10));
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// Between two pieces of a file, not for the whole of it.
 const SILENCE_LIMIT: Duration = Duration::from_secs(20);
@@ -63,7 +63,7 @@ impl RealFetcher {
     }
 
     async fn bring(&self, client: &reqwest::Client, artifact: &Artifact, stored: &Path) -> Result<(), DepError> {
-        let mut backoff = BACKOFF_FIRST;
+        let mut retries = Retries::new(BETWEEN);
         let mut last = DepError::Refused(format!("{} has no address to fetch it from", artifact.path));
         for attempt in 1..=self.attempts {
             for url in &artifact.urls {
@@ -78,8 +78,7 @@ impl RealFetcher {
             if artifact.urls.is_empty() {
                 break;
             }
-            tokio::time::sleep(backoff).await;
-            backoff = (backoff * 2).min(BACKOFF_MOST);
+            tokio::time::sleep(retries.wait()).await;
         }
         Err(last)
     }

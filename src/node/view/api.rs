@@ -17,10 +17,12 @@ use tracing::debug;
 
 use super::super::deps::DepError;
 use super::upstream::{ListOf, Told, Upstream};
+use crate::backoff::{Backoff, Retries};
 
 /// Until an answer begins; a watch's end comes later.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
-const RETRY: Duration = Duration::from_secs(1);
+/// Between lists made anew. They end with who follows: names and Services are told in no other way.
+const AGAIN: Backoff = Backoff::doubling(Duration::from_secs(1), Duration::from_secs(10));
 
 /// Makes clients of the API.
 #[async_trait]
@@ -41,7 +43,12 @@ impl ApiUpstream {
     }
 
     /// Lists and watches until the stream has to be made anew.
-    async fn follow_once(&self, list: &ListOf, told: &mpsc::UnboundedSender<Told>) -> Result<(), DepError> {
+    async fn follow_once(
+        &self,
+        list: &ListOf,
+        told: &mpsc::UnboundedSender<Told>,
+        retries: &mut Retries,
+    ) -> Result<(), DepError> {
         let resource = api_resource(list);
         let (api_version, kind) = (resource.api_version.clone(), resource.kind.clone());
         // In lists of the API, items do not say what they are.
@@ -64,7 +71,10 @@ impl ApiUpstream {
             let said = match event.map_err(|error| DepError::other(what())(error))? {
                 watcher::Event::Init => Told::Begin,
                 watcher::Event::InitApply(one) | watcher::Event::Apply(one) => Told::Object(object(one)),
-                watcher::Event::InitDone => Told::End,
+                watcher::Event::InitDone => {
+                    retries.reset();
+                    Told::End
+                }
                 watcher::Event::Delete(one) => Told::Gone(object(one)),
             };
             if told.send(said).is_err() {
@@ -88,12 +98,17 @@ fn api_resource(list: &ListOf) -> ApiResource {
 #[async_trait]
 impl Upstream for ApiUpstream {
     async fn follow(&self, list: ListOf, told: mpsc::UnboundedSender<Told>) {
+        let mut retries = Retries::new(AGAIN);
         while !told.is_closed() {
             // Errors end it here too: the client may need another server or a new certificate.
-            if let Err(error) = self.follow_once(&list, &told).await {
+            if let Err(error) = self.follow_once(&list, &told, &mut retries).await {
                 debug!("list made anew: {}", error.chain());
+                if matches!(error, DepError::NotNow(_)) {
+                    // Nobody was asked: the node's certificate may come at any moment.
+                    retries.reset();
+                }
             }
-            tokio::time::sleep(RETRY).await;
+            tokio::time::sleep(retries.wait()).await;
         }
     }
 

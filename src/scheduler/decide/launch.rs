@@ -56,6 +56,9 @@ impl Scheduler {
     /// Settles what the node's executor will be, before anything can be launched with it.
     fn prepare(&mut self, name: &str) {
         let Some(node) = self.nodes.get(name).filter(|node| node.facts.is_some()) else { return };
+        if self.in_trouble(&node.agent) {
+            return;
+        }
         let Some(agent) = self.agents.get(&node.agent) else { return };
         let mut offers = agent.offers.clone();
         let Some(resources) = take(&mut offers, self.settings.overhead, &[]) else { return };
@@ -90,6 +93,8 @@ impl Scheduler {
         self.push(Effect::Report(format!("node {name} cannot be prepared: {why}")));
         if let Some(node) = self.nodes.get_mut(name).filter(|node| node.state == NodeState::Preparing) {
             (node.state, node.executor, node.task) = (NodeState::Candidate, None, None);
+            let agent = node.agent.clone();
+            self.note_trouble(&agent);
         }
         self.fail_binds(name, &format!("the node cannot be prepared: {why}"));
     }
@@ -153,7 +158,9 @@ impl Scheduler {
                 message: String::new(),
                 since: self.now,
                 killed: None,
+                kills: 0,
                 asked: None,
+                asks: 0,
             };
             self.tasks.insert(id, record);
         }

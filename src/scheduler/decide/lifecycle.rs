@@ -6,9 +6,11 @@ use super::effect::{Effect, NodeSpec};
 use super::landscape::Expected;
 use super::place::Placement;
 use super::state::{Flight, Leave, NodeEntry, NodeState, Scheduler};
+use crate::backoff::Backoff;
 use crate::cluster::NetworkMode;
 use crate::scheduler::nodes::{LEAVING_TAINT, NodePhase};
 use crate::scheduler::resources::Amount;
+use crate::scheduler::time::Time;
 
 /// The Lease lasts 40 s; a kubelet renews every 10 s, and so do we in its place.
 const RENEW_LEASE: Duration = Duration::from_secs(10);
@@ -18,6 +20,17 @@ const MAY_BE_CHOSEN: Duration = Duration::from_secs(5);
 
 /// Deletions, evictions and marks are repeated until the API shows them. kubectl waits as long between evictions.
 pub(super) const REPEAT: Duration = Duration::from_secs(5);
+
+/// Before a node is tried again on an agent where the last one could not be created or prepared, or did not start. It
+/// ends with a node that is ready there, or when no node is wanted there any more.
+const NODE_AGAIN: Backoff = Backoff::doubling(Duration::from_secs(1), Duration::from_secs(300));
+
+/// Nodes that came to nothing on an agent, in a row.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Trouble {
+    last: Time,
+    times: u32,
+}
 
 impl Scheduler {
     pub(super) fn settle_nodes(&mut self) {
@@ -54,6 +67,7 @@ impl Scheduler {
         let Some(facts) = &node.facts else { return };
         if node.state == NodeState::Starting && facts.ready {
             node.state = NodeState::Ready;
+            self.troubles.remove(&node.agent);
         }
         let phase = match node.state {
             NodeState::Candidate => NodePhase::Candidate,
@@ -136,6 +150,7 @@ impl Scheduler {
         if node.state == NodeState::Gone {
             return;
         }
+        let starting = node.state == NodeState::Starting;
         node.state = NodeState::Gone;
         node.deleted = None;
         let (agent, executor) = (node.agent.clone(), node.executor_id().map(str::to_owned));
@@ -146,6 +161,9 @@ impl Scheduler {
             }
             self.sweeps.add(&agent, &executor, false, self.now);
             self.demand.grown = true;
+            if starting {
+                self.note_trouble(&agent);
+            }
         }
         self.fail_binds(name, "the node ended");
         let lost = self.pods.iter().filter(|(_, pod)| pod.facts.node.as_deref() == Some(name) && pod.facts.occupies());
@@ -181,9 +199,30 @@ impl Scheduler {
 
     pub(super) fn creation_failed(&mut self, name: &str, why: &str) {
         self.push(Effect::Report(format!("node {name} cannot be created: {why}")));
-        if self.nodes.get(name).is_some_and(|node| node.facts.is_none() && node.state == NodeState::Candidate) {
+        if let Some(node) = self.nodes.get(name)
+            && node.facts.is_none()
+            && node.state == NodeState::Candidate
+        {
+            let agent = node.agent.clone();
             self.nodes.remove(name);
+            self.note_trouble(&agent);
         }
+    }
+
+    /// The next node there waits longer than this one did, and other agents come first.
+    pub(super) fn note_trouble(&mut self, agent: &str) {
+        let now = self.now;
+        let trouble = self.troubles.entry(agent.to_owned()).or_insert(Trouble { last: now, times: 0 });
+        *trouble = Trouble { last: now, times: trouble.times.saturating_add(1) };
+        if let Some(known) = self.agents.get_mut(agent) {
+            known.ended = Some(now);
+        }
+    }
+
+    /// Whether it is too early for another node there.
+    pub(super) fn in_trouble(&self, agent: &str) -> bool {
+        let Some(Trouble { last, times }) = self.troubles.get(agent) else { return false };
+        self.now.since(*last) < NODE_AGAIN.wait(times.saturating_sub(1))
     }
 
     /// How many nodes are missing to `nodes.min`.
@@ -227,7 +266,7 @@ impl Scheduler {
     }
 
     fn create(&mut self, agent: &str) {
-        if self.node_on(agent).is_some() {
+        if self.node_on(agent).is_some() || self.in_trouble(agent) {
             return;
         }
         let Some(agent) = self.agents.get(agent) else { return };

@@ -19,6 +19,9 @@ use crate::scheduler::time::Time;
 /// How often time alone is worth an event while nothing is going on.
 const IDLE_TICK: Duration = Duration::from_secs(1);
 
+/// How long a pod's end is remembered: well above the time that kube-scheduler may be behind.
+const GONE_KEPT: Duration = Duration::from_secs(300);
+
 /// How often while pods wait: short beside the second that a nudge takes to have an effect.
 const BUSY_TICK: Duration = Duration::from_millis(100);
 
@@ -34,6 +37,10 @@ pub struct Scheduler {
     pub(super) pods: BTreeMap<Uid, PodEntry>,
     pub(super) nodes: BTreeMap<String, NodeEntry>,
     pub(super) tasks: BTreeMap<String, Task>,
+    /// By agent.
+    pub(super) troubles: BTreeMap<String, super::lifecycle::Trouble>,
+    /// Pods that are gone, and since when: a question about one of them may still be under way.
+    pub(super) gone: BTreeMap<Uid, Time>,
     pub(super) sweeps: Sweeps,
     pub(super) demand: super::offers::Demand,
     pub(super) known: super::reconcile::Known,
@@ -218,9 +225,12 @@ pub(super) struct Task {
     pub message: String,
     /// When it came into this state.
     pub since: Time,
+    /// The last KILL, and how many there were.
     pub killed: Option<Time>,
-    /// When its state was last asked for.
+    pub kills: u32,
+    /// When its state was last asked for, and how often since it is in it.
     pub asked: Option<Time>,
+    pub asks: u32,
 }
 
 impl Task {
@@ -272,6 +282,8 @@ impl Scheduler {
             pods: BTreeMap::new(),
             nodes: BTreeMap::new(),
             tasks: BTreeMap::new(),
+            troubles: BTreeMap::new(),
+            gone: BTreeMap::new(),
             sweeps: Sweeps::default(),
             demand: super::offers::Demand::default(),
             known: super::reconcile::Known::default(),
@@ -396,6 +408,9 @@ impl Scheduler {
     }
 
     fn pod_gone(&mut self, uid: &str) {
+        let now = self.now;
+        self.gone.retain(|_, since| now.since(*since) < GONE_KEPT);
+        self.gone.insert(uid.to_owned(), now);
         if let Some(entry) = self.pods.remove(uid) {
             for request in entry.answers {
                 self.push(Effect::AnswerBind { request, error: Some("the pod is gone".to_owned()) });
@@ -403,9 +418,10 @@ impl Scheduler {
         }
     }
 
-    /// Takes a pod in as kube-scheduler sees it, which may be before our own watch does.
+    /// Takes a pod in as kube-scheduler sees it, which may be before our own watch does, or after: one that is gone would
+    /// wait for ever.
     pub(super) fn pod_asked(&mut self, facts: PodFacts) {
-        if !self.pods.contains_key(&facts.uid) {
+        if !self.pods.contains_key(&facts.uid) && !self.gone.contains_key(&facts.uid) {
             self.pod_seen(facts);
         }
     }

@@ -3,17 +3,22 @@ use std::time::Duration;
 
 use super::effect::{Binding, Effect};
 use super::state::{Flight, NodeState, Scheduler, Task};
+use crate::backoff::Backoff;
 use crate::k8s::names::{PORTS_ANNOTATION, TASK_ANNOTATION};
 use crate::mesos::types::{TaskState, TaskStatus};
 use crate::node::launch::PortMapping;
 use crate::scheduler::ids::TaskKind;
 use crate::scheduler::pods::Phase;
 
-/// A KILL may be lost on the way.
-const KILL_AGAIN: Duration = Duration::from_secs(10);
+/// A KILL may be lost on the way. It ends when the task is over, or unknown to the master: until then it holds resources.
+const KILL_AGAIN: Backoff = Backoff::doubling(Duration::from_secs(10), Duration::from_secs(300));
 
-/// A launch may be lost on the way; then only asking tells.
-const ASK_AGAIN: Duration = Duration::from_secs(30);
+/// A launch may be lost on the way, and so may the return of an agent that was out of reach; then only asking tells. It
+/// ends with an answer.
+const ASK_AGAIN: Backoff = Backoff::doubling(Duration::from_secs(30), Duration::from_secs(300));
+
+/// How often tasks on record of which nothing was heard are asked for, all in one call.
+const ASK_FOR_RECORDED: Duration = Duration::from_secs(30);
 
 /// A pod's end reaches Mesos and the API by different ways; only after this time the two disagree.
 const DISAGREEMENT: Duration = Duration::from_secs(15);
@@ -47,10 +52,16 @@ impl Scheduler {
             message: String::new(),
             since: now,
             killed: None,
+            kills: 0,
             asked: None,
+            asks: 0,
         });
         if task.state != status.state {
-            (task.state, task.since) = (status.state, now);
+            if task.state == TaskState::Unreachable {
+                // What was to end is told so as soon as it can hear it.
+                (task.killed, task.kills) = (None, 0);
+            }
+            (task.state, task.since, task.asked, task.asks) = (status.state, now, None, 0);
         }
         task.agent = status.agent_id.as_ref().map(|id| id.value.clone()).or(task.agent.take());
         task.executor = status.executor_id.as_ref().map(|id| id.value.clone()).or(task.executor.take());
@@ -78,10 +89,12 @@ impl Scheduler {
     pub(super) fn kill(&mut self, id: &str) {
         let now = self.now;
         let Some(task) = self.tasks.get_mut(id) else { return };
-        if task.over() || task.killed.is_some_and(|killed| now.since(killed) < KILL_AGAIN) {
+        let waits = |killed| now.since(killed) < KILL_AGAIN.wait(task.kills.saturating_sub(1));
+        // A KILL to an agent out of reach brings nothing but an answer that says so.
+        if task.over() || task.state == TaskState::Unreachable || task.killed.is_some_and(waits) {
             return;
         }
-        task.killed = Some(now);
+        (task.killed, task.kills) = (Some(now), task.kills.saturating_add(1));
         let agent = task.agent.clone();
         self.push(Effect::Kill { task: id.to_owned(), agent });
     }
@@ -144,8 +157,10 @@ impl Scheduler {
             self.nodes.iter().find(|(_, node)| node.state.open() && node.executor_id() == task.executor.as_deref());
         // Which ports were granted is not known any more. The pod has not run yet, so a new task costs nothing.
         let ports_unknown = !pod.facts.ports.is_empty();
+        // One that is being ended, because its Binding was refused for example, must not get its pod back.
+        let ending = task.killed.is_some() || task.state == TaskState::Killing;
         match node {
-            Some((node, _)) if pod.flight == Flight::None && task.executor.is_some() && !ports_unknown => {
+            Some((node, _)) if pod.flight == Flight::None && task.executor.is_some() && !ports_unknown && !ending => {
                 let node = node.clone();
                 pod.flight = Flight::Launched { node: node.clone(), task: id.to_owned(), ports: Vec::new() };
                 if matches!(task.state, TaskState::Starting | TaskState::Running) {
@@ -255,14 +270,14 @@ impl Scheduler {
         let now = self.now;
         let mut ask = Vec::new();
         for (id, task) in &mut self.tasks {
-            let silent = task.state == TaskState::Staging && now.since(task.asked.unwrap_or(task.since)) > ASK_AGAIN;
-            if silent {
-                task.asked = Some(now);
+            let unheard = matches!(task.state, TaskState::Staging | TaskState::Unreachable);
+            if unheard && now.since(task.asked.unwrap_or(task.since)) > ASK_AGAIN.wait(task.asks) {
+                (task.asked, task.asks) = (Some(now), task.asks.saturating_add(1));
                 ask.push((id.clone(), task.agent.clone()));
             }
         }
         // Of an agent that has come back late, its tasks are told only to those who ask.
-        if self.known.asked.is_none_or(|asked| now.since(asked) > ASK_AGAIN) {
+        if self.known.asked.is_none_or(|asked| now.since(asked) > ASK_FOR_RECORDED) {
             self.known.asked = Some(now);
             let recorded = self.recorded_tasks();
             ask.extend(recorded.into_iter().filter(|(id, _)| !self.tasks.contains_key(id)));

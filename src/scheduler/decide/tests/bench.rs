@@ -11,7 +11,9 @@ use crate::mesos::types::{
     Attribute, Bytes, DomainInfo, FaultDomain, Named, Offer, Resource, TaskInfo, TaskState, TaskStatus, Url,
 };
 use crate::node::launch::TaskData;
-use crate::scheduler::decide::{Binding, Bounds, Effect, Event, KmProgram, NodeTemplate, Scheduler, Settings, Token};
+use crate::scheduler::decide::{
+    Binding, Bounds, Effect, Event, KmProgram, NodeStep, NodeTemplate, Scheduler, Settings, Token,
+};
 use crate::scheduler::nodes::{LEAVING_TAINT, NodeFacts, NodePhase};
 use crate::scheduler::pods::PodFacts;
 use crate::scheduler::resources::Amount;
@@ -52,6 +54,8 @@ pub struct Bench {
     pub log: Vec<Effect>,
     /// Where pods go when a Binding is posted; false leaves Bindings unanswered.
     pub binds: bool,
+    /// What the API does not let happen to nodes.
+    pub refuses: Option<NodeStep>,
     offers: u32,
     requests: u64,
 }
@@ -66,6 +70,7 @@ impl Bench {
             pods: BTreeMap::new(),
             log: Vec::new(),
             binds: true,
+            refuses: None,
             offers: 0,
             requests: 0,
         }
@@ -133,7 +138,14 @@ impl Bench {
     /// What the API server makes of an effect.
     fn api(&mut self, effect: &Effect) -> Vec<Event> {
         let mut changed = None;
+        let refused = |node: &String, step| vec![Event::NodeFailed { node: node.clone(), step, why: "no".into() }];
         match effect {
+            Effect::CreateNode(spec) if self.refuses == Some(NodeStep::Create) => {
+                return refused(&spec.name, NodeStep::Create);
+            }
+            Effect::PrepareNode { node, .. } if self.refuses == Some(NodeStep::Prepare) => {
+                return refused(node, NodeStep::Prepare);
+            }
             Effect::CreateNode(spec) => {
                 let facts = NodeFacts {
                     name: spec.name.clone(),

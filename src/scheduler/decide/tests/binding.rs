@@ -2,10 +2,10 @@
 use serde_json::json;
 
 use super::bench::*;
-use crate::mesos::types::TaskState;
+use crate::mesos::types::{TaskInfo, TaskState};
 use crate::node::launch::{PortMapping, TaskData};
 use crate::scheduler::agents::scalars;
-use crate::scheduler::decide::{Bounds, Effect, Event};
+use crate::scheduler::decide::{Bounds, Effect, Event, NodeStep};
 use crate::scheduler::resources::Amount;
 
 #[test]
@@ -139,6 +139,138 @@ fn a_binding_that_the_api_refuses_ends_the_task() {
     let after = bench.on(Event::BindingPosted { uid: web.uid.clone(), error: Some("not found".into()) });
     assert!(bench.bound(request).flatten().unwrap().contains("not found"));
     assert!(after.iter().any(|effect| matches!(effect, Effect::Kill { task, .. } if *task == tasks[1].task_id.value)));
+}
+
+/// A pod whose task was launched on a node that runs, and the task.
+fn launched(bench: &mut Bench, name: &str) -> (crate::scheduler::pods::PodFacts, TaskInfo) {
+    bench.running(&pod("first"), "agent1");
+    let web = pod(name);
+    bench.pod(&web);
+    bench.offer("agent1", 1.0, 1024.0);
+    bench.bind(&web, "agent1");
+    let task = accepted(&bench.seconds(1)).pop().unwrap();
+    (web, task)
+}
+
+/// When a task was killed, in seconds from now.
+fn kills(bench: &mut Bench, id: &str, seconds: u64) -> Vec<u64> {
+    let kills = |effects: &[Effect]| effects.iter().any(|e| matches!(e, Effect::Kill { task, .. } if task == id));
+    (0..seconds).filter(|_| kills(&bench.seconds(1))).collect()
+}
+
+fn deleted(bench: &mut Bench, pod: &crate::scheduler::pods::PodFacts) -> Vec<Effect> {
+    bench.pods.remove(&pod.uid);
+    bench.on(Event::PodGone(pod.uid.clone()))
+}
+
+#[test]
+fn a_pod_deleted_before_its_task_has_started_leaves_no_task_and_gets_no_binding() {
+    let mut bench = Bench::new();
+    let (web, task) = launched(&mut bench, "web");
+    let gone = deleted(&mut bench, &web);
+    assert!(kinds(&gone).contains(&"kill"));
+    for state in [TaskState::Starting, TaskState::Killing, TaskState::Killed] {
+        assert!(!kinds(&bench.update(&task, state)).contains(&"bind"), "{state}");
+    }
+    assert_eq!(bench.core.summary().tasks, 2, "the node's and the first pod's");
+    assert!(kills(&mut bench, &task.task_id.value, 60).is_empty());
+}
+
+#[test]
+fn a_pod_deleted_while_its_binding_is_posted_leaves_no_task() {
+    for error in [None, Some("not found".to_owned())] {
+        let mut bench = Bench::new();
+        let (web, task) = launched(&mut bench, "web");
+        bench.binds = false;
+        assert!(kinds(&bench.update(&task, TaskState::Starting)).contains(&"bind"));
+        assert!(kinds(&deleted(&mut bench, &web)).contains(&"kill"));
+        bench.on(Event::BindingPosted { uid: web.uid.clone(), error });
+        bench.update(&task, TaskState::Killing);
+        bench.update(&task, TaskState::Killed);
+        assert_eq!(bench.core.summary().tasks, 2);
+        assert_eq!(bench.core.summary().pods_in_flight, 0);
+    }
+}
+
+#[test]
+fn a_task_whose_binding_was_refused_is_ended_and_not_bound_a_second_time() {
+    let mut bench = Bench::new();
+    let (web, task) = launched(&mut bench, "web");
+    bench.binds = false;
+    bench.update(&task, TaskState::Running);
+    let mut effects = bench.on(Event::BindingPosted { uid: web.uid.clone(), error: Some("no such node".into()) });
+    effects.extend(bench.seconds(5));
+    effects.extend(bench.update(&task, TaskState::Killing));
+    effects.extend(bench.update(&task, TaskState::Running));
+    assert!(!kinds(&effects).contains(&"bind"), "{:?}", kinds(&effects));
+    bench.update(&task, TaskState::Killed);
+    assert_eq!(bench.core.summary().tasks, 2);
+    // The pod itself is still there, and gets another task.
+    bench.binds = true;
+    bench.offer("agent1", 1.0, 1024.0);
+    bench.bind(&web, "agent1");
+    let second = accepted(&bench.seconds(1)).pop().unwrap();
+    assert_ne!(second.task_id, task.task_id);
+    assert!(kinds(&bench.update(&second, TaskState::Starting)).contains(&"bind"));
+}
+
+#[test]
+fn a_task_that_does_not_end_is_killed_less_and_less_often() {
+    let mut bench = Bench::new();
+    let (web, task) = launched(&mut bench, "web");
+    bench.update(&task, TaskState::Starting);
+    deleted(&mut bench, &web);
+    let kills = kills(&mut bench, &task.task_id.value, 1000);
+    assert_eq!(kills, [9, 29, 69, 149, 309, 609, 909], "10, 20, 40, 80, 160, then 300 s apart");
+}
+
+#[test]
+fn a_task_out_of_reach_is_killed_as_soon_as_it_runs_again() {
+    let mut bench = Bench::new();
+    let (web, task) = launched(&mut bench, "web");
+    bench.update(&task, TaskState::Starting);
+    deleted(&mut bench, &web);
+    bench.update(&task, TaskState::Unreachable);
+    let before = bench.log.len();
+    assert!(kills(&mut bench, &task.task_id.value, 500).is_empty(), "nobody would hear it");
+    let id = &task.task_id.value;
+    let asked = |effect: &&Effect| matches!(effect, Effect::Reconcile(all) if all.iter().any(|(asked, _)| asked == id));
+    assert_eq!(bench.log[before..].iter().filter(asked).count(), 4, "after 30, 60, 120 and 240 s");
+    assert!(kinds(&bench.update(&task, TaskState::Running)).contains(&"kill"));
+}
+
+#[test]
+fn a_question_about_a_pod_that_is_gone_does_not_bring_it_back() {
+    let mut bench = Bench::new();
+    bench.running(&pod("first"), "agent1");
+    let web = pod("web");
+    bench.pod(&web);
+    deleted(&mut bench, &web);
+    bench.filter(&web, &["agent1"]);
+    assert_eq!(bench.core.summary().pending_pods, 0);
+    bench.offer("agent1", 1.0, 1024.0);
+    let after = bench.seconds(60);
+    assert!(!kinds(&after).contains(&"nudge"), "{:?}", kinds(&after));
+}
+
+#[test]
+fn a_node_that_cannot_be_made_is_tried_with_growing_waits() {
+    for (step, kind) in [(NodeStep::Create, "create_node"), (NodeStep::Prepare, "prepare_node")] {
+        let mut bench = Bench::new();
+        bench.refuses = Some(step);
+        bench.on(Event::Bounds(Bounds { min: 1, ..Bounds::default() }));
+        bench.offer("agent1", 2.0, 2048.0);
+        let mut tries = 0;
+        for _ in 0..30 {
+            // Offers are given back after a while, and made again.
+            bench.offer("agent1", 2.0, 2048.0);
+            tries += bench.seconds(2).iter().filter(|effect| effect.kind() == kind).count();
+        }
+        assert!((3..=6).contains(&tries), "{kind} {tries} times in a minute");
+        bench.refuses = None;
+        bench.offer("agent1", 2.0, 2048.0);
+        assert!(kinds(&bench.seconds(70)).contains(&kind), "and tried on");
+    }
 }
 
 #[test]

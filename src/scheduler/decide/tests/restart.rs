@@ -102,6 +102,22 @@ fn the_pod_of_a_started_task_without_a_binding_is_bound() {
 }
 
 #[test]
+fn the_pod_of_a_task_that_is_being_killed_is_not_bound_to_it() {
+    let mut old = Bench::new();
+    let (node, first) = old.running(&pod("first"), "agent1");
+    let late = pod("late");
+    old.pod(&late);
+    old.offer("agent1", 2.0, 2048.0);
+    old.bind(&late, "agent1");
+    let task = accepted(&old.seconds(1)).pop().unwrap();
+    let answers = [(&node, TaskState::Running), (&first, TaskState::Running), (&task, TaskState::Killing)];
+    let (mut bench, effects) = restarted(&old, &answers);
+    assert!(!kinds(&effects).contains(&"bind"), "{:?}", kinds(&effects));
+    bench.update(&task, TaskState::Killed);
+    assert_eq!(bench.core.summary().tasks, 2);
+}
+
+#[test]
 fn a_task_whose_granted_ports_are_forgotten_is_launched_anew() {
     let mut old = Bench::new();
     old.running(&pod("first"), "agent1");
