@@ -4,7 +4,7 @@
 //! what the node's own watch says: a pod that is in there is not gone, whatever the answer.
 use std::time::Duration;
 
-use super::{Agent, Deletion, Effect, PodView};
+use super::{Agent, Deletion, Effect, Phase, PodView};
 use crate::backoff::Backoff;
 
 /// Before a deletion that was not taken, or of which nothing came, is asked for again. It ends with the pod or the node:
