@@ -22,7 +22,7 @@ pub const SMALLEST: Amount = Amount::new(10, 32);
 pub const NODE_TASK: Amount = Amount::new(10, 1);
 
 /// Resources of Kubernetes that a pod may ask for: the first two are granted by Mesos, the last one is the machine's.
-const GRANTED: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
+pub const GRANTED: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
 
 /// How [`ungranted`] calls resource claims, which have names of the pod's own.
 pub const CLAIMS: &str = "resource claims";
