@@ -118,9 +118,13 @@ impl Api {
 
     /// Creates a candidate: a Node that is Ready without a kubelet, so that pods are scheduled to it.
     pub async fn create_node(&self, spec: NodeSpec) -> Result<(), kube::Error> {
-        let NodeSpec { name, agent, mut labels, address, capacity, pod_cidr, declared_features } = spec;
+        let NodeSpec { name, agent, mut labels, address, capacity, disk, pod_cidr, declared_features } = spec;
         labels.insert(MANAGED_BY_LABEL.to_owned(), MANAGER.to_owned());
-        let resources = json!({"cpu": format!("{}m", capacity.cpus), "memory": format!("{}Mi", capacity.mem / 1000), "pods": "110"});
+        let mut resources = json!({"cpu": format!("{}m", capacity.cpus), "memory": format!("{}Mi", capacity.mem / 1000), "pods": "110"});
+        // Without it, no pod that asks for ephemeral storage would ever start a node.
+        if disk > 0 {
+            resources["ephemeral-storage"] = json!(format!("{}Mi", disk / 1000));
+        }
         let now = Timestamp::now().to_string();
         let condition = |kind: &str, status: &str| {
             json!({"type": kind, "status": status, "reason": "Candidate",

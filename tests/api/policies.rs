@@ -128,6 +128,7 @@ async fn a_candidate_keeps_what_its_kubelet_will_declare() {
         labels: [("kubernetes.io/hostname".to_owned(), "agent1".to_owned())].into(),
         address: None,
         capacity: Amount::new(4000, 4096),
+        disk: 10_240_000,
         pod_cidr: Some("172.30.0.0/16".to_owned()),
         declared_features: features,
     };
@@ -135,7 +136,8 @@ async fn a_candidate_keeps_what_its_kubelet_will_declare() {
     let node = Api::<Node>::all(client).get("agent1").await.unwrap();
     let status = node.status.unwrap();
     assert_eq!(status.declared_features.unwrap_or_default(), features);
-    assert_eq!(status.allocatable.unwrap()["cpu"].0, "4");
+    let allocatable = status.allocatable.unwrap();
+    assert_eq!((allocatable["cpu"].0.as_str(), allocatable["ephemeral-storage"].0.as_str()), ("4", "10Gi"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

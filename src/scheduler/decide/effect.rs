@@ -175,6 +175,8 @@ pub struct NodeSpec {
     pub address: Option<std::net::IpAddr>,
     /// Capacity and allocatable until a kubelet knows better.
     pub capacity: Amount,
+    /// Thousandths of a megabyte of disk, for pods that ask for ephemeral storage; 0 where that is not known.
+    pub disk: i64,
     /// Subnet of its pods, where it is ours to say.
     pub pod_cidr: Option<String>,
     /// What its kubelet will declare of itself.

@@ -17,6 +17,10 @@ use crate::scheduler::resources::{Amount, decimal};
 /// Offers come about a second after they are asked for; before that there is nothing to tell.
 const FIRST: Duration = Duration::from_millis(1500);
 
+/// An agent that has just been used offers the rest a second later; what kube-scheduler is refused in between is told only
+/// where it lasts.
+const LASTING: Duration = Duration::from_secs(5);
+
 /// The same text is told again after this time, so that it does not fade from `kubectl describe`.
 const AGAIN: Duration = Duration::from_secs(1800);
 
@@ -36,7 +40,8 @@ impl Scheduler {
     pub(super) fn explain(&mut self, placement: &Placement) {
         let now = self.now;
         let due = |pod: &PodEntry| {
-            now.since(pod.since) >= FIRST
+            let first = if pod.asked.is_some() { LASTING } else { FIRST };
+            now.since(pod.since) >= first
                 && pod.asked.is_none_or(|(asked, found)| !found || now.since(asked) >= ASKED)
                 && pod.explained.as_ref().is_none_or(|last| now.since(last.checked) >= last.pause())
         };

@@ -249,6 +249,7 @@ impl Scheduler {
             labels: labels.clone(),
             address: agent.address,
             capacity: agent.capacity(),
+            disk: agent.disk,
             pod_cidr: host_ports.then(|| self.settings.node.pod_cidr.clone()),
             declared_features: self.settings.node.declared_features(),
         };

@@ -2,7 +2,7 @@
 use serde_json::json;
 
 use super::bench::*;
-use crate::mesos::types::TaskState;
+use crate::mesos::types::{Resource, TaskState};
 use crate::node::launch::{PortMapping, TaskData};
 use crate::scheduler::agents::scalars;
 use crate::scheduler::decide::{Bounds, Effect, Event, Refused};
@@ -203,15 +203,17 @@ fn a_node_may_use_what_its_tasks_were_granted_whatever_its_pods_say_since() {
 }
 
 #[test]
-fn a_candidate_declares_what_its_kubelet_will() {
+fn a_candidate_declares_what_its_kubelet_will_and_has_the_agents_disk() {
     let mut bench = Bench::new();
     bench.pod(&pod("web"));
-    let effects = bench.offer("agent1", 2.0, 2048.0);
-    let declared = effects.iter().find_map(|effect| match effect {
-        Effect::CreateNode(spec) => Some(spec.declared_features),
+    let mut offer = bench.offer_of("agent1", 2.0, 2048.0);
+    offer.resources.push(Resource::scalar("disk", 10240.0));
+    let effects = bench.on(Event::Offers(vec![offer]));
+    let made = effects.iter().find_map(|effect| match effect {
+        Effect::CreateNode(spec) => Some((spec.declared_features, spec.disk)),
         _ => None,
     });
-    assert_eq!(declared, crate::k8s::features::declared_features(37));
+    assert_eq!(made, crate::k8s::features::declared_features(37).map(|features| (features, 10_240_000)));
 }
 
 #[test]

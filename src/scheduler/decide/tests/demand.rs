@@ -204,7 +204,7 @@ fn host_ports_that_lack_are_named_also_when_nothing_is_offered() {
     bench.pod(&second);
     let reason = |bench: &mut Bench| bench.filter(&second, &["agent1"]).1.remove("agent1");
     assert_eq!(reason(&mut bench), Some(Refused::SpentPorts));
-    let told = explained(&bench.seconds(2)).unwrap();
+    let told = explained(&bench.seconds(6)).unwrap();
     assert_eq!(told, "Mesos: 4 of 10 host ports free, 6 needed (agent1)");
     bench.on(Event::PodGone(first.uid.clone()));
     assert_ne!(reason(&mut bench), Some(Refused::SpentPorts));
