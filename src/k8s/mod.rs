@@ -1,5 +1,6 @@
 //! Kubernetes: client, server-side apply, leases, watches, and what differs between versions, in one place.
 pub mod client;
+pub mod features;
 pub mod lease;
 pub mod names;
 #[cfg(feature = "cli")]

@@ -28,6 +28,9 @@ pub const TASK_ANNOTATION: &str = "kmctl.io/task";
 /// Pod annotation, set with the Binding: granted host ports, a JSON list of `PortMapping`.
 pub const PORTS_ANNOTATION: &str = "kmctl.io/ports";
 
+/// Pod annotation, set with the Binding: what the pod's Mesos task was granted, e.g. `cpus:0.25;mem:96`.
+pub const GRANTED_ANNOTATION: &str = "kmctl.io/granted";
+
 /// Node annotation: the agent's id in Mesos.
 pub const AGENT_ID_ANNOTATION: &str = "kmctl.io/agent-id";
 

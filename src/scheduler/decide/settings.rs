@@ -3,6 +3,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::cluster::{Constraint, NetworkMode};
+use crate::k8s::Version;
+use crate::k8s::features::declared_features;
 use crate::node::launch::Artifact;
 use crate::scheduler::resources::Amount;
 
@@ -57,4 +59,12 @@ pub struct NodeTemplate {
     pub cluster_domain: String,
     /// Programs and images.
     pub artifacts: Vec<Artifact>,
+}
+
+impl NodeTemplate {
+    /// What the nodes' kubelets declare of themselves; nothing where that is not known.
+    pub(super) fn declared_features(&self) -> &'static [&'static str] {
+        let version = self.kubernetes_version.parse::<Version>().ok();
+        version.and_then(|version| declared_features(version.minor)).unwrap_or_default()
+    }
 }

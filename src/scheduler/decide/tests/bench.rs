@@ -12,11 +12,11 @@ use crate::mesos::types::{
 };
 use crate::node::launch::TaskData;
 use crate::scheduler::decide::{
-    Binding, Bounds, Effect, Event, KmProgram, NodeStep, NodeTemplate, Scheduler, Settings, Token,
+    Binding, Bounds, Effect, Event, KmProgram, NodeStep, NodeTemplate, Refused, Scheduler, Settings, Token,
 };
 use crate::scheduler::nodes::{LEAVING_TAINT, NodeFacts, NodePhase};
 use crate::scheduler::pods::PodFacts;
-use crate::scheduler::resources::Amount;
+use crate::scheduler::resources::{Amount, read_amount};
 use crate::scheduler::time::Time;
 
 pub fn settings() -> Settings {
@@ -202,6 +202,7 @@ impl Bench {
                 pod.node = Some(node.clone());
                 pod.task = annotations.get("kmctl.io/task").cloned();
                 pod.granted_ports = annotations.get("kmctl.io/ports").cloned();
+                pod.granted = annotations.get("kmctl.io/granted").and_then(|text| read_amount(text));
                 return vec![posted, Event::Pod(Box::new(pod.clone()))];
             }
             Effect::DeletePod { uid, .. } if self.pods.remove(uid).is_some() => {
@@ -265,7 +266,7 @@ impl Bench {
         }
     }
 
-    pub fn filter(&mut self, pod: &PodFacts, nodes: &[&str]) -> (Vec<String>, BTreeMap<String, String>) {
+    pub fn filter(&mut self, pod: &PodFacts, nodes: &[&str]) -> (Vec<String>, BTreeMap<String, Refused>) {
         self.requests += 1;
         let request = self.requests;
         let nodes = nodes.iter().map(|node| (*node).to_owned()).collect();
