@@ -1,5 +1,6 @@
 //! Kubernetes: client, server-side apply, leases, watches, and what differs between versions, in one place.
 pub mod client;
+mod components;
 pub mod lease;
 pub mod names;
 #[cfg(feature = "cli")]
@@ -9,4 +10,5 @@ mod version;
 
 #[cfg(feature = "cli")]
 pub use over_host::{OverHostError, client_over};
+pub use components::{Components, UnknownMinor, known_minors};
 pub use version::{Version, VersionError};
