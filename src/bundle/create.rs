@@ -1,7 +1,7 @@
 //! Makes a bundle out of a folder with `bin/`, `cni/`, `images/`, `licenses/`, and `cni.d/` with the network configuration
 //! that belongs to a plugin of the user's own.
 use std::fs::{self, File};
-use std::io::{self, BufReader, Read};
+use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use super::pack::Packer;

@@ -82,11 +82,11 @@ impl Packer {
         named.map(|()| manifest)
     }
 
-    fn write(self, manifest: &Manifest, out: &File) -> io::Result<()> {
+    fn write(&self, manifest: &Manifest, out: &File) -> io::Result<()> {
         let mut archive = tar::Builder::new(BufWriter::new(out));
         let text = serde_json::to_vec_pretty(manifest)?;
         archive.append_data(&mut header(text.len() as u64), "manifest.json", text.as_slice())?;
-        for (file, packed) in self.packed {
+        for (file, packed) in &self.packed {
             let mut header = header(packed.metadata()?.len());
             archive.append_data(&mut header, format!("{}.gz", file.path), packed)?;
         }

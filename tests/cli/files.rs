@@ -20,7 +20,7 @@ fn bundle_create() {
     desk.kmctl(&create).golden("bundle-create");
     assert_eq!(std::fs::read(desk.path("kubernetes.bundle")).unwrap(), first);
     desk.kmctl(&["bundle", "create", "--kubernetes", "v1.37.2", "programs"]).golden("bundle-create-without-out");
-    desk.kmctl(&["bundle", "create", "--kubernetes", "1.20.2", "--out", "b", "programs"])
+    desk.kmctl(&["bundle", "create", "--kubernetes", "1.37.2", "--out", "b", "programs"])
         .golden("bundle-create-wrong-version");
     std::fs::remove_file(desk.path("programs/bin/kubelet")).unwrap();
     std::fs::remove_file(desk.path("programs/bin/runc")).unwrap();

@@ -7,7 +7,7 @@ fn a_file_is_continued_wherever_the_connection_ends() {
     let upstream = Upstream::start(VERSION);
     let kubelet = upstream.path("amd64/kubelet.sha256").replace(".sha256", "");
     let size = upstream.get(&kubelet).len();
-    for cut in [1000, size / 3, size / 2, size - 1] {
+    for cut in [4000, size / 3, size / 2, size - 1] {
         let desk = Desk::new(&upstream);
         upstream.let_be(&kubelet, Manner::Cut(cut));
         upstream.requests();

@@ -172,7 +172,8 @@ impl Transfers {
                 tokio::fs::rename(&partial, file).await.map_err(failed("rename", &partial))?;
                 return Ok(bytes);
             }
-            let what = beginning(&partial, bytes).await;
+            // As long as it should be: a file that was changed, whatever it looks like.
+            let what = if wanted.size == Some(bytes) { None } else { beginning(&partial, bytes).await };
             tokio::fs::remove_file(&partial).await.map_err(failed("remove", &partial))?;
             if std::mem::take(&mut may_begin_again) {
                 // What lay there may be of another file that once had this address.

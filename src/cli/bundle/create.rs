@@ -112,11 +112,10 @@ pub(super) fn components(kubernetes: &str, code: Code) -> Result<Components, Fai
     let version: Version = kubernetes.parse().map_err(|_| {
         let failure = Failure::message(code, format!("`{kubernetes}` is no version of Kubernetes"));
         let with = format!("v{kubernetes}");
-        match with.parse::<Version>() {
-            // The newest that is known may well be what was meant by an unknown one.
-            Ok(_) => failure.hint("write it with its v: v1.37.2"),
-            Err(_) => failure.hint(format!("write it as v1.37.2; supported are {}", known_minors().join(" and "))),
-        }
+        failure.hint(match with.parse::<Version>() {
+            Ok(_) => format!("write it with its v: {with}"),
+            Err(_) => "write it as v1.37.2".to_owned(),
+        })
     })?;
     Components::of(version).map_err(|error| {
         let hint = format!("use a version of {}", known_minors().join(" or "));
