@@ -26,8 +26,9 @@ pub fn run(args: Args, context: &Context) -> Result<Code, Failure> {
     let Some(out) = context.settings.out.clone() else {
         return Err(Failure::message(Code::Usage, "no folder to write to").hint("kmctl render --out DIR"));
     };
-    let loaded = context.cluster()?;
-    let (contents, text) = match provision::open_bundle(&loaded)? {
+    let mut loaded = context.cluster()?;
+    // No bundle is made for it: the files that it writes are the same with an empty one, except for the lists of programs.
+    let (contents, text) = match provision::open_bundle(&mut loaded)? {
         Some(bundle) => (bundle.manifest().clone(), bundle.manifest_text().to_owned()),
         None => (provision::empty_bundle(&loaded), String::new()),
     };

@@ -239,8 +239,9 @@ impl DepsSpec {
 fn sandbox_image(launch: &NodeLaunch) -> String {
     let bundled = launch.artifacts.iter().find(|artifact| artifact.path == "images/pause.tar");
     let bundled = bundled.and_then(|artifact| artifact.images.first());
-    let usual = || Some(launch.kubernetes_version.parse::<Version>().ok()?.row().ok()?.pause);
-    bundled.cloned().or_else(|| usual().map(str::to_owned)).unwrap_or_default()
+    let usual = || Some(launch.kubernetes_version.parse::<Version>().ok()?.row().ok()?.pairs.pause);
+    let usual = || usual().map(|tag| format!("registry.k8s.io/pause:{tag}"));
+    bundled.cloned().or_else(usual).unwrap_or_default()
 }
 
 impl Folders {

@@ -14,7 +14,7 @@ fn manifest_of(rest: &str) -> Result<HostManifest, RenderError> {
     );
     let cluster: Cluster = serde_yaml::from_str(&text).unwrap();
     let bundle =
-        Manifest { format: 1, kubernetes: "v1.37.2".to_owned(), architecture: "amd64".to_owned(), files: Vec::new() };
+        Manifest { format: 1, kubernetes: "v1.37.2".to_owned(), architecture: "amd64".to_owned(), components: Vec::new(), files: Vec::new() };
     let inputs = Inputs { bundle, bundle_text: "{}".to_owned(), mesos_secret: None, mesos_authority: None };
     desired(&cluster, cluster.spec.control_plane.hosts.last().unwrap(), &inputs)
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::api::node::v1::RuntimeClass;
-use kmctl::k8s::features::declared_features;
+use kmctl::k8s::MINORS;
 use kmctl::render::manifests;
 use kmctl::scheduler::decide::NodeSpec;
 use kmctl::scheduler::requests;
@@ -121,7 +121,7 @@ async fn resizes_and_resource_claims_are_refused_with_the_reason_and_other_pods_
 async fn a_candidate_keeps_what_its_kubelet_will_declare() {
     let server = Server::start().await;
     let client = server.client();
-    let features = declared_features(37).unwrap();
+    let features = MINORS[0].declared_features;
     let spec = NodeSpec {
         name: "agent1".to_owned(),
         agent: "S-1".to_owned(),

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use crate::cluster::{Constraint, NetworkMode};
 use crate::k8s::Version;
-use crate::k8s::features::declared_features;
 use crate::node::launch::Artifact;
 use crate::scheduler::resources::Amount;
 
@@ -65,6 +64,6 @@ impl NodeTemplate {
     /// What the nodes' kubelets declare of themselves; nothing where that is not known.
     pub(super) fn declared_features(&self) -> &'static [&'static str] {
         let version = self.kubernetes_version.parse::<Version>().ok();
-        version.and_then(|version| declared_features(version.minor)).unwrap_or_default()
+        version.and_then(|version| version.row().ok()).map(|row| row.declared_features).unwrap_or_default()
     }
 }

@@ -345,7 +345,7 @@ fn a_candidate_declares_what_its_kubelet_will_and_has_the_agents_disk() {
         Effect::CreateNode(spec) => Some((spec.declared_features, spec.disk)),
         _ => None,
     });
-    assert_eq!(made, crate::k8s::features::declared_features(37).map(|features| (features, 10_240_000)));
+    assert_eq!(made, Some((crate::k8s::MINORS[0].declared_features, 10_240_000)));
 }
 
 #[test]
