@@ -28,7 +28,6 @@ const CONCURRENT_WRITES: usize = 16;
 /// Everything is compared again this often. Watches tell of every change; this is against what nobody thought of.
 const RESYNC: Duration = Duration::from_secs(300);
 
-
 /// Pause before the first retry; each further one doubles it.
 const RETRY_BASE: Duration = Duration::from_millis(100);
 
