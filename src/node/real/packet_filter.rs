@@ -236,8 +236,16 @@ impl PacketFilter {
             ProxyMode::Iptables => Ok(()),
             ProxyMode::Nftables => try_nftables(self.spec.node.ip.is_ipv6()).await,
         };
-        // Not for good: a module may still be loaded, a lock be given back.
-        let choice = decide(asked, pods, &tried, &nftables).map_err(DepError::NotNow)?;
+        let choice = match decide(asked, pods, &tried, &nftables) {
+            Ok(choice) => choice,
+            // Without Services, pods that have the machine's network need no rules.
+            Err(why) if self.spec.once.is_some() => {
+                warn!("pods with a network of their own will fail: {why}");
+                Choice { mode: ProxyMode::Iptables, iptables: None, why: None }
+            }
+            // Not for good: a module may still be loaded, a lock be given back.
+            Err(why) => return Err(DepError::NotNow(why)),
+        };
         match &choice.why {
             None => info!("firewall rules are written with {}", choice.shown()),
             Some(why) => warn!("kube-proxy writes with {}, not with nftables: {why}", choice.shown()),
