@@ -13,8 +13,8 @@ use crate::host::agent::Item;
 use crate::node::KubeletConfiguration;
 use crate::node::launch::{FORMAT, Grant, NodeLaunch};
 use crate::node::spec::{DepsSpec, Place};
-use crate::{plan, render};
 use crate::scheduler::artifacts::listed;
+use crate::{plan, render};
 
 /// Arguments.
 #[derive(clap::Args)]
@@ -78,6 +78,7 @@ fn example_launch(loaded: &Loaded, contents: &Manifest) -> NodeLaunch {
         kubernetes_version: spec.kubernetes.version.clone(),
         root_dir: spec.nodes.root_dir.clone().into(),
         network_mode: spec.network.mode,
+        proxy_mode: spec.network.proxy_mode,
         pod_cidr: spec.network.pod_cidr.clone(),
         service_cidr: spec.kubernetes.service_cidr.clone(),
         cluster_domain: spec.kubernetes.cluster_domain.clone(),

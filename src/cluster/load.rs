@@ -269,7 +269,7 @@ spec:
     podDefaults: { cpu: 250m }
     constraints: [{ attribute: rack, in: [] }]
     rootDir: var/lib
-  network: { mode: overlay, podCIDR: 10.96.1.0/16 }
+  network: { mode: overlay, podCIDR: 10.96.1.0/16, proxyMode: nftable }
 "
         ));
     }

@@ -211,6 +211,7 @@ impl Scheduler {
             root_dir: template.root_dir,
             network_mode: self.settings.network_mode,
             pod_cidr: template.pod_cidr,
+            proxy_mode: template.proxy_mode,
             service_cidr: template.service_cidr,
             cluster_domain: template.cluster_domain,
             artifacts: template.artifacts,

@@ -2,7 +2,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::cluster::{Constraint, NetworkMode};
+use crate::cluster::{Constraint, NetworkMode, ProxyMode};
 use crate::k8s::Version;
 use crate::node::launch::Artifact;
 use crate::scheduler::resources::Amount;
@@ -52,6 +52,8 @@ pub struct NodeTemplate {
     pub root_dir: PathBuf,
     /// Subnet of pods.
     pub pod_cidr: String,
+    /// How kube-proxy writes its rules.
+    pub proxy_mode: ProxyMode,
     /// Subnet of Services.
     pub service_cidr: String,
     /// DNS domain.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Pod, Taint};
 use serde_json::{Value, json};
 
-use crate::cluster::NetworkMode;
+use crate::cluster::{NetworkMode, ProxyMode};
 use crate::mesos::types::{
     Attribute, Bytes, DomainInfo, FaultDomain, Named, Offer, Resource, TaskInfo, TaskState, TaskStatus, Url,
 };
@@ -35,6 +35,7 @@ pub fn settings() -> Settings {
             kubernetes_version: "v1.37.2".into(),
             root_dir: PathBuf::from("/var/lib/kmctl/demo"),
             pod_cidr: "172.30.0.0/16".into(),
+            proxy_mode: ProxyMode::Iptables,
             service_cidr: "10.96.0.0/16".into(),
             cluster_domain: "cluster.local".into(),
             artifacts: Vec::new(),
