@@ -137,6 +137,11 @@ pub(super) fn missing(manifest: &HostManifest, found: &Found) -> Missing {
         .collect()
 }
 
+/// Whether files of the bundle have to be sent to a host.
+pub(crate) fn lacks_programs(manifest: &HostManifest, found: &Found) -> bool {
+    !missing(manifest, found).is_empty()
+}
+
 /// Reads the files of the bundle that a host needs, before anything of them is sent anywhere. Each is read once for all
 /// hosts: whoever comes second waits here, and finds it done.
 async fn verify(host: &dyn Host, missing: &Missing, work: &Work) -> Result<(), ApplyError> {

@@ -8,6 +8,7 @@ mod run;
 mod stream;
 
 pub use decide::{CriticalPath, HostState, NAMED, patience, shown};
+pub(crate) use host::lacks_programs;
 pub use host::{Counts, Verified, Work, install, km_beside_kmctl, verify_ahead};
 pub use limits::Limits;
 pub use remove::{Removing, forget_purge, purge_nodes, remove_hosts};

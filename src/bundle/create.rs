@@ -1,18 +1,18 @@
-//! Makes a bundle out of a folder with `bin/`, `cni/`, `images/`, and `cni.d/` with the network configuration that belongs
-//! to a plugin of the user's own.
+//! Makes a bundle out of a folder with `bin/`, `cni/`, `images/`, `licenses/`, and `cni.d/` with the network configuration
+//! that belongs to a plugin of the user's own.
 use std::fs::{self, File};
-use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use flate2::{Compression, write::GzEncoder};
-use sha2::{Digest, Sha256};
-
-use super::read::{hex, hex_digest};
-use super::{BundleError, BundleFile, Manifest, Purpose};
+use super::pack::Packer;
+use super::{BundleError, Manifest, Purpose};
 
 /// Programs that run on control-plane hosts.
 const CONTROL_PLANE: [&str; 5] =
     ["bin/etcd", "bin/etcdctl", "bin/kube-apiserver", "bin/kube-controller-manager", "bin/kube-scheduler"];
+
+/// Programs for control-plane hosts that a bundle may lack.
+const CONTROL_PLANE_TOOLS: [&str; 1] = ["bin/etcdutl"];
 
 /// Programs that every node needs. What lies in the other folders is the node's as well.
 const NODE: [&str; 6] =
@@ -44,90 +44,32 @@ pub fn create(
     if !missing.is_empty() {
         return Err(BundleError::Incomplete { path: folder.to_owned(), missing });
     }
-    // The manifest comes first in the archive but knows every digest, so the files are packed aside, then joined.
-    let parent = match out.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        _ => PathBuf::from("."),
-    };
-    let failed = |what: &'static str, path: &Path| {
-        let path = path.to_owned();
-        move |source| BundleError::File { what, path, source }
-    };
-    let staging = tempfile::tempdir_in(&parent).map_err(failed("make a folder in", &parent))?;
-    let mut files = Vec::new();
+    let mut packer = Packer::new(out)?;
     for (path, source) in &sources {
         progress(path);
-        let packed = staging.path().join(files.len().to_string());
-        let (sha256, size) = pack(source, &packed).map_err(failed("pack", source))?;
-        let of_packed = File::open(&packed).and_then(|mut packed| hex_digest(&mut packed));
-        let (packed_sha256, _) = of_packed.map_err(failed("read", &packed))?;
+        let failed = |error| BundleError::File { what: "pack", path: source.to_owned(), source: error };
         let images = if path.starts_with("images/") { image_names(source)? } else { Vec::new() };
-        let (path, purposes) = (path.clone(), purposes(path));
-        files.push(BundleFile { path, sha256, size, packed_sha256: Some(packed_sha256), purposes, images });
+        packer.add(path, images, BufReader::with_capacity(1 << 20, File::open(source).map_err(failed)?))?;
     }
-    let manifest =
-        Manifest { format: 1, kubernetes: kubernetes.to_owned(), architecture: architecture.to_owned(), files };
-    let partial = parent.join(format!(".{}.partial", out.file_name().unwrap_or_default().to_string_lossy()));
-    write_archive(&manifest, staging.path(), &partial).map_err(failed("write", &partial))?;
-    fs::rename(&partial, out).map_err(failed("write", out))?;
-    Ok(manifest)
+    packer.finish(kubernetes, architecture, Vec::new())
 }
 
-fn write_archive(manifest: &Manifest, staging: &Path, out: &Path) -> io::Result<()> {
-    let mut archive = tar::Builder::new(BufWriter::new(File::create(out)?));
-    let text = serde_json::to_vec_pretty(manifest)?;
-    archive.append_data(&mut header(text.len() as u64), "manifest.json", text.as_slice())?;
-    for (index, file) in manifest.files.iter().enumerate() {
-        let packed = File::open(staging.join(index.to_string()))?;
-        let mut header = header(packed.metadata()?.len());
-        archive.append_data(&mut header, format!("{}.gz", file.path), packed)?;
+/// Who needs the file at `path` of a bundle.
+pub(super) fn purposes(path: &str) -> Vec<Purpose> {
+    if path.starts_with("licenses/") {
+        Vec::new()
+    } else if CONTROL_PLANE.contains(&path) || CONTROL_PLANE_TOOLS.contains(&path) {
+        vec![Purpose::ControlPlane]
+    } else {
+        vec![Purpose::Node]
     }
-    let mut file = archive.into_inner()?.into_inner().map_err(io::IntoInnerError::into_error)?;
-    file.flush()?;
-    file.sync_all()
-}
-
-/// Times and owners are left out, so that equal files make an equal bundle.
-fn header(size: u64) -> tar::Header {
-    let mut header = tar::Header::new_gnu();
-    header.set_size(size);
-    header.set_mode(0o644);
-    header.set_mtime(0);
-    header
-}
-
-/// Level 2: packing is faster than most links, and higher levels gain a tenth for twice the time. It stores what cannot be
-/// packed, which level 1 makes larger and slow to unpack.
-const LEVEL: Compression = Compression::new(2);
-
-fn pack(source: &Path, packed: &Path) -> io::Result<(String, u64)> {
-    let mut reader = BufReader::with_capacity(1 << 20, File::open(source)?);
-    let mut writer = GzEncoder::new(BufWriter::new(File::create(packed)?), LEVEL);
-    let mut digest = Sha256::new();
-    let mut size = 0;
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        let read = reader.read(&mut buffer)?;
-        if read == 0 {
-            break;
-        }
-        digest.update(&buffer[..read]);
-        writer.write_all(&buffer[..read])?;
-        size += read as u64;
-    }
-    writer.finish()?.flush()?;
-    Ok((hex(&digest.finalize()), size))
-}
-
-fn purposes(path: &str) -> Vec<Purpose> {
-    if CONTROL_PLANE.contains(&path) { vec![Purpose::ControlPlane] } else { vec![Purpose::Node] }
 }
 
 /// Every file of a bundle's folders, sorted by its path in the bundle.
 fn collect(folder: &Path) -> Result<Vec<(String, PathBuf)>, BundleError> {
     let mut found = Vec::new();
     fs::read_dir(folder).map_err(|source| BundleError::File { what: "list", path: folder.to_owned(), source })?;
-    for part in ["bin", "cni", "cni.d", "images"] {
+    for part in ["bin", "cni", "cni.d", "images", "licenses"] {
         let part_folder = folder.join(part);
         if !part_folder.is_dir() {
             continue;
@@ -145,38 +87,59 @@ fn collect(folder: &Path) -> Result<Vec<(String, PathBuf)>, BundleError> {
     Ok(found)
 }
 
-/// Names in an image archive as `docker save` writes it.
+/// Names in an image archive, in the form that `docker save` writes or in that of an OCI layout for containerd.
 fn image_names(archive: &Path) -> Result<Vec<String>, BundleError> {
     #[derive(serde::Deserialize)]
     struct Image {
         #[serde(rename = "RepoTags", default)]
         tags: Option<Vec<String>>,
     }
+    #[derive(serde::Deserialize)]
+    struct Index {
+        manifests: Vec<Entry>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Entry {
+        #[serde(default)]
+        annotations: std::collections::BTreeMap<String, String>,
+    }
     let failed = |source| BundleError::File { what: "read image archive", path: archive.to_owned(), source };
+    let not_read = |name: &str, error: serde_json::Error| BundleError::NotABundle {
+        path: archive.to_owned(),
+        why: format!("its {name} cannot be read: {error}"),
+    };
+    let mut layout = None;
     let mut reader = tar::Archive::new(BufReader::new(File::open(archive).map_err(failed)?));
-    for entry in reader.entries().map_err(failed)? {
+    for entry in reader.entries_with_seek().map_err(failed)? {
         let mut entry = entry.map_err(failed)?;
-        if entry.path().map_err(failed)?.as_os_str() != "manifest.json" {
+        let name = entry.path().map_err(failed)?.to_string_lossy().into_owned();
+        if name != "manifest.json" && name != "index.json" {
             continue;
         }
         let mut text = String::new();
         entry.read_to_string(&mut text).map_err(failed)?;
-        let images: Vec<Image> = serde_json::from_str(&text).map_err(|error| BundleError::NotABundle {
-            path: archive.to_owned(),
-            why: format!("its manifest.json cannot be read: {error}"),
-        })?;
-        return Ok(images.into_iter().flat_map(|image| image.tags.unwrap_or_default()).collect());
+        if name == "manifest.json" {
+            let images: Vec<Image> = serde_json::from_str(&text).map_err(|error| not_read(&name, error))?;
+            return Ok(images.into_iter().flat_map(|image| image.tags.unwrap_or_default()).collect());
+        }
+        let index: Index = serde_json::from_str(&text).map_err(|error| not_read(&name, error))?;
+        let names = index.manifests.into_iter().filter_map(|mut entry| entry.annotations.remove(IMAGE_NAME));
+        layout = Some(names.collect());
     }
-    Err(BundleError::NotABundle {
+    layout.ok_or_else(|| BundleError::NotABundle {
         path: archive.to_owned(),
-        why: "an image archive must hold a manifest.json, as `docker save` writes it".to_owned(),
+        why: "an image archive must hold a manifest.json, as `docker save` writes it, or an index.json".to_owned(),
     })
 }
+
+/// The annotation that containerd takes an image's name from (containerd/containerd:core/images/annotations.go).
+pub(super) const IMAGE_NAME: &str = "io.containerd.image.name";
 
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
     use crate::bundle::Bundle;
+    use crate::bundle::pack::header;
 
     /// A folder with tiny stand-ins for every required program.
     pub(crate) fn folder() -> tempfile::TempDir {

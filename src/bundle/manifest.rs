@@ -11,8 +11,25 @@ pub struct Manifest {
     pub kubernetes: String,
     /// `amd64` or `arm64`.
     pub architecture: String,
+    /// What the files are parts of, sorted by name; empty where the bundle was made out of a folder.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub components: Vec<Component>,
     /// Every file, sorted by path.
     pub files: Vec<BundleFile>,
+}
+
+/// Something that upstream releases under a version of its own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Component {
+    /// E.g. `etcd`.
+    pub name: String,
+    /// As upstream writes it, e.g. `v3.6.16`.
+    pub version: String,
+    /// Where the files are from, upstream's own addresses even if a mirror was asked.
+    pub origins: Vec<String>,
+    /// SPDX identifier of its licence.
+    pub licence: String,
 }
 
 /// One file of a bundle.
@@ -28,7 +45,7 @@ pub struct BundleFile {
     /// Of the packed bytes as they lie in the archive; bundles of before have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub packed_sha256: Option<String>,
-    /// Who needs it.
+    /// Who needs it; licences are needed by no program.
     pub purposes: Vec<Purpose>,
     /// Image names in an image archive; empty for programs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

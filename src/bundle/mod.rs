@@ -7,10 +7,13 @@
 //! on the host.
 pub(crate) mod create;
 mod manifest;
+mod pack;
 mod read;
+#[cfg(feature = "cli")]
+pub mod upstream;
 
 pub use create::{create, required};
-pub use manifest::{BundleFile, Manifest, Purpose};
+pub use manifest::{BundleFile, Component, Manifest, Purpose};
 pub(crate) use read::hex;
 pub use read::{Bundle, hex_digest};
 

@@ -1,4 +1,5 @@
-//! `kmctl check`: are the hosts and Mesos fit? Looks, and touches nothing.
+//! `kmctl check`: are the hosts and Mesos fit? Looks, and touches nothing. It needs no bundle, and makes none: what it says
+//! of hosts and agents does not depend on the files in it.
 use std::fmt::Write as _;
 use std::sync::Arc;
 

@@ -34,10 +34,10 @@ type Installed = Vec<(Arc<dyn Host>, HostManifest)>;
 /// Runs `kmctl down`.
 pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
     let Args { purge, drain } = args;
-    let loaded = context.cluster()?;
+    let mut loaded = context.cluster()?;
     let name = loaded.cluster.metadata.name.clone();
     let limits = Limits::default();
-    let (wanted, sight) = look(context, &loaded, &limits).await?;
+    let (wanted, sight) = look(context, &mut loaded, &limits).await?;
     let removal = if purge.is_some() { Removal::Everything } else { Removal::Programs };
     let Sight { seen, late: _, failed } = sight;
     if !seen.iter().any(|(_, _, found)| is_installed(found, removal)) {
@@ -82,7 +82,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
 }
 
 /// Looks at every host that can be reached, with what is known of its manifest.
-async fn look(context: &Context, loaded: &Loaded, limits: &Limits) -> Result<(Wanted, Sight), Failure> {
+async fn look(context: &Context, loaded: &mut Loaded, limits: &Limits) -> Result<(Wanted, Sight), Failure> {
     let bundle = provision::open_bundle(loaded)?;
     let connections = gather::connect(context, loaded, limits, Wait::All, None).await;
     let here: Vec<Arc<dyn Host>> = connections

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::context::Context;
 use super::failure::Failure;
 use super::provision::{self, Seen, Wanted};
-use crate::apply::{ApplyError, Limits, patience, shown};
+use crate::apply::{ApplyError, Limits, lacks_programs, patience, shown};
 use crate::bundle::Bundle;
 use crate::cluster::Loaded;
 use crate::host::agent::HostManifest;
@@ -181,7 +181,7 @@ pub(crate) async fn look_around(
     reached: Option<Reached>,
 ) -> Result<(Wanted, Sight), Failure> {
     let Manner { wait, reset_scale } = manner;
-    let connections = connect(context, loaded, limits, wait, reached).await;
+    let connections = connect(context, loaded, limits, wait, reached.clone()).await;
     let here: Vec<Arc<dyn Host>> = connections
         .iter()
         .filter_map(|(_, slot)| match slot {
@@ -191,6 +191,11 @@ pub(crate) async fn look_around(
         .collect();
     if here.is_empty() {
         return Err(nobody(context, connections));
+    }
+    if !provision::is_known(bundle.as_ref(), loaded, &here).await? {
+        // `plan` needs it as `up` does: what differs on a host is told by the sha256 of every file. It touches no host, and
+        // the `up` that follows finds it. A cluster that has its files on a host is planned for without a download.
+        return with_new_bundle(context, loaded, connections, limits, manner, reached).await;
     }
     let mut wanted = match provision::wanted(loaded, bundle, &here).await {
         Ok(wanted) => wanted,
@@ -205,12 +210,33 @@ pub(crate) async fn look_around(
         provision::reset_scale(&mut wanted);
     }
     let sight = look_at(context, connections, &wanted, wait).await;
+    let lacks_files = sight.seen.iter().any(|(_, manifest, found)| lacks_programs(manifest, found));
+    if lacks_files && wanted.bundle.is_none() && loaded.cluster.spec.bundle.is_none() {
+        // Another operator made the cluster, and now it gets a host, or a host has lost files.
+        let made = super::bundle::make(&loaded.cluster.spec.kubernetes.version, context).await?;
+        return Box::pin(look_around(context, loaded, Some(made), limits, manner, reached)).await;
+    }
     if sight.seen.is_empty() && sight.late.is_empty() {
         let errors: Vec<_> = sight.failed.into_iter().map(|(_, error)| error).collect();
         let hosts = errors.len();
         return Err(provision::failed(context, errors, hosts));
     }
     Ok((wanted, sight))
+}
+
+/// Makes the bundle that cluster.yaml does not name, and looks around again.
+async fn with_new_bundle(
+    context: &Context,
+    loaded: &Loaded,
+    connections: Vec<(String, Slot<Arc<dyn Host>>)>,
+    limits: &Limits,
+    manner: Manner,
+    reached: Option<Reached>,
+) -> Result<(Wanted, Sight), Failure> {
+    // The download may take minutes, after which an idle connection is often cut.
+    drop(connections);
+    let made = super::bundle::make(&loaded.cluster.spec.kubernetes.version, context).await?;
+    Box::pin(look_around(context, loaded, Some(made), limits, manner, reached)).await
 }
 
 /// Connections by host, in cluster.yaml's order.

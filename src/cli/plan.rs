@@ -24,8 +24,8 @@ pub struct Args {
 /// Runs `kmctl plan`. With `--out` the file holds the plan itself, and what it says is told beside.
 pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
     let Args { reset_scale, allow_remove } = args;
-    let loaded = context.cluster()?;
-    let bundle = provision::open_bundle(&loaded)?;
+    let mut loaded = context.cluster()?;
+    let bundle = provision::open_bundle(&mut loaded)?;
     let km = provision::km_meanwhile();
     let manner = Manner { wait: Wait::All, reset_scale };
     let (wanted, mut sight) = gather::look_around(context, &loaded, bundle, &Limits::default(), manner, None).await?;

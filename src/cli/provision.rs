@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::bundle;
 use super::context::Context;
 use super::failure::{Code, Failure};
 use super::gather::Sight;
@@ -27,12 +28,13 @@ pub(crate) struct Wanted {
 /// A host, what it should have, and what was found there.
 pub(crate) type Seen = (Arc<dyn Host>, HostManifest, Found);
 
-/// Reads the bundle's table of contents. None where there is no such file, or it is not ours to read: another operator
-/// goes on with what the hosts have.
-pub(crate) fn open_bundle(loaded: &Loaded) -> Result<Option<Bundle>, Failure> {
-    let spec = &loaded.cluster.spec;
-    let Some(path) = &spec.bundle else { return Ok(None) };
-    let bundle = match Bundle::open(path) {
+/// Reads the table of contents of the bundle that cluster.yaml names, else of the one that was made for such files before.
+/// None where there is no such file, or it is not ours to read: another operator goes on with what the hosts have. Where
+/// cluster.yaml says no version, the bundle's is taken.
+pub(crate) fn open_bundle(loaded: &mut Loaded) -> Result<Option<Bundle>, Failure> {
+    let spec = &mut loaded.cluster.spec;
+    let Some(path) = spec.bundle.clone().or_else(|| bundle::kept(&spec.kubernetes.version)) else { return Ok(None) };
+    let bundle = match Bundle::open(&path) {
         Ok(bundle) => bundle,
         Err(BundleError::File { source, .. })
             if matches!(source.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied) =>
@@ -41,6 +43,9 @@ pub(crate) fn open_bundle(loaded: &Loaded) -> Result<Option<Bundle>, Failure> {
         }
         Err(error) => return Err(Failure::new(Code::Invalid, anyhow::Error::new(error).context("open the bundle"))),
     };
+    if !loaded.says_version {
+        spec.kubernetes.version.clone_from(&bundle.manifest().kubernetes);
+    }
     check_version(loaded, bundle.manifest(), &path.display().to_string())?;
     Ok(Some(bundle))
 }
@@ -54,14 +59,21 @@ fn check_version(loaded: &Loaded, manifest: &Manifest, from: &str) -> Result<(),
     Err(Failure::message(Code::Invalid, text).hint("write the same version in both places"))
 }
 
+/// Whether `bundle`, or a host, says what the hosts should have; if not, and cluster.yaml names no bundle, one has to be
+/// made.
+pub(crate) async fn is_known(
+    bundle: Option<&Bundle>,
+    loaded: &Loaded,
+    hosts: &[Arc<dyn Host>],
+) -> Result<bool, Failure> {
+    let is_known = bundle.is_some() || loaded.cluster.spec.bundle.is_some();
+    Ok(is_known || found_on(hosts, loaded).await?.is_some())
+}
+
 /// The table of contents that was unpacked on a host.
 async fn contents_from(hosts: &[Arc<dyn Host>], loaded: &Loaded) -> Result<(Manifest, String), Failure> {
-    let path = format!("{LIBRARY}/{}/manifest.json", loaded.cluster.spec.kubernetes.version);
-    for host in hosts {
-        let output = host.run(Command::new(["cat", path.as_str()]).privileged()).await?;
-        if let (true, Ok(manifest)) = (output.success(), serde_json::from_slice(&output.stdout)) {
-            return Ok((manifest, output.text()));
-        }
+    if let Some(found) = found_on(hosts, loaded).await? {
+        return Ok(found);
     }
     let text = match &loaded.cluster.spec.bundle {
         Some(path) => format!("the bundle {} is not here, and no host has it yet", path.display()),
@@ -69,6 +81,17 @@ async fn contents_from(hosts: &[Arc<dyn Host>], loaded: &Loaded) -> Result<(Mani
     };
     Err(Failure::message(Code::Invalid, text)
         .hint("make one with `kmctl bundle create`, and name it in cluster.yaml: `bundle: ./kubernetes.bundle`"))
+}
+
+async fn found_on(hosts: &[Arc<dyn Host>], loaded: &Loaded) -> Result<Option<(Manifest, String)>, Failure> {
+    let path = format!("{LIBRARY}/{}/manifest.json", loaded.cluster.spec.kubernetes.version);
+    for host in hosts {
+        let output = host.run(Command::new(["cat", path.as_str()]).privileged()).await?;
+        if let (true, Ok(manifest)) = (output.success(), serde_json::from_slice(&output.stdout)) {
+            return Ok(Some((manifest, output.text())));
+        }
+    }
+    Ok(None)
 }
 
 /// Reads the secrets, and works out every host's manifest.
@@ -101,7 +124,7 @@ pub(crate) fn wanted_with(
 /// A bundle of the wanted version with nothing in it.
 pub(crate) fn empty_bundle(loaded: &Loaded) -> Manifest {
     let kubernetes = loaded.cluster.spec.kubernetes.version.clone();
-    Manifest { format: 1, kubernetes, architecture: String::new(), files: Vec::new() }
+    Manifest { format: 1, kubernetes, architecture: String::new(), components: Vec::new(), files: Vec::new() }
 }
 
 /// What comes from the operator's machine beside cluster.yaml.

@@ -13,8 +13,8 @@ use crate::host::agent::Item;
 use crate::node::KubeletConfiguration;
 use crate::node::launch::{FORMAT, Grant, NodeLaunch};
 use crate::node::spec::{DepsSpec, Place};
-use crate::{plan, render};
 use crate::scheduler::artifacts::listed;
+use crate::{plan, render};
 
 /// Arguments.
 #[derive(clap::Args)]
@@ -26,8 +26,9 @@ pub fn run(args: Args, context: &Context) -> Result<Code, Failure> {
     let Some(out) = context.settings.out.clone() else {
         return Err(Failure::message(Code::Usage, "no folder to write to").hint("kmctl render --out DIR"));
     };
-    let loaded = context.cluster()?;
-    let (contents, text) = match provision::open_bundle(&loaded)? {
+    let mut loaded = context.cluster()?;
+    // No bundle is made for it: the files that it writes are the same with an empty one, except for the lists of programs.
+    let (contents, text) = match provision::open_bundle(&mut loaded)? {
         Some(bundle) => (bundle.manifest().clone(), bundle.manifest_text().to_owned()),
         None => (provision::empty_bundle(&loaded), String::new()),
     };
@@ -77,6 +78,7 @@ fn example_launch(loaded: &Loaded, contents: &Manifest) -> NodeLaunch {
         kubernetes_version: spec.kubernetes.version.clone(),
         root_dir: spec.nodes.root_dir.clone().into(),
         network_mode: spec.network.mode,
+        proxy_mode: spec.network.proxy_mode,
         pod_cidr: spec.network.pod_cidr.clone(),
         service_cidr: spec.kubernetes.service_cidr.clone(),
         cluster_domain: spec.kubernetes.cluster_domain.clone(),

@@ -41,8 +41,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
     let Args { reset_scale, plan: saved, allow_remove } = args;
     let saved = saved.map(|file| Ok::<_, Failure>((plan::read(&file)?, file))).transpose()?;
-    let loaded = context.cluster()?;
-    let bundle = provision::open_bundle(&loaded)?;
+    let mut loaded = context.cluster()?;
+    let bundle = provision::open_bundle(&mut loaded)?;
     // A saved plan holds for all hosts that were seen when it was made: none of them may come later.
     let wait = if saved.is_some() { Wait::All } else { Wait::Most };
     let limits = Limits::default();

@@ -16,6 +16,8 @@ pub struct Loaded {
     pub cluster: Cluster,
     /// What is allowed but worth a thought.
     pub advice: Vec<String>,
+    /// Whether the file itself says `kubernetes.version`: where it does not, a bundle's version counts.
+    pub says_version: bool,
 }
 
 /// Why a cluster.yaml cannot be used.
@@ -114,7 +116,8 @@ fn parse_for(content: &str, path: &Path, dispensable: &[&str]) -> Result<Loaded,
         return Err(invalid(problems));
     }
     complete(&mut cluster, path);
-    Ok(Loaded { path: path.to_owned(), cluster, advice })
+    let says_version = root.has("spec.kubernetes.version");
+    Ok(Loaded { path: path.to_owned(), cluster, advice, says_version })
 }
 
 fn syntax(error: &serde_yaml::Error) -> Problem {
@@ -147,9 +150,8 @@ fn complete(cluster: &mut Cluster, path: &Path) {
     {
         resolve(file, &folder);
     }
-    if let Some(bundle) = &mut spec.bundle {
-        *bundle = folder.join(&*bundle);
-    }
+    // An empty text is how other keys say none.
+    spec.bundle = spec.bundle.take().filter(|bundle| !bundle.as_os_str().is_empty()).map(|bundle| folder.join(bundle));
     for host in &mut spec.control_plane.hosts {
         complete_host(host, &folder);
     }
@@ -233,6 +235,8 @@ spec:
             std::env::home_dir().map(|home| home.join("key").display().to_string())
         );
         assert_eq!(spec.bundle, Some(PathBuf::from("/c/../b")));
+        let none = parse(&more.replace("../b", "\"\""), Path::new("/c/cluster.yaml")).unwrap();
+        assert_eq!(none.cluster.spec.bundle, None);
     }
 
     #[test]
@@ -265,7 +269,7 @@ spec:
     podDefaults: { cpu: 250m }
     constraints: [{ attribute: rack, in: [] }]
     rootDir: var/lib
-  network: { mode: overlay, podCIDR: 10.96.1.0/16 }
+  network: { mode: overlay, podCIDR: 10.96.1.0/16, proxyMode: nftable }
 "
         ));
     }

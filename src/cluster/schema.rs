@@ -108,7 +108,14 @@ const ROOT: &[Field] = &[
                     may("rootDir", Kind::Text),
                 ]),
             ),
-            may("network", Kind::Map(&[may("mode", Kind::Word(&["hostPorts", "cni"])), may("podCIDR", Kind::Text)])),
+            may(
+                "network",
+                Kind::Map(&[
+                    may("mode", Kind::Word(&["hostPorts", "cni"])),
+                    may("podCIDR", Kind::Text),
+                    may("proxyMode", Kind::Word(&["iptables", "nftables"])),
+                ]),
+            ),
             may("bundle", Kind::Text),
         ]),
     ),

@@ -297,11 +297,17 @@ pub struct NetworkSpec {
     /// Subnet of pod addresses on every node.
     #[serde(rename = "podCIDR")]
     pub pod_cidr: String,
+    /// How kube-proxy writes its rules, where the agent can.
+    pub proxy_mode: ProxyMode,
 }
 
 impl Default for NetworkSpec {
     fn default() -> Self {
-        NetworkSpec { mode: NetworkMode::HostPorts, pod_cidr: "172.30.0.0/16".to_owned() }
+        NetworkSpec {
+            mode: NetworkMode::HostPorts,
+            pod_cidr: "172.30.0.0/16".to_owned(),
+            proxy_mode: ProxyMode::default(),
+        }
     }
 }
 
@@ -313,6 +319,17 @@ pub enum NetworkMode {
     HostPorts,
     /// Through the user's CNI plugin.
     Cni,
+}
+
+/// How kube-proxy writes its rules.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ProxyMode {
+    /// With `iptables`.
+    #[default]
+    Iptables,
+    /// With `nft`.
+    Nftables,
 }
 
 fn root() -> String {

@@ -120,6 +120,11 @@ impl Chains {
         format!("{}{part}", self.prefix)
     }
 
+    /// Whether a chain is one of these.
+    pub fn owns(&self, chain: &str) -> bool {
+        chain.starts_with(&self.prefix)
+    }
+
     /// Where stock chains lead into ours. `pods` is the network of all pods of the node.
     fn hooks(&self, pods: &str) -> [Hook; 5] {
         // To any of the machine's own addresses: from outside and from pods, and from the machine itself.

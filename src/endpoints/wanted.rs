@@ -57,11 +57,7 @@ struct ResolvedPort {
 }
 
 /// What `service` should have, given the pods it selects.
-pub fn wanted<'a>(
-    service: &Service,
-    pods: impl Iterator<Item = &'a Pod>,
-    nodes: &BTreeMap<Key, Node>,
-) -> Wanted {
+pub fn wanted<'a>(service: &Service, pods: impl Iterator<Item = &'a Pod>, nodes: &BTreeMap<Key, Node>) -> Wanted {
     let endpoints: Vec<Endpoint> = pods.filter_map(|pod| endpoint(service, pod)).collect();
     Wanted { endpoints: endpoints_body(service, &endpoints), slices: slice_bodies(service, &endpoints, nodes) }
 }
@@ -180,11 +176,7 @@ fn port_body(port: &ResolvedPort, with_name: bool) -> Value {
 /// One slice holds endpoints of one address family that serve the same host ports, as all ports of a slice are ports
 /// of all its endpoints. Names are computed, not generated, so that a writer that was killed between two writes finds
 /// its objects again and never makes a second copy.
-fn slice_bodies(
-    service: &Service,
-    endpoints: &[Endpoint],
-    nodes: &BTreeMap<Key, Node>,
-) -> BTreeMap<String, Value> {
+fn slice_bodies(service: &Service, endpoints: &[Endpoint], nodes: &BTreeMap<Key, Node>) -> BTreeMap<String, Value> {
     let mut groups: BTreeMap<(&str, &[ResolvedPort]), Vec<&Endpoint>> = BTreeMap::new();
     for endpoint in endpoints {
         let family = if endpoint.address.is_ipv4() { "IPv4" } else { "IPv6" };

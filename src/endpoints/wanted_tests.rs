@@ -289,8 +289,7 @@ fn order_of_pods_does_not_change_the_bodies() {
 
 #[test]
 fn a_slice_name_leads_back_to_its_service() {
-    let wanted =
-        compute(&service(&[("", TargetPort::Number(80))]), &[pod("a", "10.0.0.1", &[(80, 31001)])]);
+    let wanted = compute(&service(&[("", TargetPort::Number(80))]), &[pod("a", "10.0.0.1", &[(80, 31001)])]);
     assert_eq!(service_of_slice(wanted.slices.keys().next().unwrap()), "web");
     assert_eq!(service_of_slice("a-b-0123456789"), "a-b");
     assert_eq!(service_of_slice("odd"), "odd");

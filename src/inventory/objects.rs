@@ -7,7 +7,8 @@ use kube::api::{Api, ListParams};
 use serde::Serialize;
 
 use crate::k8s::names::{
-    AGENT_ID_ANNOTATION, EXECUTOR_ANNOTATION, GRANT_ANNOTATION, REASON_ANNOTATION, STATE_ANNOTATION, TASK_ANNOTATION,
+    AGENT_ID_ANNOTATION, EXECUTOR_ANNOTATION, GRANT_ANNOTATION, PROXY_MODE_ANNOTATION, PROXY_REASON_ANNOTATION,
+    REASON_ANNOTATION, STATE_ANNOTATION, TASK_ANNOTATION,
 };
 
 /// Limit for one question.
@@ -68,6 +69,10 @@ pub struct NodeFacts {
     pub executor: Option<String>,
     /// Why it is in its state.
     pub why: Option<String>,
+    /// How its kube-proxy writes its rules.
+    pub proxy: Option<String>,
+    /// Why not in the mode that was asked for.
+    pub proxy_why: Option<String>,
 }
 
 /// A pod.
@@ -143,6 +148,8 @@ fn node_facts(node: &Node) -> NodeFacts {
         grant: annotation(GRANT_ANNOTATION),
         executor: annotation(EXECUTOR_ANNOTATION),
         why: annotation(REASON_ANNOTATION),
+        proxy: annotation(PROXY_MODE_ANNOTATION),
+        proxy_why: annotation(PROXY_REASON_ANNOTATION),
         ready: conditions.is_some_and(|all| all.iter().any(|one| one.type_ == "Ready" && one.status == "True")),
     }
 }

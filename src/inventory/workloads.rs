@@ -7,6 +7,7 @@ use kube::api::{Api, ListParams};
 use serde::Serialize;
 
 use super::objects::{ObjectsError, ask};
+use crate::k8s::names::PROXY_REASON_ANNOTATION;
 use crate::scheduler::nodes::NodeFacts;
 use crate::scheduler::pods::PodFacts;
 use crate::scheduler::resources::Amount;
@@ -34,6 +35,8 @@ pub struct NodeView {
     pub cordoned: bool,
     /// What the kubelet says about not being ready.
     pub complaint: Option<String>,
+    /// Why its kube-proxy is not in the mode that was asked for.
+    pub proxy_why: Option<String>,
 }
 
 /// A pod.
@@ -205,6 +208,7 @@ fn node_view(node: &Node) -> Option<NodeView> {
         complaint: not_ready
             .map(|one| [one.reason.clone(), one.message.clone()].into_iter().flatten().collect::<Vec<_>>().join(": "))
             .filter(|text| !text.is_empty()),
+        proxy_why: node.metadata.annotations.as_ref().and_then(|all| all.get(PROXY_REASON_ANNOTATION).cloned()),
     })
 }
 

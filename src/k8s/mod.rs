@@ -1,5 +1,6 @@
 //! Kubernetes: client, server-side apply, leases, watches, and what differs between versions, in one place.
 pub mod client;
+mod components;
 pub mod lease;
 pub mod names;
 #[cfg(feature = "cli")]
@@ -7,6 +8,7 @@ mod over_host;
 pub mod seat;
 mod version;
 
+pub use components::Components;
 #[cfg(feature = "cli")]
 pub use over_host::{OverHostError, client_over};
-pub use version::{MINORS, Minor, UnsupportedVersion, Version, VersionError, supported};
+pub use version::{MINORS, Minor, Pairs, UnsupportedVersion, Version, VersionError, supported};

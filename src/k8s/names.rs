@@ -3,6 +3,9 @@
 /// Namespace of everything that the project keeps in the API.
 pub const NAMESPACE: &str = "kube-system";
 
+/// Where the API keeps events about Nodes, which have no namespace themselves.
+pub const NAMESPACE_OF_NODE_EVENTS: &str = "default";
+
 /// ConfigMap with the live settings: keys `min`, `max` (node bounds, decimal; `none` for no bound; absent for what
 /// cluster.yaml says) and `purge` (`"true"` while purging).
 pub const SETTINGS_CONFIG_MAP: &str = "kmctl-settings";
@@ -28,6 +31,9 @@ pub const TASK_ANNOTATION: &str = "kmctl.io/task";
 /// Pod annotation, set with the Binding: granted host ports, a JSON list of `PortMapping`.
 pub const PORTS_ANNOTATION: &str = "kmctl.io/ports";
 
+/// Pod annotation, set with the Binding: what the pod's Mesos task was granted, e.g. `cpus:0.25;mem:96`.
+pub const GRANTED_ANNOTATION: &str = "kmctl.io/granted";
+
 /// Node annotation: the agent's id in Mesos.
 pub const AGENT_ID_ANNOTATION: &str = "kmctl.io/agent-id";
 
@@ -45,6 +51,12 @@ pub const NODE_TASK_ANNOTATION: &str = "kmctl.io/node-task";
 
 /// Node annotation: what Mesos has granted to the node, e.g. `cpus:0.75;mem:644`.
 pub const GRANT_ANNOTATION: &str = "kmctl.io/grant";
+
+/// Node annotation: how the node's kube-proxy writes its rules, e.g. `iptables (nft)` or `nftables`. Set by the node.
+pub const PROXY_MODE_ANNOTATION: &str = "kmctl.io/proxy-mode";
+
+/// Node annotation: why its kube-proxy is not in the mode that was asked for; absent where it is. Set by the node.
+pub const PROXY_REASON_ANNOTATION: &str = "kmctl.io/proxy-mode-reason";
 
 /// Node annotation: id (not secret) of the bootstrap token handed to the node.
 pub const TOKEN_ID_ANNOTATION: &str = "kmctl.io/bootstrap-token-id";

@@ -46,14 +46,74 @@ pub struct Minor {
     pub minor: u32,
     /// The newest patch that was tested.
     pub tested: Version,
-    /// The image of a pod's first container (`PauseVersion` in cmd/kubeadm/app/constants of that minor).
+    /// What a bundle of it holds besides.
+    pub pairs: Pairs,
+    /// What a kubelet declares of itself in `status.declaredFeatures`, in the order of the names.
+    ///
+    /// kube-scheduler compares the list with what a pod needs, and a candidate's Node must not be found wanting before
+    /// its kubelet has reported. It is what `discoverNodeDeclaredFeatures`
+    /// (pkg/kubelet/kubelet_node_declared_features.go) finds with the feature gates' defaults, which our configuration
+    /// leaves alone: the registry in k8s.io/component-helpers (nodedeclaredfeatures/features/registry.go) without
+    /// features whose gate is alpha. UserNamespacesHostNetworkSupport is alpha in both minors.
+    pub declared_features: &'static [&'static str],
+}
+
+/// Versions that belong to a minor of Kubernetes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pairs {
+    /// etcd, etcdctl and etcdutl.
+    pub etcd: &'static str,
+    /// containerd, its shim and ctr: the line with long-term support (containerd/containerd:RELEASES.md).
+    pub containerd: &'static str,
+    /// runc.
+    pub runc: &'static str,
+    /// The stock CNI plugins.
+    pub cni_plugins: &'static str,
+    /// Tag of the image of a pod's first container, as kubeadm of the same minor has it
+    /// (kubernetes/kubernetes:cmd/kubeadm/app/constants/constants.go).
     pub pause: &'static str,
+    /// Tag of CoreDNS' image, likewise.
+    pub coredns: &'static str,
 }
 
 /// Every minor that kmctl runs, the newest first.
 pub const MINORS: [Minor; 2] = [
-    Minor { minor: 37, tested: Version { major: 1, minor: 37, patch: 2 }, pause: "registry.k8s.io/pause:3.10.2" },
-    Minor { minor: 36, tested: Version { major: 1, minor: 36, patch: 3 }, pause: "registry.k8s.io/pause:3.10.2" },
+    Minor {
+        minor: 37,
+        tested: Version { major: 1, minor: 37, patch: 2 },
+        pairs: Pairs {
+            etcd: "3.6.16",
+            containerd: "2.3.7",
+            runc: "1.5.3",
+            cni_plugins: "1.10.0",
+            pause: "3.10.2",
+            coredns: "v1.14.6",
+        },
+        declared_features: &[
+            "ExtendWebSocketsToKubelet",
+            "InPlacePodLevelResourcesVerticalScaling",
+            "InPlacePodVerticalScalingInitContainers",
+            "RestartAllContainersOnContainerExits",
+        ],
+    },
+    Minor {
+        minor: 36,
+        tested: Version { major: 1, minor: 36, patch: 3 },
+        pairs: Pairs {
+            etcd: "3.6.16",
+            containerd: "2.3.7",
+            runc: "1.5.3",
+            cni_plugins: "1.10.0",
+            pause: "3.10.2",
+            coredns: "v1.14.2",
+        },
+        declared_features: &[
+            "ExtendWebSocketsToKubelet",
+            "InPlacePodLevelResourcesVerticalScaling",
+            "InPlacePodVerticalScalingInitContainers",
+            "RestartAllContainersOnContainerExits",
+        ],
+    },
 ];
 
 /// kmctl has no row for this minor.
@@ -105,5 +165,6 @@ mod tests {
     fn rows_are_of_their_own_minor_and_the_newest_comes_first() {
         assert!(MINORS.iter().all(|row| row.tested.minor == row.minor));
         assert!(MINORS.is_sorted_by(|newer, older| newer.tested > older.tested));
+        assert!(MINORS.iter().all(|row| row.declared_features.is_sorted()), "as the API server wants them");
     }
 }

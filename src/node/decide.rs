@@ -2,9 +2,12 @@
 //! [`run`](super::run) carries them out and feeds their results back as events. No I/O, no clock, no randomness.
 //!
 //! `now` is monotonic time since the agent's start. The wall clock is not an input, so a jump of it changes nothing.
+mod deletions;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use self::deletions::Deleting;
 pub use super::events::{Deletion, Effect, Event, Order, PodPhase, PodView, Report, TaskState};
 use super::launch::{Grant, PodLaunch};
 use crate::backoff::Backoff;
@@ -23,13 +26,6 @@ const TEARDOWN_RESERVE: Duration = Duration::from_secs(15);
 const REMOVAL_LIMIT: Duration = Duration::from_secs(3);
 /// When that is tried again, for as long as the object is there: a finalizer may keep it.
 const REMOVAL_AGAIN: Backoff = Backoff::doubling(Duration::from_secs(30), Duration::from_secs(600));
-/// Before a deletion that was not taken, or of which nothing came, is asked for again. It ends with the pod or the node:
-/// while the object may be there the kubelet keeps its containers, so the task must not be over.
-const DELETE_AGAIN: Backoff = Backoff::doubling(Duration::from_secs(1), Duration::from_secs(60));
-/// How long after its grace a deleted pod may take to go before its deletion is asked for again.
-const DELETION_MARGIN: Duration = Duration::from_secs(10);
-/// Zero would remove the object while its containers run.
-const SHORTEST_GRACE: Duration = Duration::from_secs(1);
 /// Before the bound of all pods is set again. It ends with the node: pods must not have more than was granted.
 const RESIZE_AGAIN: Backoff = Backoff::doubling(Duration::from_secs(1), Duration::from_secs(60));
 /// Grace for orders that name none: the longest that Mesos would let the executor take by default is its own matter.
@@ -76,32 +72,6 @@ struct PodTask {
     pod: PodLaunch,
     grant: Grant,
     state: PodState,
-}
-
-/// The one deletion of a pod that is under way, because Mesos wants its task to end.
-#[derive(Clone, Debug)]
-struct Deleting {
-    /// How long Mesos lets the pod take.
-    allowed: Duration,
-    /// How long the pod was told that it may take; none left it to the pod's own specification.
-    named: Option<Duration>,
-    request: Request,
-    /// Waits so far.
-    waits: u32,
-    /// The API server has called it another's once.
-    foreign: bool,
-    /// What was last said of it, so that only a change is.
-    said: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Request {
-    /// Not answered yet; `again`: the time that the pod has became shorter meanwhile.
-    Asked { again: bool },
-    /// Taken. Where nothing comes of it, it is asked again then.
-    Accepted { again: Duration },
-    /// Not taken, asked again then.
-    Waiting { again: Duration },
 }
 
 /// Setting the bound of all pods, after it has failed.
@@ -355,22 +325,6 @@ impl Agent {
         effects
     }
 
-    /// A pod whose own grace was not known when its deletion was asked for must not take longer than Mesos allows.
-    fn shorten(&mut self, view: &PodView) -> Vec<Effect> {
-        let Some(deleting) = self.deletions.get_mut(&view.uid) else { return Vec::new() };
-        if deleting.named.is_some() || view.grace.is_none_or(|own| own <= deleting.allowed) {
-            return Vec::new();
-        }
-        match &mut deleting.request {
-            Request::Asked { again } => {
-                *again = true;
-                Vec::new()
-            }
-            Request::Accepted { .. } => self.ask_to_delete(&view.uid),
-            Request::Waiting { .. } => Vec::new(),
-        }
-    }
-
     /// Turns what the API says of a pod into its task's state.
     fn follow(&mut self, task_id: &str, view: &PodView) -> Vec<Effect> {
         let Some(task) = self.tasks.get_mut(task_id) else { return Vec::new() };
@@ -400,20 +354,6 @@ impl Agent {
             waits |= std::mem::replace(&mut task.state, PodState::Emptying) != PodState::Emptying;
         }
         if waits { vec![Effect::AwaitEmpty { uid: uid.to_owned() }] } else { Vec::new() }
-    }
-
-    /// From now on what was not seen is not there, so what could not be settled before can be.
-    fn pods_listed(&mut self, now: Duration) -> Vec<Effect> {
-        if std::mem::replace(&mut self.listed, true) {
-            return Vec::new();
-        }
-        for deleting in self.deletions.values_mut() {
-            if let Request::Waiting { again } = &mut deleting.request {
-                *again = now;
-                deleting.waits = 0;
-            }
-        }
-        self.ask_again(now)
     }
 
     fn pod_empty(&mut self, uid: &str, now: Duration) -> Vec<Effect> {
@@ -450,96 +390,6 @@ impl Agent {
                 effects
             }
         }
-    }
-
-    /// Begins the deletion of a pod, or joins the one that is under way.
-    fn delete(&mut self, uid: &str, allowed: Duration, now: Duration) -> Vec<Effect> {
-        let Some(deleting) = self.deletions.get_mut(uid) else {
-            let request = Request::Waiting { again: now };
-            let deleting = Deleting { allowed, named: None, request, waits: 0, foreign: false, said: None };
-            self.deletions.insert(uid.to_owned(), deleting);
-            return self.ask_to_delete(uid);
-        };
-        if allowed >= deleting.allowed {
-            return Vec::new();
-        }
-        deleting.allowed = allowed;
-        match &mut deleting.request {
-            Request::Asked { again } => {
-                *again = true;
-                Vec::new()
-            }
-            Request::Accepted { .. } => self.ask_to_delete(uid),
-            // The next request names it.
-            Request::Waiting { .. } => Vec::new(),
-        }
-    }
-
-    fn ask_to_delete(&mut self, uid: &str) -> Vec<Effect> {
-        let Some(pod) = self.tasks.values().find(|task| task.pod.uid == uid).map(|task| task.pod.clone()) else {
-            self.deletions.remove(uid);
-            return Vec::new();
-        };
-        let own = self.views.get(uid).and_then(|view| view.grace);
-        let Some(deleting) = self.deletions.get_mut(uid) else { return Vec::new() };
-        // A longer grace than its own would prolong the pod's; where that is not known yet, none is named.
-        let grace = own.map(|own| own.min(deleting.allowed).max(SHORTEST_GRACE));
-        (deleting.named, deleting.request) = (grace, Request::Asked { again: false });
-        vec![Effect::DeletePod { pod, grace }]
-    }
-
-    /// What follows from the answer to a request to delete a pod.
-    fn deletion_answered(&mut self, uid: &str, result: Result<Deletion, String>, now: Duration) -> Vec<Effect> {
-        let (seen, listed) = (self.views.contains_key(uid), self.listed);
-        let Some(deleting) = self.deletions.get_mut(uid) else { return Vec::new() };
-        let Request::Asked { again } = deleting.request else { return Vec::new() };
-        let wait = DELETE_AGAIN.wait(deleting.waits);
-        deleting.waits = deleting.waits.saturating_add(1);
-        let why = match result {
-            Ok(Deletion::Accepted) if again => return self.ask_to_delete(uid),
-            Ok(Deletion::Accepted) => {
-                let rest = if seen { deleting.named.unwrap_or(deleting.allowed) + DELETION_MARGIN } else { wait };
-                deleting.request = Request::Accepted { again: now + rest.max(wait) };
-                deleting.said = None;
-                return Vec::new();
-            }
-            Ok(Deletion::Absent) if !seen => return self.pod_gone(uid),
-            // The answer and the watch may both be a moment behind a Binding, so one is not enough.
-            Ok(Deletion::Foreign) if !seen && listed && deleting.foreign => return self.pod_gone(uid),
-            Ok(Deletion::Foreign) if !seen => {
-                deleting.foreign = listed;
-                deleting.request = Request::Waiting { again: now + wait };
-                return Vec::new();
-            }
-            Ok(Deletion::Absent) => "the API server has no such pod, the watch of this node's pods does".to_owned(),
-            Ok(Deletion::Foreign) => {
-                "the API server does not take it for this node's, the watch of this node's pods has it".to_owned()
-            }
-            Err(why) => why,
-        };
-        deleting.foreign = false;
-        deleting.request = Request::Waiting { again: now + wait };
-        if deleting.said.as_ref() == Some(&why) {
-            return Vec::new();
-        }
-        deleting.said = Some(why.clone());
-        let name = self.tasks.values().find(|task| task.pod.uid == uid);
-        let name = name.map_or_else(|| uid.to_owned(), |task| format!("{}/{}", task.pod.namespace, task.pod.name));
-        vec![Effect::Warn(format!("pod {name} is not deleted, which is tried until it is gone: {why}"))]
-    }
-
-    /// Deletions whose time to be asked for again has come.
-    fn ask_again(&mut self, now: Duration) -> Vec<Effect> {
-        if matches!(self.phase, Phase::TearingDown { .. } | Phase::Done) {
-            return Vec::new();
-        }
-        let due = |deleting: &Deleting| match deleting.request {
-            Request::Accepted { again } | Request::Waiting { again } => again <= now,
-            Request::Asked { .. } => false,
-        };
-        let due: Vec<String> =
-            self.deletions.iter().filter(|(_, deleting)| due(deleting)).map(|(uid, _)| uid.clone()).collect();
-        due.iter().flat_map(|uid| self.ask_to_delete(uid)).collect()
     }
 
     fn resized(&mut self, result: Result<(), String>, now: Duration) -> Vec<Effect> {

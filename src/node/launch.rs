@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cluster::NetworkMode;
+use crate::cluster::{NetworkMode, ProxyMode};
 
 /// Version of this format; a node agent refuses what it does not know.
 pub const FORMAT: u32 = 1;
@@ -50,6 +50,9 @@ pub struct NodeLaunch {
     pub network_mode: NetworkMode,
     /// Subnet of pod addresses on the node.
     pub pod_cidr: String,
+    /// How kube-proxy shall write its rules, where this machine can.
+    #[serde(default)]
+    pub proxy_mode: ProxyMode,
     /// Services' addresses.
     pub service_cidr: String,
     /// DNS domain of the cluster.
@@ -106,6 +109,7 @@ impl RunLaunch {
             root_dir: self.root_dir.clone(),
             network_mode: NetworkMode::HostPorts,
             pod_cidr,
+            proxy_mode: ProxyMode::Iptables,
             service_cidr: String::new(),
             cluster_domain: self.cluster_domain.clone(),
             artifacts: self.artifacts.clone(),
@@ -198,9 +202,22 @@ pub fn example() -> NodeLaunch {
         root_dir: PathBuf::from("/var/lib/kmctl/demo"),
         network_mode: NetworkMode::HostPorts,
         pod_cidr: "172.30.0.0/16".to_owned(),
+        proxy_mode: ProxyMode::Iptables,
         service_cidr: "10.96.0.0/16".to_owned(),
         cluster_domain: "cluster.local".to_owned(),
         artifacts: Vec::new(),
         overhead: Grant { cpus: 0.25, mem: 512.0 },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_of_before_there_was_a_choice_of_proxy_modes_is_read() {
+        let mut launch = serde_json::to_value(example()).unwrap();
+        assert_eq!(launch.as_object_mut().unwrap().remove("proxyMode").unwrap(), "iptables");
+        assert_eq!(serde_json::from_value::<NodeLaunch>(launch).unwrap(), example());
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::launch::{Artifact, Grant, NodeLaunch};
-use crate::cluster::NetworkMode;
+use crate::cluster::{NetworkMode, ProxyMode};
 use crate::k8s::Version;
 
 /// What only the agent's machine and Mesos know of a launch.
@@ -147,6 +147,9 @@ pub struct PodNetwork {
     /// Subnet of pod addresses.
     #[serde(rename = "podCIDR")]
     pub pod_cidr: String,
+    /// How kube-proxy shall write its rules, where this machine can.
+    #[serde(default)]
+    pub proxy_mode: ProxyMode,
     /// Services' addresses.
     #[serde(rename = "serviceCIDR")]
     pub service_cidr: String,
@@ -198,6 +201,7 @@ impl DepsSpec {
                 name: format!("kmctl-{}", launch.cluster),
                 bridge: bridge_name(&launch.cluster),
                 pod_cidr: launch.pod_cidr.clone(),
+                proxy_mode: launch.proxy_mode,
                 service_cidr: launch.service_cidr.clone(),
                 cluster_domain: launch.cluster_domain.clone(),
                 resolv_conf: place.resolv_conf.clone(),
@@ -239,8 +243,9 @@ impl DepsSpec {
 fn sandbox_image(launch: &NodeLaunch) -> String {
     let bundled = launch.artifacts.iter().find(|artifact| artifact.path == "images/pause.tar");
     let bundled = bundled.and_then(|artifact| artifact.images.first());
-    let usual = || Some(launch.kubernetes_version.parse::<Version>().ok()?.row().ok()?.pause);
-    bundled.cloned().or_else(|| usual().map(str::to_owned)).unwrap_or_default()
+    let usual = || Some(launch.kubernetes_version.parse::<Version>().ok()?.row().ok()?.pairs.pause);
+    let usual = || usual().map(|tag| format!("registry.k8s.io/pause:{tag}"));
+    bundled.cloned().or_else(usual).unwrap_or_default()
 }
 
 impl Folders {

@@ -28,6 +28,7 @@ pub(in crate::plan) fn manifest(secret: Option<&str>) -> HostManifest {
         format: 1,
         kubernetes: "v1.37.2".to_owned(),
         architecture: "amd64".to_owned(),
+        components: Vec::new(),
         files: vec![file("bin/etcd"), file("bin/kube-apiserver"), file("images/pause.tar")],
     };
     let inputs =

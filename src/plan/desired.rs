@@ -145,7 +145,7 @@ impl Builder<'_> {
             .into_iter()
             .map(|file| Item::Program {
                 path: self.on_host(&file.path),
-                mode: if file.path.starts_with("images/") || file.path.starts_with("cni.d/") { 0o644 } else { 0o755 },
+                mode: if is_program(&file.path) { 0o755 } else { 0o644 },
                 sha256: file.sha256.clone(),
                 size: file.size,
             })
@@ -523,6 +523,11 @@ fn first_service_address(spec: &KubernetesSpec) -> Result<String, RenderError> {
         std::net::IpAddr::V4(base) => std::net::Ipv4Addr::from_bits(base.to_bits() + 1).to_string(),
         std::net::IpAddr::V6(base) => std::net::Ipv6Addr::from_bits(base.to_bits() + 1).to_string(),
     })
+}
+
+/// Whether a file of the bundle is run, not read.
+fn is_program(path: &str) -> bool {
+    !["images/", "cni.d/", "licenses/"].iter().any(|part| path.starts_with(part))
 }
 
 fn master_url(master: &str) -> Result<String, RenderError> {

@@ -14,7 +14,7 @@ fn manifest_of(rest: &str) -> Result<HostManifest, RenderError> {
     );
     let cluster: Cluster = serde_yaml::from_str(&text).unwrap();
     let bundle =
-        Manifest { format: 1, kubernetes: "v1.37.2".to_owned(), architecture: "amd64".to_owned(), files: Vec::new() };
+        Manifest { format: 1, kubernetes: "v1.37.2".to_owned(), architecture: "amd64".to_owned(), components: Vec::new(), files: Vec::new() };
     let inputs = Inputs { bundle, bundle_text: "{}".to_owned(), mesos_secret: None, mesos_authority: None };
     desired(&cluster, cluster.spec.control_plane.hosts.last().unwrap(), &inputs)
 }
@@ -114,4 +114,23 @@ fn the_api_server_answers_to_every_name_of_its_host_and_to_no_other_host_s() {
 fn zookeeper_and_names_for_addresses_are_refused() {
     assert_eq!(master_url("https://m:5050/").unwrap(), "https://m:5050");
     assert!(master_url("zk://192.0.2.5:2181/mesos").is_err());
+}
+
+#[test]
+fn kube_scheduler_pauses_two_seconds_at_most_after_an_error() {
+    let manifest = with("").unwrap();
+    let settings = text(&manifest, "etc/kubernetes/scheduler.yaml").unwrap();
+    assert!(settings.contains("\npodInitialBackoffSeconds: 1\npodMaxBackoffSeconds: 2\n"), "{settings}");
+}
+
+#[test]
+fn policies_are_among_the_objects_and_are_written_again_when_somebody_changes_them() {
+    let manifest = with("").unwrap();
+    let objects = manifest.items.iter().find_map(|item| match item {
+        Item::Objects { objects, .. } => Some(objects),
+        _ => None,
+    });
+    let objects = objects.unwrap().iter();
+    let policies: Vec<_> = objects.filter(|one| one.object["kind"] == "ValidatingAdmissionPolicy").collect();
+    assert_eq!(policies.iter().map(|one| one.keep).collect::<Vec<_>>(), [false, false]);
 }

@@ -29,10 +29,11 @@ pub const HOST: [Template; 7] = [
 ];
 
 /// Objects in the API.
-pub const API: [Template; 4] = [
+pub const API: [Template; 5] = [
     template!("api/nodes.yaml"),
     template!("api/km-scheduler.yaml"),
     template!("api/km-endpoints.yaml"),
+    template!("api/policies.yaml"),
     template!("api/settings.yaml"),
 ];
 
@@ -45,4 +46,27 @@ pub fn render(template: &Template, settings: &Settings) -> Result<String, Render
     handlebars
         .render_template(template.source, settings)
         .map_err(|source| RenderError::Template { template: template.path, source: Box::new(source) })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::render::manifests;
+
+    #[test]
+    fn each_policy_is_in_force_says_why_and_names_its_documentation() {
+        let objects = manifests("policies", include_str!("../../templates/api/policies.yaml.hbs")).unwrap();
+        let of = |kind: &'static str| objects.iter().filter(move |object| object["kind"] == kind);
+        let policies: Vec<_> = of("ValidatingAdmissionPolicy").collect();
+        assert_eq!(policies.len(), 2);
+        let documented = include_str!("../../docs/scheduler.md");
+        assert!(documented.contains("\n## What is refused\n"));
+        for policy in policies {
+            let name = policy["metadata"]["name"].as_str().unwrap();
+            assert!(documented.contains(name), "{name}");
+            let message = policy["spec"]["validations"][0]["message"].as_str().unwrap();
+            assert!(message.contains("docs/scheduler.md of kmctl, \"What is refused\""), "{message}");
+            let binding = of("ValidatingAdmissionPolicyBinding").find(|binding| binding["spec"]["policyName"] == name);
+            assert_eq!(binding.unwrap()["spec"]["validationActions"], serde_json::json!(["Deny"]), "{name}");
+        }
+    }
 }

@@ -208,8 +208,13 @@ mod tests {
 
     #[test]
     fn another_servers_list_is_fetched_from_where_agents_reach_it() {
-        let file =
-            Artifact { path: "bin/kubelet".into(), sha256: "aa".into(), size: 1, urls: vec!["http://own/x".into()], images: Vec::new() };
+        let file = Artifact {
+            path: "bin/kubelet".into(),
+            sha256: "aa".into(),
+            size: 1,
+            urls: vec!["http://own/x".into()],
+            images: Vec::new(),
+        };
         let index = ArtifactIndex { kubernetes: "v1.37.2".into(), km: "bb".into(), files: vec![file] };
         let offered = Offered::at("http://10.0.0.1:10271/", index);
         assert_eq!(offered.km.url, "http://10.0.0.1:10271/artifacts/bb");

@@ -39,6 +39,8 @@ pub struct Agent {
     pub total_ports: Option<Ports>,
     /// The most that was ever offered at once.
     pub largest: Amount,
+    /// Thousandths of a megabyte of disk: all of it, or the most that was ever offered at once.
+    pub disk: i64,
     /// Offers held.
     pub offers: Vec<HeldOffer>,
     /// When a node of ours last died there.
@@ -55,6 +57,8 @@ impl Agent {
         let resources = offer.resources.into_iter().filter(Resource::is_plain).collect();
         self.offers.push(HeldOffer { id: offer.id, resources, since: now });
         self.largest = self.largest.max(self.offered());
+        let disk = self.offers.iter().map(|offer| disk(&offer.resources)).sum();
+        self.disk = self.disk.max(disk);
     }
 
     /// Takes in what the operator API says.
@@ -63,6 +67,7 @@ impl Agent {
         self.describe(&info.attributes, info.domain.as_ref());
         self.total = Some(scalars(&info.resources));
         self.total_ports = Some(ports(&info.resources));
+        self.disk = disk(&info.resources);
     }
 
     fn describe(&mut self, attributes: &[Attribute], domain: Option<&DomainInfo>) {
@@ -167,6 +172,11 @@ pub fn scalars(resources: &[Resource]) -> Amount {
     let of =
         |name: &str| resources.iter().filter(|each| each.name == name).map(|each| to_thousandths(each.amount())).sum();
     Amount { cpus: of("cpus"), mem: of("mem") }
+}
+
+/// Disk among resources, in thousandths of a megabyte.
+fn disk(resources: &[Resource]) -> i64 {
+    resources.iter().filter(|each| each.name == "disk").map(|each| to_thousandths(each.amount())).sum()
 }
 
 /// Takes an amount and single ports out of offered resources, what is reserved for us first. None, and nothing is

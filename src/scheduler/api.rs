@@ -118,9 +118,13 @@ impl Api {
 
     /// Creates a candidate: a Node that is Ready without a kubelet, so that pods are scheduled to it.
     pub async fn create_node(&self, spec: NodeSpec) -> Result<(), kube::Error> {
-        let NodeSpec { name, agent, mut labels, address, capacity, pod_cidr } = spec;
+        let NodeSpec { name, agent, mut labels, address, capacity, disk, pod_cidr, declared_features } = spec;
         labels.insert(MANAGED_BY_LABEL.to_owned(), MANAGER.to_owned());
-        let resources = json!({"cpu": format!("{}m", capacity.cpus), "memory": format!("{}Mi", capacity.mem / 1000), "pods": "110"});
+        let mut resources = json!({"cpu": format!("{}m", capacity.cpus), "memory": format!("{}Mi", capacity.mem / 1000), "pods": "110"});
+        // Without it, no pod that asks for ephemeral storage would ever start a node.
+        if disk > 0 {
+            resources["ephemeral-storage"] = json!(format!("{}Mi", disk / 1000));
+        }
         let now = Timestamp::now().to_string();
         let condition = |kind: &str, status: &str| {
             json!({"type": kind, "status": status, "reason": "Candidate",
@@ -142,7 +146,8 @@ impl Api {
             // as soon as its runtime is up where its Node has one, else with its next period of ten seconds
             // (fastStatusUpdateOnce, pkg/kubelet/kubelet.go).
             "spec": {"podCIDR": pod_cidr, "podCIDRs": Vec::from_iter(&pod_cidr)},
-            "status": {"capacity": resources, "allocatable": resources, "conditions": conditions, "addresses": addresses},
+            "status": {"capacity": resources, "allocatable": resources, "conditions": conditions, "addresses": addresses,
+                "declaredFeatures": declared_features},
         });
         let node: Node = serde_json::from_value(node).map_err(kube::Error::SerdeError)?;
         // Before the Node: its Lease is what the node controller goes by.

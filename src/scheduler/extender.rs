@@ -23,7 +23,7 @@ use tokio::sync::{oneshot, watch};
 use tokio_rustls::TlsAcceptor;
 
 use super::config::{EXTENDER_CLIENT, ExtenderServer};
-use super::decide::{Event, RequestId, Summary};
+use super::decide::{Event, Refused, RequestId, Summary};
 use super::metrics::Metrics;
 use super::pods::PodFacts;
 use super::resources::Amount;
@@ -60,7 +60,7 @@ pub enum Answer {
         /// Nodes that will do.
         kept: Vec<String>,
         /// The others, with reasons.
-        failed: BTreeMap<String, String>,
+        failed: BTreeMap<String, Refused>,
     },
     /// To prioritize.
     Prioritize(Vec<(String, i64)>),
@@ -142,7 +142,7 @@ struct FilterResult {
     #[serde(skip_serializing_if = "Option::is_none")]
     nodenames: Option<Vec<String>>,
     #[serde(rename = "failedNodes")]
-    failed_nodes: BTreeMap<String, String>,
+    failed_nodes: BTreeMap<String, &'static str>,
     error: String,
 }
 
@@ -323,7 +323,8 @@ async fn filter(State(shared): State<Shared>, headers: HeaderMap, Json(arguments
         list
     });
     let nodenames = nodes.is_none().then_some(kept);
-    Json(FilterResult { nodes, nodenames, failed_nodes: failed, error: String::new() }).into_response()
+    let failed_nodes = failed.into_iter().map(|(name, reason)| (name, reason.text())).collect();
+    Json(FilterResult { nodes, nodenames, failed_nodes, error: String::new() }).into_response()
 }
 
 async fn prioritize(State(shared): State<Shared>, headers: HeaderMap, Json(arguments): Json<Arguments>) -> Response {
@@ -400,14 +401,14 @@ mod tests {
     async fn reasons_go_to_kube_scheduler_word_for_word() {
         let answer = Answer::Filter {
             kept: vec!["n1".into()],
-            failed: BTreeMap::from([("n2".to_owned(), "Mesos: 0.5 of 2 cpus offered, 1 needed".to_owned())]),
+            failed: BTreeMap::from([("n2".to_owned(), Refused::NotOffered)]),
         };
         let pod = json!({"metadata": {"uid": "u", "name": "p", "namespace": "d"}, "spec": {"containers": []}});
         let (status, body, event) =
             asked("/filter", json!({"Pod": pod, "Nodes": null, "NodeNames": ["n1", "n2"]}), answer).await;
         assert_eq!(status, StatusCode::OK);
         let expected = json!({"nodenames": ["n1"], "error": "",
-            "failedNodes": {"n2": "Mesos: 0.5 of 2 cpus offered, 1 needed"}});
+            "failedNodes": {"n2": "Mesos: too little cpu or memory offered"}});
         assert_eq!(body, expected);
         let Event::Filter { pod, nodes, .. } = event else { panic!("{event:?}") };
         assert_eq!((pod.full_name(), nodes), ("d/p".to_owned(), vec!["n1".to_owned(), "n2".to_owned()]));

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::core::v1::{Pod, PodAffinityTerm, Toleration};
 
 use super::requests;
-use super::resources::{Amount, Ports};
+use super::resources::{Amount, Ports, read_amount};
 use super::selectors::{Labels, NodeDemand, Selector};
-use crate::k8s::names::{PORTS_ANNOTATION, TASK_ANNOTATION};
+use crate::k8s::names::{GRANTED_ANNOTATION, PORTS_ANNOTATION, TASK_ANNOTATION};
 
 /// The scheduler whose pods are ours to place.
 const SCHEDULER_NAME: &str = "default-scheduler";
@@ -87,6 +87,10 @@ pub struct PodFacts {
     pub granted_ports: Option<String>,
     /// What it takes; an unreadable quantity counts as nothing, which the API server does not let happen.
     pub amount: Amount,
+    /// What its task was granted, as the Binding recorded it: its specification may say something else since.
+    pub granted: Option<Amount>,
+    /// What it asks for that nothing grants.
+    pub ungranted: BTreeSet<String>,
     /// Declared ports.
     pub ports: Vec<PodPort>,
     /// Lives in its node's network namespace, where declared ports are host ports already.
@@ -132,6 +136,8 @@ impl PodFacts {
             task: annotation(TASK_ANNOTATION),
             granted_ports: annotation(PORTS_ANNOTATION),
             amount: requests::effective(&spec, defaults).unwrap_or(requests::SMALLEST),
+            granted: annotation(GRANTED_ANNOTATION).and_then(|text| read_amount(&text)),
+            ungranted: requests::ungranted(&spec),
             ports: ports(&spec),
             host_network: spec.host_network == Some(true),
             demand: NodeDemand::new(
@@ -203,8 +209,7 @@ fn neighbours(terms: Option<Vec<PodAffinityTerm>>) -> Vec<Neighbours> {
 }
 
 fn ports(spec: &k8s_openapi::api::core::v1::PodSpec) -> Vec<PodPort> {
-    let sidecars =
-        spec.init_containers.iter().flatten().filter(|each| each.restart_policy.as_deref() == Some("Always"));
+    let sidecars = spec.init_containers.iter().flatten().filter(|each| requests::keeps_running(each));
     let ports = spec.containers.iter().chain(sidecars).flat_map(|container| container.ports.iter().flatten());
     let number = |port: i32| u16::try_from(port).ok().filter(|port| *port != 0);
     ports

@@ -75,6 +75,13 @@ impl fmt::Display for Amount {
     }
 }
 
+/// Reads what [`Amount`] writes. None where it is anything else.
+pub fn read_amount(text: &str) -> Option<Amount> {
+    let (cpus, mem) = text.strip_prefix("cpus:")?.split_once(";mem:")?;
+    let number = |text: &str| text.parse::<f64>().ok().filter(|number| number.is_finite() && *number >= 0.0);
+    Some(Amount { cpus: to_thousandths(number(cpus)?), mem: to_thousandths(number(mem)?) })
+}
+
 /// A number of thousandths as a decimal without trailing zeros: `1500` is `1.5`.
 pub fn decimal(thousandths: i64) -> String {
     let (whole, rest) = (thousandths / 1000, (thousandths % 1000).abs());
@@ -192,6 +199,16 @@ mod tests {
     fn thousandths_are_written_without_trailing_zeros() {
         for (thousandths, text) in [(0, "0"), (1500, "1.5"), (10, "0.01"), (644_000, "644"), (-250, "-0.25")] {
             assert_eq!(decimal(thousandths), text);
+        }
+    }
+
+    #[test]
+    fn an_amount_is_read_as_it_is_written() {
+        for amount in [Amount::new(250, 96), Amount { cpus: 1, mem: 1 }, Amount::default()] {
+            assert_eq!(read_amount(&amount.to_string()), Some(amount));
+        }
+        for wrong in ["", "cpus:1", "cpus:x;mem:1", "cpus:-1;mem:1", "cpus:inf;mem:1", "mem:1;cpus:1"] {
+            assert_eq!(read_amount(wrong), None, "{wrong}");
         }
     }
 

@@ -291,6 +291,7 @@ fn core_settings(configuration: &SchedulerConfiguration, artifacts: &Artifacts) 
             kubernetes_version: kubernetes.version.clone(),
             root_dir: root_dir.into(),
             pod_cidr: network.pod_cidr.clone(),
+            proxy_mode: network.proxy_mode,
             service_cidr: kubernetes.service_cidr.clone(),
             cluster_domain: kubernetes.cluster_domain.clone(),
             artifacts: artifacts.for_nodes.clone(),

@@ -8,4 +8,5 @@ mod documented;
 mod draining;
 mod endpoints;
 mod hollow;
+mod policies;
 mod server;

@@ -9,9 +9,12 @@
 mod components;
 mod failures;
 mod files;
+mod first_bundle;
 #[path = "../fixture/mod.rs"]
 mod fixture;
 mod life;
 mod machine;
 mod transcript;
+#[path = "../mirror/upstream.rs"]
+mod upstream;
 mod world;

@@ -108,6 +108,11 @@ impl Desk {
 
     /// Starts the real `kmctl` in the folder, without a terminal.
     pub fn start(&self, arguments: &[&str]) -> Running {
+        self.start_with(arguments, &[])
+    }
+
+    /// The same with more environment.
+    pub fn start_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Running {
         let child = Command::new(env!("CARGO_BIN_EXE_kmctl"))
             .args(arguments)
             .current_dir(self.folder.path())
@@ -115,6 +120,7 @@ impl Desk {
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", self.path("home"))
             .env("USER", "ops")
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -107,6 +107,21 @@ impl Lab {
         run_with(Command::new(self.root.join("scripts/lab")).args(["ssh", host, command]), input)
     }
 
+    /// A GET on kube-scheduler of the first control-plane host, which answers on its loopback only, as the administrator.
+    pub fn kube_scheduler(&self, path: &str) -> String {
+        let script = format!(
+            "set -e
+folder=$(mktemp -d)
+trap 'rm -rf $folder' EXIT
+for part in certificate key; do
+  sed -n \"s/^ *client-$part-data: *//p\" /etc/kubernetes/admin.conf | base64 -d >$folder/$part
+done
+curl -sS --fail --insecure --max-time 10 --cert $folder/certificate --key $folder/key https://127.0.0.1:10259{path}
+"
+        );
+        self.ssh_with(&self.hosts("control-plane")[0], "bash -s", &script).success()
+    }
+
     /// Does something to one of the lab's hosts, as `scripts/lab kill NAME` does.
     pub fn change(&self, what: &str, host: &str) {
         run(Command::new(self.root.join("scripts/lab")).args([what, host])).success();

@@ -3,6 +3,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use kmctl::cluster::ProxyMode;
 use kmctl::cni::wire::{PortsRequest, Sandbox};
 use kmctl::node::cni::{GrantedPorts, listen, serve};
 use kmctl::node::deps::PortAllocator;
@@ -88,7 +89,7 @@ impl World {
         host.run(&["iptables", "-P", "FORWARD", "DROP"]);
         let pods = [("a", "172.30.0.5"), ("b", "172.30.0.6")].map(|(name, address)| {
             let pod = Namespace::new(name);
-            attach(&host, &pod, name, address);
+            attach(&host, &pod, name, address, ProxyMode::Iptables);
             let server = pod.start(&["python3", "-c", SERVER, name, "80"]);
             (pod, server)
         });

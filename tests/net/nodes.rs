@@ -1,5 +1,5 @@
 //! Nodes with pods: a network namespace each, with a bridge as the node agent makes it, its answers to `km cni`, its local
-//! view, its DNS and a stock kube-proxy. The kubelet's and the ptp plugin's part is played.
+//! view, its DNS and a stock kube-proxy in either mode. The kubelet's and the ptp plugin's part is played.
 use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use kmctl::cluster::ProxyMode;
 use kmctl::node::cni::{listen, serve};
 use kmctl::node::deps::{DepError, PortAllocator};
 use kmctl::node::dns::{answer::Zone, forward::Forward, serve::NameServer};
 use kmctl::node::launch::{self, PodLaunch, PortMapping};
-use kmctl::node::real::{RealPorts, User, for_own_authority, proxy_flags};
+use kmctl::node::real::{RealPorts, User, for_own_authority, proxy_flags, proxy_forwarding};
 use kmctl::node::spec::{DepsSpec, Place};
 use kmctl::node::view::api::{ApiUpstream, Clients};
 use kmctl::node::view::lists::Lists;
@@ -58,13 +59,14 @@ pub struct Node {
     pub namespace: Namespace,
     ports: Arc<RealPorts>,
     pub pods: Vec<Pod>,
+    mode: ProxyMode,
     socket: PathBuf,
     _serving: Vec<AbortOnDropHandle<()>>,
     _proxy: Program,
 }
 
 /// What the ptp plugin does: a link with the gateway's address at the host's end, over which all of the pod's packets go.
-pub fn attach(host: &Namespace, pod: &Namespace, name: &str, address: &str) {
+pub fn attach(host: &Namespace, pod: &Namespace, name: &str, address: &str, mode: ProxyMode) {
     let link = link(name);
     host.run(&["ip", "link", "add", &link, "type", "veth", "peer", "name", "eth0", "netns", &pod.name]);
     pod.run(&["ip", "address", "add", &format!("{address}/16"), "dev", "eth0"]);
@@ -76,17 +78,28 @@ pub fn attach(host: &Namespace, pod: &Namespace, name: &str, address: &str) {
     host.run(&["ip", "address", "add", "172.30.0.1/32", "dev", &link]);
     host.run(&["ip", "link", "set", &link, "up"]);
     host.run(&["ip", "route", "add", address, "dev", &link]);
-    masquerade(host, name, address);
+    match mode {
+        ProxyMode::Iptables => masquerade(host, name, address),
+        ProxyMode::Nftables => masquerade_by_nft(host, name, address),
+    }
 }
 
 /// What it does when the pod is gone.
-pub fn detach(host: &Namespace, name: &str, address: &str) {
+pub fn detach(host: &Namespace, name: &str, address: &str, mode: ProxyMode) {
+    host.run(&["ip", "link", "delete", &link(name)]);
+    if mode == ProxyMode::Nftables {
+        let chain = ["inet", "cni_plugins_masquerade", "masq_checks"];
+        let listed = host.run(&[&["nft", "--handle", "list", "chain"], &chain[..]].concat());
+        let rule = listed.lines().find(|line| line.contains(&format!("\"{name}\""))).unwrap();
+        let handle = rule.rsplit(' ').next().unwrap();
+        host.run(&[&["nft", "delete", "rule"], &chain[..], &["handle", handle]].concat());
+        return;
+    }
     let (nat, chain) = (["iptables", "-t", "nat"], format!("CNI-{name}"));
     let rules: [&[&str]; 3] = [&["-D", "POSTROUTING", "-s", address, "-j", &chain], &["-F", &chain], &["-X", &chain]];
     for rule in rules {
         host.run(&[&nat, rule].concat());
     }
-    host.run(&["ip", "link", "delete", &link(name)]);
 }
 
 /// The host's end of a pod's link.
@@ -117,6 +130,21 @@ fn masquerade(host: &Namespace, name: &str, address: &str) {
     }
 }
 
+/// The same with its other back end.
+fn masquerade_by_nft(host: &Namespace, name: &str, address: &str) {
+    let script = format!(
+        "add table inet cni_plugins_masquerade
+add chain inet cni_plugins_masquerade masq_checks
+add chain inet cni_plugins_masquerade postrouting {{ type nat hook postrouting priority 100 ; }}
+flush chain inet cni_plugins_masquerade postrouting
+add rule inet cni_plugins_masquerade postrouting ip daddr == 224.0.0.0/4 return
+add rule inet cni_plugins_masquerade postrouting goto masq_checks
+add rule inet cni_plugins_masquerade masq_checks ip saddr == {address} ip daddr != 172.30.0.0/16 masquerade comment \"{name}\"
+"
+    );
+    assert!(host.try_run(&["nft", "-f", "-"], &[], &script).0);
+}
+
 /// What nodes and machines are connected to.
 pub fn switch() -> Namespace {
     let switch = Namespace::new("sw");
@@ -133,9 +161,9 @@ pub fn connect(switch: &Namespace, namespace: &Namespace, link: &str, address: &
     namespace.run(&["ip", "link", "set", "eth0", "up"]);
 }
 
-fn pod(node: &Namespace, (name, address, port): PodPlan, server: &[&str]) -> Pod {
+fn pod(node: &Namespace, (name, address, port): PodPlan, server: &[&str], mode: ProxyMode) -> Pod {
     let namespace = Namespace::new(name);
-    attach(node, &namespace, name, address);
+    attach(node, &namespace, name, address, mode);
     let server = namespace.start(server);
     Pod { name, address, port, namespace, _server: server }
 }
@@ -178,6 +206,7 @@ pub async fn node(
     switch: &Namespace,
     name: &'static str,
     address: &'static str,
+    mode: ProxyMode,
 ) -> Node {
     let namespace = Namespace::new(name);
     connect(switch, &namespace, name, address);
@@ -218,10 +247,16 @@ pub async fn node(
     let names = NameServer::on(udp, tcp).unwrap().serve(zone, Forward::new("", gateway).unwrap(), slices, upstream);
     let names = AbortOnDropHandle::new(tokio::spawn(names));
 
-    let proxy = proxy(&namespace, name, ip, &kubeconfig);
+    let proxy = proxy(&namespace, name, ip, &kubeconfig, mode);
     // On a node it has long been there when pods come.
     let began = Instant::now();
-    while !namespace.run(&["iptables-save", "-t", "filter"]).contains("-j KUBE-FORWARD") {
+    let works = || match mode {
+        ProxyMode::Iptables => namespace.run(&["iptables-save", "-t", "filter"]).contains("-j KUBE-FORWARD"),
+        ProxyMode::Nftables => {
+            namespace.try_run(&["nft", "list", "table", "ip", "kube-proxy"], &[], "").1.contains("service-ips")
+        }
+    };
+    while !works() {
         assert!(began.elapsed() < PATIENCE, "kube-proxy writes no rules");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -230,6 +265,7 @@ pub async fn node(
         address,
         ports,
         pods: Vec::new(),
+        mode,
         socket,
         _serving: vec![questions, view, names],
         _proxy: proxy,
@@ -238,12 +274,16 @@ pub async fn node(
 }
 
 /// A stock kube-proxy with the flags of the node agent, and its log beside the kubeconfig.
-pub fn proxy(namespace: &Namespace, name: &str, ip: IpAddr, kubeconfig: &Path) -> Program {
+fn proxy(namespace: &Namespace, name: &str, ip: IpAddr, kubeconfig: &Path, mode: ProxyMode) -> Program {
+    if mode == ProxyMode::Nftables {
+        let script = proxy_forwarding("demo", &namespace.run(&["iptables-save", "-t", "filter"])).unwrap();
+        assert!(namespace.try_run(&["iptables-restore", "--noflush", "--wait"], &[], &script).0);
+    }
     let mut launch = launch::example();
     (launch.node_name, launch.node_ip) = (name.to_owned(), ip);
     let program = programs().join("kube-proxy");
     let mut argv = vec![program.display().to_string(), format!("--kubeconfig={}", kubeconfig.display())];
-    argv.extend(proxy_flags(&DepsSpec::for_launch(&launch, &Place::example()), 10256, 10249));
+    argv.extend(proxy_flags(&DepsSpec::for_launch(&launch, &Place::example()), mode, 10256, 10249));
     let log = kubeconfig.with_extension("log").display().to_string();
     let line = format!("exec \"$@\" >{log} 2>&1");
     let argv: Vec<&str> = ["sh", "-c", &line, "sh"].into_iter().chain(argv.iter().map(String::as_str)).collect();
@@ -254,7 +294,7 @@ impl Node {
     /// As km scheduler, km node and the kubelet do it: bind with granted ports, network, then status. The server
     /// listens on port 80.
     pub async fn start_pod(&mut self, client: &Client, plan: PodPlan, server: &[&str]) {
-        let pod = pod(&self.namespace, plan, server);
+        let pod = pod(&self.namespace, plan, server, self.mode);
         let mapping =
             |protocol: &str| PortMapping { container_port: 80, host_port: pod.port, protocol: protocol.to_owned() };
         let ports = vec![mapping("TCP"), mapping("UDP")];

@@ -2,6 +2,7 @@
 //! and the node's DNS, on two nodes whose pods have the same addresses.
 use std::time::{Duration, Instant};
 
+use kmctl::cluster::ProxyMode;
 use kube::Client;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -59,7 +60,7 @@ struct World {
 }
 
 impl World {
-    async fn new() -> World {
+    async fn new(mode: ProxyMode) -> World {
         let server = Server::start().await;
         let client = server.client();
         let folder = tempfile::tempdir().unwrap();
@@ -73,7 +74,7 @@ impl World {
             ("nb", "10.88.0.2", &[("b1", "172.30.0.5", 31001)]),
         ];
         for (name, address, pods) in pods {
-            let mut made = node(&client, folder.path(), &switch, name, address).await;
+            let mut made = node(&client, folder.path(), &switch, name, address, mode).await;
             for plan in pods {
                 made.start_pod(&client, *plan, &["python3", "-c", SERVER, plan.0, "80"]).await;
             }
@@ -128,7 +129,17 @@ fn expect(from: &Namespace, protocol: &str, address: &str, port: u16, expected: 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs root, ip, iptables and KMCTL_TEST_BIN"]
 async fn every_client_reaches_every_kind_of_service() {
-    let mut world = World::new().await;
+    everything(ProxyMode::Iptables).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root, ip, iptables, nft and KMCTL_TEST_BIN"]
+async fn every_client_reaches_every_kind_of_service_with_kube_proxy_in_nftables_mode() {
+    everything(ProxyMode::Nftables).await;
+}
+
+async fn everything(mode: ProxyMode) {
+    let mut world = World::new(mode).await;
     let stop = CancellationToken::new();
     let (client, stopped) = (world.client.clone(), stop.clone());
     let endpoints = tokio::spawn(async move { kmctl::endpoints::run::serve(client, "test", stopped).await });
@@ -171,6 +182,13 @@ async fn every_client_reaches_every_kind_of_service() {
             assert!(answer.starts_with("a1 "), "{protocol} from {} by SRV: {answer}", from.name);
         }
     }
+    // NodePorts are the node's own address's, and with iptables also loopback's: nftables has no such way.
+    for (protocol, node_port) in [("TCP", named.1), ("UDP", named.2)] {
+        assert_eq!(call(a2, protocol, "172.30.0.1", node_port), "-", "{protocol} at the gateway");
+        let loopback = call(&na.namespace, protocol, "127.0.0.1", node_port);
+        let expected = if mode == ProxyMode::Iptables { "a1 172.30.0.1" } else { "-" };
+        assert_eq!(loopback, expected, "{protocol} at 127.0.0.1");
+    }
     // With the local policy the caller's address arrives, and only where the endpoint is.
     expect(&world.outside, "TCP", na.address, local.1, "a1 10.88.0.9");
     expect(&world.outside, "UDP", na.address, local.2, "a1 10.88.0.9");
@@ -189,8 +207,8 @@ async fn every_client_reaches_every_kind_of_service() {
     // The pod's sandbox dies and comes back with another address: nothing changes in the API, and all goes on.
     let pod = &na.pods[0];
     na.plugin("DEL", "c-a1", pod, pod.address);
-    detach(&na.namespace, pod.name, pod.address);
-    attach(&na.namespace, &pod.namespace, pod.name, "172.30.0.7");
+    detach(&na.namespace, pod.name, pod.address, mode);
+    attach(&na.namespace, &pod.namespace, pod.name, "172.30.0.7", mode);
     na.plugin("ADD", "c-a1-again", pod, "172.30.0.7");
     for (from, expected) in [(a1, "a1 172.30.0.1"), (a2, "a1 172.30.0.6"), (b1, "a1 10.88.0.2")] {
         expect(from, "TCP", &named.0, 8080, expected);

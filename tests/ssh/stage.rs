@@ -23,7 +23,7 @@ impl Stage {
         let content = format!(
             "apiVersion: kmctl.io/v1alpha1\nkind: Cluster\nmetadata: {{ name: demo }}\nspec:\n  \
              mesos: {{ master: \"127.0.0.1:1\" }}\n  ssh: {{ knownHosts: known_hosts, {ssh} }}\n  \
-             controlPlane: {{ endpoint: \"127.0.0.1:6443\", hosts: [{hosts}] }}\n"
+             controlPlane: {{ endpoint: \"127.0.0.1:6443\", hosts: [{hosts}] }}\n  bundle: none.bundle\n"
         );
         std::fs::write(folder.path().join("cluster.yaml"), content).unwrap();
         let names = vec![(folder.path().display().to_string(), "[here]".to_owned())];

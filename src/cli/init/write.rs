@@ -121,6 +121,8 @@ spec:
     mode: hostPorts
     # Addresses of pods on every node; away from what your network uses.
     # podCIDR: {pod_cidr}
+    # How kube-proxy writes its rules: iptables, or nftables where an agent's kernel and nft can.
+    # proxyMode: iptables
   # Made with `kmctl bundle create`.
   bundle: {bundle}
 ",

@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use super::Reach;
 use crate::apply::km_beside_kmctl;
 use crate::bundle::Bundle;
+use crate::cli::bundle::make;
 use crate::cli::context::Context;
 use crate::cli::failure::{Code, Failure};
 use crate::host::{Host, LocalHost};
@@ -77,17 +78,11 @@ async fn serve(
     context: &Context,
 ) -> Result<Chosen, Failure> {
     let spec = &reach.loaded.cluster.spec;
-    let Some(path) = &spec.bundle else {
-        let text = format!(
-            "machines need kubelet, containerd and images, and there is nowhere to fetch them from: {} names no bundle, \
-             and there is no cluster",
-            reach.loaded.path.display()
-        );
-        return Err(Failure::message(Code::Runonce, text).hint(
-            "make a bundle with `kmctl bundle create`, and name it in cluster.yaml: `bundle: ./kubernetes.bundle`",
-        ));
+    let bundle = match &spec.bundle {
+        Some(path) => Bundle::open(path).context("open the bundle")?,
+        None => make(&spec.kubernetes.version, context).await.map_err(|failure| failure.coded(Code::Runonce))?,
     };
-    let bundle = Arc::new(Bundle::open(path).context("open the bundle")?);
+    let bundle = Arc::new(bundle);
     let (km, _) = km_beside_kmctl()?;
     let master = spec.mesos.master.0.first().map(String::as_str).unwrap_or_default();
     let master = master.trim_start_matches("http://").trim_start_matches("https://");

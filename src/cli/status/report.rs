@@ -83,6 +83,8 @@ pub(super) struct NodeReport {
     pub(super) ready: bool,
     pub(super) grant: String,
     pub(super) pods: usize,
+    /// How its kube-proxy writes its rules, as the node itself told.
+    pub(super) proxy: String,
     /// It was started with another km than the hosts have now.
     pub(super) outdated: bool,
     /// Why it is in its state, where km scheduler told.
@@ -147,6 +149,7 @@ impl Report {
                     ready: node.ready,
                     grant: node.grant.clone().unwrap_or_else(|| "-".to_owned()),
                     pods: objects.pods.iter().filter(|pod| pod.node.as_ref() == Some(&node.name)).count(),
+                    proxy: node.proxy.clone().unwrap_or_else(|| "-".to_owned()),
                     outdated: match (&node.executor, km) {
                         (Some(executor), Some(km)) => !executor.contains(km),
                         _ => false,
@@ -155,6 +158,14 @@ impl Report {
                 }
             })
             .collect();
+        for node in &objects.nodes {
+            if let (Some(mode), Some(why)) = (&node.proxy, &node.proxy_why) {
+                self.warnings.push(format!(
+                    "{}: kube-proxy writes with {mode}, not as network.proxyMode asks: {why}",
+                    node.name
+                ));
+            }
+        }
         for pod in &objects.pods {
             match (&pod.node, pod.phase.as_str()) {
                 (None, _) => self.pods.unscheduled += 1,

@@ -68,6 +68,8 @@ fn node(name: &str, state: &str) -> NodeFacts {
         ready: state == "ready",
         executor: Some("echo \"abcd  km\" | sha256sum -c - && exec ./km node".to_owned()),
         why: None,
+        proxy: (state == "ready").then(|| "iptables (nft)".to_owned()),
+        proxy_why: None,
     }
 }
 
@@ -166,4 +168,17 @@ fn policies_that_nothing_enforces_are_named() {
     let line = "! nothing enforces NetworkPolicy shop/deny and 1 more: network.mode is hostPorts\n";
     let text = told.text(now(), false);
     assert!(text.contains(line), "{text}");
+}
+
+#[test]
+fn a_node_whose_kube_proxy_cannot_be_as_it_was_asked_for_says_why() {
+    let mut report = report(Some(units()));
+    let other = NodeFacts { proxy_why: Some("nft is not installed".to_owned()), ..node("agent1", "ready") };
+    report.add(Some(&objects(vec![other], Vec::new())), Some(&master(Vec::new())), None);
+    let text = report.text(now(), false);
+    assert!(
+        text.contains("! agent1: kube-proxy writes with iptables (nft), not as network.proxyMode asks: nft is not"),
+        "{text}"
+    );
+    assert_eq!(serde_json::to_value(&report).unwrap()["nodes"][0]["proxy"], "iptables (nft)");
 }

@@ -149,8 +149,9 @@ impl Eyes {
     /// digest of the `km` that new nodes get.
     async fn outdated(&self, loaded: &Loaded, report: &mut Report) -> Option<String> {
         let hosts: Vec<Arc<dyn Host>> = self.hosts.iter().flatten().cloned().collect();
-        let bundle = provision::open_bundle(loaded).ok()?;
-        let wanted = provision::wanted(loaded, bundle, &hosts).await.ok()?;
+        let mut loaded = loaded.clone();
+        let bundle = provision::open_bundle(&mut loaded).ok()?;
+        let wanted = provision::wanted(&loaded, bundle, &hosts).await.ok()?;
         let specs = &loaded.cluster.spec.control_plane.hosts;
         let mut km = None;
         for (index, manifest) in wanted.manifests.iter().enumerate() {

@@ -91,11 +91,13 @@ impl Report {
         if self.nodes.is_empty() {
             return format!("nodes: none{bounds}, which is normal while no pod needs one\n");
         }
-        let header = ["  NODE", "AGENT", "STATE", "READY", "GRANT", "PODS"].map(str::to_owned);
+        let header = ["  NODE", "AGENT", "STATE", "READY", "GRANT", "PODS", "PROXY"].map(str::to_owned);
         let rows = self.nodes.iter().map(|node| {
             let ready = if node.ready { "yes" } else { "no" };
             let name = format!("  {}", node.name);
-            [name, node.agent.clone(), node.state.clone(), ready.to_owned(), node.grant.clone(), node.pods.to_string()]
+            let NodeReport { agent, state, grant, proxy, .. } = node;
+            let [agent, state, grant, proxy] = [agent, state, grant, proxy].map(Clone::clone);
+            [name, agent, state, ready.to_owned(), grant, node.pods.to_string(), proxy]
         });
         let table = table(std::iter::once(header).chain(rows).collect());
         let why: String = self.nodes.iter().map(reason).collect();

@@ -27,6 +27,8 @@ pub enum Kind {
     Ports,
     /// `nodes.max` is reached.
     NodesMax,
+    /// Devices, hugepages or resource claims, which nothing grants.
+    Ungranted,
     /// Too few agents for `nodes.min`.
     Agents,
     /// Kubernetes' own rules, in kube-scheduler's words.

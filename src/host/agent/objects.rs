@@ -173,6 +173,8 @@ fn path_of(object: &Value) -> Result<String, AgentError> {
         "RoleBinding" => "rolebindings",
         "ServiceAccount" => "serviceaccounts",
         "Namespace" => "namespaces",
+        "ValidatingAdmissionPolicy" => "validatingadmissionpolicies",
+        "ValidatingAdmissionPolicyBinding" => "validatingadmissionpolicybindings",
         _ => return Err(AgentError::Refused(format!("objects of kind `{kind}` are not known to km host"))),
     };
     let prefix = if version.contains('/') { format!("/apis/{version}") } else { format!("/api/{version}") };
@@ -237,6 +239,14 @@ mod tests {
             ),
             "/api/v1/namespaces/kube-system/configmaps/a"
         );
+        for (kind, plural) in [
+            ("ValidatingAdmissionPolicy", "validatingadmissionpolicies"),
+            ("ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings"),
+        ] {
+            let version = "admissionregistration.k8s.io/v1";
+            let object = json!({"apiVersion": version, "kind": kind, "metadata": {"name": "a"}});
+            assert_eq!(path(object), format!("/apis/{version}/{plural}/a"));
+        }
         assert!(path_of(&json!({"apiVersion": "v1", "kind": "Gadget"})).is_err());
     }
 }

@@ -14,6 +14,7 @@ use super::fetch::RealFetcher;
 use super::folders::RealMounter;
 use super::kubelet::Kubelet;
 use super::names::{NoNames, RealNames};
+use super::packet_filter::PacketFilter;
 use super::ports::RealPorts;
 use super::processes::RealLauncher;
 use super::proxy::KubeProxy;
@@ -43,7 +44,7 @@ pub fn build_once(
         ports: ports.clone(),
         names: Arc::new(NoNames),
         launcher: Arc::new(RealLauncher::new(spec.logs())),
-        services: vec![Arc::new(Containerd::new(spec, ports)), kubelet],
+        services: vec![Arc::new(Containerd::new(spec.clone(), ports, PacketFilter::new(spec))), kubelet],
         clock: Arc::new(RealClock::new()),
     })
 }
@@ -55,6 +56,7 @@ pub fn build(spec: DepsSpec, token: String, executor: Arc<dyn Executor>) -> Resu
     let api = Arc::new(RealApi::new(spec.clone()));
     let ports = Arc::new(RealPorts::new(spec.node.ip));
     let lock = ProxySlot::default();
+    let filter = PacketFilter::new(spec.clone());
     Ok(KubeletDeps {
         node_task: spec.node.node_task.clone(),
         executor,
@@ -67,9 +69,9 @@ pub fn build(spec: DepsSpec, token: String, executor: Arc<dyn Executor>) -> Resu
         launcher: Arc::new(RealLauncher::new(spec.folders.sandbox.clone())),
         // Each needs the one before: the kubelet its runtime, kube-proxy the kubelet's certificate.
         services: vec![
-            Arc::new(Containerd::new(spec.clone(), ports.clone())),
+            Arc::new(Containerd::new(spec.clone(), ports.clone(), filter.clone())),
             Arc::new(Kubelet::new(spec.clone(), api.clone(), token)),
-            Arc::new(KubeProxy::new(spec, api, ports, lock)),
+            Arc::new(KubeProxy::new(spec, api, ports, lock, filter)),
         ],
         clock: Arc::new(RealClock::new()),
     })

@@ -12,6 +12,7 @@ use super::super::cni;
 use super::super::config::KubeletConfiguration;
 use super::super::deps::{DepError, Program, Service};
 use super::super::spec::DepsSpec;
+use super::packet_filter::{Choice, PacketFilter};
 use super::ports::RealPorts;
 use super::remains::run_program;
 use crate::cluster::NetworkMode;
@@ -22,14 +23,15 @@ const POLL: Duration = Duration::from_millis(200);
 pub struct Containerd {
     spec: DepsSpec,
     ports: Arc<RealPorts>,
+    filter: PacketFilter,
     /// Answers the CNI plugin while the run lives.
     answers: Mutex<Option<AbortOnDropHandle<()>>>,
 }
 
 impl Containerd {
-    /// For one run, whose pods have these ports.
-    pub fn new(spec: DepsSpec, ports: Arc<RealPorts>) -> Self {
-        Containerd { spec, ports, answers: Mutex::new(None) }
+    /// For one run, whose pods have these ports, mapped by rules of this kind.
+    pub fn new(spec: DepsSpec, ports: Arc<RealPorts>, filter: PacketFilter) -> Self {
+        Containerd { spec, ports, filter, answers: Mutex::new(None) }
     }
 
     /// Puts the plugin that maps granted ports beside the stock ones, and answers its questions.
@@ -68,7 +70,8 @@ impl Service for Containerd {
         let folders = &self.spec.folders;
         write(&folders.settings("containerd.toml"), &configuration(&self.spec))?;
         if self.spec.network.mode == NetworkMode::HostPorts {
-            write(&folders.run.join("net.d/10-kmctl.conflist"), &network(&self.spec))?;
+            let choice = self.filter.choice().await?;
+            write(&folders.run.join("net.d/10-kmctl.conflist"), &network(&self.spec, choice))?;
             self.serve_ports()?;
         }
         // A runtime that was killed leaves its socket, and the next one wants to make it.
@@ -108,9 +111,13 @@ impl Service for Containerd {
     }
 }
 
-/// Programs of the run come before the host's: shims, runc and plugins must be the bundle's.
+/// Where programs of the host are looked for.
+pub(super) const HOST_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Programs of the run come before the host's: shims, runc and plugins must be the bundle's, `iptables` the variant that
+/// works.
 pub(super) fn search_path(spec: &DepsSpec) -> String {
-    format!("{}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", spec.folders.programs().display())
+    format!("{}:{HOST_PATH}", spec.folders.programs().display())
 }
 
 pub(super) fn path(path: &Path) -> String {
@@ -192,8 +199,9 @@ conf_dir = {cni_settings}
     )
 }
 
-/// A routed link per pod; a pod's hostPort is mapped by the stock plugin, what Mesos granted for other ports by ours.
-fn network(spec: &DepsSpec) -> String {
+/// A routed link per pod; a pod's hostPort is mapped by the stock plugin, what Mesos granted for other ports by ours. The
+/// stock plugins would choose their back end by what they find installed; here it is kube-proxy's.
+fn network(spec: &DepsSpec, choice: &Choice) -> String {
     let network = &spec.network;
     json!({
         "cniVersion": "0.3.1",
@@ -202,6 +210,7 @@ fn network(spec: &DepsSpec) -> String {
             {
                 "type": "ptp",
                 "ipMasq": true,
+                "ipMasqBackend": choice.backend(),
                 "ipam": {
                     "type": "host-local",
                     "ranges": [[{ "subnet": network.pod_cidr }]],
@@ -209,7 +218,12 @@ fn network(spec: &DepsSpec) -> String {
                     "dataDir": spec.folders.run.join("ipam"),
                 },
             },
-            { "type": "portmap", "capabilities": { "portMappings": true }, "snat": true },
+            {
+                "type": "portmap",
+                "capabilities": { "portMappings": true },
+                "snat": true,
+                "backend": choice.backend(),
+            },
             {
                 "type": "km-cni",
                 "cluster": spec.node.cluster,
@@ -241,6 +255,18 @@ mod tests {
     }
 
     #[test]
+    fn the_stock_plugins_write_with_what_kube_proxy_writes_with() {
+        use crate::cluster::ProxyMode;
+        let spec = DepsSpec::for_launch(&launch::example(), &Place::example());
+        for (mode, word) in [(ProxyMode::Iptables, "iptables"), (ProxyMode::Nftables, "nftables")] {
+            let text = network(&spec, &Choice { mode, iptables: None, why: None });
+            let network: serde_json::Value = serde_json::from_str(&text).unwrap();
+            let [ptp, portmap] = [&network["plugins"][0]["ipMasqBackend"], &network["plugins"][1]["backend"]];
+            assert_eq!([ptp, portmap], [word, word]);
+        }
+    }
+
+    #[test]
     fn with_the_users_plugin_its_own_folders_are_used() {
         let mut launch = launch::example();
         launch.network_mode = NetworkMode::Cni;
@@ -249,7 +275,13 @@ mod tests {
 
         // What a bundle brings is taken from where it was verified.
         launch.artifacts = ["cni/mine", "cni.d/10-mine.conflist"]
-            .map(|path| Artifact { path: path.to_owned(), sha256: String::new(), size: 1, urls: Vec::new(), images: Vec::new() })
+            .map(|path| Artifact {
+                path: path.to_owned(),
+                sha256: String::new(),
+                size: 1,
+                urls: Vec::new(),
+                images: Vec::new(),
+            })
             .to_vec();
         let text = configuration(&DepsSpec::for_launch(&launch, &Place::example()));
         for expected in ["/runs/agent-1.0123abcd/cni\"]\n", "/runs/agent-1.0123abcd/cni.d\"\n"] {

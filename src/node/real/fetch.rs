@@ -254,7 +254,8 @@ mod tests {
 
     #[test]
     fn an_artifact_cannot_leave_its_folder() {
-        let good = Artifact { path: "bin/a".into(), sha256: "0".repeat(64), size: 1, urls: Vec::new(), images: Vec::new() };
+        let good =
+            Artifact { path: "bin/a".into(), sha256: "0".repeat(64), size: 1, urls: Vec::new(), images: Vec::new() };
         assert!(check(&good).is_ok());
         for (path, sha256) in [("../a", good.sha256.as_str()), ("/a", &good.sha256), ("", &good.sha256), ("a", "../x")]
         {

@@ -12,7 +12,7 @@ use super::super::deps::DepError;
 use super::super::ledger::{Held, Ledger};
 use super::folders::MARKER;
 use super::proxy_lock::{self, ProxyLock};
-use super::{cgroups, firewall, signals, sysctls};
+use super::{cgroups, firewall, forward, nft_remains, signals, sysctls};
 use crate::cni::rules::Chains;
 
 /// How long processes of the run may take to be gone after SIGKILL.
@@ -37,8 +37,9 @@ pub async fn remove(held: Held, lock: Option<ProxyLock>) -> Result<(), DepError>
     }
     // Whoever can have the lock is the only one here, so the common chains and settings are nobody's.
     let alone = lock.or_else(|| proxy_lock::take().ok());
-    let chains = cni_containers(run, network).iter().flat_map(|id| firewall::chains_of(network, id)).collect();
-    note(&mut left, clean_firewall(cluster, network, alone.is_some(), &chains).await);
+    let containers = cni_containers(run, network);
+    clean_firewall(cluster, network, alone.is_some(), &containers, &mut left).await;
+    clean_nft(network, alone.is_some(), &containers, &mut left).await;
     sysctls::restore(before, alone.is_some());
     let mut points = mount_points.clone();
     points.push(run.clone());
@@ -100,18 +101,49 @@ fn cni_containers(run: &Path, network: &str) -> BTreeSet<String> {
     with_address.chain(noted).collect()
 }
 
-async fn clean_firewall(cluster: &str, network: &str, proxy: bool, chains: &BTreeSet<String>) -> Result<(), DepError> {
-    for family in ["iptables", "ip6tables"] {
+/// By every variant there is: which one a dead run had is not written anywhere, and it may have been another one.
+async fn clean_firewall(
+    cluster: &str,
+    network: &str,
+    proxy: bool,
+    containers: &BTreeSet<String>,
+    left: &mut Vec<String>,
+) {
+    let chains = containers.iter().flat_map(|id| firewall::chains_of(network, id)).collect();
+    for family in ["iptables", "ip6tables", "iptables-legacy", "ip6tables-legacy", "iptables-nft", "ip6tables-nft"] {
         let Ok(saved) = run_program(&format!("{family}-save"), &[], None).await else {
             // Without the program no node could have made rules.
             continue;
         };
-        let scripts = [Chains::new(cluster).purge(&saved), firewall::removal(&saved, network, proxy, chains)];
+        let scripts = [
+            Chains::new(cluster).purge(&saved),
+            firewall::removal(&saved, network, proxy, &chains),
+            proxy.then(|| forward::removal(cluster, &saved)).flatten(),
+        ];
         for script in scripts.into_iter().flatten() {
-            run_program(&format!("{family}-restore"), &["--noflush", "--wait"], Some(script)).await?;
+            let restored = run_program(&format!("{family}-restore"), &["--noflush", "--wait"], Some(script)).await;
+            note(left, restored.map(drop));
         }
     }
-    Ok(())
+}
+
+async fn clean_nft(network: &str, proxy: bool, containers: &BTreeSet<String>, left: &mut Vec<String>) {
+    // Without the program no node could have made tables.
+    let Ok(tables) = run_program("nft", &["list", "tables"], None).await else { return };
+    let mut scripts = Vec::new();
+    scripts.extend(proxy.then(|| nft_remains::proxy_removal(&tables)).flatten());
+    for table in nft_remains::PLUGINS.into_iter().filter(|table| nft_remains::is_there(&tables, table)) {
+        let arguments: Vec<&str> = ["--json", "list", "table"].into_iter().chain(table.split(' ')).collect();
+        match run_program("nft", &arguments, None).await {
+            Ok(listed) => {
+                scripts.extend(nft_remains::plugin_removal(table, &listed, network, containers, proxy));
+            }
+            Err(error) => note(left, Err(error)),
+        }
+    }
+    for script in scripts {
+        note(left, run_program("nft", &["-f", "-"], Some(script)).await.map(drop));
+    }
 }
 
 /// Runs a program of the host to its end.

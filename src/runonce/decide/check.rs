@@ -1,13 +1,11 @@
 //! What of a pod needs an API server or a scheduler, told by name before anything starts.
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Container, Pod, PodSpec, Secret, Volume};
+use k8s_openapi::api::core::v1::{ConfigMap, Container, Pod, PodSpec, ResourceRequirements, Secret, Volume};
 
 use super::documents::{Given, Key, Problem, key_of};
 use super::rewrite::{References, references};
-
-/// Resources that Mesos grants or the kubelet accounts by itself.
-const RESOURCES: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
+use crate::scheduler::requests::GRANTED;
 
 /// Everything that keeps the file's pods from running without an API server.
 pub fn check(given: &Given) -> Vec<Problem> {
@@ -20,6 +18,7 @@ pub fn check(given: &Given) -> Vec<Problem> {
         };
         let mut found = Vec::new();
         whole(pod, spec, &mut found);
+        ungranted("spec.resources", spec.resources.as_ref(), &mut found);
         for (index, volume) in spec.volumes.iter().flatten().enumerate() {
             if let Some(text) = unfit_volume(volume) {
                 found.push((format!("spec.volumes[{index}] ({})", volume.name), text));
@@ -185,12 +184,13 @@ fn unfit_container(place: &str, list: &str, container: &Container, found: &mut F
     if resources.and_then(|all| all.claims.as_ref()).is_some_and(|claims| !claims.is_empty()) {
         found.push((format!("{place}.resources.claims"), "needs an API server and its controllers".to_owned()));
     }
+    ungranted(&format!("{place}.resources"), resources, found);
+}
+
+fn ungranted(place: &str, resources: Option<&ResourceRequirements>, found: &mut Found) {
     let amounts = resources.into_iter().flat_map(|all| [&all.requests, &all.limits]).flatten().flat_map(BTreeMap::keys);
-    for name in amounts.filter(|name| !RESOURCES.contains(&name.as_str())) {
-        found.push((
-            format!("{place}.resources"),
-            format!("{name} cannot be granted; cpu, memory and ephemeral-storage can"),
-        ));
+    for name in amounts.filter(|name| !GRANTED.contains(&name.as_str())) {
+        found.push((place.to_owned(), format!("{name} cannot be granted; cpu, memory and ephemeral-storage can")));
     }
 }
 
@@ -317,6 +317,7 @@ mod tests {
                 json!({"containers": [{"name": "a", "image": "i", "resources": {"limits": {"nvidia.com/gpu": 1}}}]}),
                 "spec.containers[0].resources: nvidia.com/gpu",
             ),
+            (json!({"resources": {"limits": {"hugepages-2Mi": "4Mi"}}}), "spec.resources: hugepages-2Mi"),
             (
                 json!({"initContainers": [{"name": "s", "image": "i", "restartPolicy": "Always"}]}),
                 "spec.initContainers[0].restartPolicy",

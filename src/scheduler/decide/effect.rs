@@ -2,6 +2,7 @@
 use std::collections::BTreeMap;
 
 use super::event::RequestId;
+use super::refused::Refused;
 use crate::mesos::types::{ExecutorInfo, OfferId, TaskInfo};
 use crate::scheduler::nodes::NodePhase;
 use crate::scheduler::pods::Uid;
@@ -139,7 +140,7 @@ pub enum Effect {
         /// Nodes that will do.
         kept: Vec<String>,
         /// The others, with reasons.
-        failed: BTreeMap<String, String>,
+        failed: BTreeMap<String, Refused>,
     },
     /// Answer a prioritize request: 0 to 10, more is better.
     AnswerPrioritize {
@@ -174,8 +175,12 @@ pub struct NodeSpec {
     pub address: Option<std::net::IpAddr>,
     /// Capacity and allocatable until a kubelet knows better.
     pub capacity: Amount,
+    /// Thousandths of a megabyte of disk, for pods that ask for ephemeral storage; 0 where that is not known.
+    pub disk: i64,
     /// Subnet of its pods, where it is ours to say.
     pub pod_cidr: Option<String>,
+    /// What its kubelet will declare of itself.
+    pub declared_features: &'static [&'static str],
 }
 
 /// A Binding to post.

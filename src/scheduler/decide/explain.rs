@@ -1,9 +1,15 @@
-//! Why a pod waits, for pods about which kube-scheduler could not ask: with no node, it never reaches an extender.
+//! Why a pod waits, with figures, in an event of our own. kube-scheduler's event has the fixed texts of [`Refused`], and
+//! with no node at all it never asks.
+//!
+//! Events are kept for an hour, and each pod that waits may get them: so a text is told again seldom, and one that
+//! changes with every offer the more seldom the more often it has changed.
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::effect::Effect;
+use super::landscape::{Expected, Landscape};
 use super::place::Placement;
-use super::state::{PodEntry, Scheduler};
+use super::state::{Explained, PodEntry, Scheduler};
 use crate::scheduler::agents::Agent;
 use crate::scheduler::pods::PodFacts;
 use crate::scheduler::resources::{Amount, decimal};
@@ -11,64 +17,121 @@ use crate::scheduler::resources::{Amount, decimal};
 /// Offers come about a second after they are asked for; before that there is nothing to tell.
 const FIRST: Duration = Duration::from_millis(1500);
 
-/// The same text is told again after this time, so that it does not fade from `kubectl describe`.
-const AGAIN: Duration = Duration::from_secs(120);
+/// An agent that has just been used offers the rest a second later; what kube-scheduler is refused in between is told only
+/// where it lasts.
+const LASTING: Duration = Duration::from_secs(5);
 
-/// Another text is told after this time: figures change with every offer.
+/// The same text is told again after this time, so that it does not fade from `kubectl describe`.
+const AGAIN: Duration = Duration::from_secs(1800);
+
+/// Another text is told after this time at the soonest, after twice as much the next time, and so on.
 const CHANGED: Duration = Duration::from_secs(10);
 
-/// What kube-scheduler asked so recently stands in its own event.
+/// The most that another text waits.
+const CHANGED_AT_MOST: Duration = Duration::from_secs(300);
+
+/// A pod that kube-scheduler has found a node for so recently is about to be bound.
 const ASKED: Duration = Duration::from_secs(20);
+
+/// How many different refusals are told at once.
+const REFUSALS: usize = 3;
 
 impl Scheduler {
     pub(super) fn explain(&mut self, placement: &Placement) {
         let now = self.now;
         let due = |pod: &PodEntry| {
-            now.since(pod.since) >= FIRST
-                && !pod.facts.daemon
-                && pod.asked.is_none_or(|(asked, _)| now.since(asked) >= ASKED)
-                && pod.explained.as_ref().is_none_or(|(_, at)| now.since(*at) >= CHANGED)
+            let first = if pod.asked.is_some() { LASTING } else { FIRST };
+            now.since(pod.since) >= first
+                && pod.asked.is_none_or(|(asked, found)| !found || now.since(asked) >= ASKED)
+                && pod.explained.as_ref().is_none_or(|last| now.since(last.checked) >= last.pause())
         };
-        let pods = self.pods.iter().filter(|(uid, pod)| placement.nowhere.contains(*uid) && due(pod));
-        let texts: Vec<(String, String)> = pods.map(|(uid, pod)| (uid.clone(), self.why_nowhere(&pod.facts))).collect();
-        for (uid, message) in texts {
+        let pods: Vec<(&String, &PodEntry)> =
+            self.pods.iter().filter(|(uid, pod)| placement.nowhere.contains(*uid) && due(pod)).collect();
+        if pods.is_empty() {
+            return;
+        }
+        let landscape = self.landscape(Expected::Left);
+        let texts = pods.into_iter().filter_map(|(uid, pod)| Some((uid.clone(), self.why_nowhere(pod, &landscape)?)));
+        for (uid, text) in texts.collect::<Vec<(String, String)>>() {
             let Some(pod) = self.pods.get_mut(&uid) else { continue };
-            if pod.explained.as_ref().is_some_and(|(text, at)| *text == message && now.since(*at) < AGAIN) {
-                continue;
-            }
-            pod.explained = Some((message.clone(), now));
+            let changes = match &mut pod.explained {
+                Some(last) if last.text == text && now.since(last.at) < AGAIN => {
+                    last.checked = now;
+                    continue;
+                }
+                Some(last) => last.changes + u32::from(last.text != text),
+                None => 0,
+            };
+            pod.explained = Some(Explained { text: text.clone(), at: now, checked: now, changes });
             let (namespace, name) = (pod.facts.namespace.clone(), pod.facts.name.clone());
-            self.push(Effect::Explain { namespace, name, uid, message });
+            self.push(Effect::Explain { namespace, name, uid, message: text });
         }
     }
 
-    fn why_nowhere(&self, pod: &PodFacts) -> String {
+    /// None where the pod's own kind, or kube-scheduler, says all that there is to say.
+    fn why_nowhere(&self, entry: &PodEntry, landscape: &Landscape<'_>) -> Option<String> {
+        let pod = &entry.facts;
+        if !pod.ungranted.is_empty() {
+            let names: Vec<&str> = pod.ungranted.iter().map(String::as_str).collect();
+            let names = names.join(", ");
+            return Some(format!("Mesos: nothing grants {names} to pods yet: docs/scheduler.md, \"What is refused\""));
+        }
+        if pod.daemon {
+            return self.why_refused(entry, landscape);
+        }
+        self.why_never(pod).or_else(|| self.why_refused(entry, landscape)).or_else(|| Some(self.why_not_now(pod)))
+    }
+
+    /// What the nodes lack that kube-scheduler asked about.
+    fn why_refused(&self, entry: &PodEntry, landscape: &Landscape<'_>) -> Option<String> {
+        let pod = &entry.facts;
+        if !matches!(entry.asked, Some((_, false))) {
+            return None;
+        }
+        let mut told: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+        for site in landscape.sites.iter().filter(|site| site.exists && landscape.admits(pod, site)) {
+            // What has no figures stands in kube-scheduler's own event.
+            if let Some(refusal) = self.refuse(pod, &site.name, landscape)
+                && refusal.told != refusal.reason.text()
+            {
+                told.entry(refusal.told).or_default().push(&site.name);
+            }
+        }
+        let more = told.len().saturating_sub(REFUSALS);
+        let told = told.into_iter().take(REFUSALS).map(|(text, nodes)| match nodes.as_slice() {
+            [node] => format!("{text} ({node})"),
+            nodes => format!("{text} ({} nodes)", nodes.len()),
+        });
+        let mut parts: Vec<String> = told.collect();
+        if more > 0 {
+            parts.push(format!("{more} other reasons"));
+        }
+        (!parts.is_empty()).then(|| format!("Mesos: {}", parts.join("; ")))
+    }
+
+    /// What no offer could change.
+    fn why_never(&self, pod: &PodFacts) -> Option<String> {
         if self.bounds.purge {
-            return "Mesos: the cluster is being removed from the agents, so no node is started".to_owned();
+            return Some("Mesos: the cluster is being removed from the agents, so no node is started".to_owned());
         }
         let known = self.agents.len();
-        let eligible: Vec<_> = self.agents.values().filter(|agent| self.eligible(agent)).collect();
+        let eligible = self.agents.values().filter(|agent| self.eligible(agent)).count();
         if known == 0 {
-            return "Mesos: no agent has made an offer yet".to_owned();
+            return Some("Mesos: no agent has made an offer yet".to_owned());
         }
-        if eligible.is_empty() {
-            return format!("Mesos: nodes.constraints exclude all {known} agents");
+        if eligible == 0 {
+            return Some(format!("Mesos: nodes.constraints exclude all {known} agents"));
         }
-        let matching: Vec<_> = eligible
-            .iter()
-            .filter(|agent| {
-                let name = self.name_for(agent);
-                pod.demand.accepts(&name, &agent.labels(&name))
-            })
-            .collect();
+        let matching = self.matching(pod);
         if matching.is_empty() {
-            return format!("Mesos: no agent has {} ({} agents looked at)", pod.demand.describe(), eligible.len());
+            let wanted = pod.demand.describe();
+            return Some(format!("Mesos: no agent has {wanted} ({eligible} agents looked at)"));
         }
         if let Some(first) = matching.first()
             && matching.iter().all(|agent| self.never_ports(agent, pod).is_some())
             && let Some(why) = self.never_ports(first, pod)
         {
-            return format!("Mesos: no agent could ever take this pod: {why}");
+            return Some(format!("Mesos: no agent could ever take this pod: {why}"));
         }
         let need = pod.amount + self.first_launch();
         let largest = matching.iter().fold(Amount::default(), |most, agent| most.max(agent.capacity()));
@@ -96,8 +159,15 @@ impl Scheduler {
             } else {
                 lacks.join("; ")
             };
-            return format!("Mesos: no agent could ever take this pod: {lacks}");
+            return Some(format!("Mesos: no agent could ever take this pod: {lacks}"));
         }
+        None
+    }
+
+    /// What offers would have to change.
+    fn why_not_now(&self, pod: &PodFacts) -> String {
+        let matching = self.matching(pod);
+        let need = pod.amount + self.first_launch();
         if self.room_for_nodes() == 0 {
             return format!("Mesos: nodes.max is reached ({} nodes), and none of them has room", self.nodes.len());
         }
@@ -127,5 +197,22 @@ impl Scheduler {
             decimal(need.cpus),
             decimal(need.mem),
         )
+    }
+
+    /// Agents that could become nodes, and have what the pod's selectors want.
+    fn matching(&self, pod: &PodFacts) -> Vec<&Agent> {
+        let eligible = self.agents.values().filter(|agent| self.eligible(agent));
+        let wanted = eligible.filter(|agent| {
+            let name = self.name_for(agent);
+            pod.demand.accepts(&name, &agent.labels(&name))
+        });
+        wanted.collect()
+    }
+}
+
+impl Explained {
+    /// How long nothing else is told.
+    fn pause(&self) -> Duration {
+        CHANGED.saturating_mul(2_u32.saturating_pow(self.changes)).min(CHANGED_AT_MOST)
     }
 }

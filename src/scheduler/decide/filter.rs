@@ -1,9 +1,11 @@
-//! kube-scheduler's question which nodes would do, answered from memory.
+//! kube-scheduler's question which nodes would do, answered from memory. It hears fixed texts; the figures behind them
+//! are for the pod's owner.
 use std::collections::BTreeMap;
 
 use super::effect::Effect;
 use super::event::RequestId;
 use super::landscape::{Expected, Landscape, Site};
+use super::refused::Refused;
 use super::state::{Flight, NodeState, Scheduler};
 use crate::scheduler::pods::PodFacts;
 use crate::scheduler::resources::decimal;
@@ -21,12 +23,9 @@ impl Scheduler {
             for name in nodes {
                 match self.refuse(&pod, &name, &landscape) {
                     None => kept.push(name),
-                    Some(Refusal::Waking(why)) => {
-                        spreading = true;
-                        failed.insert(name, why);
-                    }
-                    Some(Refusal::No(why)) => {
-                        failed.insert(name, why);
+                    Some(Refusal { reason, .. }) => {
+                        spreading |= reason == Refused::Waking;
+                        failed.insert(name, reason);
                     }
                 }
             }
@@ -57,57 +56,56 @@ impl Scheduler {
     /// Chooses for kube-scheduler where a pod with a topology spread goes, while a domain has no Node. kube-scheduler
     /// asks about the next pod before it says where it puts this one, and its own count lacks that domain: only a pod
     /// whose node is known now can be counted then.
-    fn leave_one(&self, kept: &mut Vec<String>, failed: &mut BTreeMap<String, String>) {
+    fn leave_one(&self, kept: &mut Vec<String>, failed: &mut BTreeMap<String, Refused>) {
         let scores = self.scores(kept.clone());
         let Some((best, _)) = scores.into_iter().max_by_key(|(_, score)| *score) else { return };
         for name in std::mem::replace(kept, vec![best.clone()]) {
             if name != best {
-                failed.insert(name, format!("{best} is chosen while not every topology domain has a node"));
+                failed.insert(name, Refused::Chosen);
             }
         }
     }
 
-    fn refuse(&self, pod: &PodFacts, name: &str, landscape: &Landscape<'_>) -> Option<Refusal> {
-        let no = |why: &str| Some(Refusal::No(why.to_owned()));
-        let Some(node) = self.nodes.get(name) else {
-            return no("node does not stand for a Mesos agent of this cluster");
-        };
+    /// Why a node is not for a pod. None where it is.
+    pub(super) fn refuse(&self, pod: &PodFacts, name: &str, landscape: &Landscape<'_>) -> Option<Refusal> {
+        let no = |reason: Refused| Some(Refusal { reason, told: reason.text().to_owned() });
+        let Some(node) = self.nodes.get(name) else { return no(Refused::Stranger) };
         if !self.acting() {
-            return no("km scheduler has no connection to Mesos yet");
+            return no(Refused::NotConnected);
         }
         if !node.state.open() {
-            return no("node is leaving");
+            return no(Refused::Leaving);
         }
         if let Some(entry) = self.pods.get(&pod.uid)
             && let Some(wanted) = entry.flight.node()
         {
-            let waits = || Some(Refusal::No(format!("the pod's Mesos task is on its way to {wanted}")));
-            return if wanted == name { None } else { waits() };
+            return if wanted == name { None } else { no(Refused::Elsewhere) };
+        }
+        if !pod.ungranted.is_empty() {
+            return no(Refused::Ungranted);
         }
         if pod.daemon && node.state == NodeState::Candidate {
-            return no("node not started");
+            return no(Refused::NotStarted);
         }
         let site = landscape.sites.iter().find(|site| site.name == name)?;
         if self.waits_for_domains(&pod.uid)
             && let Some((key, domain)) = landscape.missing_domain(pod, site, true)
         {
-            return Some(Refusal::Waking(format!("waking Mesos agents for topology {key}: {domain}")));
+            let told = format!("waking Mesos agents for topology {key}: {domain}");
+            return Some(Refusal { reason: Refused::Waking, told });
         }
         // The node's own share of a first launch already holds the pending daemon pods.
-        if (!pod.daemon || !node.state.unlaunched())
-            && let Some(why) = self.too_little(pod, site)
-        {
-            return Some(Refusal::No(why));
-        }
-        None
+        if !pod.daemon || !node.state.unlaunched() { self.too_little(pod, site) } else { None }
     }
 
     /// Why the offers of a node's agent do not cover a pod.
-    pub(super) fn too_little(&self, pod: &PodFacts, site: &Site) -> Option<String> {
+    fn too_little(&self, pod: &PodFacts, site: &Site) -> Option<Refusal> {
         let agent = self.agents.get(&site.agent);
-        let ports = |agent| self.never_ports(agent, pod).or_else(|| self.spent_ports(agent, pod));
-        if let Some(ports) = agent.and_then(ports) {
-            return Some(format!("Mesos: {ports}"));
+        if let Some(told) = agent.and_then(|agent| self.never_ports(agent, pod)) {
+            return Some(Refusal { reason: Refused::NeverPorts, told });
+        }
+        if let Some(told) = agent.and_then(|agent| self.spent_ports(agent, pod)) {
+            return Some(Refusal { reason: Refused::SpentPorts, told });
         }
         let total = agent.and_then(|agent| agent.total);
         let mut lacks = Vec::new();
@@ -121,17 +119,20 @@ impl Scheduler {
                 lacks.push(format!("{}{of} {unit} offered, {} needed", decimal(offered.max(0)), decimal(need)));
             }
         }
-        if lacks.is_empty() {
-            for port in pod.host_ports().filter_map(|port| port.host_port).filter(|port| !site.ports.contains(*port)) {
-                let ranges = if site.ports.is_empty() { "none".to_owned() } else { site.ports.to_string() };
-                lacks.push(format!("host port {port} is not among the ports offered ({ranges})"));
-            }
-            let (need, left) = (pod.ports_to_grant(), pod.left_to_grant(&site.ports));
-            if site.grants && need > left {
-                lacks.push(format!("{left} host ports offered, {need} needed"));
-            }
+        if !lacks.is_empty() {
+            let fits = total.is_none_or(|total| total.covers(pod.amount));
+            let reason = if fits { Refused::NotOffered } else { Refused::TooLarge };
+            return Some(Refusal { reason, told: lacks.join("; ") });
         }
-        (!lacks.is_empty()).then(|| format!("Mesos: {}", lacks.join("; ")))
+        for port in pod.host_ports().filter_map(|port| port.host_port).filter(|port| !site.ports.contains(*port)) {
+            let ranges = if site.ports.is_empty() { "none".to_owned() } else { site.ports.to_string() };
+            lacks.push(format!("host port {port} is not among the ports offered ({ranges})"));
+        }
+        let (need, left) = (pod.ports_to_grant(), pod.left_to_grant(&site.ports));
+        if site.grants && need > left {
+            lacks.push(format!("{left} host ports offered, {need} needed"));
+        }
+        (!lacks.is_empty()).then(|| Refusal { reason: Refused::PortsNotOffered, told: lacks.join("; ") })
     }
 
     /// Nodes that run are better than nodes that must be started, and full ones better than empty ones, which can go.
@@ -162,7 +163,10 @@ impl Scheduler {
     }
 }
 
-enum Refusal {
-    No(String),
-    Waking(String),
+/// Why a node is not for a pod.
+pub(super) struct Refusal {
+    /// For kube-scheduler.
+    pub reason: Refused,
+    /// For the pod's owner, with figures.
+    pub told: String,
 }

@@ -197,6 +197,11 @@ impl Landscape<'_> {
 
     /// Whether Kubernetes' own rules let the pod go there.
     pub(super) fn allows(&self, pod: &PodFacts, site: &Site, awaited: bool) -> bool {
+        self.admits(pod, site) && self.missing_domain(pod, site, awaited).is_none()
+    }
+
+    /// The same without its topology spread.
+    pub(super) fn admits(&self, pod: &PodFacts, site: &Site) -> bool {
         let passing = |taint: &&Taint| !PASSING_TAINTS.contains(&taint.key.as_str());
         let lasting: Vec<Taint> = site.taints.iter().filter(passing).cloned().collect();
         pod.demand.accepts(&site.name, &site.labels)
@@ -204,7 +209,6 @@ impl Landscape<'_> {
             && pod.apart.iter().all(|rule| !self.meets(pod, rule, site))
             && !self.unwelcome(pod, site)
             && pod.near.iter().all(|rule| self.meets(pod, rule, site) || self.first_of_its_kind(pod, rule))
-            && self.missing_domain(pod, site, awaited).is_none()
     }
 
     /// Whether a pod that the rule selects is in the site's domain.

@@ -6,7 +6,7 @@ use super::event::Token;
 use super::state::{Flight, NodeState, Scheduler, Task};
 use crate::mesos::types::{ExecutorInfo, OfferId, Resource, TaskInfo, TaskState};
 use crate::node::launch::{FORMAT, NodeLaunch, PodLaunch, PortMapping, TaskData};
-use crate::scheduler::agents::{HeldOffer, take};
+use crate::scheduler::agents::{HeldOffer, scalars, take};
 use crate::scheduler::ids::TaskKind;
 use crate::scheduler::pods::PodFacts;
 use crate::scheduler::requests::NODE_TASK;
@@ -154,6 +154,7 @@ impl Scheduler {
                 kind: TaskKind::of(&id),
                 agent: Some(agent.to_owned()),
                 executor: task.executor.as_ref().map(|executor| executor.executor_id.value.clone()),
+                granted: Some(scalars(&task.resources)),
                 state: TaskState::Staging,
                 message: String::new(),
                 since: self.now,
@@ -180,6 +181,7 @@ impl Scheduler {
         for pod in self.pods.values_mut() {
             let facts = &pod.facts;
             if facts.daemon
+                && facts.ungranted.is_empty()
                 && facts.pending()
                 && pod.flight == Flight::None
                 && facts.demand.pinned() == Some(name)
@@ -209,6 +211,7 @@ impl Scheduler {
             root_dir: template.root_dir,
             network_mode: self.settings.network_mode,
             pod_cidr: template.pod_cidr,
+            proxy_mode: template.proxy_mode,
             service_cidr: template.service_cidr,
             cluster_domain: template.cluster_domain,
             artifacts: template.artifacts,

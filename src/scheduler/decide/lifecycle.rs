@@ -8,7 +8,9 @@ use super::place::Placement;
 use super::state::{Flight, Leave, NodeEntry, NodeState, Scheduler};
 use crate::backoff::Backoff;
 use crate::cluster::NetworkMode;
+use crate::scheduler::agents::scalars;
 use crate::scheduler::nodes::{LEAVING_TAINT, NodePhase};
+use crate::scheduler::requests::NODE_TASK;
 use crate::scheduler::resources::Amount;
 use crate::scheduler::time::Time;
 
@@ -86,24 +88,31 @@ impl Scheduler {
         }
     }
 
-    /// What Mesos has granted to the pods of each node.
+    /// What Mesos has granted to the pods of each node: their tasks, whatever the pods say since.
     fn granted(&self) -> BTreeMap<String, Amount> {
         let mut granted: BTreeMap<String, Amount> = BTreeMap::new();
         for pod in self.pods.values() {
-            let node = match &pod.flight {
-                Flight::Launched { node, .. } | Flight::Binding { node, .. } => Some(node),
-                _ => pod.facts.node.as_ref().filter(|_| pod.facts.occupies() && pod.facts.task.is_some()),
+            let (node, recorded) = match &pod.flight {
+                Flight::Launched { node, task, .. } | Flight::Binding { node, task } => {
+                    (Some(node), self.tasks.get(task).and_then(|task| task.granted))
+                }
+                _ => {
+                    let node = pod.facts.node.as_ref().filter(|_| pod.facts.occupies() && pod.facts.task.is_some());
+                    (node, pod.facts.granted)
+                }
             };
             if let Some(node) = node {
-                *granted.entry(node.clone()).or_default() += pod.facts.amount;
+                *granted.entry(node.clone()).or_default() += recorded.unwrap_or(pod.facts.amount);
             }
         }
         granted
     }
 
     fn publish(&mut self, name: &str, pods: Amount) {
-        let own = self.first_launch();
+        let first_launch = self.first_launch();
         let Some(node) = self.nodes.get_mut(name) else { return };
+        // The executor keeps what it was launched with, also when `nodes.overhead` has changed since.
+        let own = node.executor.as_ref().map_or(first_launch, |executor| scalars(&executor.resources) + NODE_TASK);
         let launched = matches!(node.state, NodeState::Starting | NodeState::Ready);
         let grant = pods + own;
         if launched && node.facts.is_some() && node.published != Some(grant) {
@@ -279,7 +288,9 @@ impl Scheduler {
             labels: labels.clone(),
             address: agent.address,
             capacity: agent.capacity(),
+            disk: agent.disk,
             pod_cidr: host_ports.then(|| self.settings.node.pod_cidr.clone()),
+            declared_features: self.settings.node.declared_features(),
         };
         let entry = NodeEntry::new(agent.id.clone(), labels, agent.capacity(), self.now);
         self.nodes.insert(name, entry);

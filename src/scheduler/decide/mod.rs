@@ -4,6 +4,7 @@
 //! - `reconcile`: after a (re)start, nothing is decided before everything is known;
 //! - `filter`, `bind`: kube-scheduler's questions; `launch`: tasks out of offers;
 //! - `place`: which pending pod could go where, and which agents to wake for the others; `explain`, `ports`: why not;
+//!   `refused`: the texts that kube-scheduler hears;
 //! - `lifecycle`: candidates, idle nodes, bounds, what happens when a node ends; `leave`: how nodes are drained, and
 //!   which ones when there are too many; `sweep`: cleaning after a node;
 //! - `offers`: hold, decline, suppress, revive.
@@ -20,6 +21,7 @@ mod offers;
 mod place;
 mod ports;
 mod reconcile;
+mod refused;
 mod settings;
 mod state;
 mod sweep;
@@ -30,5 +32,6 @@ mod tests;
 
 pub use effect::{Binding, Effect, NodeSpec};
 pub use event::{Bounds, Event, NodeStep, RequestId, Token};
+pub use refused::Refused;
 pub use settings::{KmProgram, NodeTemplate, Settings};
 pub use state::{Scheduler, Summary};

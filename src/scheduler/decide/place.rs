@@ -45,6 +45,10 @@ impl Scheduler {
         let mut room_for_nodes = self.room_for_nodes();
         for (uid, pod) in pending {
             let pod = &pod.facts;
+            if !pod.ungranted.is_empty() {
+                placement.nowhere.insert(uid.clone());
+                continue;
+            }
             let awaited = self.waits_for_domains(uid);
             let fitting = |site: &&Site| landscape.covers(pod, site) && landscape.allows(pod, site, awaited);
             let mut sites: Vec<&Site> = landscape.sites.iter().filter(fitting).collect();

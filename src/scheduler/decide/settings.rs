@@ -2,7 +2,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::cluster::{Constraint, NetworkMode};
+use crate::cluster::{Constraint, NetworkMode, ProxyMode};
+use crate::k8s::Version;
 use crate::node::launch::Artifact;
 use crate::scheduler::resources::Amount;
 
@@ -51,10 +52,20 @@ pub struct NodeTemplate {
     pub root_dir: PathBuf,
     /// Subnet of pods.
     pub pod_cidr: String,
+    /// How kube-proxy writes its rules.
+    pub proxy_mode: ProxyMode,
     /// Subnet of Services.
     pub service_cidr: String,
     /// DNS domain.
     pub cluster_domain: String,
     /// Programs and images.
     pub artifacts: Vec<Artifact>,
+}
+
+impl NodeTemplate {
+    /// What the nodes' kubelets declare of themselves; nothing where that is not known.
+    pub(super) fn declared_features(&self) -> &'static [&'static str] {
+        let version = self.kubernetes_version.parse::<Version>().ok();
+        version.and_then(|version| version.row().ok()).map(|row| row.declared_features).unwrap_or_default()
+    }
 }

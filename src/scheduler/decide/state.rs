@@ -63,13 +63,24 @@ pub(super) struct PodEntry {
     pub nudged: Option<Time>,
     pub nudges: u32,
     /// The last explanation.
-    pub explained: Option<(String, Time)>,
+    pub explained: Option<Explained>,
     /// Since when its topology spread waits for domains to wake up.
     pub spread_wait: Option<Time>,
     /// The only node that kube-scheduler was last left with, and when: it will be bound there.
     pub let_onto: Option<(String, Time)>,
     /// Since when its task is over though it is not.
     pub orphaned: Option<Time>,
+}
+
+/// What a pod's owner was told.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Explained {
+    pub text: String,
+    pub at: Time,
+    /// When it was last worked out whether the text is still true.
+    pub checked: Time,
+    /// How often the text has changed.
+    pub changes: u32,
 }
 
 /// A pod's way to its node.
@@ -220,6 +231,8 @@ pub(super) struct Task {
     pub kind: TaskKind,
     pub agent: Option<String>,
     pub executor: Option<String>,
+    /// What it was launched with, where this process launched it.
+    pub granted: Option<Amount>,
     pub state: TaskState,
     /// What Mesos or the executor said about the state.
     pub message: String,

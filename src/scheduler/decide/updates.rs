@@ -4,7 +4,7 @@ use std::time::Duration;
 use super::effect::{Binding, Effect};
 use super::state::{Flight, NodeState, Scheduler, Task};
 use crate::backoff::Backoff;
-use crate::k8s::names::{PORTS_ANNOTATION, TASK_ANNOTATION};
+use crate::k8s::names::{GRANTED_ANNOTATION, PORTS_ANNOTATION, TASK_ANNOTATION};
 use crate::mesos::types::{TaskState, TaskStatus};
 use crate::node::launch::PortMapping;
 use crate::scheduler::ids::TaskKind;
@@ -48,6 +48,7 @@ impl Scheduler {
             kind,
             agent: None,
             executor: None,
+            granted: None,
             state: status.state,
             message: String::new(),
             since: now,
@@ -173,7 +174,11 @@ impl Scheduler {
 
     fn post_binding(&mut self, uid: &str, node: &str, task: &str, ports: &[PortMapping]) {
         let Some(pod) = self.pods.get_mut(uid) else { return };
-        let mut annotations = std::collections::BTreeMap::from([(TASK_ANNOTATION.to_owned(), task.to_owned())]);
+        let granted = self.tasks.get(task).and_then(|task| task.granted).unwrap_or(pod.facts.amount);
+        let mut annotations = std::collections::BTreeMap::from([
+            (TASK_ANNOTATION.to_owned(), task.to_owned()),
+            (GRANTED_ANNOTATION.to_owned(), granted.to_string()),
+        ]);
         if !ports.is_empty()
             && let Ok(text) = serde_json::to_string(ports)
         {

@@ -1,6 +1,7 @@
 //! Services from every client, host ports that come and go, and endpoints that are put right again. Whose address a pod
 //! sees in each case, and session affinity, are tried by `tests/net`.
 mod matrix;
+mod nftables;
 mod plugin;
 mod ports;
 mod repair;

@@ -39,7 +39,11 @@ pub(crate) fn node(name: &str, facts: &Facts<'_>) -> Option<Answer> {
         reasons.push(Reason::new(Kind::Node, text, format!("`kubectl uncordon {name}`")));
     }
     reasons.splice(0..0, facts.scheduler_trouble());
-    Some(Answer { about, state, reasons, said: Vec::new() })
+    let proxy = view
+        .proxy_why
+        .as_ref()
+        .map(|why| format!("kube-proxy is not in the mode that network.proxyMode asks for: {why}"));
+    Some(Answer { about, state, reasons, said: proxy.into_iter().collect() })
 }
 
 /// How the last start of a node of this name failed.

@@ -68,6 +68,10 @@ fn demand(agent: &Agent, facts: &Facts<'_>) -> Vec<Reason> {
                 let text = format!("with its node it needs {need}, and the agent has {}", figures(total(agent)));
                 reason(Kind::TooLarge, text, "request less, or give the agent more in --resources")
             }
+            Against::Ungranted(names) => {
+                let text = format!("it asks for {names}, which nothing grants yet");
+                reason(Kind::Ungranted, text, "ask for cpu, memory and ephemeral-storage only")
+            }
             Against::Ports(why) => reason(Kind::Ports, why, "choose a host port in the granted range"),
             Against::Role(left) => {
                 let text = format!("other roles hold reservations: {} left, {need} needed", figures(left));

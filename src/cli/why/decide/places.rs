@@ -17,6 +17,8 @@ pub(super) enum Against {
     Attribute,
     /// The machine has less than what is needed.
     TooLarge,
+    /// Devices, hugepages or resource claims, which nothing grants: their names.
+    Ungranted(String),
     /// Ports that it does not grant.
     Ports(String),
     /// Too much is reserved for other roles: what is left.
@@ -63,6 +65,9 @@ fn against(pod: &PodView, agent: &Agent, node: Option<&NodeView>, need: Amount, 
     if !pod.facts.demand.accepts(&name, &labels) {
         return Against::Attribute;
     }
+    if let Some(names) = ungranted(pod) {
+        return Against::Ungranted(names);
+    }
     if !total(agent).covers(need) {
         return Against::TooLarge;
     }
@@ -84,6 +89,12 @@ fn against(pod: &PodView, agent: &Agent, node: Option<&NodeView>, need: Amount, 
         None if !facts.room_for_a_node() => Against::NodesMax,
         _ => Against::Nothing,
     }
+}
+
+/// What the pod asks for that nothing grants.
+pub(super) fn ungranted(pod: &PodView) -> Option<String> {
+    let names: Vec<&str> = pod.facts.ungranted.iter().map(String::as_str).collect();
+    (!names.is_empty()).then(|| names.join(", "))
 }
 
 /// Name and labels that the agent's node would have.

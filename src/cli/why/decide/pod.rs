@@ -1,5 +1,5 @@
 //! Why a pod does not run.
-use super::places::{figures, places, summarize};
+use super::places::{figures, places, summarize, ungranted};
 use super::{Facts, empty_node, span};
 use crate::cli::why::reason::{Answer, Kind, Reason};
 use crate::inventory::workloads::{PodView, Trouble};
@@ -140,6 +140,10 @@ fn unbound(view: &PodView, facts: &Facts<'_>) -> Vec<Reason> {
     if !view.gates.is_empty() {
         let text = format!("its scheduling gates are closed: {}", view.gates.join(", "));
         return vec![Reason::new(Kind::NotOurs, text, "whoever set a gate has to remove it")];
+    }
+    if let Some(names) = ungranted(view) {
+        let text = format!("it asks for {names}, which nothing grants yet: docs/scheduler.md, \"What is refused\"");
+        return vec![Reason::new(Kind::Ungranted, text, "ask for cpu, memory and ephemeral-storage only")];
     }
     let mut reasons: Vec<Reason> = facts.scheduler_trouble().into_iter().collect();
     let master = match facts.master {

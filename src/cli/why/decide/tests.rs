@@ -106,6 +106,9 @@ fn why_a_pod_does_not_run() {
     let selector = json!({"spec": {"nodeSelector": {"k8s.mesosphere.io/attribute-rack": "r9"}}});
     case("attribute", World::new(vec![], vec![waiting("100m", "64Mi", selector)]), vec![Kind::Attribute]);
 
+    let device = json!({"spec": {"resources": {"limits": {"hugepages-2Mi": "4Mi"}}}});
+    case("ungranted", World::new(vec![], vec![waiting("100m", "64Mi", device)]), vec![Kind::Ungranted]);
+
     let mut world = World::new(vec![], vec![waiting("3", "64Mi", json!({}))]);
     world.master().agents.truncate(1);
     world.master().agents[0].used = Pressure::default();
@@ -301,6 +304,8 @@ fn why_an_offer_is_not_used() {
     case("fits", one("100m", "64Mi"), vec![Kind::Time]);
     let selector = json!({"spec": {"nodeSelector": {"k8s.mesosphere.io/attribute-rack": "r9"}}});
     case("attribute", World::new(vec![], vec![waiting("100m", "64Mi", selector)]), vec![Kind::Attribute]);
+    let device = json!({"spec": {"resources": {"limits": {"hugepages-2Mi": "4Mi"}}}});
+    case("ungranted", World::new(vec![], vec![waiting("100m", "64Mi", device)]), vec![Kind::Ungranted]);
     let mut world = one("3", "64Mi");
     world.master().agents[0].used = Pressure::default();
     world.master().agents[0].reserved = [("dev".to_owned(), Pressure { cpus: 2.0, mem: 0.0 })].into();

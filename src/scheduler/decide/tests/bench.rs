@@ -6,17 +6,17 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Pod, Taint};
 use serde_json::{Value, json};
 
-use crate::cluster::NetworkMode;
+use crate::cluster::{NetworkMode, ProxyMode};
 use crate::mesos::types::{
     Attribute, Bytes, DomainInfo, FaultDomain, Named, Offer, Resource, TaskInfo, TaskState, TaskStatus, Url,
 };
 use crate::node::launch::TaskData;
 use crate::scheduler::decide::{
-    Binding, Bounds, Effect, Event, KmProgram, NodeStep, NodeTemplate, Scheduler, Settings, Token,
+    Binding, Bounds, Effect, Event, KmProgram, NodeStep, NodeTemplate, Refused, Scheduler, Settings, Token,
 };
 use crate::scheduler::nodes::{LEAVING_TAINT, NodeFacts, NodePhase};
 use crate::scheduler::pods::PodFacts;
-use crate::scheduler::resources::Amount;
+use crate::scheduler::resources::{Amount, read_amount};
 use crate::scheduler::time::Time;
 
 pub fn settings() -> Settings {
@@ -35,6 +35,7 @@ pub fn settings() -> Settings {
             kubernetes_version: "v1.37.2".into(),
             root_dir: PathBuf::from("/var/lib/kmctl/demo"),
             pod_cidr: "172.30.0.0/16".into(),
+            proxy_mode: ProxyMode::Iptables,
             service_cidr: "10.96.0.0/16".into(),
             cluster_domain: "cluster.local".into(),
             artifacts: Vec::new(),
@@ -202,6 +203,7 @@ impl Bench {
                 pod.node = Some(node.clone());
                 pod.task = annotations.get("kmctl.io/task").cloned();
                 pod.granted_ports = annotations.get("kmctl.io/ports").cloned();
+                pod.granted = annotations.get("kmctl.io/granted").and_then(|text| read_amount(text));
                 return vec![posted, Event::Pod(Box::new(pod.clone()))];
             }
             Effect::DeletePod { uid, .. } if self.pods.remove(uid).is_some() => {
@@ -265,7 +267,7 @@ impl Bench {
         }
     }
 
-    pub fn filter(&mut self, pod: &PodFacts, nodes: &[&str]) -> (Vec<String>, BTreeMap<String, String>) {
+    pub fn filter(&mut self, pod: &PodFacts, nodes: &[&str]) -> (Vec<String>, BTreeMap<String, Refused>) {
         self.requests += 1;
         let request = self.requests;
         let nodes = nodes.iter().map(|node| (*node).to_owned()).collect();

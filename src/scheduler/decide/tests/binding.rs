@@ -2,10 +2,11 @@
 use serde_json::json;
 
 use super::bench::*;
-use crate::mesos::types::{TaskInfo, TaskState};
+use crate::mesos::types::{Resource, TaskInfo, TaskState};
 use crate::node::launch::{PortMapping, TaskData};
 use crate::scheduler::agents::scalars;
-use crate::scheduler::decide::{Bounds, Effect, Event, NodeStep};
+use crate::scheduler::decide::{Bounds, Effect, Event, NodeStep, Refused};
+use crate::scheduler::pods::PodFacts;
 use crate::scheduler::resources::Amount;
 
 #[test]
@@ -291,17 +292,60 @@ fn the_filter_says_why_word_for_word() {
     bench.pod(&big);
     bench.pod(&host_port(31001));
     bench.offer("agent1", 1.5, 1024.0);
-    let reason = |(_, mut failed): (Vec<String>, std::collections::BTreeMap<String, String>)| {
-        failed.remove("agent1").unwrap_or_default()
+    let reason = |bench: &mut Bench, pod: &PodFacts, node: &str| bench.filter(pod, &[node]).1.remove(node);
+    assert_eq!(reason(&mut bench, &big, "agent1"), Some(Refused::NotOffered));
+    assert_eq!(reason(&mut bench, &host_port(31001), "agent1"), None);
+    assert_eq!(reason(&mut bench, &host_port(80), "agent1"), Some(Refused::PortsNotOffered));
+    assert_eq!(reason(&mut bench, &big, "stranger"), Some(Refused::Stranger));
+}
+
+#[test]
+fn a_node_may_use_what_its_tasks_were_granted_whatever_its_pods_say_since() {
+    let mut bench = Bench::new();
+    let web = pod("web");
+    bench.running(&web, "agent1");
+    let grant = |bench: &Bench| {
+        bench.log.iter().rev().find_map(|effect| match effect {
+            Effect::PublishGrant { node, grant } if node == "agent1" => Some(*grant),
+            _ => None,
+        })
     };
-    assert_eq!(reason(bench.filter(&big, &["agent1"])), "Mesos: 1.5 cpus offered, 2 needed");
-    assert_eq!(reason(bench.filter(&host_port(31001), &["agent1"])), "");
-    assert_eq!(
-        reason(bench.filter(&host_port(80), &["agent1"])),
-        "Mesos: host port 80 is not among the ports offered (31000-31009)"
-    );
-    let (_, failed) = bench.filter(&big, &["stranger"]);
-    assert_eq!(failed["stranger"], "node does not stand for a Mesos agent of this cluster");
+    let own = Amount::new(260, 513);
+    assert_eq!(grant(&bench), Some(Amount::new(500, 128) + own));
+    let recorded = bench.log.iter().find_map(|effect| match effect {
+        Effect::Bind(binding) => binding.annotations.get("kmctl.io/granted").cloned(),
+        _ => None,
+    });
+    assert_eq!(recorded.as_deref(), Some("cpus:0.5;mem:128"));
+
+    let mut resized = bench.pods[&web.uid].clone();
+    resized.amount = Amount::new(2000, 1024);
+    bench.pod(&resized);
+    bench.seconds(2);
+    assert_eq!(grant(&bench), Some(Amount::new(500, 128) + own));
+    // A process that finds the pod there knows it too.
+    let mut anew = Bench::cold(settings());
+    let facts = bench.nodes["agent1"].clone();
+    anew.nodes.insert("agent1".into(), facts.clone());
+    anew.pod(&resized);
+    anew.on(Event::Node(Box::new(facts)));
+    anew.sync(Bounds::default());
+    anew.answer_sentinel();
+    assert_eq!(grant(&anew), Some(Amount::new(500, 128) + own));
+}
+
+#[test]
+fn a_candidate_declares_what_its_kubelet_will_and_has_the_agents_disk() {
+    let mut bench = Bench::new();
+    bench.pod(&pod("web"));
+    let mut offer = bench.offer_of("agent1", 2.0, 2048.0);
+    offer.resources.push(Resource::scalar("disk", 10240.0));
+    let effects = bench.on(Event::Offers(vec![offer]));
+    let made = effects.iter().find_map(|effect| match effect {
+        Effect::CreateNode(spec) => Some((spec.declared_features, spec.disk)),
+        _ => None,
+    });
+    assert_eq!(made, Some((crate::k8s::MINORS[0].declared_features, 10_240_000)));
 }
 
 #[test]
@@ -344,13 +388,10 @@ fn a_pod_waits_for_host_ports_and_hears_how_many_are_missing() {
     bench.pod(&first);
     bench.pod(&second);
     bench.offer("agent1", 4.0, 4096.0);
-    let reason = |(_, mut failed): (Vec<String>, std::collections::BTreeMap<String, String>)| {
-        failed.remove("agent1").unwrap_or_default()
-    };
     // Ten ports are offered: one of the two pods has room, and the other is told while the first is on its way.
-    assert_eq!(reason(bench.filter(&second, &["agent1"])), "");
+    assert_eq!(bench.filter(&second, &["agent1"]).0, ["agent1"]);
     bench.bind(&first, "agent1");
-    assert_eq!(reason(bench.filter(&second, &["agent1"])), "Mesos: 4 host ports offered, 6 needed");
+    assert_eq!(bench.filter(&second, &["agent1"]).1["agent1"], Refused::PortsNotOffered);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::bench::*;
 use crate::cluster::Constraint;
 use crate::mesos::types::{AgentInfo, Attribute, Resource};
-use crate::scheduler::decide::{Bounds, Effect, Event};
+use crate::scheduler::decide::{Bounds, Effect, Event, Refused};
 use crate::scheduler::pods::PodFacts;
 
 fn cpus(name: &str, cpus: &str) -> PodFacts {
@@ -146,6 +146,34 @@ fn a_pod_that_no_agent_could_take_wakes_nothing_and_is_told_why() {
 }
 
 #[test]
+fn what_nothing_grants_wakes_nothing_and_is_told_by_name() {
+    let limits = json!({"limits": {"cpu": "1", "memory": "64Mi", "nvidia.com/gpu": "1"}});
+    let gpu = pod_with("gpu", json!({"spec": {"containers": [{"name": "c", "resources": limits}]}}));
+    let mut bench = Bench::new();
+    let mut effects = bench.pod(&gpu);
+    effects.extend(bench.offer("agent1", 4.0, 4096.0));
+    effects.extend(bench.seconds(3));
+    assert!(created(&effects).is_empty() && !kinds(&effects).contains(&"revive"), "{:?}", kinds(&effects));
+    let told = "Mesos: nothing grants nvidia.com/gpu to pods yet: docs/scheduler.md, \"What is refused\"";
+    assert_eq!(explained(&effects).unwrap(), told);
+    bench.running(&pod("other"), "agent1");
+    assert_eq!(bench.filter(&gpu, &["agent1"]).1["agent1"], Refused::Ungranted);
+}
+
+#[test]
+fn a_text_that_changes_all_the_time_is_told_ever_more_seldom() {
+    let mut bench = Bench::new();
+    bench.pod(&cpus("big", "3"));
+    let mut told = 0;
+    for second in 0..600 {
+        bench.on(Event::Agents(vec![agent_info("agent1", 2.0 + f64::from(second % 7) / 10.0)]));
+        told += kinds(&bench.seconds(1)).iter().filter(|kind| **kind == "explain").count();
+    }
+    // After 1.5 s, and then 10, 20, 40, 80, 160 and 300 s later.
+    assert!((5..=7).contains(&told), "{told}");
+}
+
+#[test]
 fn host_ports_that_lack_are_named_also_when_nothing_is_offered() {
     let declaring = |name: &str, count: u16| {
         let ports: Vec<_> = (1..=count).map(|port| json!({ "containerPort": port })).collect();
@@ -174,10 +202,12 @@ fn host_ports_that_lack_are_named_also_when_nothing_is_offered() {
     bench.on(Event::Agents(vec![with_ports()]));
     let second = declaring("second", 6);
     bench.pod(&second);
-    let reason = |(_, mut failed): (Vec<String>, std::collections::BTreeMap<String, String>)| failed.remove("agent1");
-    assert_eq!(reason(bench.filter(&second, &["agent1"])).unwrap(), "Mesos: 4 of 10 host ports free, 6 needed");
+    let reason = |bench: &mut Bench| bench.filter(&second, &["agent1"]).1.remove("agent1");
+    assert_eq!(reason(&mut bench), Some(Refused::SpentPorts));
+    let told = explained(&bench.seconds(6)).unwrap();
+    assert_eq!(told, "Mesos: 4 of 10 host ports free, 6 needed (agent1)");
     bench.on(Event::PodGone(first.uid.clone()));
-    assert!(!reason(bench.filter(&second, &["agent1"])).unwrap_or_default().contains("ports free"));
+    assert_ne!(reason(&mut bench), Some(Refused::SpentPorts));
 }
 
 #[test]
@@ -220,7 +250,7 @@ fn spread_pods_wake_every_domain_that_they_need() {
     assert_eq!(created(&both), ["agent2"]);
     let (kept, failed) = bench.filter(&b, &["agent1"]);
     assert!(kept.is_empty());
-    assert_eq!(failed["agent1"], "waking Mesos agents for topology topology.kubernetes.io/zone: zone-agent2");
+    assert_eq!(failed["agent1"], Refused::Waking);
     bench.now = bench.now + Duration::from_secs(11);
     assert_eq!(bench.filter(&b, &["agent1"]).0, ["agent1"], "not for ever");
 }
@@ -237,10 +267,7 @@ fn spread_pods_wait_for_agents_whose_offers_come_a_moment_later() {
     bench.offer("agent1", 4.0, 4096.0);
     let (kept, failed) = bench.filter(&b, &["agent1"]);
     assert!(kept.is_empty(), "zones of agents 2 and 3 may still be offered");
-    assert!(
-        failed["agent1"].starts_with("waking Mesos agents for topology topology.kubernetes.io/zone: "),
-        "{failed:?}"
-    );
+    assert_eq!(failed["agent1"], Refused::Waking);
     let meanwhile = bench.seconds(11);
     assert!(kinds(&meanwhile).contains(&"revive"), "offers are asked for while it waits: {:?}", kinds(&meanwhile));
     bench.offer("agent1", 4.0, 4096.0);
@@ -261,7 +288,7 @@ fn spread_pods_that_were_let_through_count_before_they_are_bound() {
     assert_eq!(bench.filter(&pods[0], &["agent1"]).0, ["agent1"]);
     let (kept, failed) = bench.filter(&pods[1], &["agent1"]);
     assert!(kept.is_empty(), "the first pod is on its way there");
-    assert!(failed["agent1"].starts_with("waking Mesos agents for topology"), "{failed:?}");
+    assert_eq!(failed["agent1"], Refused::Waking);
     assert_eq!(
         bench.filter(&pods[0], &["agent1"]).0,
         ["agent1"],

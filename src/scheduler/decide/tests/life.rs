@@ -4,7 +4,7 @@ use serde_json::json;
 use super::bench::*;
 use crate::mesos::types::TaskState;
 use crate::node::launch::TaskData;
-use crate::scheduler::decide::{Bounds, Effect, Event};
+use crate::scheduler::decide::{Bounds, Effect, Event, Refused};
 use crate::scheduler::nodes::NodePhase;
 
 fn deletes(effects: &[Effect], name: &str) -> Option<bool> {
@@ -76,7 +76,7 @@ fn an_idle_node_leaves_in_order_taint_kill_delete() {
     let order: Vec<&str> = kinds(&leaving).into_iter().filter(|kind| matches!(*kind, "mark_node" | "kill")).collect();
     assert_eq!(order[..2], ["mark_node", "kill"]);
     assert!(kills(&leaving, &node.task_id.value));
-    assert_eq!(bench.filter(&pod("late"), &["agent1"]).1["agent1"], "node is leaving");
+    assert_eq!(bench.filter(&pod("late"), &["agent1"]).1["agent1"], Refused::Leaving);
     assert!(bench.nodes.contains_key("agent1"), "not before the executor is gone");
     bench.update(&node, TaskState::Killed);
     assert!(!bench.nodes.contains_key("agent1"));
@@ -97,7 +97,7 @@ fn daemon_pods_neither_wake_nor_hold_a_node_and_start_with_it() {
     bench.pod(&web);
     bench.offer("agent1", 2.0, 2048.0);
     bench.pod(&system);
-    assert_eq!(bench.filter(&system, &["agent1"]).1["agent1"], "node not started");
+    assert_eq!(bench.filter(&system, &["agent1"]).1["agent1"], Refused::NotStarted);
     let big = pod_with(
         "big",
         json!({"spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": "1500m", "memory": "64Mi"}}}]}}),
