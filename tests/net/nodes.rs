@@ -252,9 +252,7 @@ pub async fn node(
     let began = Instant::now();
     let works = || match mode {
         ProxyMode::Iptables => namespace.run(&["iptables-save", "-t", "filter"]).contains("-j KUBE-FORWARD"),
-        ProxyMode::Nftables => {
-            namespace.try_run(&["nft", "list", "table", "ip", "kube-proxy"], &[], "").1.contains("service-ips")
-        }
+        ProxyMode::Nftables => namespace.run(&["nft", "list", "ruleset"]).contains("map service-ips"),
     };
     while !works() {
         assert!(began.elapsed() < PATIENCE, "kube-proxy writes no rules");

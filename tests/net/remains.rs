@@ -22,7 +22,7 @@ impl Host {
     fn new(backend: &str) -> Host {
         let [namespace, ours, others] = ["host", "ours", "others"].map(Namespace::new);
         let host = Host { namespace, ours, others, folder: tempfile::tempdir().unwrap() };
-        host.namespace.run(&["ip", "link", "add", "eth0", "type", "dummy"]);
+        host.namespace.run(&["ip", "link", "add", "eth0", "type", "bridge"]);
         host.namespace.run(&["ip", "address", "add", "10.88.0.1/24", "dev", "eth0"]);
         host.namespace.run(&["ip", "link", "set", "eth0", "up"]);
         host.connect("kmctl-demo", "c1", "172.30.0.0/24", &host.run().join("ipam"), &host.ours, 30080, backend);
