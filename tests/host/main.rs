@@ -56,7 +56,8 @@ fn stream() -> Vec<u8> {
     let mut bytes: Vec<u8> = Vec::new();
     for item in &manifest.items {
         let Item::Program { path, .. } = item else { continue };
-        let name = path.strip_prefix("/usr/local/lib/kmctl/v1.37.2/").unwrap();
+        // Below a folder of the version, or of etcd's own.
+        let (_, name) = path.strip_prefix("/usr/local/lib/kmctl/").unwrap().split_once('/').unwrap();
         payload.push(Payload { path: path.clone(), packed: packed[name].len() as u64 });
         bytes.extend(&packed[name]);
     }
