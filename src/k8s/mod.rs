@@ -8,7 +8,7 @@ mod over_host;
 pub mod seat;
 mod version;
 
+pub use components::{Components, UnknownMinor, known_minors};
 #[cfg(feature = "cli")]
 pub use over_host::{OverHostError, client_over};
-pub use components::{Components, UnknownMinor, known_minors};
 pub use version::{Version, VersionError};
