@@ -15,7 +15,10 @@ use crate::node::KubeletConfiguration;
 use crate::node::launch::{FORMAT, Grant, NodeLaunch};
 use crate::node::real::rendered;
 use crate::node::spec::{DepsSpec, Place};
+use crate::scheduler::api;
 use crate::scheduler::artifacts::listed;
+use crate::scheduler::decide::NodeSpec;
+use crate::scheduler::resources::Amount;
 use crate::{plan, render};
 
 /// Arguments.

@@ -13,8 +13,13 @@ fn manifest_of(rest: &str) -> Result<HostManifest, RenderError> {
          controlPlane:\n    endpoint: '192.0.2.10:6443'\n    hosts:\n    - {{ address: 192.0.2.11, name: cp1 }}\n{rest}"
     );
     let cluster: Cluster = serde_yaml::from_str(&text).unwrap();
-    let bundle =
-        Manifest { format: 1, kubernetes: "v1.37.2".to_owned(), architecture: "amd64".to_owned(), components: Vec::new(), files: Vec::new() };
+    let bundle = Manifest {
+        format: 1,
+        kubernetes: "v1.37.2".to_owned(),
+        architecture: "amd64".to_owned(),
+        components: Vec::new(),
+        files: Vec::new(),
+    };
     let inputs = Inputs { bundle, bundle_text: "{}".to_owned(), mesos_secret: None, mesos_authority: None };
     desired(&cluster, cluster.spec.control_plane.hosts.last().unwrap(), &inputs)
 }

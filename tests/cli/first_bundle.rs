@@ -58,7 +58,8 @@ fn up_without_a_bundle_makes_it_once_and_then_not_again() {
     world.cp1.run("rm /usr/local/lib/kmctl/etcd-*/bin/etcdutl");
     let repaired = kmctl(&world, &url, &["up", "--yes"]);
     assert_eq!(repaired.code, 0, "{repaired}");
-    assert!(unpacked.join("bin/etcdutl").exists() && !upstream.requests().is_empty(), "{repaired}");
+    world.cp1.run("ls /usr/local/lib/kmctl/etcd-*/bin/etcdutl");
+    assert!(!upstream.requests().is_empty(), "{repaired}");
 }
 
 #[test]

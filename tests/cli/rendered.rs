@@ -50,3 +50,18 @@ fn every_minor_hierarchy_and_mode_renders_what_was_looked_at() {
         }
     }
 }
+
+#[test]
+fn the_scripts_build_the_versions_of_the_table() {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/build/versions")).unwrap();
+    let says = |line: String| assert!(text.lines().any(|one| one.split_whitespace().next() == Some(line.as_str())), "{line}");
+    let tested: Vec<String> = MINORS.iter().map(|row| row.tested.to_string()).collect();
+    assert!(text.contains(&format!("kubernetes_versions=({})", tested.join(" "))), "{tested:?}");
+    let pairs = MINORS[0].pairs;
+    says(format!("etcd_version=v{}", pairs.etcd));
+    says(format!("containerd_version=v{}", pairs.containerd));
+    says(format!("runc_version=v{}", pairs.runc));
+    says(format!("cni_plugins_version=v{}", pairs.cni_plugins));
+    says(format!("coredns_version={}", pairs.coredns));
+    says(format!("pause_version={}", pairs.pause));
+}

@@ -47,7 +47,13 @@ fn stream() -> Vec<u8> {
         encoder.write_all(&bytes).unwrap();
         packed.insert(path.to_owned(), encoder.finish().unwrap());
     }
-    let bundle = Manifest { format: 1, kubernetes: "v1.37.2".to_owned(), architecture: "amd64".to_owned(), components: Vec::new(), files };
+    let bundle = Manifest {
+        format: 1,
+        kubernetes: "v1.37.2".to_owned(),
+        architecture: "amd64".to_owned(),
+        components: Vec::new(),
+        files,
+    };
     let bundle_text = serde_json::to_string(&bundle).unwrap();
     let (secret, _) = hex_digest(&mut &b"s3cret"[..]).unwrap();
     let inputs = Inputs { bundle, bundle_text, mesos_secret: Some(secret), mesos_authority: None };
