@@ -85,7 +85,11 @@ fn nodes_know_every_api_server() {
 fn with_a_network_plugin_the_stock_endpoint_controllers_work() {
     let manifest = with("  network: { mode: cni }\n").unwrap();
     assert!(text(&manifest, "km-endpoints.service").is_none());
-    assert!(text(&manifest, "kube-controller-manager.service").unwrap().contains("--controllers=*,token-cleaner-controller"));
+    assert!(
+        text(&manifest, "kube-controller-manager.service")
+            .unwrap()
+            .contains("--controllers=*,token-cleaner-controller")
+    );
     let own = with("").unwrap();
     let controllers = "--controllers=*,-endpoints-controller,-endpointslice-controller,token-cleaner-controller";
     assert!(text(&own, "kube-controller-manager.service").unwrap().contains(controllers));

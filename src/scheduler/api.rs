@@ -315,7 +315,8 @@ fn random(length: usize) -> String {
 pub fn candidate(spec: NodeSpec, now: &str) -> Value {
     let NodeSpec { name, agent, mut labels, address, capacity, disk, pod_cidr, declared_features } = spec;
     labels.insert(MANAGED_BY_LABEL.to_owned(), MANAGER.to_owned());
-    let mut resources = json!({"cpu": format!("{}m", capacity.cpus), "memory": format!("{}Mi", capacity.mem / 1000), "pods": "110"});
+    let mut resources =
+        json!({"cpu": format!("{}m", capacity.cpus), "memory": format!("{}Mi", capacity.mem / 1000), "pods": "110"});
     // Without it, no pod that asks for ephemeral storage would ever start a node.
     if disk > 0 {
         resources["ephemeral-storage"] = json!(format!("{}Mi", disk / 1000));

@@ -49,7 +49,8 @@ fn render(version: &str, mode: &str, cgroup: &str) -> TempDir {
         &["bundle", "create", "--kubernetes", version, "--out", "bundle", "programs"][..],
         &["render", "--cgroup", cgroup, "--out", "rendered"],
     ] {
-        let run = Command::new(env!("CARGO_BIN_EXE_kmctl")).args(arguments).current_dir(folder.path()).output().unwrap();
+        let run =
+            Command::new(env!("CARGO_BIN_EXE_kmctl")).args(arguments).current_dir(folder.path()).output().unwrap();
         assert!(run.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&run.stderr));
     }
     folder

@@ -29,7 +29,8 @@ fn every_minor_hierarchy_and_mode_renders_what_was_looked_at() {
         let desk = Desk::new();
         let version = row.tested.to_string();
         desk.edit("cluster.yaml", "v1.37.2", &version);
-        let made = desk.kmctl(&["bundle", "create", "--kubernetes", &version, "--out", "kubernetes.bundle", "programs"]);
+        let made =
+            desk.kmctl(&["bundle", "create", "--kubernetes", &version, "--out", "kubernetes.bundle", "programs"]);
         assert_eq!(made.code, 0, "{made}");
         for mode in ["hostPorts", "cni"] {
             if mode == "cni" {
@@ -54,7 +55,8 @@ fn every_minor_hierarchy_and_mode_renders_what_was_looked_at() {
 #[test]
 fn the_scripts_build_the_versions_of_the_table() {
     let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/build/versions")).unwrap();
-    let says = |line: String| assert!(text.lines().any(|one| one.split_whitespace().next() == Some(line.as_str())), "{line}");
+    let says =
+        |line: String| assert!(text.lines().any(|one| one.split_whitespace().next() == Some(line.as_str())), "{line}");
     let tested: Vec<String> = MINORS.iter().map(|row| row.tested.to_string()).collect();
     assert!(text.contains(&format!("kubernetes_versions=({})", tested.join(" "))), "{tested:?}");
     let pairs = MINORS[0].pairs;
