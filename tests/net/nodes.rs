@@ -272,7 +272,7 @@ pub async fn node(
 }
 
 /// A stock kube-proxy with the flags of the node agent, and its log beside the kubeconfig.
-fn proxy(namespace: &Namespace, name: &str, ip: IpAddr, kubeconfig: &Path, mode: ProxyMode) -> Program {
+pub fn proxy(namespace: &Namespace, name: &str, ip: IpAddr, kubeconfig: &Path, mode: ProxyMode) -> Program {
     if mode == ProxyMode::Nftables {
         let script = proxy_forwarding("demo", &namespace.run(&["iptables-save", "-t", "filter"])).unwrap();
         assert!(namespace.try_run(&["iptables-restore", "--noflush", "--wait"], &[], &script).0);
