@@ -28,8 +28,7 @@ impl WithPlugin {
     fn new() -> WithPlugin {
         let usual = Lab::ready();
         // Beside the bundle's other files, which it may link to.
-        let files =
-            run(&mut Command::new(usual.root.join("scripts/build/bundle-files")).arg(&usual.kubernetes)).success();
+        let files = run(Command::new(usual.root.join("scripts/build/bundle-files")).arg(&usual.kubernetes)).success();
         let files = Path::new(files.trim());
         let folder = tempfile::tempdir_in(files.parent().expect("a folder")).expect("a folder");
         let parts = folder.path().join("parts");
