@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt, stream};
+use kmctl::cluster::ProxyMode;
 use kube::Client;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
@@ -113,7 +114,7 @@ impl Side {
         }
         let writer = contender.start(&server, folder);
         let (namespace, relay) = if ours {
-            (Watched::Ours(node(&client, folder, switch, "na", "10.88.0.1").await), None)
+            (Watched::Ours(node(&client, folder, switch, "na", "10.88.0.1", ProxyMode::Iptables).await), None)
         } else {
             let (namespace, proxy, relay) = stock(&client, &server, folder, switch).await;
             (Watched::Theirs(proxy, namespace), Some(relay))
@@ -201,7 +202,7 @@ async fn stock(
     let kubeconfig = folder.join(format!("{name}.kubeconfig"));
     std::fs::write(&kubeconfig, server.kubeconfig().replace(&server.url, &format!("https://{here}"))).unwrap();
     std::fs::set_permissions(&kubeconfig, PermissionsExt::from_mode(0o600)).unwrap();
-    let proxy = proxy(&namespace, name, address.parse().unwrap(), &kubeconfig);
+    let proxy = proxy(&namespace, name, address.parse().unwrap(), &kubeconfig, ProxyMode::Iptables);
     (namespace, proxy, relay)
 }
 

@@ -2,6 +2,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use kmctl::cluster::ProxyMode;
 use serde_json::json;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -71,10 +72,10 @@ impl World {
         let switch = switch();
         let program = program();
         let serve = [program.as_str(), "serve", "80"];
-        let mut a = node(&client, folder.path(), &switch, "na", "10.88.0.1").await;
+        let mut a = node(&client, folder.path(), &switch, "na", "10.88.0.1", ProxyMode::Iptables).await;
         a.start_pod(&client, ("a1", "172.30.0.5", 31001), &serve).await;
         a.start_pod(&client, ("a2", "172.30.0.6", 31002), &serve).await;
-        let mut b = node(&client, folder.path(), &switch, "nb", "10.88.0.2").await;
+        let mut b = node(&client, folder.path(), &switch, "nb", "10.88.0.2", ProxyMode::Iptables).await;
         b.start_pod(&client, ("b1", "172.30.0.5", 31001), &serve).await;
         let host_port = HOST_PORT.to_string();
         let hosts = [&a, &b].map(|node| node.namespace.start(&[&program, "serve", &host_port]));

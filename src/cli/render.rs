@@ -8,21 +8,30 @@ use super::context::Context;
 use super::failure::{Code, Failure};
 use super::provision;
 use crate::bundle::{Manifest, Purpose};
-use crate::cluster::{Loaded, quantity};
+use crate::cluster::{Loaded, NetworkMode, quantity};
 use crate::host::agent::Item;
+use crate::k8s::Version;
 use crate::node::KubeletConfiguration;
 use crate::node::launch::{FORMAT, Grant, NodeLaunch};
+use crate::node::real::rendered;
 use crate::node::spec::{DepsSpec, Place};
+use crate::scheduler::api;
 use crate::scheduler::artifacts::listed;
+use crate::scheduler::decide::NodeSpec;
+use crate::scheduler::resources::Amount;
 use crate::{plan, render};
 
 /// Arguments.
 #[derive(clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Cgroup hierarchy of the example node
+    #[arg(long, default_value = "v2", value_parser = ["v1", "v2"])]
+    cgroup: String,
+}
 
 /// Runs `kmctl render`.
 pub fn run(args: Args, context: &Context) -> Result<Code, Failure> {
-    let Args {} = args;
+    let Args { cgroup } = args;
     let Some(out) = context.settings.out.clone() else {
         return Err(Failure::message(Code::Usage, "no folder to write to").hint("kmctl render --out DIR"));
     };
@@ -56,11 +65,34 @@ pub fn run(args: Args, context: &Context) -> Result<Code, Failure> {
         }
     }
     let launch = example_launch(&loaded, &contents);
-    let place = Place::example();
+    let place = Place { cgroup_v1: cgroup == "v1", ..Place::example() };
+    let deps = DepsSpec::for_launch(&launch, &place);
     write("node/kubelet.yaml", &KubeletConfiguration::for_launch(&launch, &place).to_document())?;
-    write("node/deps.yaml", &DepsSpec::for_launch(&launch, &place).to_document())?;
+    write("node/deps.yaml", &deps.to_document())?;
+    for (name, text) in rendered(&deps) {
+        write(&format!("node/{name}"), &text)?;
+    }
+    write("node/candidate.yaml", &candidate_of(&launch)?)?;
     context.progress.note("", &format!("{count} files in {}", out.display()));
     Ok(Code::Ok)
+}
+
+/// The Node object that stands for the agent before its kubelet runs.
+fn candidate_of(launch: &NodeLaunch) -> Result<String, Failure> {
+    let version: Version = launch.kubernetes_version.parse()?;
+    let row = version.row().map_err(|error| Failure::new(Code::Invalid, error))?;
+    let spec = NodeSpec {
+        name: launch.node_name.clone(),
+        agent: "(the agent's id)".to_owned(),
+        labels: std::collections::BTreeMap::new(),
+        address: Some(launch.node_ip),
+        capacity: Amount::new(4000, 8192),
+        disk: 0,
+        pod_cidr: (launch.network_mode == NetworkMode::HostPorts).then(|| launch.pod_cidr.clone()),
+        declared_features: row.declared_features,
+    };
+    let node = api::candidate(spec, "2026-01-01T00:00:00Z");
+    Ok(serde_yaml::to_string(&node).context("write the candidate's Node")?)
 }
 
 /// A node that does not exist, on an address kept for documentation.

@@ -119,8 +119,8 @@ pub enum Action {
     Delete(Seen),
 }
 
-/// Everything known.
-#[derive(Debug)]
+/// Everything known. At first that is nothing, and nothing is written before all lists are complete and it leads.
+#[derive(Debug, Default)]
 pub struct Endpoints {
     services: BTreeMap<Key, Service>,
     pods: BTreeMap<Key, Pod>,
@@ -168,23 +168,6 @@ struct Round {
 }
 
 impl Endpoints {
-    /// Knows nothing and writes nothing before all lists are complete and it leads.
-    pub fn new() -> Self {
-        Endpoints {
-            services: BTreeMap::new(),
-            pods: BTreeMap::new(),
-            nodes: BTreeMap::new(),
-            selectors: Selectors::default(),
-            members: BTreeMap::new(),
-            objects: BTreeMap::new(),
-            by_service: BTreeMap::new(),
-            written: BTreeMap::new(),
-            rounds: BTreeMap::new(),
-            listings: BTreeMap::new(),
-            leading: false,
-        }
-    }
-
     /// Whether it may write.
     pub fn is_active(&self) -> bool {
         self.leading && KINDS.iter().all(|kind| self.listings.get(kind).is_some_and(|listing| listing.complete))

@@ -77,7 +77,7 @@ fn words(effects: &[Effect]) -> Vec<String> {
 
 impl World {
     fn new() -> World {
-        let mut world = World { endpoints: Endpoints::new(), stored: BTreeMap::new(), version: 100 };
+        let mut world = World { endpoints: Endpoints::default(), stored: BTreeMap::new(), version: 100 };
         for kind in KINDS {
             assert_eq!(world.endpoints.on(Event::Listing(kind)), []);
             assert_eq!(world.endpoints.on(Event::Listed(kind)), []);
@@ -158,7 +158,7 @@ fn endpoints_of(name: &str) -> Object {
 
 #[test]
 fn nothing_is_written_before_all_lists_are_complete_and_it_leads() {
-    let mut endpoints = Endpoints::new();
+    let mut endpoints = Endpoints::default();
     assert_eq!(endpoints.on(Event::Leading(true)), []);
     assert_eq!(endpoints.on(Event::Service(service("web"))), []);
     for kind in KINDS.into_iter().take(4) {
@@ -166,7 +166,7 @@ fn nothing_is_written_before_all_lists_are_complete_and_it_leads() {
     }
     assert_eq!(words(&endpoints.on(Event::Listed(Kind::Slice))), ["create endpoints web"]);
 
-    let mut follower = Endpoints::new();
+    let mut follower = Endpoints::default();
     follower.on(Event::Service(service("web")));
     for kind in KINDS {
         assert_eq!(follower.on(Event::Listed(kind)), []);
@@ -266,7 +266,7 @@ fn what_an_earlier_run_left_is_taken_over_or_cleaned() {
     before.play(pod_event(pod("b", "old", 31002)));
     before.play(Event::Service(service("old")));
 
-    let mut endpoints = Endpoints::new();
+    let mut endpoints = Endpoints::default();
     for (object, (seen, _)) in &before.stored {
         endpoints.on(Event::Object(object.clone(), seen.clone()));
     }

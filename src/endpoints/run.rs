@@ -146,7 +146,7 @@ pub async fn serve(client: Client, identity: &str, stop: CancellationToken) -> R
     let mut reports: JoinSet<Event> = JoinSet::new();
     let mut resync = tokio::time::interval_at(tokio::time::Instant::now() + RESYNC, RESYNC);
     resync.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut endpoints = Endpoints::new();
+    let mut endpoints = Endpoints::default();
     loop {
         // First the end, then who leads, then what became of writes: nothing is decided on older knowledge than
         // necessary.

@@ -13,8 +13,13 @@ fn manifest_of(rest: &str) -> Result<HostManifest, RenderError> {
          controlPlane:\n    endpoint: '192.0.2.10:6443'\n    hosts:\n    - {{ address: 192.0.2.11, name: cp1 }}\n{rest}"
     );
     let cluster: Cluster = serde_yaml::from_str(&text).unwrap();
-    let bundle =
-        Manifest { format: 1, kubernetes: "v1.37.2".to_owned(), architecture: "amd64".to_owned(), components: Vec::new(), files: Vec::new() };
+    let bundle = Manifest {
+        format: 1,
+        kubernetes: "v1.37.2".to_owned(),
+        architecture: "amd64".to_owned(),
+        components: Vec::new(),
+        files: Vec::new(),
+    };
     let inputs = Inputs { bundle, bundle_text: "{}".to_owned(), mesos_secret: None, mesos_authority: None };
     desired(&cluster, cluster.spec.control_plane.hosts.last().unwrap(), &inputs)
 }
@@ -80,9 +85,13 @@ fn nodes_know_every_api_server() {
 fn with_a_network_plugin_the_stock_endpoint_controllers_work() {
     let manifest = with("  network: { mode: cni }\n").unwrap();
     assert!(text(&manifest, "km-endpoints.service").is_none());
-    assert!(text(&manifest, "kube-controller-manager.service").unwrap().contains("--controllers=*,tokencleaner"));
+    assert!(
+        text(&manifest, "kube-controller-manager.service")
+            .unwrap()
+            .contains("--controllers=*,token-cleaner-controller")
+    );
     let own = with("").unwrap();
-    let controllers = "--controllers=*,-endpoint,-endpointslice,tokencleaner";
+    let controllers = "--controllers=*,-endpoints-controller,-endpointslice-controller,token-cleaner-controller";
     assert!(text(&own, "kube-controller-manager.service").unwrap().contains(controllers));
     assert!(text(&own, "km-endpoints.service").is_some());
 }

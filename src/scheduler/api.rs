@@ -118,38 +118,9 @@ impl Api {
 
     /// Creates a candidate: a Node that is Ready without a kubelet, so that pods are scheduled to it.
     pub async fn create_node(&self, spec: NodeSpec) -> Result<(), kube::Error> {
-        let NodeSpec { name, agent, mut labels, address, capacity, disk, pod_cidr, declared_features } = spec;
-        labels.insert(MANAGED_BY_LABEL.to_owned(), MANAGER.to_owned());
-        let mut resources = json!({"cpu": format!("{}m", capacity.cpus), "memory": format!("{}Mi", capacity.mem / 1000), "pods": "110"});
-        // Without it, no pod that asks for ephemeral storage would ever start a node.
-        if disk > 0 {
-            resources["ephemeral-storage"] = json!(format!("{}Mi", disk / 1000));
-        }
-        let now = Timestamp::now().to_string();
-        let condition = |kind: &str, status: &str| {
-            json!({"type": kind, "status": status, "reason": "Candidate",
-                "message": "a Mesos agent that starts a kubelet when a pod is bound to it",
-                "lastHeartbeatTime": now, "lastTransitionTime": now})
-        };
-        let conditions: Vec<Value> =
-            [("Ready", "True"), ("MemoryPressure", "False"), ("DiskPressure", "False"), ("PIDPressure", "False")]
-                .into_iter()
-                .map(|(kind, status)| condition(kind, status))
-                .collect();
-        let mut addresses = vec![json!({"type": "Hostname", "address": name})];
-        addresses.extend(address.map(|address| json!({"type": "InternalIP", "address": address.to_string()})));
-        let node = json!({
-            "apiVersion": "v1", "kind": "Node",
-            "metadata": {"name": name, "labels": labels,
-                "annotations": {AGENT_ID_ANNOTATION: agent, STATE_ANNOTATION: NodePhase::Candidate.as_str()}},
-            // Every node's pods have the same subnet, which means something on the node only. A kubelet reports
-            // as soon as its runtime is up where its Node has one, else with its next period of ten seconds
-            // (fastStatusUpdateOnce, pkg/kubelet/kubelet.go).
-            "spec": {"podCIDR": pod_cidr, "podCIDRs": Vec::from_iter(&pod_cidr)},
-            "status": {"capacity": resources, "allocatable": resources, "conditions": conditions, "addresses": addresses,
-                "declaredFeatures": declared_features},
-        });
-        let node: Node = serde_json::from_value(node).map_err(kube::Error::SerdeError)?;
+        let name = spec.name.clone();
+        let node: Node =
+            serde_json::from_value(candidate(spec, &Timestamp::now().to_string())).map_err(kube::Error::SerdeError)?;
         // Before the Node: its Lease is what the node controller goes by.
         self.renew_lease(&name).await?;
         self.nodes().create(&PostParams::default(), &node).await.map(|_| ())
@@ -338,6 +309,41 @@ fn random(length: usize) -> String {
     const ALPHABET: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789";
     let mut generator = rand::rng();
     (0..length).map(|_| char::from(ALPHABET[generator.random_range(0..ALPHABET.len())])).collect()
+}
+
+/// A candidate's Node, made at the time `now` (RFC 3339).
+pub fn candidate(spec: NodeSpec, now: &str) -> Value {
+    let NodeSpec { name, agent, mut labels, address, capacity, disk, pod_cidr, declared_features } = spec;
+    labels.insert(MANAGED_BY_LABEL.to_owned(), MANAGER.to_owned());
+    let mut resources =
+        json!({"cpu": format!("{}m", capacity.cpus), "memory": format!("{}Mi", capacity.mem / 1000), "pods": "110"});
+    // Without it, no pod that asks for ephemeral storage would ever start a node.
+    if disk > 0 {
+        resources["ephemeral-storage"] = json!(format!("{}Mi", disk / 1000));
+    }
+    let condition = |kind: &str, status: &str| {
+        json!({"type": kind, "status": status, "reason": "Candidate",
+            "message": "a Mesos agent that starts a kubelet when a pod is bound to it",
+            "lastHeartbeatTime": now, "lastTransitionTime": now})
+    };
+    let conditions: Vec<Value> =
+        [("Ready", "True"), ("MemoryPressure", "False"), ("DiskPressure", "False"), ("PIDPressure", "False")]
+            .into_iter()
+            .map(|(kind, status)| condition(kind, status))
+            .collect();
+    let mut addresses = vec![json!({"type": "Hostname", "address": name})];
+    addresses.extend(address.map(|address| json!({"type": "InternalIP", "address": address.to_string()})));
+    json!({
+        "apiVersion": "v1", "kind": "Node",
+        "metadata": {"name": name, "labels": labels,
+            "annotations": {AGENT_ID_ANNOTATION: agent, STATE_ANNOTATION: NodePhase::Candidate.as_str()}},
+        // Every node's pods have the same subnet, which means something on the node only. A kubelet reports
+        // as soon as its runtime is up where its Node has one, else with its next period of ten seconds
+        // (fastStatusUpdateOnce, pkg/kubelet/kubelet.go).
+        "spec": {"podCIDR": pod_cidr, "podCIDRs": Vec::from_iter(&pod_cidr)},
+        "status": {"capacity": resources, "allocatable": resources, "conditions": conditions, "addresses": addresses,
+            "declaredFeatures": declared_features},
+    })
 }
 
 #[cfg(test)]

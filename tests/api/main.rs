@@ -8,5 +8,6 @@ mod documented;
 mod draining;
 mod endpoints;
 mod hollow;
+mod judged;
 mod policies;
 mod server;

@@ -14,6 +14,7 @@ mod first_bundle;
 mod fixture;
 mod life;
 mod machine;
+mod rendered;
 mod transcript;
 #[path = "../mirror/upstream.rs"]
 mod upstream;

@@ -73,6 +73,16 @@ impl Transcript {
     }
 }
 
+/// Compares a text with `golden/NAME.snap` to the letter.
+#[track_caller]
+pub fn golden_text(name: &str, text: &str) {
+    insta::with_settings!({
+        snapshot_path => "golden", prepend_module_to_snapshot => false, omit_expression => true,
+    }, {
+        insta::assert_snapshot!(name, text);
+    });
+}
+
 impl fmt::Display for Transcript {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)

@@ -47,7 +47,13 @@ fn stream() -> Vec<u8> {
         encoder.write_all(&bytes).unwrap();
         packed.insert(path.to_owned(), encoder.finish().unwrap());
     }
-    let bundle = Manifest { format: 1, kubernetes: "v1.37.2".to_owned(), architecture: "amd64".to_owned(), components: Vec::new(), files };
+    let bundle = Manifest {
+        format: 1,
+        kubernetes: "v1.37.2".to_owned(),
+        architecture: "amd64".to_owned(),
+        components: Vec::new(),
+        files,
+    };
     let bundle_text = serde_json::to_string(&bundle).unwrap();
     let (secret, _) = hex_digest(&mut &b"s3cret"[..]).unwrap();
     let inputs = Inputs { bundle, bundle_text, mesos_secret: Some(secret), mesos_authority: None };
@@ -56,7 +62,8 @@ fn stream() -> Vec<u8> {
     let mut bytes: Vec<u8> = Vec::new();
     for item in &manifest.items {
         let Item::Program { path, .. } = item else { continue };
-        let name = path.strip_prefix("/usr/local/lib/kmctl/v1.37.2/").unwrap();
+        // Below a folder of the version, or of etcd's own.
+        let (_, name) = path.strip_prefix("/usr/local/lib/kmctl/").unwrap().split_once('/').unwrap();
         payload.push(Payload { path: path.clone(), packed: packed[name].len() as u64 });
         bytes.extend(&packed[name]);
     }

@@ -21,6 +21,8 @@ fn a_changed_byte_in_any_file_is_found_and_told_with_both_hashes() {
         bad[middle] ^= 1;
         let (got, expected) = (sha256(&bad), sha256(&good));
         upstream.put(&path, bad);
+        // Runs before this one have downloaded it.
+        desk.forget();
         desk.create()
             .fails(1, &[&format!("{}/{path} has sha256 {got}, expected {expected} according to", upstream.url())]);
         desk.has_no_bundle();
@@ -73,10 +75,12 @@ fn a_page_or_a_short_text_is_told_as_such_and_not_as_a_wrong_hash() {
     let runc = upstream.path("runc.amd64");
     for path in [kubelet.clone(), format!("{kubelet}.sha256"), runc.clone()] {
         upstream.let_be(&path, Manner::Page);
+        desk.forget();
         let told = format!("{}/{path} is not the file: the server answered with a web page", upstream.url());
         desk.create().fails(1, &[&told]);
         upstream.let_be(&path, Manner::Well);
     }
+    desk.forget();
     let good = upstream.get(&kubelet);
     upstream.put(&kubelet, "<html>blocked by policy</html>");
     desk.create().fails(1, &["/kubelet is not the file: the server answered with a web page"]);
@@ -89,7 +93,7 @@ fn a_page_or_a_short_text_is_told_as_such_and_not_as_a_wrong_hash() {
     // How long it should be is known from the lock.
     upstream.put(&kubelet, good.clone());
     desk.create().succeeds();
-    std::fs::remove_dir_all(desk.cache()).unwrap();
+    desk.forget();
     std::fs::remove_file(desk.path(BUNDLE)).unwrap();
     upstream.put(&kubelet, good.slice(..good.len() - 7));
     let told = format!("/kubelet has only {} of {} bytes", good.len() - 7, good.len());

@@ -60,6 +60,11 @@ impl Desk {
         self.path("cache/kmctl/downloads")
     }
 
+    /// Removes what was downloaded.
+    pub fn forget(&self) {
+        std::fs::remove_dir_all(self.path("cache")).unwrap_or_default();
+    }
+
     /// A `kmctl` with these arguments and `environment`, not started yet.
     pub fn command(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kmctl"));

@@ -252,9 +252,7 @@ pub async fn node(
     let began = Instant::now();
     let works = || match mode {
         ProxyMode::Iptables => namespace.run(&["iptables-save", "-t", "filter"]).contains("-j KUBE-FORWARD"),
-        ProxyMode::Nftables => {
-            namespace.try_run(&["nft", "list", "table", "ip", "kube-proxy"], &[], "").1.contains("service-ips")
-        }
+        ProxyMode::Nftables => namespace.run(&["nft", "list", "ruleset"]).contains("map service-ips"),
     };
     while !works() {
         assert!(began.elapsed() < PATIENCE, "kube-proxy writes no rules");
@@ -274,7 +272,7 @@ pub async fn node(
 }
 
 /// A stock kube-proxy with the flags of the node agent, and its log beside the kubeconfig.
-fn proxy(namespace: &Namespace, name: &str, ip: IpAddr, kubeconfig: &Path, mode: ProxyMode) -> Program {
+pub fn proxy(namespace: &Namespace, name: &str, ip: IpAddr, kubeconfig: &Path, mode: ProxyMode) -> Program {
     if mode == ProxyMode::Nftables {
         let script = proxy_forwarding("demo", &namespace.run(&["iptables-save", "-t", "filter"])).unwrap();
         assert!(namespace.try_run(&["iptables-restore", "--noflush", "--wait"], &[], &script).0);

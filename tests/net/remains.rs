@@ -17,16 +17,42 @@ struct Host {
     folder: tempfile::TempDir,
 }
 
+/// A container in a network, with a port of the host.
+struct Attached<'a> {
+    network: &'a str,
+    container: &'a str,
+    subnet: &'a str,
+    leases: &'a Path,
+    port: u16,
+}
+
 impl Host {
     /// Both pods are connected, with a port of the host each, by the real plugins.
     fn new(backend: &str) -> Host {
         let [namespace, ours, others] = ["host", "ours", "others"].map(Namespace::new);
         let host = Host { namespace, ours, others, folder: tempfile::tempdir().unwrap() };
-        host.namespace.run(&["ip", "link", "add", "eth0", "type", "dummy"]);
+        host.namespace.run(&["ip", "link", "add", "eth0", "type", "bridge"]);
         host.namespace.run(&["ip", "address", "add", "10.88.0.1/24", "dev", "eth0"]);
         host.namespace.run(&["ip", "link", "set", "eth0", "up"]);
-        host.connect("kmctl-demo", "c1", "172.30.0.0/24", &host.run().join("ipam"), &host.ours, 30080, backend);
-        host.connect("other", "c2", "172.30.1.0/24", &host.folder.path().join("ipam"), &host.others, 30081, backend);
+        let (ours, others) = (host.run().join("ipam"), host.folder.path().join("ipam"));
+        for (pod, attached) in [
+            (
+                &host.ours,
+                Attached {
+                    network: "kmctl-demo",
+                    container: "c1",
+                    subnet: "172.30.0.0/24",
+                    leases: &ours,
+                    port: 30080,
+                },
+            ),
+            (
+                &host.others,
+                Attached { network: "other", container: "c2", subnet: "172.30.1.0/24", leases: &others, port: 30081 },
+            ),
+        ] {
+            host.connect(pod, &attached, backend);
+        }
         host
     }
 
@@ -34,16 +60,8 @@ impl Host {
         self.folder.path().join("run")
     }
 
-    fn connect(
-        &self,
-        network: &str,
-        container: &str,
-        subnet: &str,
-        leases: &Path,
-        pod: &Namespace,
-        port: u16,
-        backend: &str,
-    ) {
+    fn connect(&self, pod: &Namespace, attached: &Attached<'_>, backend: &str) {
+        let Attached { network, container, subnet, leases, port } = *attached;
         let plugins = programs().join("../cni").canonicalize().unwrap();
         let call = |plugin: &str, mut configuration: Value| {
             (configuration["cniVersion"], configuration["name"]) = (json!("0.4.0"), json!(network));

@@ -292,7 +292,12 @@ pub(super) mod fake {
         let root = folder.path().display().to_string();
         std::fs::create_dir(folder.path().join("unified")).unwrap();
         let mountinfo = format!("30 25 0:26 / {root}/unified rw shared:9 - cgroup2 cgroup2 rw,nsdelegate\n");
-        Machine { folder, mountinfo, cgroups: "0::/system.slice/mesos-agent.service\n".to_owned() }
+        let machine = Machine { folder, mountinfo, cgroups: "0::/system.slice/mesos-agent.service\n".to_owned() };
+        // A kernel makes the file with every cgroup; this one has neither cpuset nor hugetlb.
+        for level in ["", "/kmctl-demo-0123abcd"] {
+            machine.write(&format!("unified{level}/cgroup.controllers"), "cpu io memory pids\n");
+        }
+        machine
     }
 }
 

@@ -302,7 +302,10 @@ mod tests {
         assert_eq!(read(&pods, "memory.max"), (64 << 20).to_string());
         assert_eq!(read(&pods, "cpu.max"), "50000 100000");
         assert_eq!(read(&pods, "cpu.weight"), "50");
-        assert!(read(&machine.path("unified/kmctl-demo-0123abcd"), "cgroup.subtree_control").contains("+memory"));
+        for level in ["unified", "unified/kmctl-demo-0123abcd"] {
+            let delegated = read(&machine.path(level), "cgroup.subtree_control");
+            assert_eq!(delegated, "+cpu +memory +pids", "what the kubelet wants and this kernel has");
+        }
     }
 
     #[tokio::test]

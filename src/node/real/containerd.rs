@@ -78,14 +78,7 @@ impl Service for Containerd {
         let _ = std::fs::remove_file(folders.runtime_socket());
         Ok(Program {
             name: self.name().to_owned(),
-            argv: vec![
-                path(&folders.programs().join("containerd")),
-                "--config".to_owned(),
-                path(&folders.settings("containerd.toml")),
-                // Also the mark by which a sweep knows this run's processes.
-                "--address".to_owned(),
-                path(&folders.runtime_socket()),
-            ],
+            argv: argv(&self.spec),
             environment: vec![("PATH".to_owned(), search_path(&self.spec))],
         })
     }
@@ -114,6 +107,18 @@ impl Service for Containerd {
 /// Where programs of the host are looked for.
 pub(super) const HOST_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+pub(super) fn argv(spec: &DepsSpec) -> Vec<String> {
+    let folders = &spec.folders;
+    vec![
+        path(&folders.programs().join("containerd")),
+        "--config".to_owned(),
+        path(&folders.settings("containerd.toml")),
+        // Also the mark by which a sweep knows this run's processes.
+        "--address".to_owned(),
+        path(&folders.runtime_socket()),
+    ]
+}
+
 /// Programs of the run come before the host's: shims, runc and plugins must be the bundle's, `iptables` the variant that
 /// works.
 pub(super) fn search_path(spec: &DepsSpec) -> String {
@@ -129,7 +134,7 @@ pub(super) fn write(file: &Path, text: &str) -> Result<(), DepError> {
 }
 
 /// Configuration version 3, of containerd 2.0; 2.3 and later read it as their own version 4.
-fn configuration(spec: &DepsSpec) -> String {
+pub(super) fn configuration(spec: &DepsSpec) -> String {
     let folders = &spec.folders;
     let quoted = |path: PathBuf| serde_json::Value::from(path.display().to_string()).to_string();
     let (cni_programs, cni_settings) = match spec.network.mode {
@@ -201,7 +206,7 @@ conf_dir = {cni_settings}
 
 /// A routed link per pod; a pod's hostPort is mapped by the stock plugin, what Mesos granted for other ports by ours. The
 /// stock plugins would choose their back end by what they find installed; here it is kube-proxy's.
-fn network(spec: &DepsSpec, choice: &Choice) -> String {
+pub(super) fn network(spec: &DepsSpec, choice: &Choice) -> String {
     let network = &spec.network;
     json!({
         "cniVersion": "0.3.1",

@@ -80,12 +80,23 @@ impl StockKubelet {
         let folders = &self.spec.folders;
         hide_systemd_run(&folders.programs())?;
         write(&folders.settings("kubelet.yaml"), &configuration.to_document())?;
-        let mut argv = vec![path(&folders.programs().join("kubelet"))];
-        argv.extend(flags(&self.spec));
-        argv.extend(more);
+        let argv = argv(&self.spec, more);
         let environment = vec![("PATH".to_owned(), search_path(&self.spec))];
         Ok(Program { name: "kubelet".to_owned(), argv, environment })
     }
+}
+
+/// How any kubelet is started.
+fn argv(spec: &DepsSpec, more: Vec<String>) -> Vec<String> {
+    let mut argv = vec![path(&spec.folders.programs().join("kubelet"))];
+    argv.extend(flags(spec));
+    argv.extend(more);
+    argv
+}
+
+/// How the kubelet of a node with an API server is started.
+pub(super) fn with_api(spec: &DepsSpec) -> Vec<String> {
+    argv(spec, api_flags(spec))
 }
 
 /// A kubelet that finds systemd-run mounts volumes in transient scopes of the host's systemd. They would be units of the

@@ -139,8 +139,8 @@ fn variant(version: &str) -> Variant {
 fn number(text: &str) -> Option<[u32; 3]> {
     text.split_whitespace().find_map(|word| {
         let mut parts = word.trim_start_matches('v').split(|letter: char| !letter.is_ascii_digit());
-        let (major, minor) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-        Some([major, minor, parts.next().and_then(|patch| patch.parse().ok()).unwrap_or(0)])
+        let (first, second) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+        Some([first, second, parts.next().and_then(|patch| patch.parse().ok()).unwrap_or(0)])
     })
 }
 

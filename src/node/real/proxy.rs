@@ -91,18 +91,16 @@ impl Service for KubeProxy {
             self.let_through().await?;
         }
         let folders = &self.spec.folders;
-        let kubeconfig = folders.settings("kube-proxy.kubeconfig");
+        let kubeconfig = folders.settings(KUBECONFIG);
         let text = match self.spec.network.mode {
             NetworkMode::HostPorts => self.through_view()?,
             NetworkMode::Cni => document(&self.api.server().await?, folders, &User::Certificate(&client_certificate())),
         };
         write_private(&kubeconfig, &text)?;
-        let mut argv =
-            vec![path(&folders.programs().join("kube-proxy")), format!("--kubeconfig={}", path(&kubeconfig))];
-        argv.extend(flags(&self.spec, choice.mode, self.ports.own(HEALTH_PORT)?, self.ports.own(METRICS_PORT)?));
+        let ports = (self.ports.own(HEALTH_PORT)?, self.ports.own(METRICS_PORT)?);
         Ok(Program {
             name: self.name().to_owned(),
-            argv,
+            argv: argv(&self.spec, choice.mode, ports),
             environment: vec![("PATH".to_owned(), search_path(&self.spec))],
         })
     }
@@ -123,6 +121,22 @@ impl Service for KubeProxy {
             tokio::time::sleep(POLL).await;
         }
     }
+}
+
+const KUBECONFIG: &str = "kube-proxy.kubeconfig";
+
+/// How it is started; `ports` are those of its health check and of its metrics.
+fn argv(spec: &DepsSpec, mode: ProxyMode, ports: (u16, u16)) -> Vec<String> {
+    let folders = &spec.folders;
+    let kubeconfig = path(&folders.settings(KUBECONFIG));
+    let mut argv = vec![path(&folders.programs().join("kube-proxy")), format!("--kubeconfig={kubeconfig}")];
+    argv.extend(flags(spec, mode, ports.0, ports.1));
+    argv
+}
+
+/// The same, where the machine has what was asked for and its usual ports are free.
+pub(super) fn usual(spec: &DepsSpec) -> Vec<String> {
+    argv(spec, spec.network.proxy_mode, (HEALTH_PORT, METRICS_PORT))
 }
 
 /// How programs call the family of an address.

@@ -260,17 +260,17 @@ fn a_node_that_cannot_be_made_is_tried_with_growing_waits() {
         let mut bench = Bench::new();
         bench.refuses = Some(step);
         bench.on(Event::Bounds(Bounds { min: 1, ..Bounds::default() }));
-        bench.offer("agent1", 2.0, 2048.0);
-        let mut tries = 0;
         for _ in 0..30 {
             // Offers are given back after a while, and made again.
             bench.offer("agent1", 2.0, 2048.0);
-            tries += bench.seconds(2).iter().filter(|effect| effect.kind() == kind).count();
+            bench.seconds(2);
         }
+        let tries = bench.log.iter().filter(|effect| effect.kind() == kind).count();
         assert!((3..=6).contains(&tries), "{kind} {tries} times in a minute");
         bench.refuses = None;
         bench.offer("agent1", 2.0, 2048.0);
-        assert!(kinds(&bench.seconds(70)).contains(&kind), "and tried on");
+        bench.seconds(70);
+        assert!(bench.log.iter().filter(|effect| effect.kind() == kind).count() > tries, "and tried on");
     }
 }
 
