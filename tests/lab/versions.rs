@@ -17,15 +17,15 @@ fn what_runs_is_the_bundles_and_of_the_versions_that_it_names() {
 
     let (control_plane, node) = (
         ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"],
-        ["containerd", "containerd-shim", "kubelet", "kube-proxy"],
+        ["containerd", "containerd-shim-runc-v2", "kubelet", "kube-proxy"],
     );
     let places = control_plane.map(|program| (&host, program)).into_iter().chain(node.map(|program| (&agent, program)));
     for (host, program) in places {
-        // The kernel keeps fifteen letters of a program's name, of which the shim's has more.
-        let running = lab.ssh(host, &format!("sha256sum /proc/$(pgrep -o -x {program})/exe")).success();
-        let name = if program == "containerd-shim" { "containerd-shim-runc-v2" } else { program };
-        let file = files.iter().find(|file| file["path"] == format!("bin/{name}"));
-        let file = file.unwrap_or_else(|| panic!("the bundle has no {name}"));
+        // The kernel keeps fifteen letters of a program's name.
+        let short = program.get(..15).unwrap_or(program);
+        let running = lab.ssh(host, &format!("sha256sum /proc/$(pgrep -o -x {short})/exe")).success();
+        let file = files.iter().find(|file| file["path"] == format!("bin/{program}"));
+        let file = file.unwrap_or_else(|| panic!("the bundle has no {program}"));
         assert_eq!(running.split_whitespace().next(), file["sha256"].as_str(), "{program} on {host}");
     }
 
