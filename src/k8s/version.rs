@@ -76,6 +76,14 @@ pub struct Pairs {
     pub coredns: &'static str,
 }
 
+/// What kubelets of both minors declare.
+const DECLARED: &[&str] = &[
+    "ExtendWebSocketsToKubelet",
+    "InPlacePodLevelResourcesVerticalScaling",
+    "InPlacePodVerticalScalingInitContainers",
+    "RestartAllContainersOnContainerExits",
+];
+
 /// Every minor that kmctl runs, the newest first.
 pub const MINORS: [Minor; 2] = [
     Minor {
@@ -89,12 +97,7 @@ pub const MINORS: [Minor; 2] = [
             pause: "3.10.2",
             coredns: "v1.14.6",
         },
-        declared_features: &[
-            "ExtendWebSocketsToKubelet",
-            "InPlacePodLevelResourcesVerticalScaling",
-            "InPlacePodVerticalScalingInitContainers",
-            "RestartAllContainersOnContainerExits",
-        ],
+        declared_features: DECLARED,
     },
     Minor {
         minor: 36,
@@ -107,12 +110,7 @@ pub const MINORS: [Minor; 2] = [
             pause: "3.10.2",
             coredns: "v1.14.2",
         },
-        declared_features: &[
-            "ExtendWebSocketsToKubelet",
-            "InPlacePodLevelResourcesVerticalScaling",
-            "InPlacePodVerticalScalingInitContainers",
-            "RestartAllContainersOnContainerExits",
-        ],
+        declared_features: DECLARED,
     },
 ];
 
