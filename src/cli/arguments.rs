@@ -1,6 +1,7 @@
 //! Flags and subcommands, and the way from them to an exit code.
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
@@ -157,6 +158,9 @@ pub fn main() -> ExitCode {
     ExitCode::from(code)
 }
 
+/// How long the end of a run waits, at most, for threads that are busy.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
 fn run(command: Command, context: &Context) -> Result<u8, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let result = runtime.block_on(async {
@@ -171,8 +175,9 @@ fn run(command: Command, context: &Context) -> Result<u8, Failure> {
         }
     });
     question::give_terminal_back();
-    // A thread that still reads a file or resolves a name must not hold the process.
-    runtime.shutdown_background();
+    // What an interrupted command had begun in other tasks is dropped there: each step says that it is not finished,
+    // before the reason is told. A thread that still reads a file or resolves a name must not hold the process.
+    runtime.shutdown_timeout(LAST_WORDS);
     result
 }
 

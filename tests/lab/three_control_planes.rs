@@ -286,9 +286,10 @@ fn through(lab: &Lab, host: &str) -> Lab {
 fn voters(lab: &Lab, host: &str) -> Vec<String> {
     let pki = "/etc/kubernetes/pki";
     let client = format!("--cert {pki}/apiserver-etcd-client.crt --key {pki}/apiserver-etcd-client.key");
+    // The one that came with the etcd that runs: its folder is named after what is in it.
     let etcdctl = format!(
-        "ETCDCTL_API=3 /usr/local/lib/kmctl/v*/bin/etcdctl --endpoints https://127.0.0.1:2379 \
-         --cacert {pki}/etcd/ca.crt {client} member list -w json"
+        "\"$(dirname \"$(readlink /proc/$(systemctl show -P MainPID etcd)/exe)\")/etcdctl\" \
+         --endpoints https://127.0.0.1:2379 --cacert {pki}/etcd/ca.crt {client} member list -w json"
     );
     let list: Value = serde_json::from_str(&lab.ssh(host, &etcdctl).success()).expect("JSON");
     let members = list["members"].as_array().cloned().unwrap_or_default();
