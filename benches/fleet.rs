@@ -16,14 +16,14 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use kmctl::apply::{HostState, Limits, Member, Verified, Work, run};
-use kmctl::bundle::{Bundle, create, hex_digest, required};
-use kmctl::cluster::Cluster;
-use kmctl::host::agent::{Event, FORMAT, Holder, HostManifest, Item, Observation, Observations, Observed};
 use kmctl::host::fake::told;
 use kmctl::host::{Command, Host, HostError, Output, Stream};
 use kmctl::inventory::look;
 use kmctl::plan::{Circumstances, Inputs, decide, desired};
-use kmctl::progress::Progress;
+use kmctl_core::bundle::{Bundle, create, hex_digest, required};
+use kmctl_core::cluster::Cluster;
+use kmctl_core::progress::Progress;
+use kmctl_core::protocol::host::{Event, FORMAT, Holder, HostManifest, Item, Observation, Observations, Observed};
 use tokio::sync::{Semaphore, mpsc};
 
 mod figures;

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use kmctl::cluster::{KubernetesSpec, NetworkSpec, NodesSpec};
-use kmctl::scheduler::config::{ArtifactServer, ExtenderServer, MesosConnection, SchedulerConfiguration};
+use kmctl_core::cluster::{KubernetesSpec, NetworkSpec, NodesSpec};
+use kmctl_core::protocol::scheduler::{ArtifactServer, ExtenderServer, MesosConnection, SchedulerConfiguration};
 
 use crate::figures;
 use crate::server::{Process, Server, programs, start};

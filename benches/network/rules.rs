@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt, stream};
-use kmctl::cluster::ProxyMode;
+use kmctl_core::cluster::ProxyMode;
 use kube::Client;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;

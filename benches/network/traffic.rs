@@ -2,7 +2,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use kmctl::cluster::ProxyMode;
+use kmctl_core::cluster::ProxyMode;
 use serde_json::json;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -82,7 +82,7 @@ impl World {
 
         let stop = CancellationToken::new();
         let (writing, stopped) = (client.clone(), stop.clone());
-        tokio::spawn(async move { kmctl::endpoints::run::serve(writing, "bench", stopped).await });
+        tokio::spawn(async move { km::endpoints::run::serve(writing, "bench", stopped).await });
         let mut services = Vec::new();
         for (name, pod) in [("near", "a2"), ("far", "b1")] {
             let spec = json!({ "selector": { "name": pod }, "ports": [{ "port": 8080, "targetPort": "tcp" }] });

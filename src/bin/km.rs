@@ -34,9 +34,9 @@ enum Role {
     /// Map a pod's granted host ports, as a CNI plugin; the settings come as CNI says
     Cni,
     /// Compare and change a control-plane host (run by kmctl over SSH)
-    Host(kmctl::host::agent::Arguments),
+    Host(km::host::Arguments),
     /// Look at Mesos, end a framework, hold resources
-    Mesos(kmctl::mesos::commands::Arguments),
+    Mesos(km::mesos::Arguments),
 }
 
 #[derive(Args)]
@@ -96,8 +96,8 @@ fn main() -> ExitCode {
     }
     let arguments = Arguments::parse();
     let outcome = match arguments.command {
-        Role::Host(arguments) => return kmctl::host::agent::run(arguments),
-        Role::Mesos(arguments) => serve(|stop| async { Ok(kmctl::mesos::commands::run(arguments, stop).await?) }),
+        Role::Host(arguments) => return km::host::run(arguments),
+        Role::Mesos(arguments) => serve(|stop| async { Ok(km::mesos::run(arguments, stop).await?) }),
         Role::Node => node(),
         Role::Runonce(arguments) => runonce(&arguments),
         Role::HollowNode(arguments) => serve(|stop| hollow_node(arguments, stop)),
@@ -146,21 +146,21 @@ fn serve<F: Future<Output = anyhow::Result<()>>>(role: impl FnOnce(CancellationT
 
 async fn scheduler(arguments: SchedulerArguments, stop: CancellationToken) -> anyhow::Result<()> {
     let SchedulerArguments { config } = arguments;
-    kmctl::scheduler::run::run(&config, stop).await.context("run km scheduler")
+    km::scheduler::run::run(&config, stop).await.context("run km scheduler")
 }
 
 async fn endpoints(arguments: EndpointsArguments, stop: CancellationToken) -> anyhow::Result<()> {
     let EndpointsArguments { config, kubeconfig } = arguments;
-    let options = kmctl::endpoints::run::Options { config, kubeconfig };
-    kmctl::endpoints::run::run(options, stop).await.context("run km endpoints")
+    let options = km::endpoints::run::Options { config, kubeconfig };
+    km::endpoints::run::run(options, stop).await.context("run km endpoints")
 }
 
 fn node() -> anyhow::Result<()> {
     // Before the runtime has threads: each would keep the namespace it was born in.
-    kmctl::node::command::enter_mount_namespace().context("prepare the node")?;
+    km::node::command::enter_mount_namespace().context("prepare the node")?;
     serve(|stop| async {
-        let environment = kmctl::mesos::executor::ExecutorEnvironment::from_env().context("run km node")?;
-        kmctl::node::session::serve(environment, stop).await.context("run km node")
+        let environment = mesos::executor::ExecutorEnvironment::from_env().context("run km node")?;
+        km::node::session::serve(environment, stop).await.context("run km node")
     })
 }
 
@@ -169,29 +169,29 @@ fn runonce(arguments: &RunonceArguments) -> anyhow::Result<()> {
         std::fs::remove_file(program).with_context(|| format!("remove {}", program.display()))?;
     }
     // Before the runtime has threads, as for a node.
-    kmctl::node::command::enter_mount_namespace().context("prepare the run")?;
-    serve(|stop| async { kmctl::node::once::local::run(tokio::io::stdin(), stop).await.context("run the pods") })
+    km::node::command::enter_mount_namespace().context("prepare the run")?;
+    serve(|stop| async { km::node::once::local::run(tokio::io::stdin(), stop).await.context("run the pods") })
 }
 
 async fn hollow_node(arguments: HollowNodeArguments, stop: CancellationToken) -> anyhow::Result<()> {
     let HollowNodeArguments { count, prefix, kubeconfig } = arguments;
-    let options = kmctl::node::hollow::Options { count, prefix, kubeconfig };
-    kmctl::node::hollow::run(options, stop).await.context("run hollow nodes")
+    let options = km::node::hollow::Options { count, prefix, kubeconfig };
+    km::node::hollow::run(options, stop).await.context("run hollow nodes")
 }
 
 fn node_child(arguments: &NodeChildArguments) -> anyhow::Error {
-    kmctl::node::command::become_child(arguments.parent, &arguments.argv).into()
+    km::node::command::become_child(arguments.parent, &arguments.argv).into()
 }
 
 /// A plugin says its failures on standard output, as JSON.
 fn cni() -> ExitCode {
     let variable = |name: &str| std::env::var(name).unwrap_or_default();
-    let environment = kmctl::cni::request::Environment {
+    let environment = km::cni::request::Environment {
         command: variable("CNI_COMMAND"),
         container: variable("CNI_CONTAINERID"),
         arguments: variable("CNI_ARGS"),
     };
-    match kmctl::cni::run::run(&environment, std::io::stdin().lock()) {
+    match km::cni::run::run(&environment, std::io::stdin().lock()) {
         Ok(text) => {
             println!("{text}");
             ExitCode::SUCCESS

@@ -68,6 +68,16 @@ pub enum MesosError {
         /// Its reason.
         message: String,
     },
+    /// An endpoint that is no part of the v1 API did not answer.
+    #[error("{url} answered {status}: {message}")]
+    Endpoint {
+        /// The endpoint.
+        url: String,
+        /// HTTP status.
+        status: u16,
+        /// The first line of its reason.
+        message: String,
+    },
     /// The master ended the subscription with an ERROR event.
     #[error("Mesos refused the subscription: {message}")]
     Subscription {
@@ -155,7 +165,7 @@ impl MesosError {
             | Self::Silent { .. }
             | Self::Closed { .. }
             | Self::Stream { .. } => true,
-            Self::Refused { status, .. } => *status >= 500,
+            Self::Refused { status, .. } | Self::Endpoint { status, .. } => *status >= 500,
             Self::Address { .. }
             | Self::File { .. }
             | Self::Unauthenticated { .. }
@@ -173,9 +183,11 @@ impl MesosError {
             Self::Unauthenticated { .. } => {
                 Some("compare spec.mesos.principal and secretFile with the master's --credentials")
             }
-            Self::Forbidden { .. } => Some("look at the master's --acls for this principal"),
+            Self::Forbidden { .. } | Self::Endpoint { status: 403, .. } => {
+                Some("look at the master's --acls for this principal")
+            }
             Self::NoLeader { .. } => {
-                Some("check that spec.mesos.master names running masters, and that one is elected")
+                Some("check that spec.mesos.master names masters that run and can be reached, and that one is elected")
             }
             _ => None,
         }

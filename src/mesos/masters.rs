@@ -68,10 +68,13 @@ impl Masters {
         self.principal.as_deref()
     }
 
-    /// Another server of the same Mesos, reached with the same credentials: an agent.
-    pub fn reach(&self, base: &str) -> Arc<dyn Transport> {
+    /// Another server of the same Mesos at `address` (`host:port`), an agent, reached with the same credentials and as
+    /// the masters are: where they have TLS, no secret goes to it in plain text.
+    pub fn reach(&self, address: &str) -> Arc<dyn Transport> {
         // There is always a first master: without one there are no `Masters`.
-        self.masters[0].other(base)
+        let first = &self.masters[0];
+        let scheme = first.target().split("://").next().unwrap_or("https");
+        first.other(&format!("{scheme}://{address}"))
     }
 
     /// The leading master.
@@ -82,7 +85,7 @@ impl Masters {
     }
 
     /// Sends a request to the leading master.
-    pub(super) async fn ask_leader(&self, request: &Request) -> Result<(Arc<dyn Transport>, Reply), MesosError> {
+    pub async fn ask_leader(&self, request: &Request) -> Result<(Arc<dyn Transport>, Reply), MesosError> {
         let mut attempts = Vec::new();
         for master in &self.masters {
             let mut transport = Arc::clone(master);
@@ -117,15 +120,11 @@ impl Masters {
     }
 }
 
-/// An error and what caused it, on one line.
+/// An error and what caused it, on one line, without what HTTP clients add to it, which says nothing.
 fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(error) = next {
-        text = format!("{text}: {error}");
-        next = error.source();
-    }
-    text
+    let causes = std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string);
+    let telling = causes.filter(|text| text != "client error (Connect)");
+    telling.collect::<Vec<_>>().join(": ")
 }
 
 /// `scheme://host:port` of what the user wrote.

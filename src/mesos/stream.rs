@@ -72,7 +72,7 @@ mod tests {
     use std::io;
 
     use super::*;
-    use crate::mesos::scheduler::Event;
+    use crate::scheduler::Event;
 
     fn events(chunks: Vec<io::Result<Bytes>>) -> Events {
         Events::new(futures::stream::iter(chunks).boxed(), "http://m")

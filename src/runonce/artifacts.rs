@@ -17,10 +17,10 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::bundle::{Bundle, Purpose};
-use crate::node::launch::Artifact;
-use crate::scheduler::artifacts::{ArtifactIndex, hash, listed};
-use crate::scheduler::decide::KmProgram;
+use kmctl_core::bundle::{Bundle, Purpose};
+use kmctl_core::protocol::artifacts::KmProgram;
+use kmctl_core::protocol::artifacts::{ArtifactIndex, hash, listed};
+use kmctl_core::protocol::launch::Artifact;
 
 /// Port of km scheduler's artifact server.
 pub const SCHEDULER_PORT: u16 = 10271;
@@ -184,9 +184,14 @@ mod tests {
     async fn the_bundles_files_for_nodes_are_served_unpacked_and_km_as_it_is() {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let folder = tempfile::tempdir().unwrap();
-        let source = crate::bundle::create::tests::folder();
+        let source = tempfile::tempdir().unwrap();
+        for path in kmctl_core::bundle::required() {
+            let file = source.path().join(path);
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(&file, format!("program {path}")).unwrap();
+        }
         let path = folder.path().join("bundle");
-        crate::bundle::create(source.path(), "v1.37.2", "amd64", &path, |_| ()).unwrap();
+        kmctl_core::bundle::create(source.path(), "v1.37.2", "amd64", &path, |_| ()).unwrap();
         let km = folder.path().join("km");
         std::fs::write(&km, "the program").unwrap();
         let bundle = Arc::new(Bundle::open(&path).unwrap());
@@ -199,7 +204,7 @@ mod tests {
         let answer = get(kubelet.urls[0].clone()).await;
         assert_eq!(answer.content_length(), Some(kubelet.size));
         let bytes = answer.bytes().await.unwrap();
-        assert_eq!(crate::bundle::hex_digest(&mut bytes.as_ref()).unwrap().0, kubelet.sha256);
+        assert_eq!(kmctl_core::bundle::hex_digest(&mut bytes.as_ref()).unwrap().0, kubelet.sha256);
         let paths: Vec<_> = server.offered.files.iter().map(|file| file.path.as_str()).collect();
         assert!(!paths.contains(&"bin/etcd"), "control-plane programs are nobody's business here: {paths:?}");
         let unknown = format!("{}/artifacts/{}", server.base, "00".repeat(32));

@@ -8,10 +8,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::decide::framework::{Effect, Event, Outcome, Run};
-use super::wire::FromNode;
-use crate::mesos::MesosError;
-use crate::mesos::scheduler::{Call, Caller, Event as FromMesos, Kill, Message, Scheduler, Subscription};
-use crate::mesos::types::{Bytes, Filters, FrameworkCapabilityType, FrameworkInfo, KillPolicy, Operation};
+use kmctl_core::protocol::runonce::FromNode;
+use mesos::MesosError;
+use mesos::scheduler::{Call, Caller, Event as FromMesos, Kill, Message, Scheduler, Subscription};
+use mesos::types::{Bytes, Filters, FrameworkCapabilityType, FrameworkInfo, KillPolicy, Operation};
 
 /// Seconds for which nodes outlive a lost kmctl. With their own time to end it must stay below half a minute.
 pub const FAILOVER_TIMEOUT: f64 = 10.0;

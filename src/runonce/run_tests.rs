@@ -2,15 +2,15 @@
 use std::sync::Mutex;
 
 use super::*;
-use crate::mesos::Masters;
-use crate::mesos::fake::{AgentSpec, FakeMaster, Options};
-use crate::mesos::transport::HttpSettings;
-use crate::mesos::types::{TaskInfo, TaskState};
-use crate::node::launch::{FORMAT, TaskData};
-use crate::runonce::decide::framework::{Settings, Wanted};
-use crate::runonce::wire::{PodEnd, ToNode};
-use crate::scheduler::decide::KmProgram;
-use crate::scheduler::resources::Amount;
+use crate::decide::framework::{Settings, Wanted};
+use kmctl_core::model::resources::Amount;
+use kmctl_core::protocol::artifacts::KmProgram;
+use kmctl_core::protocol::launch::{FORMAT, TaskData};
+use kmctl_core::protocol::runonce::{PodEnd, ToNode};
+use mesos::Masters;
+use mesos::fake::{AgentSpec, FakeMaster, Options};
+use mesos::transport::HttpSettings;
+use mesos::types::{TaskInfo, TaskState};
 
 /// Notes what a run tells, for the test to look at while it runs.
 #[derive(Clone, Default)]

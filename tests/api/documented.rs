@@ -11,7 +11,7 @@ async fn coredns_is_made_at_the_address_that_pods_ask_and_may_read_what_it_watch
     let server = Server::start().await;
     let client = server.client();
     let mut kinds = Vec::new();
-    for object in kmctl::render::manifests("docs/coredns.yaml", include_str!("../../docs/coredns.yaml")).unwrap() {
+    for object in kmctl_core::k8s::manifests("docs/coredns.yaml", include_str!("../../docs/coredns.yaml")).unwrap() {
         let (kind, api_version) = (object["kind"].as_str().unwrap(), object["apiVersion"].as_str().unwrap());
         let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
         let resource = ApiResource {

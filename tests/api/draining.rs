@@ -1,9 +1,9 @@
 //! How km scheduler drains a node, against a real API server: evictions, taints, and what `kmctl` sees of budgets.
 use k8s_openapi::api::core::v1::{Node, Pod};
+use km::scheduler::api::Api;
 use kmctl::inventory::workloads;
-use kmctl::scheduler::api::Api;
-use kmctl::scheduler::nodes::NodePhase;
-use kmctl::scheduler::resources::Amount;
+use kmctl_core::model::nodes::NodePhase;
+use kmctl_core::model::resources::Amount;
 use kube::Client;
 use kube::api::{Api as Objects, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::ApiResource;

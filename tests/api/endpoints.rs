@@ -1,8 +1,8 @@
 //! `km endpoints` against a real API server.
 use std::time::{Duration, Instant};
 
-use kmctl::endpoints::run::serve;
-use kmctl::endpoints::wanted::{ENDPOINTS_MANAGER_LABEL, MANAGER, SLICE_MANAGER_LABEL};
+use km::endpoints::run::serve;
+use km::endpoints::wanted::{ENDPOINTS_MANAGER_LABEL, MANAGER, SLICE_MANAGER_LABEL};
 use kube::Client;
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::ApiResource;

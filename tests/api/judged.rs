@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use kmctl::k8s::MINORS;
+use kmctl_core::k8s::MINORS;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use kube::core::ApiResource;
 use tempfile::TempDir;
@@ -36,7 +36,7 @@ fn render(version: &str, mode: &str, cgroup: &str) -> TempDir {
     for part in ["programs/bin", "programs/cni"] {
         std::fs::create_dir_all(path(part)).unwrap();
     }
-    for file in kmctl::bundle::required() {
+    for file in kmctl_core::bundle::required() {
         std::fs::write(path("programs").join(file), file).unwrap();
     }
     let cluster = format!(

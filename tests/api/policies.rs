@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::api::node::v1::RuntimeClass;
-use kmctl::k8s::MINORS;
-use kmctl::render::manifests;
-use kmctl::scheduler::decide::NodeSpec;
-use kmctl::scheduler::requests;
-use kmctl::scheduler::resources::Amount;
+use kmctl_core::k8s::MINORS;
+use kmctl_core::k8s::manifests;
+use kmctl_core::model::candidate::NodeSpec;
+use kmctl_core::model::requests;
+use kmctl_core::model::resources::Amount;
 use kube::Client;
 use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::ApiResource;
@@ -132,7 +132,7 @@ async fn a_candidate_keeps_what_its_kubelet_will_declare() {
         pod_cidr: Some("172.30.0.0/16".to_owned()),
         declared_features: features,
     };
-    kmctl::scheduler::api::Api::new(client.clone()).create_node(spec).await.unwrap();
+    km::scheduler::api::Api::new(client.clone()).create_node(spec).await.unwrap();
     let node = Api::<Node>::all(client).get("agent1").await.unwrap();
     let status = node.status.unwrap();
     assert_eq!(status.declared_features.unwrap_or_default(), features);

@@ -2,10 +2,10 @@
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use kmctl::mesos::Masters;
-use kmctl::mesos::scheduler::{Call, Caller, Event, Scheduler, Subscription};
-use kmctl::mesos::transport::{Authentication, HttpSettings, Secret};
-use kmctl::mesos::types::{
+use mesos::Masters;
+use mesos::scheduler::{Call, Caller, Event, Scheduler, Subscription};
+use mesos::transport::{Authentication, HttpSettings, Secret};
+use mesos::types::{
     CommandInfo, ExecutorInfo, ExecutorType, Filters, FrameworkCapabilityType, FrameworkInfo, Operation, Resource,
     TaskInfo, TaskState,
 };

@@ -1,6 +1,6 @@
 //! Everything that differs between versions, cgroup hierarchies and network modes, as golden files: what `kmctl render`
 //! writes for the control plane and for a node. tests/api lets the programs themselves judge the same files.
-use kmctl::k8s::MINORS;
+use kmctl_core::k8s::MINORS;
 
 use crate::transcript::golden_text;
 use crate::world::Desk;

@@ -2,15 +2,15 @@
 //! all of them have the addresses that the documentation uses.
 //!
 //! The network is a namespace of the test's own thread, so that tests run side by side; it needs root. Mesos is the
-//! one in this process (`kmctl::mesos::fake`).
+//! one in this process (`mesos::fake`).
 use std::io::Read;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use kmctl::mesos::fake::{AgentSpec, FakeMaster, Options};
-use kmctl::mesos::transport::{Authentication, Secret};
+use mesos::fake::{AgentSpec, FakeMaster, Options};
+use mesos::transport::{Authentication, Secret};
 use nix::sched::{CloneFlags, unshare};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -58,7 +58,7 @@ impl Desk {
         let desk = Desk { folder };
         std::fs::create_dir_all(desk.path("programs/bin")).unwrap();
         std::fs::create_dir_all(desk.path("programs/cni")).unwrap();
-        for path in kmctl::bundle::required() {
+        for path in kmctl_core::bundle::required() {
             // etcdctl is run before a change to a living control plane: it saves a snapshot.
             std::fs::write(desk.path("programs").join(path), format!("#!/bin/sh\nexit 0\n# {path}\n")).unwrap();
         }

@@ -1,14 +1,14 @@
 //! Where the cases run, and what they say again and again.
 use std::time::Duration;
 
-use kmctl::mesos::fake::{AgentSpec, FakeMaster, Options};
-use kmctl::mesos::scheduler::{Call, Caller, Event, Scheduler, Subscription};
-use kmctl::mesos::transport::{Authentication, HttpSettings, Secret};
-use kmctl::mesos::types::{
+use mesos::fake::{AgentSpec, FakeMaster, Options};
+use mesos::scheduler::{Call, Caller, Event, Scheduler, Subscription};
+use mesos::transport::{Authentication, HttpSettings, Secret};
+use mesos::types::{
     CommandInfo, ExecutorInfo, ExecutorType, Filters, FrameworkCapabilityType, FrameworkInfo, Offer, Operation,
     Resource, TaskId, TaskInfo, TaskState, TaskStatus,
 };
-use kmctl::mesos::{Masters, MesosError};
+use mesos::{Masters, MesosError};
 
 /// Longest wait for anything: a real executor is fetched and started in it.
 pub const PATIENCE: Duration = Duration::from_secs(30);

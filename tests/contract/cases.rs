@@ -1,10 +1,10 @@
 //! What this project relies on, said as Mesos does it.
-use kmctl::mesos::fake::{FakeMaster, Options};
-use kmctl::mesos::operator::Operator;
-use kmctl::mesos::scheduler::{Call, Event, ReconcileTask, Scheduler};
-use kmctl::mesos::transport::{Authentication, HttpSettings, Secret};
-use kmctl::mesos::types::{ExecutorInfo, Filters, Resource, StatusReason, StatusSource, TaskState};
-use kmctl::mesos::{Masters, MesosError};
+use mesos::fake::{FakeMaster, Options};
+use mesos::operator::Operator;
+use mesos::scheduler::{Call, Event, ReconcileTask, Scheduler};
+use mesos::transport::{Authentication, HttpSettings, Secret};
+use mesos::types::{ExecutorInfo, Filters, Resource, StatusReason, StatusSource, TaskState};
+use mesos::{Masters, MesosError};
 
 use crate::bed::{Bed, PATIENCE, ROLE_A, ROLE_B};
 
@@ -64,10 +64,7 @@ pub async fn an_executor_that_differs_from_the_running_one_is_an_error(bed: &Bed
 }
 
 /// An offer of one agent; offers of others go back.
-async fn offer_on(
-    framework: &mut crate::bed::Framework,
-    agent: &kmctl::mesos::types::AgentId,
-) -> kmctl::mesos::types::Offer {
+async fn offer_on(framework: &mut crate::bed::Framework, agent: &mesos::types::AgentId) -> mesos::types::Offer {
     framework.call(Call::revive(vec![])).await;
     loop {
         let offer = framework.offer(ROLE_A).await;
@@ -108,7 +105,7 @@ pub async fn a_second_role_uses_a_running_executor_only_as_it_was_launched(bed: 
         framework
             .call(Call::accept(
                 vec![offer.id.clone()],
-                vec![kmctl::mesos::types::Operation::launch(vec![task.clone()])],
+                vec![mesos::types::Operation::launch(vec![task.clone()])],
                 Filters::refuse(0.0),
             ))
             .await;
@@ -147,7 +144,7 @@ pub async fn offers_of_two_roles_are_not_used_together(bed: &Bed) {
 }
 
 /// Waits for the state of a task whose offers were not valid together.
-async fn dropped(framework: &mut crate::bed::Framework, task: &kmctl::mesos::types::TaskInfo) {
+async fn dropped(framework: &mut crate::bed::Framework, task: &mesos::types::TaskInfo) {
     let status = framework.state(&task.task_id, TaskState::Dropped).await;
     assert_eq!(status.reason, Some(StatusReason::InvalidOffers));
     assert_eq!(status.source, Some(StatusSource::Master));
@@ -158,7 +155,7 @@ pub async fn an_accept_that_names_an_offer_that_is_gone_starts_nothing(bed: &Bed
     let mut framework = bed.framework(&[ROLE_A]).await;
     let offer = framework.offer(ROLE_A).await;
     let task = framework.task(&offer, &framework.executor(ROLE_A));
-    let gone = kmctl::mesos::types::Offer { id: "no-such-offer".into(), ..offer.clone() };
+    let gone = mesos::types::Offer { id: "no-such-offer".into(), ..offer.clone() };
     framework.launch(&[&offer, &gone], vec![task.clone()]).await;
     dropped(&mut framework, &task).await;
     // The offer that was there is used up all the same, and its resources are offered again.
@@ -213,7 +210,7 @@ pub async fn a_suppressed_role_gets_no_offers(bed: &Bed) {
 }
 
 /// Offers that the master says a framework holds.
-async fn held(operator: &Operator, id: &kmctl::mesos::types::FrameworkId) -> Vec<kmctl::mesos::types::OfferId> {
+async fn held(operator: &Operator, id: &mesos::types::FrameworkId) -> Vec<mesos::types::OfferId> {
     let frameworks = operator.frameworks().await.unwrap().frameworks;
     let ours = frameworks.into_iter().filter(|framework| framework.framework_info.id.as_ref() == Some(id));
     ours.flat_map(|framework| framework.offers).map(|offer| offer.id).collect()

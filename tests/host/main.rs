@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
 use flate2::{Compression, write::GzEncoder};
-use kmctl::bundle::{BundleFile, Manifest, Purpose, hex_digest};
-use kmctl::cluster::Cluster;
-use kmctl::host::agent::{Beginning, EtcdStart, Header, Holder, Item, Payload};
-use kmctl::pki;
 use kmctl::plan::{Inputs, desired};
+use kmctl_core::bundle::{BundleFile, Manifest, Purpose, hex_digest};
+use kmctl_core::cluster::Cluster;
+use kmctl_core::pki;
+use kmctl_core::protocol::host::{Beginning, EtcdStart, Header, Holder, Item, Payload};
 use sha2::{Digest, Sha256};
 
 const CLUSTER: &str = "\

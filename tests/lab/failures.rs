@@ -229,6 +229,44 @@ pub fn identities(pods: &[Value]) -> BTreeMap<String, (String, String)> {
     pods.iter().map(|p| (name_of(p), container_identity(p))).collect()
 }
 
+#[test]
+#[ignore = "needs the lab: scripts/test"]
+fn a_pod_whose_annotations_are_replaced_lives_on_and_gets_those_of_its_binding_back() {
+    let lab = Lab::ready();
+    let namespace = Namespace::new(&lab, "replaced");
+    namespace.sleeper("web", "50m", "32Mi");
+    namespace.wait("web", NODE_START);
+    let pod = |lab: &Lab| lab.pod("replaced", "web").expect("the pod");
+    let before = pod(&lab);
+    let task = before["metadata"]["annotations"]["kmctl.io/task"].clone();
+    assert!(task.is_string(), "{before}");
+    let host = lab.hosts("control-plane").remove(0);
+    for (round, down) in [("dropped", false), ("other-task", false), ("dropped-while-away", true)] {
+        if down {
+            lab.ssh(&host, "systemctl stop km-scheduler").success();
+        }
+        let annotations = match round {
+            "other-task" => serde_json::json!({"kmctl.io/task": "pod.of.somebody-else"}),
+            _ => serde_json::json!({"kmctl.io/task": null, "kmctl.io/granted": null}),
+        };
+        let patch = serde_json::json!({ "metadata": { "annotations": annotations } }).to_string();
+        lab.kubectl(&["-n", "replaced", "patch", "pod", "web", "--type=merge", "-p", &patch]).success();
+        if down {
+            lab.ssh(&host, "systemctl start km-scheduler kube-scheduler").success();
+        }
+        eventually(SETTLE, round, || {
+            let now = pod(&lab);
+            let back = &now["metadata"]["annotations"];
+            (back["kmctl.io/task"] == task && back["kmctl.io/granted"].is_string()).then_some(())
+        });
+        let now = pod(&lab);
+        assert!(now["metadata"]["deletionTimestamp"].is_null(), "{round}: {now}");
+        assert_eq!(container_identity(&now), container_identity(&before), "{round}");
+    }
+    let state = lab.task("web.replaced").expect("its task")["state"].clone();
+    assert_eq!(state, "TASK_RUNNING");
+}
+
 fn main_pid(lab: &Lab, host: &str, unit: &str) -> String {
     lab.ssh(host, &format!("systemctl show -p MainPID --value {unit}")).success().trim().to_owned()
 }

@@ -1,7 +1,7 @@
 //! What pods take from Mesos is what Kubernetes itself accounts for them.
 use std::collections::BTreeMap;
 
-use kmctl::cluster::quantity::{Bytes, Millicores};
+use kmctl_core::cluster::quantity::{Bytes, Millicores};
 use serde_json::json;
 
 use crate::support::*;
@@ -28,7 +28,7 @@ overhead: {podFixed: {cpu: 50m, memory: 16Mi}}
 ",
     );
     let namespace = Namespace::new(&lab, "sizes");
-    let pods = kmctl::render::manifests("sizes.yaml", include_str!("sizes.yaml")).expect("YAML");
+    let pods = kmctl_core::k8s::manifests("sizes.yaml", include_str!("sizes.yaml")).expect("YAML");
     let mut documented = BTreeMap::new();
     for mut pod in pods {
         pod["metadata"]["namespace"] = json!("sizes");

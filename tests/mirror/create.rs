@@ -1,7 +1,7 @@
 //! What is made when all goes well.
 use std::io::Read as _;
 
-use kmctl::bundle::Purpose;
+use kmctl_core::bundle::Purpose;
 
 use crate::desk::{BUNDLE, Desk, VERSION, run, verified};
 use crate::upstream::{Manner, Upstream};

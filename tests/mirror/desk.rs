@@ -2,7 +2,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use kmctl::bundle::Bundle;
+use kmctl_core::bundle::Bundle;
 use tempfile::TempDir;
 
 use crate::upstream::Upstream;
@@ -118,7 +118,7 @@ impl Desk {
 pub fn verified(path: &Path) -> Bundle {
     let bundle = Bundle::open(path).unwrap();
     bundle.verify(|_| true).unwrap();
-    for required in kmctl::bundle::required() {
+    for required in kmctl_core::bundle::required() {
         assert!(bundle.manifest().files.iter().any(|file| file.path == required), "{required}");
     }
     bundle

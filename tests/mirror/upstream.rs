@@ -121,7 +121,7 @@ impl Upstream {
     }
 
     fn fill(&self, version: &str) {
-        let components = kmctl::k8s::Components::of(version.parse().unwrap()).unwrap();
+        let components = kmctl_core::k8s::Components::of(version.parse().unwrap()).unwrap();
         for name in ["kube-apiserver", "kube-controller-manager", "kube-proxy", "kube-scheduler", "kubelet"] {
             let path = format!("dl.k8s.io/release/{version}/bin/linux/amd64/{name}");
             let bytes = program(name, version);

@@ -3,12 +3,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kmctl::cluster::ProxyMode;
-use kmctl::cni::wire::{PortsRequest, Sandbox};
-use kmctl::node::cni::{GrantedPorts, listen, serve};
-use kmctl::node::deps::PortAllocator;
-use kmctl::node::launch::{FORMAT, PodLaunch, PortMapping};
-use kmctl::node::real::RealPorts;
+use km::cni::wire::{PortsRequest, Sandbox};
+use km::node::cni::{GrantedPorts, listen, serve};
+use km::node::deps::PortAllocator;
+use km::node::real::RealPorts;
+use kmctl_core::cluster::ProxyMode;
+use kmctl_core::protocol::launch::{FORMAT, PodLaunch, PortMapping};
 use serde_json::{Value, json};
 
 use crate::namespaces::{Namespace, Program};

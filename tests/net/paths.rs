@@ -2,7 +2,7 @@
 //! and the node's DNS, on two nodes whose pods have the same addresses.
 use std::time::{Duration, Instant};
 
-use kmctl::cluster::ProxyMode;
+use kmctl_core::cluster::ProxyMode;
 use kube::Client;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -142,7 +142,7 @@ async fn everything(mode: ProxyMode) {
     let mut world = World::new(mode).await;
     let stop = CancellationToken::new();
     let (client, stopped) = (world.client.clone(), stop.clone());
-    let endpoints = tokio::spawn(async move { kmctl::endpoints::run::serve(client, "test", stopped).await });
+    let endpoints = tokio::spawn(async move { km::endpoints::run::serve(client, "test", stopped).await });
 
     let one = json!({ "name": "a1" });
     let named = world.service("named", &one, json!({})).await;

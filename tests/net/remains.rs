@@ -2,8 +2,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use kmctl::node::ledger::{self, Held, Ledger};
-use kmctl::node::real;
+use km::node::ledger::{self, Held, Ledger};
+use km::node::real;
 use serde_json::{Value, json};
 
 use crate::namespaces::Namespace;

@@ -9,10 +9,10 @@ use tracing::{debug, info, warn};
 use super::environment::ExecutorEnvironment;
 use super::outbox::Outbox;
 use super::{Call, Event, ExecutorCall, Message, Subscribed, Update};
-use crate::mesos::error::MesosError;
-use crate::mesos::stream::Events;
-use crate::mesos::transport::{Authentication, HttpSettings, HttpTransport, Request, Transport, TransportError};
-use crate::mesos::types::{Bytes, KillPolicy, TaskId, TaskInfo, TaskStatus};
+use crate::error::MesosError;
+use crate::stream::Events;
+use crate::transport::{Authentication, HttpSettings, HttpTransport, Request, Transport, TransportError};
+use crate::types::{Bytes, KillPolicy, TaskId, TaskInfo, TaskStatus};
 
 /// Pause between attempts to subscribe. A restarted agent destroys executors that do not come back within two seconds
 /// by default, so the pause is short and does not grow.
@@ -350,8 +350,8 @@ impl Loop {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mesos::fake::FakeAgent;
-    use crate::mesos::types::TaskState;
+    use crate::fake::FakeAgent;
+    use crate::types::TaskState;
 
     async fn next(events: &mut mpsc::Receiver<DriverEvent>) -> DriverEvent {
         tokio::time::timeout(Duration::from_secs(5), events.recv()).await.expect("an event in time").expect("a driver")

@@ -2,8 +2,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::mesos::transport::Secret;
-use crate::mesos::types::{ExecutorId, FrameworkId, parse_duration};
+use crate::transport::Secret;
+use crate::types::{ExecutorId, FrameworkId, parse_duration};
 
 /// The agent's settings for this executor.
 #[derive(Clone, Debug, PartialEq, Eq)]

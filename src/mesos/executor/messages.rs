@@ -1,7 +1,7 @@
 //! What an agent tells its executor, and the other way round.
 use serde::{Deserialize, Serialize};
 
-use crate::mesos::types::{
+use crate::types::{
     AgentInfo, Bytes, ContainerId, ExecutorId, ExecutorInfo, FrameworkId, FrameworkInfo, KillPolicy, TaskId, TaskInfo,
     TaskStatus,
 };

@@ -1,6 +1,6 @@
 //! What the agent has not acknowledged yet. Pure: the driver carries it out.
 use super::{Acknowledged, Subscribe, Update};
-use crate::mesos::types::{Bytes, ExecutorId, StatusSource, TaskInfo, TaskStatus};
+use crate::types::{Bytes, ExecutorId, StatusSource, TaskInfo, TaskStatus};
 
 /// Tasks and states that a (restarted) agent may not know.
 #[derive(Clone, Debug, Default)]
@@ -59,7 +59,7 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mesos::types::TaskState;
+    use crate::types::TaskState;
 
     fn task(id: &str) -> TaskInfo {
         TaskInfo { task_id: id.into(), ..TaskInfo::default() }

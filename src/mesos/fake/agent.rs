@@ -14,8 +14,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::server::records;
-use crate::mesos::executor::{Acknowledged, Call, Event, ExecutorCall, ExecutorEnvironment, Kill, Launch, Subscribed};
-use crate::mesos::types::{TaskId, TaskInfo, TaskStatus};
+use crate::executor::{Acknowledged, Call, Event, ExecutorCall, ExecutorEnvironment, Kill, Launch, Subscribed};
+use crate::types::{TaskId, TaskInfo, TaskStatus};
 
 /// A call of the executor; [`FakeAgent::next_call`] gives them in order.
 pub type AgentCall = Call;

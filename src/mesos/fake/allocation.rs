@@ -3,8 +3,8 @@ use tokio::time::Instant;
 
 use super::cluster::{Cluster, Framework, Offered};
 use super::pool::Pool;
-use crate::mesos::scheduler::{Event, Offers};
-use crate::mesos::types::{AgentId, AllocationInfo, FrameworkCapabilityType, FrameworkId, Offer, OfferId};
+use crate::scheduler::{Event, Offers};
+use crate::types::{AgentId, AllocationInfo, FrameworkCapabilityType, FrameworkId, Offer, OfferId};
 
 impl Cluster {
     /// Offers all that is free. One framework gets the whole rest of an agent, the one that has least comes first.

@@ -5,8 +5,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::Instant;
 
 use super::cluster::{Cluster, Filter, Framework, Refusal};
-use crate::mesos::scheduler::{Call, Error, Event, Subscribe, Subscribed};
-use crate::mesos::types::{Filters, FrameworkId, MasterInfo, OfferId, StatusReason, TaskState};
+use crate::scheduler::{Call, Error, Event, Subscribe, Subscribed};
+use crate::types::{Filters, FrameworkId, MasterInfo, OfferId, StatusReason, TaskState};
 
 /// Mesos' default for `refuse_seconds`.
 const REFUSE_SECONDS: f64 = 5.0;
@@ -71,7 +71,7 @@ impl Cluster {
         // Agents send what was not acknowledged again.
         for task in framework.tasks.values() {
             if let Some(status) = task.unacknowledged.front() {
-                framework.send(Event::Update { update: crate::mesos::scheduler::Update { status: status.clone() } });
+                framework.send(Event::Update { update: crate::scheduler::Update { status: status.clone() } });
             }
         }
         Ok((id, stream_id, events))
@@ -164,8 +164,8 @@ impl Cluster {
     pub(super) fn end_executor(
         &mut self,
         id: &FrameworkId,
-        agent: &crate::mesos::types::AgentId,
-        executor: &crate::mesos::types::ExecutorId,
+        agent: &crate::types::AgentId,
+        executor: &crate::types::ExecutorId,
         state: TaskState,
         reason: Option<StatusReason>,
         wait_status: i32,
@@ -184,7 +184,7 @@ impl Cluster {
         self.release(agent, &ended.pool);
         if let Some(framework) = self.frameworks.get(id) {
             framework.send(Event::Failure {
-                failure: crate::mesos::scheduler::Failure {
+                failure: crate::scheduler::Failure {
                     agent_id: Some(agent.clone()),
                     executor_id: Some(executor.clone()),
                     status: Some(wait_status),

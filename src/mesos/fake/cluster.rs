@@ -7,8 +7,8 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::Instant;
 
 use super::pool::Pool;
-use crate::mesos::scheduler::{Call, Event};
-use crate::mesos::types::{
+use crate::scheduler::{Call, Event};
+use crate::types::{
     AgentId, AgentInfo, Attribute, DomainInfo, ExecutorId, ExecutorInfo, FrameworkCapabilityType, FrameworkId,
     FrameworkInfo, Offer, OfferId, Resource, TaskId, TaskInfo, TaskState, TaskStatus,
 };
@@ -193,7 +193,7 @@ impl Cluster {
                 self.release(&offered.agent, &offered.pool);
             }
             if tell && let Some(framework) = self.frameworks.get(id) {
-                framework.send(Event::Rescind { rescind: crate::mesos::scheduler::Rescind { offer_id: offer } });
+                framework.send(Event::Rescind { rescind: crate::scheduler::Rescind { offer_id: offer } });
             }
         }
     }

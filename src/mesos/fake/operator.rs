@@ -3,8 +3,8 @@ use serde_json::{Value, json};
 
 use super::cluster::{Cluster, Framework, Refusal};
 use super::pool::Pool;
-use crate::mesos::operator as messages;
-use crate::mesos::types::{AgentCapability, AgentCapabilityType, AgentId, FrameworkId};
+use crate::operator as messages;
+use crate::types::{AgentCapability, AgentCapabilityType, AgentId, FrameworkId};
 
 impl Cluster {
     /// Answers a call; none for one that has no answer.

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::cluster::{Agent, Cluster, Framework};
 use super::pool::Pool;
-use crate::mesos::types::{AgentId, ValueType};
+use crate::types::{AgentId, ValueType};
 
 impl Cluster {
     /// `/state`.

@@ -1,7 +1,7 @@
 //! Amounts of resources, exact: Mesos counts scalars in thousandths.
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::mesos::types::{Resource, ValueType};
+use crate::types::{Resource, ValueType};
 
 /// Unreserved resources.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

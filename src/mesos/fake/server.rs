@@ -21,10 +21,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::cluster::{AgentSpec, Cluster, Refusal};
 use super::pages;
-use crate::mesos::recordio::{RECORD_LIMIT, RecordIo};
-use crate::mesos::scheduler::{Call, Event, FrameworkCall, Message};
-use crate::mesos::transport::{Authentication, STREAM_ID};
-use crate::mesos::types::{self, AgentId, ExecutorId, FrameworkId, StatusReason, TaskId, TaskState};
+use crate::recordio::{RECORD_LIMIT, RecordIo};
+use crate::scheduler::{Call, Event, FrameworkCall, Message};
+use crate::transport::{Authentication, STREAM_ID};
+use crate::types::{self, AgentId, ExecutorId, FrameworkId, StatusReason, TaskId, TaskState};
 
 /// How a fake master behaves.
 #[derive(Clone, Debug)]

@@ -4,8 +4,8 @@ use tokio::time::Instant;
 use super::calls::until;
 use super::cluster::{Cluster, Executor, Filter, Task};
 use super::pool::Pool;
-use crate::mesos::scheduler::{Accept, Acknowledge, Event, Reconcile, Update};
-use crate::mesos::types::{
+use crate::scheduler::{Accept, Acknowledge, Event, Reconcile, Update};
+use crate::types::{
     AgentId, Bytes, ExecutorId, ExecutorInfo, FrameworkCapabilityType, FrameworkId, Operation, Resource, StatusReason,
     StatusSource, TaskId, TaskInfo, TaskState, TaskStatus,
 };
@@ -244,7 +244,7 @@ impl Cluster {
             if let Some(offered) = self.offers.remove(&offer_id)
                 && let Some(framework) = self.frameworks.get(&offered.framework)
             {
-                framework.send(Event::Rescind { rescind: crate::mesos::scheduler::Rescind { offer_id } });
+                framework.send(Event::Rescind { rescind: crate::scheduler::Rescind { offer_id } });
             }
         }
         for framework in self.frameworks.values_mut() {
@@ -268,8 +268,7 @@ impl Cluster {
                 status.reason = Some(StatusReason::AgentRemoved);
                 framework.send(Event::Update { update: Update { status } });
             }
-            let failure =
-                crate::mesos::scheduler::Failure { agent_id: Some(agent.clone()), executor_id: None, status: None };
+            let failure = crate::scheduler::Failure { agent_id: Some(agent.clone()), executor_id: None, status: None };
             framework.send(Event::Failure { failure });
         }
     }

@@ -7,10 +7,10 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::{Agents, Executors, Flags, Frameworks, Roles, State, Tasks, Version};
-use crate::mesos::error::MesosError;
-use crate::mesos::masters::Masters;
-use crate::mesos::transport::{Request, Transport};
-use crate::mesos::types::FrameworkId;
+use crate::error::MesosError;
+use crate::masters::Masters;
+use crate::transport::{Request, Transport};
+use crate::types::FrameworkId;
 
 /// A call without arguments, for the API below `prefix` (empty for a master).
 pub fn encode(prefix: &str, call: &'static str) -> Request {

@@ -1,7 +1,7 @@
 //! Replies of the operator API.
 use serde::{Deserialize, Serialize};
 
-use crate::mesos::types::{
+use crate::types::{
     AgentCapability, AgentId, AgentInfo, ExecutorId, ExecutorInfo, FrameworkId, FrameworkInfo, Labels, Offer, Resource,
     TaskId, TaskState, TaskStatus, TimeInfo,
 };

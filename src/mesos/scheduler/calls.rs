@@ -1,7 +1,7 @@
 //! What a framework asks of the master.
 use serde::{Deserialize, Serialize};
 
-use crate::mesos::types::{
+use crate::types::{
     AgentId, Bytes, ExecutorId, Filters, FrameworkId, FrameworkInfo, KillPolicy, OfferId, Operation, TaskId, TaskStatus,
 };
 
@@ -253,7 +253,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::mesos::types::{TaskInfo, TaskState};
+    use crate::types::{TaskInfo, TaskState};
 
     fn wire(call: Call) -> serde_json::Value {
         serde_json::to_value(FrameworkCall { framework_id: Some("f".into()), call }).unwrap()

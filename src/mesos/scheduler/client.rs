@@ -3,11 +3,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Call, Event, FrameworkCall, Subscribe, Subscribed};
-use crate::mesos::error::MesosError;
-use crate::mesos::masters::Masters;
-use crate::mesos::stream::Events;
-use crate::mesos::transport::{Request, Transport};
-use crate::mesos::types::{FrameworkId, FrameworkInfo};
+use crate::error::MesosError;
+use crate::masters::Masters;
+use crate::stream::Events;
+use crate::transport::{Request, Transport};
+use crate::types::{FrameworkId, FrameworkInfo};
 
 const PATH: &str = "/api/v1/scheduler";
 

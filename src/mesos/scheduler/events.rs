@@ -1,7 +1,7 @@
 //! What the master tells a framework.
 use serde::{Deserialize, Serialize};
 
-use crate::mesos::types::{AgentId, Bytes, ExecutorId, FrameworkId, MasterInfo, Offer, OfferId, TaskStatus};
+use crate::types::{AgentId, Bytes, ExecutorId, FrameworkId, MasterInfo, Offer, OfferId, TaskStatus};
 
 /// An event of the subscription's stream. Each variant's one field has the name of the message on the wire.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -119,7 +119,7 @@ pub struct Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mesos::types::TaskState;
+    use crate::types::TaskState;
 
     #[test]
     fn events_of_a_stream_are_read() {

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Container, Pod, PodSpec, ResourceReq
 
 use super::documents::{Given, Key, Problem, key_of};
 use super::rewrite::{References, references};
-use crate::scheduler::requests::GRANTED;
+use kmctl_core::model::requests::GRANTED;
 
 /// Everything that keeps the file's pods from running without an API server.
 pub fn check(given: &Given) -> Vec<Problem> {

@@ -6,15 +6,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::exit;
-use crate::cluster::Constraint;
-use crate::mesos::types::{ExecutorInfo, Offer, OfferId, StatusReason, TaskInfo, TaskState, TaskStatus};
-use crate::node::launch::Artifact;
-use crate::runonce::wire::{FromNode, GivenPod, PodEnd, ToNode};
-use crate::scheduler::decide::KmProgram;
-use crate::scheduler::ids::IdSource;
-use crate::scheduler::pods::PodPort;
-use crate::scheduler::requests::NODE_TASK;
-use crate::scheduler::resources::Amount;
+use kmctl_core::cluster::Constraint;
+use kmctl_core::model::ids::IdSource;
+use kmctl_core::model::pods::PodPort;
+use kmctl_core::model::requests::NODE_TASK;
+use kmctl_core::model::resources::Amount;
+use kmctl_core::protocol::artifacts::KmProgram;
+use kmctl_core::protocol::launch::Artifact;
+use kmctl_core::protocol::runonce::{FromNode, GivenPod, PodEnd, ToNode};
+use mesos::types::{ExecutorInfo, Offer, OfferId, StatusReason, TaskInfo, TaskState, TaskStatus};
 
 /// How long nodes may take to end when they are told to; Mesos ends what is left with the framework.
 const END_LIMIT: Duration = Duration::from_secs(35);

@@ -1,8 +1,8 @@
 use serde_json::json;
 
 use super::*;
-use crate::mesos::types::{Attribute, Bytes, Resource};
-use crate::node::launch::TaskData;
+use kmctl_core::protocol::launch::TaskData;
+use mesos::types::{Attribute, Bytes, Resource};
 
 const NOW: Duration = Duration::from_secs(1);
 

@@ -2,12 +2,12 @@
 use std::time::Duration;
 
 use super::framework::{Effect, Node, Run, Stage};
-use crate::mesos::types::{Offer, TaskInfo};
-use crate::node::launch::{FORMAT, PodLaunch, RunLaunch, TaskData};
-use crate::scheduler::agents::{Agent, HeldOffer, scalars, take};
-use crate::scheduler::requests::NODE_TASK;
-use crate::scheduler::tasks::{ExecutorNames, Unnamed, executor, pod_task, take_for_pod, task_info};
-use crate::scheduler::time::Time;
+use kmctl_core::model::agents::{Agent, HeldOffer, scalars, take};
+use kmctl_core::model::requests::NODE_TASK;
+use kmctl_core::model::tasks::{ExecutorNames, Unnamed, executor, pod_task, take_for_pod, task_info};
+use kmctl_core::model::time::Time;
+use kmctl_core::protocol::launch::{FORMAT, PodLaunch, RunLaunch, TaskData};
+use mesos::types::{Offer, TaskInfo};
 
 /// Time between SHUTDOWN and the agent's kill, and for the end of a node that is told to. Short: what a killed kmctl
 /// leaves must be gone within half a minute, Mesos' own wait for kmctl included.

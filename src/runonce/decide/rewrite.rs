@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{
 };
 
 use super::documents::key_of;
-use crate::runonce::wire::GivenPod;
+use kmctl_core::protocol::runonce::GivenPod;
 
 /// Mode of a configMap's or secret's file where none is written, as upstream's.
 const DEFAULT_MODE: i32 = 0o644;

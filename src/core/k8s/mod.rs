@@ -1,0 +1,12 @@
+//! Kubernetes: client, server-side apply, leases, watches, and what differs between versions, in one place.
+pub mod client;
+mod components;
+pub mod lease;
+mod manifests;
+pub mod names;
+pub mod seat;
+mod version;
+
+pub use components::Components;
+pub use manifests::{ManifestsError, manifests};
+pub use version::{MINORS, Minor, Pairs, UnsupportedVersion, Version, VersionError, supported};

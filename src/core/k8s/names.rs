@@ -1,0 +1,68 @@
+//! Names of annotations, labels, groups and objects that this project puts into the Kubernetes API.
+
+/// Namespace of everything that the project keeps in the API.
+pub const NAMESPACE: &str = "kube-system";
+
+/// Where the API keeps events about Nodes, which have no namespace themselves.
+pub const NAMESPACE_OF_NODE_EVENTS: &str = "default";
+
+/// ConfigMap with the live settings: keys `min`, `max` (node bounds, decimal; `none` for no bound; absent for what
+/// cluster.yaml says) and `purge` (`"true"` while purging).
+pub const SETTINGS_CONFIG_MAP: &str = "kmctl-settings";
+
+/// ConfigMap with the framework id (key `id`) and the agents that ever had a node (key `agents`, JSON list).
+pub const FRAMEWORK_CONFIG_MAP: &str = "kmctl-framework";
+
+/// Group of the bootstrap tokens that node tasks carry.
+pub const BOOTSTRAP_GROUP: &str = "system:bootstrappers:kmctl";
+
+/// Prefix of node labels that mirror a Mesos agent's attributes; the name dates from the historical project.
+pub const ATTRIBUTE_LABEL_PREFIX: &str = "k8s.mesosphere.io/attribute-";
+
+/// Pod annotation naming the Mesos roles a pod may use; the name dates from the historical project.
+pub const ROLES_ANNOTATION: &str = "k8s.mesosphere.io/roles";
+
+/// Pod annotation that is patched to make kube-scheduler look at the pod again.
+pub const NUDGE_ANNOTATION: &str = "kmctl.io/nudge";
+
+/// Pod annotation, set with the Binding: the id of the pod's Mesos task.
+pub const TASK_ANNOTATION: &str = "kmctl.io/task";
+
+/// Pod annotation, set with the Binding: granted host ports, a JSON list of `PortMapping`.
+pub const PORTS_ANNOTATION: &str = "kmctl.io/ports";
+
+/// Pod annotation, set with the Binding: what the pod's Mesos task was granted, e.g. `cpus:0.25;mem:96`.
+pub const GRANTED_ANNOTATION: &str = "kmctl.io/granted";
+
+/// Node annotation: the agent's id in Mesos.
+pub const AGENT_ID_ANNOTATION: &str = "kmctl.io/agent-id";
+
+/// Node annotation: candidate, starting, ready or leaving.
+pub const STATE_ANNOTATION: &str = "kmctl.io/state";
+
+/// Node annotation: why the node is in its state, for people; only while it is leaving.
+pub const REASON_ANNOTATION: &str = "kmctl.io/reason";
+
+/// Node annotation: the exact ExecutorInfo (JSON) of the node's executor, sent verbatim while it lives.
+pub const EXECUTOR_ANNOTATION: &str = "kmctl.io/executor";
+
+/// Node annotation: the id of the node task.
+pub const NODE_TASK_ANNOTATION: &str = "kmctl.io/node-task";
+
+/// Node annotation: what Mesos has granted to the node, e.g. `cpus:0.75;mem:644`.
+pub const GRANT_ANNOTATION: &str = "kmctl.io/grant";
+
+/// Node annotation: how the node's kube-proxy writes its rules, e.g. `iptables (nft)` or `nftables`. Set by the node.
+pub const PROXY_MODE_ANNOTATION: &str = "kmctl.io/proxy-mode";
+
+/// Node annotation: why its kube-proxy is not in the mode that was asked for; absent where it is. Set by the node.
+pub const PROXY_REASON_ANNOTATION: &str = "kmctl.io/proxy-mode-reason";
+
+/// Node annotation: id (not secret) of the bootstrap token handed to the node.
+pub const TOKEN_ID_ANNOTATION: &str = "kmctl.io/bootstrap-token-id";
+
+/// Label on every object that the project owns, with the component that wrote it as value.
+pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
+
+/// As whom km scheduler writes.
+pub const MANAGER: &str = "km-scheduler";

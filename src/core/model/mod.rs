@@ -1,0 +1,12 @@
+//! Agents, nodes, pods and their resources, as Mesos and Kubernetes tell of them. Pure.
+pub mod agents;
+pub mod burden;
+pub mod candidate;
+pub mod ids;
+pub mod nodes;
+pub mod pods;
+pub mod requests;
+pub mod resources;
+pub mod selectors;
+pub mod tasks;
+pub mod time;

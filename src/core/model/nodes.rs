@@ -1,0 +1,124 @@
+//! Node objects, reduced to what the scheduler decides by, and the state of a node.
+use std::fmt;
+
+use k8s_openapi::api::core::v1::{Node, Taint};
+
+use super::resources::Amount;
+use super::selectors::Labels;
+use crate::cluster::quantity::{Bytes, Millicores};
+use crate::k8s::names::{
+    AGENT_ID_ANNOTATION, EXECUTOR_ANNOTATION, NODE_TASK_ANNOTATION, REASON_ANNOTATION, STATE_ANNOTATION,
+    TOKEN_ID_ANNOTATION,
+};
+use mesos::types::ExecutorInfo;
+
+/// Taint of a node that is about to go.
+pub const LEAVING_TAINT: &str = "kmctl.io/leaving";
+
+/// What the Node's state annotation says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodePhase {
+    /// A Node object without an executor.
+    Candidate,
+    /// The executor is launched, the kubelet not heard of.
+    Starting,
+    /// The kubelet is there.
+    Ready,
+    /// No new pods; the executor ends, then the object.
+    Leaving,
+}
+
+impl NodePhase {
+    /// The annotation's value.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            NodePhase::Candidate => "candidate",
+            NodePhase::Starting => "starting",
+            NodePhase::Ready => "ready",
+            NodePhase::Leaving => "leaving",
+        }
+    }
+
+    fn read(text: Option<&str>) -> NodePhase {
+        match text {
+            Some("starting") => NodePhase::Starting,
+            Some("ready") => NodePhase::Ready,
+            Some("leaving") => NodePhase::Leaving,
+            _ => NodePhase::Candidate,
+        }
+    }
+}
+
+impl fmt::Display for NodePhase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A Node object of ours, as the API shows it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodeFacts {
+    /// Its name.
+    pub name: String,
+    /// The agent it stands for.
+    pub agent: String,
+    /// Labels.
+    pub labels: Labels,
+    /// Taints.
+    pub taints: Vec<Taint>,
+    /// State annotation.
+    pub phase: NodePhase,
+    /// Why it is in this state; empty where that is not told.
+    pub why: String,
+    /// Saved ExecutorInfo.
+    pub executor: Option<ExecutorInfo>,
+    /// Id of the node task.
+    pub task: Option<String>,
+    /// Id of the bootstrap token.
+    pub token_id: Option<String>,
+    /// Whether a kubelet has written its status.
+    pub kubelet: bool,
+    /// Whether that kubelet says Ready.
+    pub ready: bool,
+    /// `status.allocatable`.
+    pub allocatable: Amount,
+    /// `status.allocatable.pods`.
+    pub most_pods: usize,
+    /// InternalIP.
+    pub address: Option<String>,
+}
+
+impl NodeFacts {
+    /// Reads a Node; none where it does not stand for a Mesos agent.
+    pub fn new(node: &Node) -> Option<NodeFacts> {
+        let meta = &node.metadata;
+        let annotation = |name: &str| meta.annotations.as_ref().and_then(|all| all.get(name));
+        let status = node.status.clone().unwrap_or_default();
+        let kubelet = status.node_info.as_ref().is_some_and(|info| !info.kubelet_version.is_empty());
+        let allocatable = status.allocatable.unwrap_or_default();
+        let text = |name: &str| allocatable.get(name).map(|quantity| quantity.0.as_str()).unwrap_or("0");
+        let number = |parsed: u64| i64::try_from(parsed).unwrap_or(i64::MAX);
+        let cpus = number(text("cpu").parse().map_or(0, |Millicores(number)| number));
+        // Downwards: this is what there is.
+        let megabytes = number(text("memory").parse().map_or(0, |Bytes(number)| number)) >> 20;
+        let most_pods = text("pods").parse().unwrap_or(0);
+        let addresses = status.addresses.unwrap_or_default();
+        Some(NodeFacts {
+            name: meta.name.clone()?,
+            agent: annotation(AGENT_ID_ANNOTATION)?.clone(),
+            labels: meta.labels.clone().unwrap_or_default(),
+            taints: node.spec.as_ref().and_then(|spec| spec.taints.clone()).unwrap_or_default(),
+            phase: NodePhase::read(annotation(STATE_ANNOTATION).map(String::as_str)),
+            why: annotation(REASON_ANNOTATION).cloned().unwrap_or_default(),
+            executor: annotation(EXECUTOR_ANNOTATION).and_then(|text| serde_json::from_str(text).ok()),
+            task: annotation(NODE_TASK_ANNOTATION).cloned(),
+            token_id: annotation(TOKEN_ID_ANNOTATION).cloned(),
+            kubelet,
+            ready: kubelet
+                && status.conditions.iter().flatten().any(|each| each.type_ == "Ready" && each.status == "True"),
+            allocatable: Amount::new(cpus, megabytes),
+            most_pods,
+            address: addresses.into_iter().find(|each| each.type_ == "InternalIP").map(|each| each.address),
+        })
+    }
+}

@@ -1,0 +1,8 @@
+//! Progress as events, and what draws them: bars on a terminal, plain lines without one. Always on standard error.
+mod event;
+mod ndjson;
+mod plain;
+
+pub use event::{Draw, Event, Outcome, Progress, Silent, Step, StepId, told};
+pub use ndjson::{Ndjson, encode};
+pub use plain::Plain;

@@ -1,0 +1,15 @@
+//! `km endpoints`: Endpoints and EndpointSlices for Services, in terms of node addresses and granted host ports.
+//!
+//! With `network.mode: hostPorts` a pod's own address means nothing outside its node, so the stock endpoint and
+//! endpointslice controllers are off and this part writes what they would write, with the node's address and the host
+//! port that Mesos granted in place of the pod's address and port. [`model`] holds what is known of the API's objects,
+//! [`read`] parses them, [`wanted`] computes the bodies of one Service's objects, [`decide`] turns events into writes,
+//! and [`run`] watches and writes, on one host at a time and there, by [`Seat`](kmctl_core::k8s::seat::Seat), in one process.
+pub mod decide;
+pub mod model;
+pub mod read;
+pub mod run;
+mod selectors;
+pub mod wanted;
+mod watch;
+mod write;

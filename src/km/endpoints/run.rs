@@ -1,0 +1,190 @@
+//! `km endpoints`: watches, asks [`super::decide`] and writes. All policy is there, none here.
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::decide::{Effect, Endpoints, Event};
+use super::watch::{slice_resource, watch_all};
+use super::write::Writer;
+use kmctl_core::backoff::Backoff;
+use kmctl_core::cluster::NetworkMode;
+use kmctl_core::k8s::lease::{Candidacy, campaign};
+use kmctl_core::k8s::names::NAMESPACE;
+use kmctl_core::k8s::seat::Seat;
+use kmctl_core::protocol::scheduler::SchedulerConfiguration;
+
+/// Name of the Lease in [`NAMESPACE`].
+pub const LEASE: &str = "km-endpoints";
+
+/// Writes at one time; one connection (HTTP/2) carries them all.
+const CONCURRENT_WRITES: usize = 16;
+
+/// Everything is compared again this often. Watches tell of every change; this is against what nobody thought of.
+const RESYNC: Duration = Duration::from_secs(300);
+
+/// Before a write that failed is decided on anew.
+const RETRY: Backoff = Backoff::doubling(Duration::from_millis(100), Duration::from_secs(30));
+
+/// Events that may wait; a watch that is faster than that waits itself.
+const QUEUE: usize = 1024;
+
+/// Where the settings are.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The settings file that km scheduler reads, too: cluster name and network.
+    pub config: PathBuf,
+    /// Credentials, its own.
+    pub kubeconfig: PathBuf,
+}
+
+/// Why `km endpoints` cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum EndpointsError {
+    /// The settings file.
+    #[error("read the settings {path}")]
+    Settings {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: SettingsError,
+    },
+    /// The kubeconfig.
+    #[error("use the credentials {path}")]
+    Credentials {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: kube::config::KubeconfigError,
+    },
+    /// The client.
+    #[error("set up the connection to the API server")]
+    Client(#[source] kube::Error),
+    /// Whether another process of this host writes cannot be found out.
+    #[error("take this host's place among the candidates")]
+    Seat(#[source] std::io::Error),
+    /// A part ended that must not.
+    #[error("a part of km endpoints ended: {part}")]
+    Ended {
+        /// Which.
+        part: &'static str,
+    },
+}
+
+/// What is wrong with the settings file.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// It cannot be read.
+    #[error("open it")]
+    Open(#[source] std::io::Error),
+    /// It is not what it should be.
+    #[error("understand it")]
+    Parse(#[source] serde_yaml::Error),
+}
+
+/// Runs until `stop`.
+pub async fn run(options: Options, stop: CancellationToken) -> Result<(), EndpointsError> {
+    let Options { config, kubeconfig } = options;
+    let settings = settings(&config).map_err(|source| EndpointsError::Settings { path: config, source })?;
+    match settings.network.mode {
+        NetworkMode::HostPorts => {
+            let client = connect(&kubeconfig).await?;
+            let seat = Seat::take(LEASE, &settings.cluster, &stop).await.map_err(EndpointsError::Seat)?;
+            match &seat {
+                Some(seat) => serve(client, &seat.identity, stop).await,
+                None => Ok(()),
+            }
+        }
+        NetworkMode::Cni => {
+            // The unit stays up, so that a change of the mode needs no change of units.
+            tracing::info!("network.mode is cni: the stock endpoint controllers do the work, nothing to do here");
+            stop.cancelled().await;
+            Ok(())
+        }
+    }
+}
+
+fn settings(path: &Path) -> Result<SchedulerConfiguration, SettingsError> {
+    let text = std::fs::read_to_string(path).map_err(SettingsError::Open)?;
+    serde_yaml::from_str(&text).map_err(SettingsError::Parse)
+}
+
+async fn connect(path: &Path) -> Result<Client, EndpointsError> {
+    let wrong = |source| EndpointsError::Credentials { path: path.to_owned(), source };
+    let kubeconfig = Kubeconfig::read_from(path).map_err(wrong)?;
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(wrong)?;
+    Client::try_from(config).map_err(EndpointsError::Client)
+}
+
+/// Writes endpoints through `client` until `stop`. No other candidate has the name `identity` at the same time.
+pub async fn serve(client: Client, identity: &str, stop: CancellationToken) -> Result<(), EndpointsError> {
+    let slices = slice_resource();
+    let (leading, mut leads) = watch::channel(false);
+    let (sender, mut events) = mpsc::channel(QUEUE);
+    let candidacy = Candidacy {
+        namespace: NAMESPACE.to_owned(),
+        name: LEASE.to_owned(),
+        identity: identity.to_owned(),
+        other: None,
+    };
+    let leases = Api::<Lease>::namespaced(client.clone(), NAMESPACE);
+    let campaigning = campaign(leases, candidacy, leading, stop.clone());
+    let mut parts = JoinSet::new();
+    parts.spawn(watch_all(client.clone(), slices.clone(), sender));
+    let mut campaign = tokio::spawn(campaigning);
+    let writer = Writer::new(client, slices);
+    let permits = Arc::new(Semaphore::new(CONCURRENT_WRITES));
+    // What effects report; each yields one event.
+    let mut reports: JoinSet<Event> = JoinSet::new();
+    let mut resync = tokio::time::interval_at(tokio::time::Instant::now() + RESYNC, RESYNC);
+    resync.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut endpoints = Endpoints::default();
+    loop {
+        // First the end, then who leads, then what became of writes: nothing is decided on older knowledge than
+        // necessary.
+        let event = tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            Ok(()) = leads.changed() => Event::Leading(*leads.borrow_and_update()),
+            Some(report) = reports.join_next() => match report {
+                Ok(event) => event,
+                Err(_) => return Err(EndpointsError::Ended { part: "write" }),
+            },
+            event = events.recv() => match event {
+                Some(event) => event,
+                None => return Err(EndpointsError::Ended { part: "watch" }),
+            },
+            _ = &mut campaign => return Err(EndpointsError::Ended { part: "election" }),
+            _ = resync.tick() => Event::Resync,
+        };
+        for effect in endpoints.on(event) {
+            reports.spawn(carry_out(effect, writer.clone(), permits.clone()));
+        }
+    }
+    // Writes under way are dropped, arrived or not: whoever leads next compares first. The campaign frees the Lease.
+    reports.shutdown().await;
+    let _ = campaign.await;
+    Ok(())
+}
+
+async fn carry_out(effect: Effect, writer: Writer, permits: Arc<Semaphore>) -> Event {
+    match effect {
+        Effect::Write(object, action) => {
+            let _permit = permits.acquire().await;
+            let outcome = writer.write(&object, &action).await;
+            Event::Written(object, outcome)
+        }
+        Effect::RetryLater(service, attempt) => {
+            tokio::time::sleep(RETRY.wait(attempt)).await;
+            Event::Retry(service)
+        }
+    }
+}

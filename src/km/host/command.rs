@@ -1,0 +1,119 @@
+//! The command line of `km host`. It is run by `kmctl`, not by people; everything comes over standard input.
+use std::collections::BTreeMap;
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use clap::{Args, Subcommand};
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+
+use super::AgentError;
+use super::events::Reporter;
+use super::files::Root;
+use super::{apply, member, objects, observe, remove};
+use kmctl_core::protocol::host::Event;
+use kmctl_core::protocol::host::{EXIT_LOCKED, HostManifest, Item, LeaveRequest, RemoveRequest};
+
+/// `km host`.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    #[command(subcommand)]
+    action: Action,
+    /// Works in this folder instead of the host; systemd, health checks and the API are left out.
+    #[arg(long, global = true, default_value = "/")]
+    root: PathBuf,
+    /// Ends the process, as kill -9 would, after so many durable steps (for tests).
+    #[arg(long, global = true, hide = true)]
+    stop_after: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum Action {
+    /// Compares the host with the manifest on standard input.
+    Inspect,
+    /// Makes the host what the stream on standard input says.
+    Apply,
+    /// Prints the keys that every control-plane host shares, for the manifest on standard input.
+    Export,
+    /// Has km scheduler take every node down and clean the agents, and waits for that.
+    PurgeNodes,
+    /// Lets nodes come again after a purge.
+    ForgetPurge,
+    /// Removes what was installed.
+    Remove,
+    /// Takes a member out of etcd that is no host of the cluster any more.
+    Leave,
+}
+
+/// Runs `km host`.
+pub fn run(arguments: Arguments) -> ExitCode {
+    let Arguments { action, root, stop_after } = arguments;
+    let root = Root::new(&root, stop_after);
+    let mut out = io::stdout().lock();
+    let mut input = BufReader::with_capacity(1 << 20, io::stdin().lock());
+    match perform(action, &root, &mut input, &mut out) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", apply::causes(&error).join("\ncaused by: "));
+            ExitCode::from(status_of(&error))
+        }
+    }
+}
+
+/// The exit status of a failed run.
+pub fn status_of(error: &AgentError) -> u8 {
+    match error {
+        AgentError::Locked(_) => u8::try_from(EXIT_LOCKED).unwrap_or(1),
+        _ => 1,
+    }
+}
+
+/// One action, with standard input and output given.
+pub fn perform(action: Action, root: &Root, input: &mut dyn BufRead, out: &mut dyn Write) -> Result<(), AgentError> {
+    let outcome = match action {
+        Action::Inspect => return inspect(root, input, out),
+        Action::Export => return export(root, input, out),
+        Action::Apply => apply::apply(root, input, &mut Reporter::new(out), Timestamp::now()),
+        Action::ForgetPurge => return objects::forget_purge(root),
+        Action::PurgeNodes => objects::purge_nodes(root, &mut Reporter::new(out)),
+        Action::Remove => read_input::<RemoveRequest>(input, "the request")
+            .and_then(|request| remove::remove(root, request, &mut Reporter::new(out))),
+        Action::Leave => read_input::<LeaveRequest>(input, "the request")
+            .and_then(|request| member::leave(root, &request, &mut Reporter::new(out))),
+    };
+    outcome.inspect_err(|error| {
+        // An item's failure has been reported with its journal already; the last event counts either way.
+        let event = Event::Failed { item: None, causes: apply::causes(error), journal: Vec::new() };
+        let _ = Reporter::new(out).send(&event);
+    })
+}
+
+fn inspect(root: &Root, input: &mut dyn BufRead, out: &mut dyn Write) -> Result<(), AgentError> {
+    let manifest: HostManifest = read_input(input, "the manifest")?;
+    print(out, &observe::observe(root, &manifest, Timestamp::now())?)
+}
+
+fn export(root: &Root, input: &mut dyn BufRead, out: &mut dyn Write) -> Result<(), AgentError> {
+    let manifest: HostManifest = read_input(input, "the manifest")?;
+    let mut files = BTreeMap::new();
+    for path in manifest.items.iter().filter(|item| item.is_shared()).flat_map(Item::paths) {
+        if let Some(bytes) = root.bytes(&path)? {
+            files.insert(path, BASE64_STANDARD.encode(bytes));
+        }
+    }
+    print(out, &files)
+}
+
+fn read_input<T: DeserializeOwned>(input: &mut dyn BufRead, what: &str) -> Result<T, AgentError> {
+    let failed = |source| AgentError::Input { what: format!("read {what}"), source };
+    let mut text = Vec::new();
+    input.read_to_end(&mut text).map_err(failed)?;
+    serde_json::from_slice(&text).map_err(|error| failed(io::Error::other(error)))
+}
+
+fn print(out: &mut dyn Write, value: &impl serde::Serialize) -> Result<(), AgentError> {
+    serde_json::to_writer(&mut *out, value).map_err(|_| AgentError::Deserted)?;
+    writeln!(out).and_then(|()| out.flush()).map_err(|_| AgentError::Deserted)
+}

@@ -1,0 +1,56 @@
+//! Who begins etcd's cluster, as control-plane hosts have written it down.
+//!
+//! A host begins a cluster only after a majority of all hosts has written down its name, and none of them changes that
+//! unasked. So whoever sees a majority of the hosts knows of every cluster that may have been begun, also on a host that
+//! does not answer: two runs that saw different hosts never begin two clusters.
+use kmctl_core::protocol::host::FOUNDER;
+use kmctl_core::protocol::host::Founding;
+
+use super::AgentError;
+use super::files::Root;
+use kmctl_core::protocol::host::Change;
+
+/// What is written down.
+pub(crate) fn read(root: &Root) -> Result<Option<String>, AgentError> {
+    Ok(root.text(FOUNDER)?.map(|text| text.trim().to_owned()))
+}
+
+/// Writes it down, where there is something to write.
+pub(crate) fn apply(root: &Root, founding: Option<&Founding>) -> Result<Change, AgentError> {
+    let Some(Founding { name, instead_of }) = founding else { return Ok(Change::Unchanged) };
+    let found = read(root)?;
+    if found.as_ref() == Some(name) {
+        return Ok(Change::Unchanged);
+    }
+    if found != *instead_of {
+        let found = found.unwrap_or_else(|| "nobody".to_owned());
+        return Err(AgentError::Refused(format!(
+            "another run has changed who begins etcd's cluster: {FOUNDER} says {found}, and this run wants {name}"
+        )));
+    }
+    root.write(FOUNDER, 0o644, format!("{name}\n").as_bytes())?;
+    Ok(if found.is_none() { Change::Created } else { Change::Updated })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_written_once_and_replaced_only_by_who_has_seen_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = Root::new(folder.path(), None);
+        let founding = |name: &str, instead_of: Option<&str>| {
+            let founding = Founding { name: name.to_owned(), instead_of: instead_of.map(str::to_owned) };
+            apply(&root, Some(&founding))
+        };
+        assert_eq!(apply(&root, None).unwrap(), Change::Unchanged);
+        assert_eq!(read(&root).unwrap(), None);
+        assert_eq!(founding("cp1", None).unwrap(), Change::Created);
+        assert_eq!(founding("cp1", None).unwrap(), Change::Unchanged);
+        let refused = founding("cp2", None).unwrap_err().to_string();
+        assert!(refused.contains("says cp1, and this run wants cp2"), "{refused}");
+        assert_eq!(founding("cp2", Some("cp1")).unwrap(), Change::Updated);
+        assert_eq!(read(&root).unwrap().as_deref(), Some("cp2"));
+    }
+}

@@ -1,0 +1,239 @@
+//! systemd units: what runs, with which files, and restarting it.
+use kmctl_core::protocol::host::UnitState;
+use std::collections::BTreeMap;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use super::AgentError;
+use super::files::Root;
+use super::observe::Digests;
+use kmctl_core::protocol::host::{STATE, UnitSpec};
+
+/// How often somebody who waits is told so.
+const WAITING: Duration = Duration::from_secs(2);
+
+/// Asks systemd about units, all at once. Nothing is known in a private root.
+pub(crate) fn states(root: &Root, names: &[String]) -> Result<BTreeMap<String, UnitState>, AgentError> {
+    if !root.is_host() || names.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let mut arguments = vec!["show", "--property=Id,ActiveState,UnitFileState,NeedDaemonReload,InvocationID"];
+    arguments.extend(names.iter().map(String::as_str));
+    let mut states = parse(&systemctl(&arguments)?);
+    for (name, state) in &mut states {
+        state.recorded = root.mode(&record(name)).is_some();
+    }
+    Ok(states)
+}
+
+fn parse(text: &str) -> BTreeMap<String, UnitState> {
+    let mut states = BTreeMap::new();
+    for block in text.split("\n\n") {
+        let mut id = String::new();
+        let mut state = UnitState::default();
+        for (key, value) in block.lines().filter_map(|line| line.split_once('=')) {
+            match key {
+                "Id" => id = value.to_owned(),
+                "ActiveState" => state.active = value.to_owned(),
+                "UnitFileState" => state.enabled = value.to_owned(),
+                "InvocationID" => state.invocation = value.to_owned(),
+                "NeedDaemonReload" => state.stale_definition = value == "yes",
+                _ => {}
+            }
+        }
+        states.insert(id, state);
+    }
+    states
+}
+
+fn record(name: &str) -> String {
+    format!("{STATE}/units/{name}")
+}
+
+/// A digest over everything that the unit's process has read.
+pub(crate) fn fingerprint(root: &Root, spec: &UnitSpec, digests: &mut Digests) -> Result<String, AgentError> {
+    let mut all = String::new();
+    for path in &spec.reads {
+        let digest = digests.of(root, path)?.unwrap_or_default();
+        all.push_str(&format!("{path} {digest}\n"));
+    }
+    let (digest, _) = kmctl_core::bundle::hex_digest(&mut all.as_bytes())
+        .map_err(|source| AgentError::Input { what: "hash a unit's files".to_owned(), source })?;
+    Ok(digest)
+}
+
+/// Why a unit has to be started or restarted; empty when it runs with its present files.
+pub(crate) fn problems(
+    root: &Root,
+    spec: &UnitSpec,
+    state: Option<&UnitState>,
+    digests: &mut Digests,
+) -> Result<Vec<String>, AgentError> {
+    let mut problems = Vec::new();
+    if root.is_host() {
+        match state {
+            Some(state) if state.active == "active" => {}
+            Some(state) => problems.push(format!("it is {}", state.active)),
+            None => problems.push("it is not there".to_owned()),
+        }
+        if state.is_some_and(|state| state.enabled != "enabled") {
+            problems.push("it does not start with the host".to_owned());
+        }
+    }
+    // What the process was started with is recorded after it was started, so that a run that was killed between
+    // writing a file and restarting what reads it is finished by the next one.
+    let started_with = root.text(&record(&spec.name))?;
+    if started_with.as_deref() != Some(fingerprint(root, spec, digests)?.as_str()) {
+        problems.push(match started_with {
+            Some(_) => "it runs with older files".to_owned(),
+            None => "it was never started with these files".to_owned(),
+        });
+    }
+    Ok(problems)
+}
+
+/// Loads changed unit files.
+pub(crate) fn reload(root: &Root) -> Result<(), AgentError> {
+    if root.is_host() { systemctl(&["daemon-reload"]).map(drop) } else { Ok(()) }
+}
+
+/// Lets units start with the host. In one go: systemd reads all that it knows anew after each.
+pub(crate) fn enable(root: &Root, names: &[&str]) -> Result<(), AgentError> {
+    if !root.is_host() || names.is_empty() {
+        return Ok(());
+    }
+    systemctl(&[&["enable", "--quiet"], names].concat()).map(drop)
+}
+
+/// Restarts a unit, and records what it was started with. `failed`: it is in systemd's list of those.
+pub(crate) fn restart(root: &Root, spec: &UnitSpec, failed: bool, digests: &mut Digests) -> Result<(), AgentError> {
+    // Taken before the start: a file that changes meanwhile must count as not read.
+    let fingerprint = fingerprint(root, spec, digests)?;
+    if root.is_host() {
+        if failed {
+            // One that failed too often would refuse to start.
+            systemctl(&["reset-failed", &spec.name]).ok();
+        }
+        systemctl(&["restart", &spec.name])?;
+    }
+    root.step();
+    root.write(&record(&spec.name), 0o600, fingerprint.as_bytes())
+}
+
+/// Writes down that a unit which was started by a run reads something else from now on. The record itself stays: it
+/// tells that others rely on the unit.
+pub(crate) fn outdate(root: &Root, name: &str) -> Result<(), AgentError> {
+    let record = record(name);
+    if root.mode(&record).is_some() { root.write(&record, 0o600, b"older files") } else { Ok(()) }
+}
+
+/// Stops a unit for good; says whether it was there. `waiting` is told every two seconds for how long it takes already.
+pub(crate) fn stop(
+    root: &Root,
+    name: &str,
+    waiting: &mut dyn FnMut(Duration) -> Result<(), AgentError>,
+) -> Result<bool, AgentError> {
+    if !root.is_host() {
+        return Ok(true);
+    }
+    let there = states(root, &[name.to_owned()])?
+        .get(name)
+        .is_some_and(|state| state.active != "inactive" || state.enabled == "enabled");
+    if there {
+        systemctl_patiently(&["disable", "--quiet", "--now", name], waiting)?;
+        // Otherwise a unit that ended badly stays in systemd's list as failed.
+        systemctl(&["reset-failed", name]).ok();
+    }
+    Ok(there)
+}
+
+/// The last lines of a unit's journal.
+pub(crate) fn journal(name: &str) -> Vec<String> {
+    Command::new("journalctl")
+        .args(["--no-pager", "--output=cat", "--lines=20", "--unit", name])
+        .output()
+        .map(|output| String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect())
+        .unwrap_or_default()
+}
+
+fn systemctl(arguments: &[&str]) -> Result<String, AgentError> {
+    systemctl_patiently(arguments, &mut |_| Ok(()))
+}
+
+fn systemctl_patiently(
+    arguments: &[&str],
+    waiting: &mut dyn FnMut(Duration) -> Result<(), AgentError>,
+) -> Result<String, AgentError> {
+    let mut command = Command::new("systemctl");
+    command.args(arguments);
+    run_patiently(command, &format!("systemctl {}", arguments.join(" ")), waiting)
+}
+
+fn run_patiently(
+    mut command: Command,
+    what: &str,
+    waiting: &mut dyn FnMut(Duration) -> Result<(), AgentError>,
+) -> Result<String, AgentError> {
+    let failed = |source| AgentError::Input { what: format!("run {what}"), source };
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().map_err(failed)?;
+    let started = Instant::now();
+    // A run has some dozens of them, most of which end within milliseconds: a thread that waits knows it at once.
+    let (ended, outcome) = channel();
+    std::thread::spawn(move || ended.send(child.wait_with_output()));
+    let output = loop {
+        match outcome.recv_timeout(WAITING) {
+            Ok(output) => break output.map_err(failed)?,
+            Err(RecvTimeoutError::Timeout) => waiting(started.elapsed())?,
+            Err(RecvTimeoutError::Disconnected) => return Err(failed(std::io::Error::other("its thread ended"))),
+        }
+    };
+    let what = what.to_owned();
+    if output.status.success() {
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    } else {
+        Err(AgentError::Unit { what, output: String::from_utf8_lossy(&output.stderr).trim().to_owned() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_for_a_program_is_told_so_every_two_seconds() {
+        let mut told = Vec::new();
+        let mut sleep = Command::new("sleep");
+        sleep.arg("4.5");
+        run_patiently(sleep, "sleep", &mut |since| {
+            told.push(since.as_secs());
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(told, [2, 4]);
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "echo no >&2; exit 3"]);
+        let error = run_patiently(shell, "sh", &mut |_| Ok(())).unwrap_err();
+        assert_eq!(error.to_string(), "sh: no");
+    }
+
+    #[test]
+    fn systemctl_show_is_read_unit_by_unit() {
+        let text = "Id=etcd.service\nActiveState=active\nUnitFileState=enabled\nNeedDaemonReload=no\nInvocationID=ab\n\n\
+                    InvocationID=\nId=km-scheduler.service\nActiveState=inactive\nUnitFileState=\nNeedDaemonReload=yes\n";
+        let states = parse(text);
+        assert_eq!(
+            states["etcd.service"],
+            UnitState {
+                active: "active".to_owned(),
+                enabled: "enabled".to_owned(),
+                invocation: "ab".to_owned(),
+                stale_definition: false,
+                recorded: false
+            }
+        );
+        assert!(states["km-scheduler.service"].stale_definition);
+        assert_eq!(states["km-scheduler.service"].active, "inactive");
+    }
+}

@@ -1,0 +1,211 @@
+//! `km mesos teardown`: ends this cluster's framework. Doing it again changes nothing.
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::CommandError;
+use super::connection::{masters, settings};
+use mesos::operator::{Executor, Framework, Operator};
+use mesos::scheduler::{Call, Scheduler};
+use mesos::types::FrameworkId;
+use mesos::{Masters, MesosError};
+
+/// File in the state folder that holds the framework's id.
+const FRAMEWORK_ID_FILE: &str = "framework-id";
+
+/// Options of `km mesos teardown`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Settings file of km scheduler
+    #[arg(long, default_value = "/etc/kmctl/scheduler.yaml")]
+    config: PathBuf,
+    /// Seconds to wait until its executors are gone from their agents
+    #[arg(long, default_value_t = 0)]
+    wait: u64,
+}
+
+/// Ends the framework whose id is on file, and every other one with this cluster's name and principal.
+pub(super) async fn run(arguments: Arguments) -> Result<(), CommandError> {
+    let settings = settings(&arguments.config)?;
+    let masters = masters(&settings)?;
+    let file = settings.state_dir.join(FRAMEWORK_ID_FILE);
+    let known = read_id(&file)?;
+    let operator = Operator::leading(&masters).await?;
+    let living = operator.frameworks().await?.frameworks;
+    let ours = ours(&living, known.as_ref(), &settings.mesos.framework_name, &settings.mesos.principal);
+    // Once a framework has ended, the master knows nothing of its executors any more.
+    let places = if arguments.wait > 0 { places(&operator, &ours).await? } else { Vec::new() };
+    for framework in &ours {
+        end(&operator, &masters, framework).await?;
+        eprintln!("framework {} ended", framework.framework_info.id.as_ref().map_or("", FrameworkId::as_str));
+    }
+    if ours.is_empty() {
+        eprintln!("no framework `{}` in Mesos, nothing to do", settings.mesos.framework_name);
+    }
+    wait_for_executors(&masters, places, Duration::from_secs(arguments.wait)).await;
+    // The id is used up; a scheduler that found it would only be refused.
+    match std::fs::remove_file(&file) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(CommandError::File { what: "remove", path: file, source })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// An agent that runs executors of ours.
+struct Place {
+    host: String,
+    endpoint: String,
+    prefix: String,
+    frameworks: Vec<FrameworkId>,
+}
+
+async fn places(operator: &Operator, ours: &[&Framework]) -> Result<Vec<Place>, MesosError> {
+    let frameworks: Vec<FrameworkId> =
+        ours.iter().filter_map(|framework| framework.framework_info.id.clone()).collect();
+    let executors = operator.executors().await?.executors;
+    let mine =
+        |executor: &Executor| executor.executor_info.framework_id.as_ref().is_some_and(|id| frameworks.contains(id));
+    let agents = operator.agents().await?.agents;
+    Ok(agents
+        .iter()
+        .filter(|agent| {
+            executors.iter().any(|executor| {
+                mine(executor) && executor.agent_id.is_some() && executor.agent_id == agent.agent_info.id
+            })
+        })
+        .filter_map(|agent| {
+            Some(Place {
+                host: agent.agent_info.hostname.clone(),
+                endpoint: agent.endpoint()?.to_owned(),
+                prefix: agent.path(),
+                frameworks: frameworks.clone(),
+            })
+        })
+        .collect())
+}
+
+/// Agents end executors in their own time. What still runs when the time is over, or where an agent tells nothing, is
+/// said and left to the agent: it will not run for longer than the grace period.
+async fn wait_for_executors(masters: &Masters, mut places: Vec<Place>, patience: Duration) {
+    let started = Instant::now();
+    let mut told = Instant::now();
+    while !places.is_empty() {
+        let mut left = Vec::new();
+        for place in places {
+            match executors_left(masters, &place).await {
+                Ok(0) => eprintln!("no executor is left on {}", place.host),
+                Ok(count) => {
+                    if told.elapsed() >= Duration::from_secs(2) {
+                        eprintln!("{count} executors still end on {}", place.host);
+                    }
+                    left.push(place);
+                }
+                Err(error) => eprintln!("{} does not tell about its executors: {error}", place.host),
+            }
+        }
+        places = left;
+        if told.elapsed() >= Duration::from_secs(2) {
+            told = Instant::now();
+        }
+        if started.elapsed() >= patience {
+            for place in &places {
+                eprintln!("executors still run on {}", place.host);
+            }
+            return;
+        }
+        if !places.is_empty() {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+    }
+}
+
+async fn executors_left(masters: &Masters, place: &Place) -> Result<usize, MesosError> {
+    let agent = Operator::agent(masters.reach(&place.endpoint), place.prefix.clone());
+    let asked = tokio::time::timeout(Duration::from_secs(5), agent.executors()).await;
+    // An agent that is silent for a moment is asked again.
+    let Ok(found) = asked else { return Ok(1) };
+    let mine = |executor: &&Executor| {
+        executor.executor_info.framework_id.as_ref().is_some_and(|id| place.frameworks.contains(id))
+    };
+    Ok(found?.executors.iter().filter(mine).count())
+}
+
+fn read_id(file: &Path) -> Result<Option<FrameworkId>, CommandError> {
+    match std::fs::read_to_string(file) {
+        Ok(text) => Ok(Some(text.trim()).filter(|id| !id.is_empty()).map(FrameworkId::from)),
+        Err(source) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(CommandError::File { what: "read", path: file.to_owned(), source }),
+    }
+}
+
+/// Frameworks that are this cluster's. The name alone is not enough: anybody may choose it.
+fn ours<'a>(living: &'a [Framework], id: Option<&FrameworkId>, name: &str, principal: &str) -> Vec<&'a Framework> {
+    living
+        .iter()
+        .filter(|framework| {
+            let info = &framework.framework_info;
+            let same_name = info.name == name && info.principal.as_deref().unwrap_or_default() == principal;
+            same_name || (id.is_some() && info.id.as_ref() == id)
+        })
+        .collect()
+}
+
+/// Through the operator API; where that is forbidden, as the framework itself, which may always end itself.
+async fn end(operator: &Operator, masters: &Masters, framework: &Framework) -> Result<(), MesosError> {
+    let Some(id) = &framework.framework_info.id else { return Ok(()) };
+    match operator.teardown(id).await {
+        Ok(()) => Ok(()),
+        Err(MesosError::Forbidden { .. } | MesosError::Unauthenticated { .. }) => {
+            let (_subscription, caller) =
+                match Scheduler::new(masters.clone()).subscribe(&framework.framework_info, &[]).await {
+                    Err(MesosError::FrameworkRemoved) => return Ok(()),
+                    other => other?,
+                };
+            caller.call(Call::Teardown).await
+        }
+        // It ended by itself since it was listed.
+        Err(MesosError::Refused { status: 400, message, .. }) if message.contains("No framework found") => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mesos::types::FrameworkInfo;
+
+    fn framework(id: &str, name: &str, principal: Option<&str>) -> Framework {
+        let framework_info = FrameworkInfo {
+            id: Some(id.into()),
+            name: name.into(),
+            principal: principal.map(str::to_owned),
+            ..FrameworkInfo::default()
+        };
+        Framework { framework_info, ..Framework::default() }
+    }
+
+    #[test]
+    fn only_frameworks_of_this_cluster_are_ended() {
+        let living = [
+            framework("1", "kubernetes-demo", Some("kmctl")),
+            framework("2", "kubernetes-demo", Some("somebody")),
+            framework("3", "spark", Some("kmctl")),
+            framework("4", "renamed", Some("kmctl")),
+        ];
+        let ids = |known: Option<&str>| -> Vec<String> {
+            let known = known.map(FrameworkId::from);
+            let found = ours(&living, known.as_ref(), "kubernetes-demo", "kmctl");
+            found.iter().map(|framework| framework.framework_info.id.clone().unwrap().value).collect()
+        };
+        assert_eq!(ids(None), ["1"]);
+        assert_eq!(ids(Some("4")), ["1", "4"]);
+        assert_eq!(ids(Some("gone")), ["1"]);
+    }
+
+    #[test]
+    fn without_authentication_a_framework_has_no_principal() {
+        let living = [framework("1", "kubernetes-demo", None)];
+        assert_eq!(ours(&living, None, "kubernetes-demo", "").len(), 1);
+        assert!(ours(&living, None, "kubernetes-demo", "kmctl").is_empty());
+    }
+}

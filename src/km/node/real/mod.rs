@@ -1,0 +1,37 @@
+//! Real objects for [`KubeletDeps`](super::deps::KubeletDeps): this machine, its Mesos agent and a real API server.
+mod api;
+mod build;
+mod cgroup_tree;
+mod cgroups;
+mod clock;
+mod containerd;
+mod fetch;
+mod firewall;
+mod folders;
+mod forward;
+mod kubeconfig;
+mod kubelet;
+mod names;
+mod nft_remains;
+mod packet_filter;
+mod ports;
+mod processes;
+mod proxy;
+mod proxy_lock;
+mod remains;
+mod shown;
+mod signals;
+mod subnet;
+mod sysctls;
+mod transient;
+mod way;
+
+pub use api::view;
+pub use build::{build, build_once};
+pub use clock::RealClock;
+pub use forward::script as proxy_forwarding;
+pub use kubeconfig::{User, for_own_authority};
+pub use kubelet::StockKubelet;
+pub use ports::RealPorts;
+pub use remains::remove;
+pub use subnet::{Claimed, claim_subnet};

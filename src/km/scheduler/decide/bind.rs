@@ -1,0 +1,57 @@
+//! kube-scheduler's choice: a pod gets a place in the queue of its node. Idempotent by the pod's UID.
+use std::time::Duration;
+
+use super::effect::Effect;
+use super::event::RequestId;
+use super::parts::{Flight, NodeState};
+use super::scheduler::Scheduler;
+
+/// Binds of one node that come within this time go out in one ACCEPT, because an ACCEPT uses the whole offer up.
+pub(super) const COLLECT: Duration = Duration::from_millis(20);
+
+/// kube-scheduler waits 120 s for an answer; a bind that has no task by then has to fail before.
+const PATIENCE: Duration = Duration::from_secs(105);
+
+impl Scheduler {
+    pub(super) fn bind(&mut self, request: RequestId, uid: &str, name: &str) {
+        let now = self.now;
+        let refuse = |error: String| Effect::AnswerBind { request, error: Some(error) };
+        let Some(pod) = self.pods.get_mut(uid) else { return self.push(refuse("the pod is not known".to_owned())) };
+        if let Some(bound) = &pod.facts.node {
+            let error = (bound != name).then(|| format!("the pod is bound to {bound} already"));
+            return self.push(Effect::AnswerBind { request, error });
+        }
+        if let Some(wanted) = pod.flight.node() {
+            if wanted == name {
+                pod.answers.push(request);
+                return;
+            }
+            let error = format!("the pod's Mesos task is on its way to {wanted}");
+            return self.push(refuse(error));
+        }
+        let node = self.nodes.get_mut(name).filter(|node| node.state.open());
+        let Some(node) = node else {
+            // What refused it will not tell kube-scheduler when to try again, so it is nudged.
+            pod.asked = None;
+            return self.push(refuse("node is leaving".to_owned()));
+        };
+        if pod.facts.daemon && node.state == NodeState::Candidate {
+            return self.push(refuse("node not started".to_owned()));
+        }
+        pod.flight = Flight::Waiting { node: name.to_owned(), since: now };
+        pod.answers.push(request);
+        node.flush_at.get_or_insert(now + COLLECT);
+        self.demand.grow();
+    }
+
+    /// Lets binds fail for which no offer came in time.
+    pub(super) fn expire_binds(&mut self) {
+        let late =
+            |flight: &Flight| matches!(flight, Flight::Waiting { since, .. } if self.now.since(*since) > PATIENCE);
+        let late: Vec<String> =
+            self.pods.iter().filter(|(_, pod)| late(&pod.flight)).map(|(uid, _)| uid.clone()).collect();
+        for uid in late {
+            self.fail_bind(&uid, "Mesos made no offer that covers the pod in time");
+        }
+    }
+}

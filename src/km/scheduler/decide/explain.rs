@@ -1,0 +1,219 @@
+//! Why a pod waits, with figures, in an event of our own. kube-scheduler's event has the fixed texts of [`Refused`], and
+//! with no node at all it never asks.
+//!
+//! Events are kept for an hour, and each pod that waits may get them: so a text is told again seldom, and one that
+//! changes with every offer the more seldom the more often it has changed.
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::effect::Effect;
+use super::landscape::{Expected, Landscape};
+use super::parts::{Explained, PodEntry};
+use super::place::Placement;
+use super::scheduler::Scheduler;
+use kmctl_core::model::agents::Agent;
+use kmctl_core::model::pods::PodFacts;
+use kmctl_core::model::resources::{Amount, decimal};
+
+/// Offers come about a second after they are asked for; before that there is nothing to tell.
+const FIRST: Duration = Duration::from_millis(1500);
+
+/// An agent that has just been used offers the rest a second later; what kube-scheduler is refused in between is told only
+/// where it lasts.
+const LASTING: Duration = Duration::from_secs(5);
+
+/// The same text is told again after this time, so that it does not fade from `kubectl describe`.
+const AGAIN: Duration = Duration::from_secs(1800);
+
+/// Another text is told after this time at the soonest, after twice as much the next time, and so on.
+const CHANGED: Duration = Duration::from_secs(10);
+
+/// The most that another text waits.
+const CHANGED_AT_MOST: Duration = Duration::from_secs(300);
+
+/// A pod that kube-scheduler has found a node for so recently is about to be bound.
+const ASKED: Duration = Duration::from_secs(20);
+
+/// How many different refusals are told at once.
+const REFUSALS: usize = 3;
+
+impl Scheduler {
+    pub(super) fn explain(&mut self, placement: &Placement) {
+        let now = self.now;
+        let due = |pod: &PodEntry| {
+            let first = if pod.asked.is_some() { LASTING } else { FIRST };
+            now.since(pod.since) >= first
+                && pod.asked.is_none_or(|(asked, found)| !found || now.since(asked) >= ASKED)
+                && pod.explained.as_ref().is_none_or(|last| now.since(last.checked) >= last.pause())
+        };
+        let pods: Vec<(&String, &PodEntry)> =
+            self.pods.iter().filter(|(uid, pod)| placement.nowhere.contains(*uid) && due(pod)).collect();
+        if pods.is_empty() {
+            return;
+        }
+        let landscape = self.landscape(Expected::Left);
+        let texts = pods.into_iter().filter_map(|(uid, pod)| Some((uid.clone(), self.why_nowhere(pod, &landscape)?)));
+        for (uid, text) in texts.collect::<Vec<(String, String)>>() {
+            let Some(pod) = self.pods.get_mut(&uid) else { continue };
+            let changes = match &mut pod.explained {
+                Some(last) if last.text == text && now.since(last.at) < AGAIN => {
+                    last.checked = now;
+                    continue;
+                }
+                Some(last) => last.changes + u32::from(last.text != text),
+                None => 0,
+            };
+            pod.explained = Some(Explained { text: text.clone(), at: now, checked: now, changes });
+            let (namespace, name) = (pod.facts.namespace.clone(), pod.facts.name.clone());
+            self.push(Effect::Explain { namespace, name, uid, message: text });
+        }
+    }
+
+    /// None where the pod's own kind, or kube-scheduler, says all that there is to say.
+    fn why_nowhere(&self, entry: &PodEntry, landscape: &Landscape<'_>) -> Option<String> {
+        let pod = &entry.facts;
+        if !pod.ungranted.is_empty() {
+            let names: Vec<&str> = pod.ungranted.iter().map(String::as_str).collect();
+            let names = names.join(", ");
+            return Some(format!("Mesos: nothing grants {names} to pods yet: docs/scheduler.md, \"What is refused\""));
+        }
+        if pod.daemon {
+            return self.why_refused(entry, landscape);
+        }
+        self.why_never(pod).or_else(|| self.why_refused(entry, landscape)).or_else(|| Some(self.why_not_now(pod)))
+    }
+
+    /// What the nodes lack that kube-scheduler asked about.
+    fn why_refused(&self, entry: &PodEntry, landscape: &Landscape<'_>) -> Option<String> {
+        let pod = &entry.facts;
+        if !matches!(entry.asked, Some((_, false))) {
+            return None;
+        }
+        let mut told: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+        for site in landscape.sites.iter().filter(|site| site.exists && landscape.admits(pod, site)) {
+            // What has no figures stands in kube-scheduler's own event.
+            if let Some(refusal) = self.refuse(pod, &site.name, landscape)
+                && refusal.told != refusal.reason.text()
+            {
+                told.entry(refusal.told).or_default().push(&site.name);
+            }
+        }
+        let more = told.len().saturating_sub(REFUSALS);
+        let told = told.into_iter().take(REFUSALS).map(|(text, nodes)| match nodes.as_slice() {
+            [node] => format!("{text} ({node})"),
+            nodes => format!("{text} ({} nodes)", nodes.len()),
+        });
+        let mut parts: Vec<String> = told.collect();
+        if more > 0 {
+            parts.push(format!("{more} other reasons"));
+        }
+        (!parts.is_empty()).then(|| format!("Mesos: {}", parts.join("; ")))
+    }
+
+    /// What no offer could change.
+    fn why_never(&self, pod: &PodFacts) -> Option<String> {
+        if self.bounds.purge {
+            return Some("Mesos: the cluster is being removed from the agents, so no node is started".to_owned());
+        }
+        let known = self.agents.len();
+        let eligible = self.agents.values().filter(|agent| self.eligible(agent)).count();
+        if known == 0 {
+            return Some("Mesos: no agent has made an offer yet".to_owned());
+        }
+        if eligible == 0 {
+            return Some(format!("Mesos: nodes.constraints exclude all {known} agents"));
+        }
+        let matching = self.matching(pod);
+        if matching.is_empty() {
+            let wanted = pod.demand.describe();
+            return Some(format!("Mesos: no agent has {wanted} ({eligible} agents looked at)"));
+        }
+        if let Some(first) = matching.first()
+            && matching.iter().all(|agent| self.never_ports(agent, pod).is_some())
+            && let Some(why) = self.never_ports(first, pod)
+        {
+            return Some(format!("Mesos: no agent could ever take this pod: {why}"));
+        }
+        let need = pod.amount + self.first_launch();
+        let largest = matching.iter().fold(Amount::default(), |most, agent| most.max(agent.capacity()));
+        let sizes_known = self.demand.knows_agents() && matching.iter().all(|agent| agent.total.is_some());
+        if sizes_known && !matching.iter().any(|agent| agent.capacity().covers(need)) {
+            let lack = |unit: &str, need: i64, pod: i64, largest: i64| {
+                (need > largest).then(|| {
+                    format!(
+                        "needs {} {unit} and {} for its node; largest agent has {}",
+                        decimal(pod),
+                        decimal(need - pod),
+                        decimal(largest)
+                    )
+                })
+            };
+            let lacks: Vec<String> = [
+                lack("cpus", need.cpus, pod.amount.cpus, largest.cpus),
+                lack("MB", need.mem, pod.amount.mem, largest.mem),
+            ]
+            .into_iter()
+            .flatten()
+            .collect();
+            let lacks = if lacks.is_empty() {
+                "needs more processor and memory than any one agent has".to_owned()
+            } else {
+                lacks.join("; ")
+            };
+            return Some(format!("Mesos: no agent could ever take this pod: {lacks}"));
+        }
+        None
+    }
+
+    /// What offers would have to change.
+    fn why_not_now(&self, pod: &PodFacts) -> String {
+        let matching = self.matching(pod);
+        let need = pod.amount + self.first_launch();
+        if self.room_for_nodes() == 0 {
+            return format!("Mesos: nodes.max is reached ({} nodes), and none of them has room", self.nodes.len());
+        }
+        let enough: Vec<_> = matching.iter().filter(|agent| agent.offered().covers(need)).collect();
+        let left = |agent: &Agent| pod.left_to_grant(&agent.offered_ports());
+        if let Some(most) = enough.iter().map(|agent| left(agent)).max()
+            && enough.iter().all(|agent| self.grants_ports(agent) && left(agent) < pod.ports_to_grant())
+        {
+            return format!(
+                "Mesos: {most} host ports offered on the best of {} agents, {} needed",
+                matching.len(),
+                pod.ports_to_grant()
+            );
+        }
+        let best = matching.iter().max_by_key(|agent| (agent.offered().cpus, agent.offered().mem));
+        let Some(best) = best else { return "Mesos: no agent matches".to_owned() };
+        let (offered, total) = (best.offered(), best.total);
+        let of = |offered: i64, total: Option<i64>, unit: &str| match total {
+            Some(total) => format!("{} of {} {unit}", decimal(offered), decimal(total)),
+            None => format!("{} {unit}", decimal(offered)),
+        };
+        format!(
+            "Mesos: {} and {} offered on the best of {} agents; the pod and its node need {} cpus, {} MB",
+            of(offered.cpus, total.map(|total| total.cpus), "cpus"),
+            of(offered.mem, total.map(|total| total.mem), "MB"),
+            matching.len(),
+            decimal(need.cpus),
+            decimal(need.mem),
+        )
+    }
+
+    /// Agents that could become nodes, and have what the pod's selectors want.
+    fn matching(&self, pod: &PodFacts) -> Vec<&Agent> {
+        let eligible = self.agents.values().filter(|agent| self.eligible(agent));
+        let wanted = eligible.filter(|agent| {
+            let name = self.name_for(agent);
+            pod.demand.accepts(&name, &agent.labels(&name))
+        });
+        wanted.collect()
+    }
+}
+
+impl Explained {
+    /// How long nothing else is told.
+    fn pause(&self) -> Duration {
+        CHANGED.saturating_mul(2_u32.saturating_pow(self.changes)).min(CHANGED_AT_MOST)
+    }
+}

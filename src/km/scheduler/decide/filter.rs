@@ -1,0 +1,173 @@
+//! kube-scheduler's question which nodes would do, answered from memory. It hears fixed texts; the figures behind them
+//! are for the pod's owner.
+use std::collections::BTreeMap;
+
+use super::effect::Effect;
+use super::event::RequestId;
+use super::landscape::{Expected, Landscape, Site};
+use super::parts::{Flight, NodeState};
+use super::refused::Refused;
+use super::scheduler::Scheduler;
+use kmctl_core::model::pods::PodFacts;
+use kmctl_core::model::resources::decimal;
+
+impl Scheduler {
+    pub(super) fn filter(&mut self, request: RequestId, pod: PodFacts, nodes: Vec<String>) {
+        let uid = pod.uid.clone();
+        self.pod_asked(pod.clone());
+        let mut failed = BTreeMap::new();
+        let mut kept = Vec::new();
+        let mut spreading = false;
+        let choose;
+        {
+            let landscape = self.landscape(Expected::Counted { but: &uid });
+            for name in nodes {
+                match self.refuse(&pod, &name, &landscape) {
+                    None => kept.push(name),
+                    Some(Refusal { reason, .. }) => {
+                        spreading |= reason == Refused::Waking;
+                        failed.insert(name, reason);
+                    }
+                }
+            }
+            choose = kept.len() > 1 && landscape.lacks_nodes_for(&pod);
+        }
+        if choose {
+            self.leave_one(&mut kept, &mut failed);
+        }
+        let now = self.now;
+        for name in &kept {
+            if let Some(node) = self.nodes.get_mut(name) {
+                node.filtered = Some(now);
+            }
+        }
+        if let Some(entry) = self.pods.get_mut(&uid) {
+            entry.asked = Some((now, !kept.is_empty()));
+            entry.let_onto = kept.first().filter(|_| kept.len() == 1).map(|name| (name.clone(), now));
+            if kept.is_empty() {
+                entry.placeable_since = None;
+            }
+            if spreading {
+                entry.spread_wait.get_or_insert(now);
+            }
+        }
+        self.push(Effect::AnswerFilter { request, kept, failed });
+    }
+
+    /// Chooses for kube-scheduler where a pod with a topology spread goes, while a domain has no Node. kube-scheduler
+    /// asks about the next pod before it says where it puts this one, and its own count lacks that domain: only a pod
+    /// whose node is known now can be counted then.
+    fn leave_one(&self, kept: &mut Vec<String>, failed: &mut BTreeMap<String, Refused>) {
+        let scores = self.scores(kept.clone());
+        let Some((best, _)) = scores.into_iter().max_by_key(|(_, score)| *score) else { return };
+        for name in std::mem::replace(kept, vec![best.clone()]) {
+            if name != best {
+                failed.insert(name, Refused::Chosen);
+            }
+        }
+    }
+
+    /// Why a node is not for a pod. None where it is.
+    pub(super) fn refuse(&self, pod: &PodFacts, name: &str, landscape: &Landscape<'_>) -> Option<Refusal> {
+        let no = |reason: Refused| Some(Refusal { reason, told: reason.text().to_owned() });
+        let Some(node) = self.nodes.get(name) else { return no(Refused::Stranger) };
+        if !self.acting() {
+            return no(Refused::NotConnected);
+        }
+        if !node.state.open() {
+            return no(Refused::Leaving);
+        }
+        if let Some(entry) = self.pods.get(&pod.uid)
+            && let Some(wanted) = entry.flight.node()
+        {
+            return if wanted == name { None } else { no(Refused::Elsewhere) };
+        }
+        if !pod.ungranted.is_empty() {
+            return no(Refused::Ungranted);
+        }
+        if pod.daemon && node.state == NodeState::Candidate {
+            return no(Refused::NotStarted);
+        }
+        let site = landscape.sites.iter().find(|site| site.name == name)?;
+        if self.waits_for_domains(&pod.uid)
+            && let Some((key, domain)) = landscape.missing_domain(pod, site, true)
+        {
+            let told = format!("waking Mesos agents for topology {key}: {domain}");
+            return Some(Refusal { reason: Refused::Waking, told });
+        }
+        // The node's own share of a first launch already holds the pending daemon pods.
+        if !pod.daemon || !node.state.unlaunched() { self.too_little(pod, site) } else { None }
+    }
+
+    /// Why the offers of a node's agent do not cover a pod.
+    fn too_little(&self, pod: &PodFacts, site: &Site) -> Option<Refusal> {
+        let agent = self.agents.get(&site.agent);
+        if let Some(told) = agent.and_then(|agent| self.never_ports(agent, pod)) {
+            return Some(Refusal { reason: Refused::NeverPorts, told });
+        }
+        if let Some(told) = agent.and_then(|agent| self.spent_ports(agent, pod)) {
+            return Some(Refusal { reason: Refused::SpentPorts, told });
+        }
+        let total = agent.and_then(|agent| agent.total);
+        let mut lacks = Vec::new();
+        let parts = [
+            ("cpus", pod.amount.cpus, site.offered.cpus, total.map(|total| total.cpus)),
+            ("MB", pod.amount.mem, site.offered.mem, total.map(|total| total.mem)),
+        ];
+        for (unit, need, offered, total) in parts {
+            if need > offered {
+                let of = total.map(|total| format!(" of {}", decimal(total))).unwrap_or_default();
+                lacks.push(format!("{}{of} {unit} offered, {} needed", decimal(offered.max(0)), decimal(need)));
+            }
+        }
+        if !lacks.is_empty() {
+            let fits = total.is_none_or(|total| total.covers(pod.amount));
+            let reason = if fits { Refused::NotOffered } else { Refused::TooLarge };
+            return Some(Refusal { reason, told: lacks.join("; ") });
+        }
+        for port in pod.host_ports().filter_map(|port| port.host_port).filter(|port| !site.ports.contains(*port)) {
+            let ranges = if site.ports.is_empty() { "none".to_owned() } else { site.ports.to_string() };
+            lacks.push(format!("host port {port} is not among the ports offered ({ranges})"));
+        }
+        let (need, left) = (pod.ports_to_grant(), pod.left_to_grant(&site.ports));
+        if site.grants && need > left {
+            lacks.push(format!("{left} host ports offered, {need} needed"));
+        }
+        (!lacks.is_empty()).then(|| Refusal { reason: Refused::PortsNotOffered, told: lacks.join("; ") })
+    }
+
+    /// Nodes that run are better than nodes that must be started, and full ones better than empty ones, which can go.
+    pub(super) fn prioritize(&mut self, request: RequestId, nodes: Vec<String>) {
+        let scores = self.scores(nodes);
+        self.push(Effect::AnswerPrioritize { request, scores });
+    }
+
+    /// How good each node is for one more pod, from 0 to 10. With no more nodes than `nodes.min` none can go, and where
+    /// pods are spread is left to kube-scheduler.
+    fn scores(&self, nodes: Vec<String>) -> Vec<(String, i64)> {
+        let mut pods: BTreeMap<&str, i64> = BTreeMap::new();
+        if self.nodes.len() > self.bounds.min as usize {
+            for entry in self.pods.values() {
+                if let Some(node) = entry.facts.node.as_deref().or(entry.flight.node())
+                    && (entry.facts.keeps_node() || entry.flight != Flight::None)
+                {
+                    *pods.entry(node).or_default() += 1;
+                }
+            }
+        }
+        let score = |name: &str| match self.nodes.get(name).map(|node| &node.state) {
+            Some(NodeState::Ready) => 5 + pods.get(name).copied().unwrap_or(0).min(5),
+            Some(NodeState::Starting | NodeState::Prepared { .. } | NodeState::Preparing) => 4,
+            _ => 0,
+        };
+        nodes.into_iter().map(|name| (name.clone(), score(&name))).collect()
+    }
+}
+
+/// Why a node is not for a pod.
+pub(super) struct Refusal {
+    /// For kube-scheduler.
+    pub reason: Refused,
+    /// For the pod's owner, with figures.
+    pub told: String,
+}

@@ -1,0 +1,296 @@
+//! All nodes, and agents that could be nodes, with what their offers leave; and Kubernetes' rules on who goes where.
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Taint;
+
+use super::parts::{Flight, NodeState};
+use super::scheduler::Scheduler;
+use kmctl_core::model::agents::Agent;
+use kmctl_core::model::pods::{Neighbours, PodFacts};
+use kmctl_core::model::resources::{Amount, Ports};
+use kmctl_core::model::selectors::{Labels, tolerates};
+
+/// How long an agent whose node died is the last choice for the next one.
+const SHAKY: Duration = Duration::from_secs(300);
+
+/// How soon kube-scheduler binds a pod that the filter let through; later it has found another obstacle.
+const BINDING: Duration = Duration::from_secs(5);
+
+/// Taints that a new node loses soon. Others of Kubernetes' own last: a cordon, and pressure on memory, disk or processes.
+const PASSING_TAINTS: [&str; 3] =
+    ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable", "node.kubernetes.io/network-unavailable"];
+
+/// Most pods of a node before its kubelet says how many.
+pub(super) const PODS_PER_NODE: usize = 110;
+
+/// A node, or an agent that could become one.
+#[derive(Clone, Debug)]
+pub(super) struct Site {
+    pub name: String,
+    pub agent: String,
+    /// There is a Node object already.
+    pub exists: bool,
+    /// Its executor is launched, or about to be.
+    pub launched: bool,
+    pub labels: Labels,
+    pub taints: Vec<Taint>,
+    /// Of the held offers, what a pod could have.
+    pub offered: Amount,
+    pub ports: Ports,
+    /// Every declared port of a pod gets one of them.
+    pub grants: bool,
+    /// What Kubernetes would still put there.
+    pub room: Amount,
+    pub slots: usize,
+    /// A node died here not long ago.
+    pub shaky: bool,
+}
+
+/// All sites, and where the pods are.
+pub(super) struct Landscape<'a> {
+    pub sites: Vec<Site>,
+    pub placed: Vec<(&'a PodFacts, Labels)>,
+    /// Agents that could become nodes and have not made an offer: after a REVIVE, offers come one by one.
+    silent: Vec<Silent>,
+}
+
+/// An agent without an offer, as the node that it would be.
+struct Silent {
+    name: String,
+    labels: Labels,
+    /// What a pod could have there at most; none when the agent's size is unknown.
+    most: Option<Amount>,
+}
+
+/// Whether pods that the filter has let through to one node, and which are not bound yet, count as being there.
+#[derive(Clone, Copy)]
+pub(super) enum Expected<'a> {
+    /// All but this one, about which kube-scheduler asks again.
+    Counted { but: &'a str },
+    /// They are placed anew.
+    Left,
+}
+
+impl Scheduler {
+    /// All sites with what their offers leave.
+    pub(super) fn landscape(&self, expected: Expected<'_>) -> Landscape<'_> {
+        let mut placed = Vec::new();
+        let mut waiting: BTreeMap<&str, (Amount, Vec<u16>, usize)> = BTreeMap::new();
+        let mut used: BTreeMap<&str, (Amount, usize)> = BTreeMap::new();
+        let mut daemons: BTreeMap<&str, Amount> = BTreeMap::new();
+        for (uid, entry) in &self.pods {
+            let pod = &entry.facts;
+            if let Expected::Counted { but } = expected
+                && uid.as_str() != but
+                && pod.pending()
+                && entry.flight == Flight::None
+                && let Some((node, at)) = &entry.let_onto
+                && self.now.since(*at) < BINDING
+                && let Some(node) = self.nodes.get(node)
+            {
+                placed.push((pod, node.labels().clone()));
+            }
+            if let Some(node) =
+                pod.node.as_deref().or(entry.flight.node()).filter(|_| pod.occupies() || entry.flight != Flight::None)
+            {
+                let (amount, pods) = used.entry(node).or_default();
+                *amount += pod.amount;
+                *pods += 1;
+                if let Some(node) = self.nodes.get(node) {
+                    placed.push((pod, node.labels().clone()));
+                }
+                if entry.flight.waits_for(node) {
+                    let (amount, ports, grants) = waiting.entry(node).or_default();
+                    *amount += pod.amount;
+                    *grants += pod.ports_to_grant();
+                    ports.extend(pod.host_ports().filter_map(|port| port.host_port));
+                }
+            } else if pod.daemon
+                && pod.pending()
+                && let Some(node) = pod.demand.pinned()
+            {
+                *daemons.entry(node).or_default() += pod.amount;
+            }
+        }
+        let nodes = self.nodes.iter().filter(|(_, node)| node.state.open()).map(|(name, node)| {
+            let agent = self.agents.get(&node.agent);
+            let (taken, taken_ports, taken_grants) = waiting.get(name.as_str()).cloned().unwrap_or_default();
+            let (used, pods) = used.get(name.as_str()).copied().unwrap_or_default();
+            let unlaunched = node.state.unlaunched();
+            let first = if unlaunched {
+                self.first_launch() + daemons.get(name.as_str()).copied().unwrap_or_default()
+            } else {
+                Amount::default()
+            };
+            let mut ports = agent.map(Agent::offered_ports).unwrap_or_default();
+            for port in taken_ports {
+                ports.remove(port);
+            }
+            let grants = agent.is_some_and(|agent| self.grants_ports(agent));
+            if grants {
+                ports.take_any(taken_grants);
+            }
+            let facts = node.facts.as_ref();
+            Site {
+                name: name.clone(),
+                agent: node.agent.clone(),
+                exists: true,
+                launched: node.state != NodeState::Candidate,
+                labels: node.labels().clone(),
+                taints: facts.map(|facts| facts.taints.clone()).unwrap_or_default(),
+                offered: agent.map(Agent::offered).unwrap_or_default() - taken - first,
+                ports,
+                grants,
+                room: facts.map_or(node.capacity, |facts| facts.allocatable) - used,
+                slots: facts.map_or(PODS_PER_NODE, |facts| facts.most_pods).saturating_sub(pods),
+                shaky: false,
+            }
+        });
+        let mut sites: Vec<Site> = nodes.collect();
+        let asleep = self.agents.values().filter(|agent| {
+            !agent.offers.is_empty()
+                && self.eligible(agent)
+                && self.node_on(&agent.id).is_none()
+                && !self.sweeps.concern(&agent.id)
+        });
+        let asleep = asleep.map(|agent| {
+            let name = self.name_for(agent);
+            Site {
+                labels: agent.labels(&name),
+                name,
+                agent: agent.id.clone(),
+                exists: false,
+                launched: false,
+                taints: Vec::new(),
+                offered: agent.offered() - self.first_launch(),
+                ports: agent.offered_ports(),
+                grants: self.grants_ports(agent),
+                room: agent.capacity(),
+                slots: PODS_PER_NODE,
+                shaky: agent.ended.is_some_and(|ended| self.now.since(ended) < SHAKY),
+            }
+        });
+        let asleep: Vec<Site> = asleep.collect();
+        sites.extend(asleep);
+        let silent = self
+            .agents
+            .values()
+            .filter(|agent| agent.offers.is_empty() && self.eligible(agent) && self.node_on(&agent.id).is_none());
+        let silent = silent.map(|agent| {
+            let name = self.name_for(agent);
+            let most = agent.total.map(|total| total - self.first_launch());
+            Silent { labels: agent.labels(&name), name, most }
+        });
+        Landscape { sites, placed, silent: silent.collect() }
+    }
+}
+
+impl Landscape<'_> {
+    /// Whether the held offers cover the pod, and Kubernetes has room for it.
+    pub(super) fn covers(&self, pod: &PodFacts, site: &Site) -> bool {
+        site.offered.covers(pod.amount)
+            && site.room.covers(pod.amount)
+            && site.slots > 0
+            && pod.host_ports().filter_map(|port| port.host_port).all(|port| site.ports.contains(port))
+            && (!site.grants || pod.left_to_grant(&site.ports) >= pod.ports_to_grant())
+    }
+
+    /// Whether Kubernetes' own rules let the pod go there.
+    pub(super) fn allows(&self, pod: &PodFacts, site: &Site, awaited: bool) -> bool {
+        self.admits(pod, site) && self.missing_domain(pod, site, awaited).is_none()
+    }
+
+    /// The same without its topology spread.
+    pub(super) fn admits(&self, pod: &PodFacts, site: &Site) -> bool {
+        let passing = |taint: &&Taint| !PASSING_TAINTS.contains(&taint.key.as_str());
+        let lasting: Vec<Taint> = site.taints.iter().filter(passing).cloned().collect();
+        pod.demand.accepts(&site.name, &site.labels)
+            && tolerates(&pod.tolerations, &lasting)
+            && pod.apart.iter().all(|rule| !self.meets(pod, rule, site))
+            && !self.unwelcome(pod, site)
+            && pod.near.iter().all(|rule| self.meets(pod, rule, site) || self.first_of_its_kind(pod, rule))
+    }
+
+    /// Whether a pod that the rule selects is in the site's domain.
+    fn meets(&self, pod: &PodFacts, rule: &Neighbours, site: &Site) -> bool {
+        let Some(domain) = site.labels.get(&rule.topology_key) else { return false };
+        self.placed
+            .iter()
+            .any(|(other, labels)| labels.get(&rule.topology_key) == Some(domain) && selects(pod, rule, other))
+    }
+
+    /// Whether a pod in the site's domain does not want this one beside it.
+    fn unwelcome(&self, pod: &PodFacts, site: &Site) -> bool {
+        self.placed.iter().any(|(other, labels)| {
+            other.apart.iter().any(|rule| {
+                let domain = labels.get(&rule.topology_key);
+                domain.is_some() && domain == site.labels.get(&rule.topology_key) && selects(other, rule, pod)
+            })
+        })
+    }
+
+    /// The first pod of a group that wants to be together may go anywhere.
+    fn first_of_its_kind(&self, pod: &PodFacts, rule: &Neighbours) -> bool {
+        selects(pod, rule, pod) && !self.placed.iter().any(|(other, _)| selects(pod, rule, other))
+    }
+
+    /// Whether a domain over which the pod spreads has agents, and no Node that kube-scheduler could count.
+    pub(super) fn lacks_nodes_for(&self, pod: &PodFacts) -> bool {
+        pod.spread.iter().any(|spread| {
+            let domain = |labels: &'_ Labels| labels.get(&spread.topology_key).cloned();
+            let there: BTreeSet<_> =
+                self.sites.iter().filter(|site| site.exists).filter_map(|site| domain(&site.labels)).collect();
+            let asleep = self.sites.iter().filter(|site| !site.exists && pod.demand.accepts(&site.name, &site.labels));
+            let silent = self.silent.iter().filter(|agent| agent.could_take(pod));
+            let mut could = asleep.map(|site| &site.labels).chain(silent.map(|agent| &agent.labels));
+            could.any(|labels| domain(labels).is_some_and(|domain| !there.contains(&domain)))
+        })
+    }
+
+    /// The label whose domains would be too uneven with the pod on this site, counting domains that could be woken.
+    /// `awaited`: also those whose agents have not made an offer yet, which is worth a short wait.
+    pub(super) fn missing_domain(&self, pod: &PodFacts, site: &Site, awaited: bool) -> Option<(String, String)> {
+        pod.spread.iter().find_map(|spread| {
+            let own = site.labels.get(&spread.topology_key)?;
+            let usable = |other: &&Site| {
+                pod.demand.accepts(&other.name, &other.labels) && (other.exists || other.offered.covers(pod.amount))
+            };
+            let mut counts: BTreeMap<&String, i64> = BTreeMap::new();
+            for domain in self.sites.iter().filter(usable).filter_map(|other| other.labels.get(&spread.topology_key)) {
+                counts.entry(domain).or_default();
+            }
+            let silent = self.silent.iter().filter(|agent| awaited && agent.could_take(pod));
+            for domain in silent.filter_map(|agent| agent.labels.get(&spread.topology_key)) {
+                counts.entry(domain).or_default();
+            }
+            for (other, labels) in &self.placed {
+                if let Some(domain) = labels.get(&spread.topology_key)
+                    && other.namespace == pod.namespace
+                    && spread.selector.matches(&other.labels)
+                    && let Some(count) = counts.get_mut(domain)
+                {
+                    *count += 1;
+                }
+            }
+            let (emptiest, least) = counts.iter().min_by_key(|(_, count)| **count)?;
+            let here = counts.get(own).copied().unwrap_or_default();
+            (here + 1 - least > spread.max_skew).then(|| (spread.topology_key.clone(), (*emptiest).clone()))
+        })
+    }
+}
+
+impl Silent {
+    fn could_take(&self, pod: &PodFacts) -> bool {
+        self.most.is_none_or(|most| most.covers(pod.amount)) && pod.demand.accepts(&self.name, &self.labels)
+    }
+}
+
+fn selects(owner: &PodFacts, rule: &Neighbours, other: &PodFacts) -> bool {
+    let namespace = if rule.namespaces.is_empty() {
+        owner.namespace == other.namespace
+    } else {
+        rule.namespaces.contains(&other.namespace)
+    };
+    namespace && rule.selector.matches(&other.labels)
+}

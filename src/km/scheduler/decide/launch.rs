@@ -1,0 +1,239 @@
+//! Tasks out of offers: a node's first launch, and the pods that wait for it, in one ACCEPT per agent.
+use std::time::Duration;
+
+use super::effect::Effect;
+use super::event::Token;
+use super::parts::{Flight, NodeState, Task};
+use super::scheduler::Scheduler;
+use kmctl_core::model::agents::{HeldOffer, scalars, take};
+use kmctl_core::model::ids::TaskKind;
+use kmctl_core::model::pods::PodFacts;
+use kmctl_core::model::requests::NODE_TASK;
+use kmctl_core::model::resources::to_thousandths;
+use kmctl_core::model::selectors::tolerates;
+use kmctl_core::model::tasks::{self, ExecutorNames, Unnamed, pod_task, take_for_pod, task_info};
+use kmctl_core::protocol::launch::{FORMAT, NodeLaunch, PodLaunch, PortMapping, TaskData};
+use mesos::types::{ExecutorInfo, OfferId, Resource, TaskInfo, TaskState};
+
+/// Time that an executor has after SHUTDOWN: the node agent stops its pods within it.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(90);
+
+/// A prepared node whose offer went elsewhere is prepared anew with what is offered then.
+const PREPARED_FOR: Duration = Duration::from_secs(30);
+
+impl Scheduler {
+    pub(super) fn launch(&mut self) {
+        self.expire_binds();
+        let names: Vec<String> = self.nodes.keys().cloned().collect();
+        for name in names {
+            let Some(node) = self.nodes.get(&name) else { continue };
+            let waiting = self.pods.values().any(|pod| pod.flight.waits_for(&name));
+            match &node.state {
+                NodeState::Candidate if waiting || self.too_few_launched() => self.prepare(&name),
+                NodeState::Prepared { token, since } => {
+                    if self.now.since(*since) > PREPARED_FOR {
+                        if let Some(node) = self.nodes.get_mut(&name) {
+                            (node.state, node.executor, node.task) = (NodeState::Candidate, None, None);
+                        }
+                    } else if node.flush_at.is_none_or(|at| at <= self.now) {
+                        let token = token.clone();
+                        self.accept(&name, Some(token));
+                    }
+                }
+                NodeState::Starting | NodeState::Ready if waiting && node.flush_at.is_none_or(|at| at <= self.now) => {
+                    self.accept(&name, None);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn too_few_launched(&self) -> bool {
+        let launched =
+            self.nodes.values().filter(|node| node.state.open() && node.state != NodeState::Candidate).count();
+        !self.bounds.purge && launched < self.bounds.min as usize
+    }
+
+    /// Settles what the node's executor will be, before anything can be launched with it.
+    fn prepare(&mut self, name: &str) {
+        let Some(node) = self.nodes.get(name).filter(|node| node.facts.is_some()) else { return };
+        if self.in_trouble(&node.agent) {
+            return;
+        }
+        let Some(agent) = self.agents.get(&node.agent) else { return };
+        let mut offers = agent.offers.clone();
+        let Some(resources) = take(&mut offers, self.settings.overhead, &[]) else { return };
+        if take(&mut offers, NODE_TASK, &[]).is_none() {
+            return;
+        }
+        let (agent, executor_id) = (node.agent.clone(), format!("{name}.{}", self.ids.next_id()));
+        let executor = self.executor(&executor_id, format!("node {name}"), resources);
+        let task = format!("node.{executor_id}");
+        if let Some(node) = self.nodes.get_mut(name) {
+            node.state = NodeState::Preparing;
+            node.executor = Some(executor.clone());
+            node.task = Some(task.clone());
+        }
+        self.push(Effect::PrepareNode { node: name.to_owned(), agent, executor: Box::new(executor), task });
+    }
+
+    /// An executor that runs `km node`.
+    pub(super) fn executor(&self, id: &str, name: String, resources: Vec<Resource>) -> ExecutorInfo {
+        let names = ExecutorNames { id: id.to_owned(), name, source: self.settings.cluster.clone() };
+        tasks::executor(&self.settings.km, &self.settings.user, names, resources, SHUTDOWN_GRACE)
+    }
+
+    pub(super) fn prepared(&mut self, name: &str, token: Token) {
+        let since = self.now;
+        if let Some(node) = self.nodes.get_mut(name).filter(|node| node.state == NodeState::Preparing) {
+            node.state = NodeState::Prepared { token, since };
+        }
+    }
+
+    pub(super) fn preparation_failed(&mut self, name: &str, why: &str) {
+        self.push(Effect::Report(format!("node {name} cannot be prepared: {why}")));
+        if let Some(node) = self.nodes.get_mut(name).filter(|node| node.state == NodeState::Preparing) {
+            (node.state, node.executor, node.task) = (NodeState::Candidate, None, None);
+            let agent = node.agent.clone();
+            self.note_trouble(&agent);
+        }
+        self.fail_binds(name, &format!("the node cannot be prepared: {why}"));
+    }
+
+    /// One ACCEPT over all offers of the node's agent. With a token, it is the node's first.
+    fn accept(&mut self, name: &str, first: Option<Token>) {
+        let Some(node) = self.nodes.get(name) else { return };
+        let (Some(executor), Some(agent)) = (node.executor.clone(), self.agents.get(&node.agent)) else { return };
+        let (agent_id, address) = (node.agent.clone(), agent.address);
+        let (mut offers, grants) = (agent.offers.clone(), self.grants_ports(agent));
+        let mut tasks = Vec::new();
+        if let Some(token) = &first {
+            let Some(address) = address else { return };
+            let own = take_exactly(&mut offers, &executor.resources).and_then(|()| take(&mut offers, NODE_TASK, &[]));
+            let (Some(own), Some(task)) = (own, node.task.clone()) else { return };
+            let data = TaskData::Node(Box::new(self.node_data(name, address, token)));
+            tasks.push(task_info(&task, format!("node.{name}"), &agent_id, &executor, own, &data));
+            self.recruit_daemons(name);
+        }
+        let mut waiting: Vec<_> = self.pods.iter().filter(|(_, pod)| pod.flight.waits_for(name)).collect();
+        waiting.sort_by_key(|(uid, pod)| (pod.facts.daemon, pod.since, *uid));
+        let waiting: Vec<PodFacts> = waiting.into_iter().map(|(_, pod)| pod.facts.clone()).collect();
+        for pod in &waiting {
+            let Some((resources, ports)) = Self::take_for(pod, &mut offers, grants) else { continue };
+            let task = format!("pod.{}.{}", pod.uid, self.ids.next_id());
+            let launch = PodLaunch {
+                format: FORMAT,
+                namespace: pod.namespace.clone(),
+                name: pod.name.clone(),
+                uid: pod.uid.clone(),
+                ports: ports.clone(),
+            };
+            tasks.push(pod_task(&task, launch, &agent_id, &executor, resources));
+            if let Some(entry) = self.pods.get_mut(&pod.uid) {
+                entry.flight = Flight::Launched { node: name.to_owned(), task, ports };
+            }
+        }
+        if let Some(node) = self.nodes.get_mut(name) {
+            node.flush_at = None;
+            if first.is_some() {
+                node.state = NodeState::Starting;
+            }
+        }
+        if tasks.is_empty() {
+            return;
+        }
+        self.accept_tasks(&agent_id, tasks);
+    }
+
+    /// Sends tasks out with all offers of an agent.
+    pub(super) fn accept_tasks(&mut self, agent: &str, tasks: Vec<TaskInfo>) {
+        let Some(held) = self.agents.get_mut(agent) else { return };
+        let offers: Vec<OfferId> = std::mem::take(&mut held.offers).into_iter().map(|offer| offer.id).collect();
+        for task in &tasks {
+            let id = task.task_id.value.clone();
+            let record = Task {
+                kind: TaskKind::of(&id),
+                agent: Some(agent.to_owned()),
+                executor: task.executor.as_ref().map(|executor| executor.executor_id.value.clone()),
+                granted: Some(scalars(&task.resources)),
+                state: TaskState::Staging,
+                message: String::new(),
+                since: self.now,
+                killed: None,
+                kills: 0,
+                asked: None,
+                asks: 0,
+            };
+            self.tasks.insert(id, record);
+        }
+        self.demand.grow();
+        self.push(Effect::Accept { offers, tasks });
+    }
+
+    /// Daemon pods of a node start with it: their share would be somebody else's by the time kube-scheduler asks.
+    fn recruit_daemons(&mut self, name: &str) {
+        let now = self.now;
+        let taints = self
+            .nodes
+            .get(name)
+            .and_then(|node| node.facts.as_ref())
+            .map(|facts| facts.taints.clone())
+            .unwrap_or_default();
+        for pod in self.pods.values_mut() {
+            let facts = &pod.facts;
+            if facts.daemon
+                && facts.ungranted.is_empty()
+                && facts.pending()
+                && pod.flight == Flight::None
+                && facts.demand.pinned() == Some(name)
+                && tolerates(&facts.tolerations, &taints)
+            {
+                pod.flight = Flight::Waiting { node: name.to_owned(), since: now };
+            }
+        }
+    }
+
+    fn take_for(pod: &PodFacts, offers: &mut [HeldOffer], grants: bool) -> Option<(Vec<Resource>, Vec<PortMapping>)> {
+        let unnamed = if grants && !pod.host_network { Unnamed::Granted } else { Unnamed::Left };
+        take_for_pod(offers, pod.amount, &pod.ports, unnamed)
+    }
+
+    fn node_data(&self, name: &str, address: std::net::IpAddr, token: &Token) -> NodeLaunch {
+        let template = self.settings.node.clone();
+        NodeLaunch {
+            format: FORMAT,
+            cluster: self.settings.cluster.clone(),
+            node_name: name.to_owned(),
+            node_ip: address,
+            api_servers: template.api_servers,
+            ca_certificate: template.ca_certificate,
+            bootstrap_token: token.0.clone(),
+            kubernetes_version: template.kubernetes_version,
+            root_dir: template.root_dir,
+            network_mode: self.settings.network_mode,
+            pod_cidr: template.pod_cidr,
+            proxy_mode: template.proxy_mode,
+            service_cidr: template.service_cidr,
+            cluster_domain: template.cluster_domain,
+            artifacts: template.artifacts,
+            overhead: self.settings.overhead.grant(),
+        }
+    }
+}
+
+/// Takes just these scalars, with their reservations.
+fn take_exactly(offers: &mut [HeldOffer], pieces: &[Resource]) -> Option<()> {
+    for piece in pieces {
+        let need = to_thousandths(piece.amount());
+        let from = offers.iter_mut().flat_map(|offer| &mut offer.resources).find(|resource| {
+            resource.name == piece.name
+                && resource.reservations == piece.reservations
+                && resource.allocation_info == piece.allocation_info
+                && to_thousandths(resource.amount()) >= need
+        })?;
+        from.scalar =
+            Resource::scalar("", kmctl_core::model::resources::from_thousandths(to_thousandths(from.amount()) - need))
+                .scalar;
+    }
+    Some(())
+}

@@ -1,0 +1,39 @@
+//! The scheduler's decisions: an [`Event`] and a time go in, [`Effect`]s come out. No I/O, no clock, no randomness.
+//!
+//! - `scheduler`: the way of an event through it; `parts`: what is known, one type each;
+//! - `updates`: what Mesos says about tasks, executors and agents;
+//! - `reconcile`: after a (re)start, nothing is decided before everything is known;
+//! - `filter`, `bind`: kube-scheduler's questions; `launch`: tasks out of offers;
+//! - `place`: which pending pod could go where, and which agents to wake for the others; `explain`, `ports`: why not;
+//!   `refused`: the texts that kube-scheduler hears;
+//! - `lifecycle`: candidates, idle nodes, bounds, what happens when a node ends; `leave`: how nodes are drained, and
+//!   which ones when there are too many; `sweep`: cleaning after a node;
+//! - `offers`: hold, decline, suppress, revive.
+mod bind;
+mod effect;
+mod event;
+mod explain;
+mod filter;
+mod landscape;
+mod launch;
+mod leave;
+mod lifecycle;
+mod offers;
+mod parts;
+mod place;
+mod ports;
+mod reconcile;
+mod refused;
+mod scheduler;
+mod settings;
+mod sweep;
+mod updates;
+
+#[cfg(test)]
+mod tests;
+
+pub use effect::{Binding, Effect};
+pub use event::{Bounds, Event, NodeStep, RequestId, Token};
+pub use refused::Refused;
+pub use scheduler::Scheduler;
+pub use settings::{NodeTemplate, Settings};

@@ -1,0 +1,17 @@
+//! What the scheduler knows, one type per part. Fields that belong together change together, in methods; the rules beside
+//! this folder read parts and call them.
+mod demand;
+mod knowledge;
+mod nodes;
+mod pods;
+mod sweeps;
+mod tasks;
+mod troubles;
+
+pub use demand::Demand;
+pub use knowledge::{Knowledge, Next};
+pub use nodes::{Leave, NodeEntry, NodeState};
+pub use pods::{Explained, Flight, PodEntry};
+pub use sweeps::{Due, Ended, Sweeps};
+pub use tasks::Task;
+pub use troubles::Troubles;

@@ -1,0 +1,56 @@
+//! After a start, and after every new stream to a master: learn every task's state before deciding anything.
+use super::effect::Effect;
+use super::parts::Next;
+use super::scheduler::Scheduler;
+
+impl Scheduler {
+    /// Whether enough is known to decide.
+    pub(super) fn acting(&self) -> bool {
+        self.known.is_complete()
+    }
+
+    pub(super) fn subscribed(&mut self) {
+        self.known.subscribe();
+        // Offers belong to the stream they came on. The subscription starts suppressed.
+        for agent in self.agents.values_mut() {
+            agent.offers.clear();
+        }
+        self.demand.start_suppressed();
+    }
+
+    pub(super) fn disconnected(&mut self) {
+        self.known.disconnect();
+        for agent in self.agents.values_mut() {
+            agent.offers.clear();
+        }
+    }
+
+    pub(super) fn reconcile(&mut self) {
+        match self.known.next(self.now) {
+            Next::Nothing => {}
+            Next::GiveUp => self.push(Effect::Report(
+                "the master did not answer for every task: going on, these count as living".to_owned(),
+            )),
+            Next::Ask => {
+                let sentinel = format!("sentinel.{}", self.ids.next_id());
+                let mut asked = self.recorded_tasks();
+                asked.push((sentinel.clone(), None));
+                self.push(Effect::Reconcile(Vec::new()));
+                self.push(Effect::Reconcile(asked));
+                self.known.asked(sentinel, self.now);
+            }
+        }
+    }
+
+    /// Tasks that pods and nodes name, and those that we have launched, with their agents.
+    pub(super) fn recorded_tasks(&self) -> Vec<(String, Option<String>)> {
+        let agent_of = |node: &str| self.nodes.get(node).map(|node| node.agent.clone());
+        let nodes = self.nodes.values().filter_map(|node| Some((node.task.clone()?, Some(node.agent.clone()))));
+        let pods = self.pods.values().filter(|pod| pod.facts.occupies());
+        let pods = pods.filter_map(|pod| Some((pod.facts.task.clone()?, agent_of(pod.facts.node.as_deref()?))));
+        let ours =
+            self.tasks.iter().filter(|(_, task)| !task.over()).map(|(id, task)| (id.clone(), task.agent.clone()));
+        let all: std::collections::BTreeMap<String, Option<String>> = ours.chain(nodes).chain(pods).collect();
+        all.into_iter().collect()
+    }
+}

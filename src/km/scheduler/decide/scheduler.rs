@@ -1,0 +1,238 @@
+//! All that the scheduler knows, and the way of an event through it.
+use kmctl_core::protocol::Summary;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::effect::Effect;
+use super::event::{Bounds, Event, NodeStep};
+use super::parts::{Demand, Flight, Knowledge, Leave, NodeEntry, NodeState, PodEntry, Sweeps, Task, Troubles};
+use super::settings::Settings;
+use kmctl_core::model::agents::Agent;
+use kmctl_core::model::ids::IdSource;
+use kmctl_core::model::nodes::{NodeFacts, NodePhase};
+use kmctl_core::model::pods::{PodFacts, Uid};
+use kmctl_core::model::time::Time;
+
+/// How often time alone is worth an event while nothing is going on.
+const IDLE_TICK: Duration = Duration::from_secs(1);
+
+/// How long a pod's end is remembered: well above the time that kube-scheduler may be behind.
+const GONE_KEPT: Duration = Duration::from_secs(300);
+
+/// How often while pods wait: short beside the second that a nudge takes to have an effect.
+const BUSY_TICK: Duration = Duration::from_millis(100);
+
+/// The scheduler.
+#[derive(Debug)]
+pub struct Scheduler {
+    pub(super) settings: Settings,
+    pub(super) bounds: Bounds,
+    pub(super) ids: IdSource,
+    pub(super) now: Time,
+    pub(super) effects: Vec<Effect>,
+    pub(super) agents: BTreeMap<String, Agent>,
+    pub(super) pods: BTreeMap<Uid, PodEntry>,
+    pub(super) nodes: BTreeMap<String, NodeEntry>,
+    pub(super) tasks: BTreeMap<String, Task>,
+    pub(super) troubles: Troubles,
+    /// Pods that are gone, and since when: a question about one of them may still be under way.
+    pub(super) gone: BTreeMap<Uid, Time>,
+    pub(super) sweeps: Sweeps,
+    pub(super) demand: Demand,
+    pub(super) known: Knowledge,
+}
+
+impl Scheduler {
+    /// A scheduler that knows nothing yet. `seed` must differ from process to process.
+    pub fn new(settings: Settings, seed: u64) -> Scheduler {
+        Scheduler {
+            settings,
+            bounds: Bounds::default(),
+            ids: IdSource::new(seed),
+            now: Time::default(),
+            effects: Vec::new(),
+            agents: BTreeMap::new(),
+            pods: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            tasks: BTreeMap::new(),
+            troubles: Troubles::default(),
+            gone: BTreeMap::new(),
+            sweeps: Sweeps::default(),
+            demand: Demand::default(),
+            known: Knowledge::default(),
+        }
+    }
+
+    /// Takes an event in, and returns what is to be done.
+    pub fn on(&mut self, event: Event, now: Time) -> Vec<Effect> {
+        self.now = self.now.max(now);
+        // Answers must be quick, and change nothing that could not wait for the next tick.
+        let settle = !matches!(event, Event::Filter { .. } | Event::Prioritize { .. });
+        self.take_in(event);
+        if settle {
+            self.settle();
+        }
+        std::mem::take(&mut self.effects)
+    }
+
+    /// When the next [`Event::Tick`] is due at the latest.
+    pub fn deadline(&self) -> Time {
+        let busy = self.pods.values().any(|pod| pod.facts.pending())
+            || self.nodes.values().any(|node| node.state != NodeState::Ready);
+        let flush = self.nodes.values().filter_map(|node| node.flush_at).min();
+        let tick = self.now + if busy { BUSY_TICK } else { IDLE_TICK };
+        flush.map_or(tick, |flush| flush.min(tick))
+    }
+
+    /// Figures.
+    pub fn summary(&self) -> Summary {
+        let mut nodes: BTreeMap<String, usize> = BTreeMap::new();
+        for word in ["candidate", "starting", "ready", "leaving"] {
+            nodes.insert(word.to_owned(), 0);
+        }
+        for node in self.nodes.values() {
+            *nodes.entry(node.state.word().to_owned()).or_default() += 1;
+        }
+        Summary {
+            nodes,
+            pending_pods: self.pods.values().filter(|pod| pod.facts.pending()).count(),
+            pods_in_flight: self.pods.values().filter(|pod| pod.flight != Flight::None).count(),
+            tasks: self.tasks.values().filter(|task| !task.over()).count(),
+            offers: self.agents.values().map(|agent| agent.offers.len()).sum(),
+            agents: self.agents.len(),
+            suppressed: self.demand.is_suppressed(),
+            acting: self.acting(),
+            min: self.bounds.min,
+            max: self.bounds.max,
+        }
+    }
+
+    pub(super) fn push(&mut self, effect: Effect) {
+        self.effects.push(effect);
+    }
+
+    fn take_in(&mut self, event: Event) {
+        match event {
+            Event::Subscribed => self.subscribed(),
+            Event::Disconnected => self.disconnected(),
+            Event::Offers(offers) => offers.into_iter().for_each(|offer| self.offered(offer)),
+            Event::Rescinded(offer) => self.rescinded(&offer),
+            Event::Update(status) => self.updated(&status),
+            Event::ExecutorEnded { agent, executor } => self.executor_ended(&agent, &executor),
+            Event::AgentLost(agent) => self.agent_lost(&agent),
+            Event::Agents(agents) => self.learn_agents(&agents),
+            Event::Pod(facts) => self.pod_seen(*facts),
+            Event::PodGone(uid) => self.pod_gone(&uid),
+            Event::Node(facts) => self.node_seen(*facts),
+            Event::NodeGone(name) => self.node_gone(&name),
+            Event::PodsSynced => self.known.learn_pods(),
+            Event::NodesSynced => self.known.learn_nodes(),
+            Event::Bounds(bounds) => {
+                self.known.learn_bounds();
+                self.bounds = bounds;
+            }
+            Event::KnownAgents(agents) => self.sweeps.know_agents(agents.into_iter().collect()),
+            Event::Filter { request, pod, nodes } => self.filter(request, *pod, nodes),
+            Event::Prioritize { request, nodes } => self.prioritize(request, nodes),
+            Event::Bind { request, uid, node } => self.bind(request, &uid, &node),
+            Event::NodePrepared { node, token } => self.prepared(&node, token),
+            Event::NodeFailed { node, step, why } => match step {
+                NodeStep::Create => self.creation_failed(&node, &why),
+                NodeStep::Prepare => self.preparation_failed(&node, &why),
+            },
+            Event::BindingPosted { uid, error } => self.binding_posted(&uid, error),
+            Event::Tick => {}
+        }
+    }
+
+    /// Everything that follows from what is known, derived anew each time, so that nothing lost stays lost.
+    fn settle(&mut self) {
+        self.settle_leases();
+        self.reconcile();
+        if !self.acting() {
+            return;
+        }
+        self.settle_tasks();
+        self.settle_surplus();
+        self.settle_nodes();
+        self.settle_sweeps();
+        let placement = self.place();
+        self.settle_candidates(&placement);
+        self.launch();
+        self.settle_offers(&placement);
+        self.nudge(&placement);
+        self.explain(&placement);
+    }
+
+    fn pod_seen(&mut self, facts: PodFacts) {
+        let now = self.now;
+        match self.pods.get_mut(&facts.uid) {
+            Some(entry) => {
+                if facts.node.is_some() || facts.deleting {
+                    entry.placeable_since = None;
+                }
+                let mut facts = facts;
+                entry.overwritten = facts.keep_record(&entry.facts).then(|| entry.overwritten.flatten());
+                entry.facts = facts;
+            }
+            None => {
+                self.demand.grow();
+                self.pods.insert(facts.uid.clone(), PodEntry::new(facts, now));
+            }
+        }
+    }
+
+    fn pod_gone(&mut self, uid: &str) {
+        let now = self.now;
+        self.gone.retain(|_, since| now.since(*since) < GONE_KEPT);
+        self.gone.insert(uid.to_owned(), now);
+        if let Some(entry) = self.pods.remove(uid) {
+            for request in entry.answers {
+                self.push(Effect::AnswerBind { request, error: Some("the pod is gone".to_owned()) });
+            }
+        }
+    }
+
+    /// Takes a pod in as kube-scheduler sees it, which may be before our own watch does, or after: one that is gone would
+    /// wait for ever.
+    pub(super) fn pod_asked(&mut self, facts: PodFacts) {
+        if !self.pods.contains_key(&facts.uid) && !self.gone.contains_key(&facts.uid) {
+            self.pod_seen(facts);
+        }
+    }
+
+    fn node_seen(&mut self, facts: NodeFacts) {
+        let now = self.now;
+        let entry = self.nodes.entry(facts.name.clone()).or_insert_with(|| {
+            let mut entry = NodeEntry::new(facts.agent.clone(), facts.labels.clone(), facts.allocatable, now);
+            entry.state = match facts.phase {
+                // An executor on record without the state that goes with it: killed in between. It was not launched.
+                NodePhase::Candidate => NodeState::Candidate,
+                NodePhase::Starting => NodeState::Starting,
+                NodePhase::Ready => NodeState::Ready,
+                NodePhase::Leaving => NodeState::Leaving { since: now, killed: None, cause: Leave::Given },
+            };
+            entry.why.clone_from(&facts.why);
+            if facts.phase != NodePhase::Candidate {
+                entry.executor.clone_from(&facts.executor);
+                entry.task.clone_from(&facts.task);
+            }
+            entry
+        });
+        entry.facts = Some(facts);
+    }
+
+    fn node_gone(&mut self, name: &str) {
+        let now = self.now;
+        let Some(entry) = self.nodes.get_mut(name) else { return };
+        entry.facts = None;
+        if entry.state.unlaunched() || entry.state == NodeState::Gone {
+            self.fail_binds(name, "the node is gone");
+            self.nodes.remove(name);
+        } else if entry.state.open() {
+            // Somebody deleted it: that ends the node. Its pods are the garbage collector's.
+            entry.state = NodeState::Leaving { since: now, killed: None, cause: Leave::Given };
+            self.fail_binds(name, "the node is gone");
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Cleaning: a one-off task on an agent whose executor died without cleaning up, and the purge of all agents.
+use super::effect::Effect;
+use super::parts::{Due, Ended};
+use super::scheduler::Scheduler;
+use kmctl_core::model::agents::take;
+use kmctl_core::model::ids::{TaskKind, node_of};
+use kmctl_core::model::resources::Amount;
+use kmctl_core::model::tasks::task_info;
+use kmctl_core::protocol::launch::{FORMAT, SweepLaunch, TaskData};
+use mesos::types::TaskState;
+
+/// What the sweep's executor takes.
+const SWEEPER: Amount = Amount::new(50, 64);
+
+/// What its task takes.
+const SWEEP_TASK: Amount = Amount::new(10, 32);
+
+impl Scheduler {
+    pub(super) fn settle_sweeps(&mut self) {
+        self.finish_sweeps();
+        self.purge();
+        for (agent, due) in self.sweeps.due() {
+            self.launch_sweep(&agent, &due);
+        }
+    }
+
+    fn finish_sweeps(&mut self) {
+        let tasks = &mut self.tasks;
+        let reports = self.sweeps.settle(self.now, |id| {
+            tasks.get(id).filter(|task| task.over())?;
+            let task = tasks.remove(id)?;
+            Some(Ended { clean: task.state == TaskState::Finished, told: format!("{}: {}", task.state, task.message) })
+        });
+        // A sweep that another process of ours launched: nothing waits for it.
+        let sweeps = &self.sweeps;
+        tasks.retain(|id, task| !(matches!(task.kind, TaskKind::Sweep(_)) && task.over() && !sweeps.own(id)));
+        self.effects.extend(reports.into_iter().map(Effect::Report));
+    }
+
+    /// Once no node is left, every agent that ever had one is swept.
+    fn purge(&mut self) {
+        if !self.bounds.purge {
+            self.sweeps.stop_purge();
+            return;
+        }
+        if !self.nodes.is_empty() || self.bounds.purged {
+            return;
+        }
+        let ids = &mut self.ids;
+        if self.sweeps.purge(self.now, || format!("purge.{}", ids.next_id())) {
+            self.push(Effect::PurgeDone);
+        }
+    }
+
+    fn launch_sweep(&mut self, agent: &str, due: &Due) {
+        let Due { executor: after, purge } = due;
+        let Some(held) = self.agents.get(agent) else { return };
+        let mut offers = held.offers.clone();
+        let Some(executor) = take(&mut offers, SWEEPER, &[]) else { return };
+        let Some(resources) = take(&mut offers, SWEEP_TASK, &[]) else { return };
+        let id = format!("sweep.{after}.{}", self.ids.next_id());
+        let node = node_of(after).unwrap_or(after).to_owned();
+        let executor = self.executor(&id, format!("sweep {node}"), executor);
+        let launch = SweepLaunch {
+            format: FORMAT,
+            cluster: self.settings.cluster.clone(),
+            root_dir: self.settings.node.root_dir.clone(),
+            purge: *purge,
+        };
+        let task = task_info(&id, format!("sweep.{node}"), agent, &executor, resources, &TaskData::Sweep(launch));
+        self.sweeps.launched(agent, id);
+        self.accept_tasks(agent, vec![task]);
+    }
+}

@@ -1,0 +1,304 @@
+//! The connection to Mesos: subscribes, saves the framework's id before anything is launched, and makes calls in order.
+use std::collections::VecDeque;
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+
+use super::api::Api;
+use super::decide::Event;
+use kmctl_core::backoff::Backoff;
+use mesos::operator::Operator;
+use mesos::scheduler::{Call, Caller, Event as FromMesos, Scheduler as Mesos};
+use mesos::types::{AgentInfo, FrameworkCapabilityType, FrameworkId, FrameworkInfo};
+use mesos::{Masters, MesosError};
+
+/// A week: longer than any outage of the control plane that somebody is working on.
+const FAILOVER_TIMEOUT_SECONDS: f64 = 7.0 * 24.0 * 3600.0;
+
+/// Between attempts to subscribe. They end with the process: it has no work without Mesos, and a master may come back.
+const PAUSE: Backoff = Backoff::doubling(Duration::from_secs(1), Duration::from_secs(10));
+
+/// A refusal that only an operator can change is tried again all the same, but not in a hurry.
+const LONG_PAUSE: Backoff = Backoff::doubling(Duration::from_secs(10), Duration::from_secs(60));
+
+/// Who we are to Mesos.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Framework name.
+    pub name: String,
+    /// User that executors run as.
+    pub user: String,
+    /// Principal; empty without authentication.
+    pub principal: String,
+    /// Roles.
+    pub roles: Vec<String>,
+    /// Folder for the framework's id.
+    pub state_dir: PathBuf,
+}
+
+/// Why the framework's id could not be kept.
+#[derive(Debug, thiserror::Error)]
+pub enum IdError {
+    /// The file.
+    #[error("keep the framework id in {path}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The API.
+    #[error("keep the framework id in the API")]
+    Api(#[source] kube::Error),
+}
+
+/// What Mesos is told about us (P13: task limits are an agent's capability, not a framework's).
+pub fn framework_info(identity: &Identity, id: Option<FrameworkId>) -> FrameworkInfo {
+    use FrameworkCapabilityType::{MultiRole, PartitionAware, RegionAware, ReservationRefinement, TaskKillingState};
+    let capabilities = [MultiRole, PartitionAware, ReservationRefinement, RegionAware, TaskKillingState];
+    FrameworkInfo {
+        user: identity.user.clone(),
+        name: identity.name.clone(),
+        id,
+        failover_timeout: Some(FAILOVER_TIMEOUT_SECONDS),
+        checkpoint: Some(true),
+        roles: identity.roles.clone(),
+        principal: (!identity.principal.is_empty()).then(|| identity.principal.clone()),
+        capabilities: capabilities.into_iter().map(Into::into).collect(),
+        ..FrameworkInfo::default()
+    }
+}
+
+/// Subscribes for ever. The current caller is handed out through `callers`; none while there is no subscription.
+pub async fn run(
+    masters: Masters,
+    identity: Identity,
+    api: Api,
+    events: mpsc::Sender<Event>,
+    callers: watch::Sender<Option<Caller>>,
+) {
+    let file = identity.state_dir.join("framework-id");
+    let mesos = Mesos::new(masters);
+    let mut known = known_ids(&file, &api).await;
+    let mut id = known.pop_front();
+    let (mut failures, mut said) = (0, String::new());
+    loop {
+        let pause = match session(&mesos, &identity, &file, &mut id, &api, &events, &callers).await {
+            Ok(()) => return,
+            Err(error) => {
+                if matches!(error, SessionError::Mesos(MesosError::FrameworkRemoved)) {
+                    // A host that has not led for long may know an older one than the API, and the other way round.
+                    id = known.pop_front();
+                    match &id {
+                        Some(id) => tracing::warn!(framework = %id, "Mesos has removed the framework: trying another"),
+                        None => {
+                            tracing::warn!("Mesos has removed the framework with all its tasks: starting as a new one")
+                        }
+                    }
+                }
+                if callers.borrow().is_some() {
+                    // This subscription has served.
+                    (failures, said) = (0, String::new());
+                }
+                let text = chain(&error);
+                if text != said {
+                    tracing::warn!("{text}");
+                    said = text;
+                }
+                failures += 1;
+                match error {
+                    SessionError::Mesos(error)
+                        if !error.is_transient() && !matches!(error, MesosError::FrameworkRemoved) =>
+                    {
+                        LONG_PAUSE.wait(failures - 1)
+                    }
+                    _ => PAUSE.wait(failures - 1),
+                }
+            }
+        };
+        callers.send_replace(None);
+        if events.send(Event::Disconnected).await.is_err() {
+            return;
+        }
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Why a subscription ended.
+#[derive(Debug, thiserror::Error)]
+enum SessionError {
+    #[error("subscribe to Mesos")]
+    Mesos(#[source] MesosError),
+    #[error("start as a framework")]
+    Id(#[source] IdError),
+}
+
+fn chain(error: &SessionError) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+async fn session(
+    mesos: &Mesos,
+    identity: &Identity,
+    file: &Path,
+    id: &mut Option<FrameworkId>,
+    api: &Api,
+    events: &mpsc::Sender<Event>,
+    callers: &watch::Sender<Option<Caller>>,
+) -> Result<(), SessionError> {
+    let info = framework_info(identity, id.clone());
+    // Suppressed from the start: offers come when a pod needs one.
+    let (mut subscription, caller) = mesos.subscribe(&info, &identity.roles).await.map_err(SessionError::Mesos)?;
+    let given = subscription.subscribed().framework_id.clone();
+    if id.as_ref() != Some(&given) {
+        save(file, &given.value).map_err(|source| SessionError::Id(IdError::File { path: file.to_owned(), source }))?;
+    }
+    *id = Some(given.clone());
+    api.save_framework_id(&given.value).await.map_err(|source| SessionError::Id(IdError::Api(source)))?;
+    tracing::info!(framework = %given, "subscribed to Mesos");
+    callers.send_replace(Some(caller));
+    if events.send(Event::Subscribed).await.is_err() {
+        return Ok(());
+    }
+    loop {
+        let event = subscription.next().await.map_err(SessionError::Mesos)?;
+        let Some(event) = translate(event) else { continue };
+        if events.send(event).await.is_err() {
+            return Ok(());
+        }
+    }
+}
+
+fn translate(event: FromMesos) -> Option<Event> {
+    match event {
+        FromMesos::Offers { offers } => Some(Event::Offers(offers.offers)),
+        FromMesos::Rescind { rescind } => Some(Event::Rescinded(rescind.offer_id.value)),
+        FromMesos::Update { update } => Some(Event::Update(Box::new(update.status))),
+        FromMesos::Failure { failure } => match (failure.agent_id, failure.executor_id) {
+            (Some(agent), Some(executor)) => {
+                Some(Event::ExecutorEnded { agent: agent.value, executor: executor.value })
+            }
+            (Some(agent), None) => Some(Event::AgentLost(agent.value)),
+            _ => None,
+        },
+        FromMesos::Subscribed { .. }
+        | FromMesos::Message { .. }
+        | FromMesos::Error { .. }
+        | FromMesos::Heartbeat
+        | FromMesos::Unknown => None,
+    }
+}
+
+/// The ids that may be ours: the API's first, which every host knows, then the file's, which is newer only where a run
+/// was killed between writing the two.
+async fn known_ids(file: &Path, api: &Api) -> VecDeque<FrameworkId> {
+    let saved = read_id(file);
+    let told = api.framework_id().await.ok().flatten();
+    let mut known: VecDeque<FrameworkId> = told.into_iter().chain(saved).map(FrameworkId::from).collect();
+    if known.len() > 1 && known[0] == known[1] {
+        known.pop_back();
+    }
+    known
+}
+
+fn read_id(file: &Path) -> Option<String> {
+    std::fs::read_to_string(file).ok().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
+}
+
+/// Between two looks at the API.
+const COPY: Duration = Duration::from_secs(30);
+
+/// Keeps a copy of the framework's id on this host, whoever leads: without the API the framework can then be ended from
+/// any control-plane host. Runs for ever.
+pub async fn keep_copy(api: Api, state_dir: PathBuf) {
+    let file = state_dir.join("framework-id");
+    loop {
+        if let Ok(Some(id)) = api.framework_id().await
+            && read_id(&file).as_ref() != Some(&id)
+            && let Err(error) = save(&file, &id)
+        {
+            tracing::warn!(%error, "cannot copy the framework's id to {}", file.display());
+        }
+        tokio::time::sleep(COPY).await;
+    }
+}
+
+/// Writes a small file that only its owner reads, whole or not at all.
+fn save(file: &Path, text: &str) -> std::io::Result<()> {
+    let folder = file.parent().unwrap_or(Path::new("/"));
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let temporary = file.with_extension("new");
+    let mut options = std::fs::OpenOptions::new();
+    let mut out = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    out.write_all(text.as_bytes())?;
+    out.sync_all()?;
+    std::fs::rename(&temporary, file)?;
+    std::fs::File::open(folder)?.sync_all()
+}
+
+/// Makes calls one after the other, so that they reach the master in order. What cannot be sent is dropped: the next
+/// subscription starts with a reconciliation, and everything is derived anew.
+pub async fn make_calls(mut calls: mpsc::Receiver<Call>, callers: watch::Receiver<Option<Caller>>) {
+    while let Some(call) = calls.recv().await {
+        let caller = callers.borrow().clone();
+        let Some(caller) = caller else {
+            tracing::debug!(call = call.name(), "not subscribed, call dropped");
+            continue;
+        };
+        let name = call.name();
+        if let Err(error) = caller.call(call).await {
+            tracing::warn!(call = name, %error, "a call to Mesos failed");
+        }
+    }
+}
+
+/// Agents that are connected, as the leading master knows them.
+pub async fn agents(masters: &Masters) -> Result<Vec<AgentInfo>, MesosError> {
+    let known = Operator::leading(masters).await?.agents().await?;
+    Ok(known.agents.into_iter().filter(|agent| agent.active).map(|agent| agent.agent_info).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn the_framework_declares_what_it_understands() {
+        let identity = Identity {
+            name: "kubernetes-demo".into(),
+            user: "root".into(),
+            principal: String::new(),
+            roles: vec!["kubernetes".into()],
+            state_dir: PathBuf::new(),
+        };
+        let info = framework_info(&identity, None);
+        let capabilities: Vec<&str> = info.capabilities.iter().map(|each| each.kind.as_str()).collect();
+        let expected =
+            ["MULTI_ROLE", "PARTITION_AWARE", "RESERVATION_REFINEMENT", "REGION_AWARE", "TASK_KILLING_STATE"];
+        assert_eq!(capabilities, expected);
+        assert_eq!((info.failover_timeout, info.checkpoint, info.principal), (Some(604_800.0), Some(true), None));
+    }
+
+    #[test]
+    fn the_id_is_kept_where_only_its_owner_reads() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("scheduler/framework-id");
+        save(&file, "one").unwrap();
+        save(&file, "two").unwrap();
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "two");
+        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(std::fs::read_dir(file.parent().unwrap()).unwrap().count(), 1);
+    }
+}

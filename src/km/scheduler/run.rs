@@ -1,0 +1,301 @@
+//! `km scheduler`: feeds the core with what happens, and carries out what it decides. All policy is in `decide`.
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::Client;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::api::Api;
+use super::artifacts::{Artifacts, ArtifactsError};
+use super::decide::{Bounds, Effect, Event, NodeTemplate, RequestId, Scheduler, Settings};
+use super::effects::Executor;
+use super::extender::{Answer, Extender, ExtenderError, Question};
+use super::framework::{self, Identity};
+use super::metrics::Metrics;
+use super::standby::{self, Standing};
+use super::{csr, watches};
+use kmctl_core::cluster::quantity::{ParseError, duration};
+use kmctl_core::k8s::client::{ClientError, connect};
+use kmctl_core::k8s::lease::{Candidacy, campaign};
+use kmctl_core::k8s::names::NAMESPACE;
+use kmctl_core::k8s::seat::Seat;
+use kmctl_core::model::requests;
+use kmctl_core::model::resources::Amount;
+use kmctl_core::model::time::Time;
+use kmctl_core::protocol::Summary;
+use kmctl_core::protocol::scheduler::SchedulerConfiguration;
+use mesos::{Masters, MesosError};
+
+/// Name of the Lease in [`NAMESPACE`].
+pub const LEASE: &str = "km-scheduler";
+
+/// Events that may wait; a source that is faster than that waits itself.
+const QUEUE: usize = 4096;
+
+/// Why `km scheduler` cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum SchedulerError {
+    /// A file of the settings.
+    #[error("read {path}")]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The settings file.
+    #[error("understand the settings {path}")]
+    Settings {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<serde_yaml::Error>,
+    },
+    /// A value in it.
+    #[error("understand the setting {key}")]
+    Value {
+        /// Which.
+        key: &'static str,
+        /// Why.
+        #[source]
+        source: ParseError,
+    },
+    /// No role at all.
+    #[error("mesos.roles is empty")]
+    NoRole,
+    /// The API server's client.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The connection to Mesos.
+    #[error("set up the connection to Mesos")]
+    Mesos(#[source] MesosError),
+    /// The extender.
+    #[error("serve kube-scheduler")]
+    Extender(#[source] ExtenderError),
+    /// The artifact server.
+    #[error("serve artifacts")]
+    Artifacts(#[source] ArtifactsError),
+    /// The host's place among the candidates.
+    #[error("see whether another km scheduler runs here")]
+    Seat(#[source] std::io::Error),
+    /// Somebody else leads.
+    #[error("the lease {LEASE} is lost")]
+    LeaseLost,
+    /// A part ended that must not.
+    #[error("a part of km scheduler ended: {0}")]
+    Ended(&'static str),
+}
+
+/// Runs until `stop`, or until the Lease is lost: then the process ends, and the next one starts from what is there.
+pub async fn run(config: &Path, stop: CancellationToken) -> Result<(), SchedulerError> {
+    let configuration = read_settings(config)?;
+    let artifacts = {
+        let settings = configuration.artifacts.clone();
+        let opened = tokio::task::spawn_blocking(move || Artifacts::open(&settings)).await;
+        opened.map_err(|_| SchedulerError::Ended("hashing"))?.map_err(SchedulerError::Artifacts)?
+    };
+    let settings = core_settings(&configuration, &artifacts)?;
+    let mesos = &configuration.mesos;
+    let masters =
+        Masters::open(&mesos.masters, &mesos.principal, mesos.secret_file.as_deref(), mesos.ca_file.as_deref())
+            .map_err(SchedulerError::Mesos)?;
+    let client = connect(&configuration.kubeconfig).await?;
+    // Whoever is started again after a crash goes on at once, in the name of the one before.
+    let seat = Seat::take(LEASE, &configuration.cluster, &stop).await.map_err(SchedulerError::Seat)?;
+    let Some(seat) = seat else { return Ok(()) };
+    let pod_defaults = quantities("nodes.podDefaults", &configuration.nodes.pod_defaults)?;
+
+    let mut parts = JoinSet::new();
+    parts.spawn(artifacts.serve(&configuration.artifacts).await.map_err(SchedulerError::Artifacts)?);
+    let (leading, mut leads) = watch::channel(false);
+    let (other, others) = watch::channel(None);
+    let extender_settings = &configuration.extender;
+    let candidacy = Candidacy {
+        namespace: NAMESPACE.to_owned(),
+        name: LEASE.to_owned(),
+        identity: standby::identity(&seat.identity, extender_settings.peers.as_ref()),
+        other: Some(other),
+    };
+    // kube-scheduler asks on its own host, whoever leads.
+    let (standing, stands) = watch::channel(Standing::Follows(None));
+    let (summaries, summary) = watch::channel(Summary::default());
+    let metrics = Arc::new(Metrics::new());
+    let extender = Extender::bind(extender_settings, pod_defaults, stands, summary, metrics.clone()).await;
+    parts.spawn(extender.map_err(SchedulerError::Extender)?.serve());
+    parts.spawn(framework::keep_copy(Api::new(client.clone()), configuration.state_dir.clone()));
+    let leases = kube::Api::<Lease>::namespaced(client.clone(), NAMESPACE);
+    let campaigning = tokio::spawn(campaign(leases, candidacy, leading, stop.clone()));
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => {}
+        led = leads.wait_for(|leads| *leads) => {
+            led.map_err(|_| SchedulerError::Ended("election"))?;
+        }
+        Some(_) = parts.join_next() => return Err(SchedulerError::Ended("server")),
+        () = follow(others, &standing) => return Err(SchedulerError::Ended("election")),
+    }
+    let outcome = if stop.is_cancelled() {
+        Ok(())
+    } else {
+        let desk = Desk { standing, summaries, metrics, pod_defaults };
+        lead(&configuration, settings, masters, client, leads, parts, desk, stop).await
+    };
+    // Frees the Lease, so that nobody has to wait for its end.
+    if outcome.is_ok() {
+        let _ = campaigning.await;
+    }
+    outcome
+}
+
+/// Where the extender gets to know who answers it, and what the core says of itself.
+struct Desk {
+    standing: watch::Sender<Standing>,
+    summaries: watch::Sender<Summary>,
+    metrics: Arc<Metrics>,
+    pod_defaults: Amount,
+}
+
+/// Tells the extender who else leads. Ends with the election.
+async fn follow(mut others: watch::Receiver<Option<String>>, standing: &watch::Sender<Standing>) {
+    loop {
+        let leader = others.borrow_and_update().as_deref().and_then(standby::address);
+        standing.send_replace(Standing::Follows(leader));
+        if others.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+#[allow(clippy::too_many_arguments)]
+async fn lead(
+    configuration: &SchedulerConfiguration,
+    settings: Settings,
+    masters: Masters,
+    client: Client,
+    mut leads: watch::Receiver<bool>,
+    mut parts: JoinSet<()>,
+    desk: Desk,
+    stop: CancellationToken,
+) -> Result<(), SchedulerError> {
+    let Desk { standing, summaries, metrics, pod_defaults } = desk;
+    let api = Api::new(client.clone());
+    let (sender, mut events) = mpsc::channel(QUEUE);
+    let (questioner, mut questions) = mpsc::channel(QUEUE);
+    let bounds = Bounds { min: configuration.nodes.min, max: configuration.nodes.max, purge: false, purged: false };
+    let mut core = Scheduler::new(settings, rand::random());
+    summaries.send_replace(core.summary());
+    standing.send_replace(Standing::Leads(questioner));
+    parts.spawn(watches::watch_all(client.clone(), pod_defaults, bounds, sender.clone()));
+    parts.spawn(csr::run(client, api.clone()));
+    let (caller_out, callers) = watch::channel(None);
+    let (call_out, calls) = mpsc::channel(QUEUE);
+    let mesos = &configuration.mesos;
+    let identity = Identity {
+        name: mesos.framework_name.clone(),
+        user: mesos.user.clone(),
+        principal: mesos.principal.clone(),
+        roles: mesos.roles.clone(),
+        state_dir: configuration.state_dir.clone(),
+    };
+    parts.spawn(framework::run(masters.clone(), identity, api.clone(), sender.clone(), caller_out));
+    parts.spawn(framework::make_calls(calls, callers));
+    let mut executor = Executor::new(api, masters, mesos.roles.clone(), call_out, sender, metrics.clone());
+    let mut waiting: HashMap<RequestId, oneshot::Sender<Answer>> = HashMap::new();
+    let start = Instant::now();
+    loop {
+        let now = Time(u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX));
+        let due = start + Duration::from_millis(core.deadline().0.max(now.0));
+        // First the end, then questions, which are answered from memory and waited for, then what has happened.
+        let event = tokio::select! {
+            biased;
+            () = stop.cancelled() => return Ok(()),
+            _ = leads.wait_for(|leads| !*leads) => {
+                // Nothing is answered any more, not even while the process ends.
+                standing.send_replace(Standing::Follows(None));
+                return Err(SchedulerError::LeaseLost);
+            }
+            Some(_) = parts.join_next() => return Err(SchedulerError::Ended("server, watch or Mesos connection")),
+            Some(question) = questions.recv() => {
+                let Question { event, request, answer } = question;
+                waiting.insert(request, answer);
+                event
+            }
+            Some(event) = events.recv() => event,
+            () = tokio::time::sleep_until(due) => Event::Tick,
+        };
+        let now = Time(u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX));
+        for effect in core.on(event, now) {
+            metrics.effect(&effect);
+            match effect {
+                Effect::AnswerFilter { request, kept, failed } => {
+                    answer(&mut waiting, request, Answer::Filter { kept, failed })
+                }
+                Effect::AnswerPrioritize { request, scores } => {
+                    answer(&mut waiting, request, Answer::Prioritize(scores))
+                }
+                Effect::AnswerBind { request, error } => answer(&mut waiting, request, Answer::Bind(error)),
+                effect => executor.carry_out(effect).await,
+            }
+        }
+        summaries.send_replace(core.summary());
+    }
+}
+
+fn answer(waiting: &mut HashMap<RequestId, oneshot::Sender<Answer>>, request: RequestId, answer: Answer) {
+    if let Some(sender) = waiting.remove(&request) {
+        // Whoever asked may have gone.
+        let _ = sender.send(answer);
+    }
+}
+
+fn read_settings(path: &Path) -> Result<SchedulerConfiguration, SchedulerError> {
+    let text =
+        std::fs::read_to_string(path).map_err(|source| SchedulerError::Read { path: path.to_owned(), source })?;
+    serde_yaml::from_str(&text)
+        .map_err(|source| SchedulerError::Settings { path: path.to_owned(), source: Box::new(source) })
+}
+
+fn quantities(
+    key: &'static str,
+    given: &kmctl_core::cluster::Quantities,
+) -> Result<kmctl_core::model::resources::Amount, SchedulerError> {
+    requests::amount(&given.cpu, &given.memory).map_err(|source| SchedulerError::Value { key, source })
+}
+
+fn core_settings(configuration: &SchedulerConfiguration, artifacts: &Artifacts) -> Result<Settings, SchedulerError> {
+    let SchedulerConfiguration { cluster, mesos, api_servers, ca_file, kubernetes, nodes, network, .. } = configuration;
+    let ca_certificate =
+        std::fs::read_to_string(ca_file).map_err(|source| SchedulerError::Read { path: ca_file.clone(), source })?;
+    let idle_timeout =
+        duration(&nodes.idle_timeout).map_err(|source| SchedulerError::Value { key: "nodes.idleTimeout", source })?;
+    let root_dir = if nodes.root_dir.is_empty() { format!("/var/lib/kmctl/{cluster}") } else { nodes.root_dir.clone() };
+    Ok(Settings {
+        cluster: cluster.clone(),
+        role: mesos.roles.first().ok_or(SchedulerError::NoRole)?.clone(),
+        user: mesos.user.clone(),
+        overhead: quantities("nodes.overhead", &nodes.overhead)?,
+        idle_timeout,
+        constraints: nodes.constraints.clone(),
+        network_mode: network.mode,
+        km: artifacts.km.clone(),
+        node: NodeTemplate {
+            api_servers: api_servers.clone(),
+            ca_certificate,
+            kubernetes_version: kubernetes.version.clone(),
+            root_dir: root_dir.into(),
+            pod_cidr: network.pod_cidr.clone(),
+            proxy_mode: network.proxy_mode,
+            service_cidr: kubernetes.service_cidr.clone(),
+            cluster_domain: kubernetes.cluster_domain.clone(),
+            artifacts: artifacts.for_nodes.clone(),
+        },
+    })
+}

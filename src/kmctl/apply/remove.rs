@@ -1,0 +1,75 @@
+//! Takes away what was installed on hosts.
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::ApplyError;
+use super::host::tell;
+use crate::host::{Command, Host};
+use kmctl_core::progress::Progress;
+use kmctl_core::protocol::host::{Holder, HostManifest, KM, Removal, RemoveRequest};
+
+/// Stopping a unit may take systemd's whole patience.
+const REMOVE: Duration = Duration::from_secs(180);
+
+/// What is taken away.
+#[derive(Clone, Debug)]
+pub struct Removing {
+    /// How much.
+    pub removal: Removal,
+    /// The framework could not be ended: its id stays, for the run that will.
+    pub keep_framework: bool,
+    /// Who runs this, for the lock.
+    pub holder: Holder,
+}
+
+/// Removes what the manifests name, host by host from the last: the first made the keys. Carries on after an error; all
+/// of them come back, by host.
+pub async fn remove_hosts(
+    hosts: &[(Arc<dyn Host>, HostManifest)],
+    removing: &Removing,
+    progress: &Progress,
+) -> Vec<(String, ApplyError)> {
+    let mut errors = Vec::new();
+    for (host, manifest) in hosts.iter().rev() {
+        if let Err(error) = remove_host(host.as_ref(), manifest, removing, progress).await {
+            errors.push((host.name().to_owned(), error));
+        }
+    }
+    errors
+}
+
+async fn remove_host(
+    host: &dyn Host,
+    manifest: &HostManifest,
+    removing: &Removing,
+    progress: &Progress,
+) -> Result<(), ApplyError> {
+    let Removing { removal, keep_framework, holder } = removing.clone();
+    let request = RemoveRequest { manifest: manifest.clone(), removal, keep_framework, holder };
+    let stdin = serde_json::to_vec(&request).unwrap_or_default();
+    let command = Command::new([KM, "host", "remove"]).privileged().stdin(stdin).timeout(REMOVE);
+    let counts = tell(host, command, progress, "remove what was installed").await?;
+    progress.note(host.name(), &format!("{} removed", counts.changed));
+    Ok(())
+}
+
+/// The host gives up by itself before this is over.
+const PURGE: Duration = Duration::from_secs(660);
+
+/// Has km scheduler end all nodes, their pods within their own grace, and sweep the agents.
+pub async fn purge_nodes(host: &dyn Host, progress: &Progress) -> Result<(), ApplyError> {
+    let command = Command::new([KM, "host", "purge-nodes"]).privileged().timeout(PURGE);
+    tell(host, command, progress, "end the nodes and sweep the agents").await.map(drop)
+}
+
+/// Lets nodes come again after a purge.
+pub async fn forget_purge(host: &dyn Host) -> Result<(), ApplyError> {
+    let what = "let nodes come again";
+    let name = || host.name().to_owned();
+    let command = Command::new([KM, "host", "forget-purge"]).privileged();
+    let output = host.run(command).await.map_err(|source| ApplyError::Host { what, host: name(), source })?;
+    if output.success() {
+        return Ok(());
+    }
+    Err(ApplyError::Refused { what, host: name(), answer: output.last_words() })
+}

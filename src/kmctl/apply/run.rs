@@ -1,0 +1,341 @@
+//! Carries out a plan host by host, as the graph lets it go on, and tells what became of each.
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::ApplyError;
+use super::decide::{CriticalPath, Ended, Graph, HostFacts, HostState, Stage, Task};
+use super::host::{Counts, Work, leave, missing, prepare, read_keys, send, with_programs};
+use super::stream::{Missing, Part};
+use crate::host::Host;
+use crate::inventory::Found;
+use crate::plan::{Action, EtcdWork, HostPlan};
+use kmctl_core::protocol::host::{Beginning, EtcdStart, HostManifest, Item, MemberSpec, Observed};
+
+/// A host that takes part: what it should have, what was found there, and what is done about it.
+#[derive(Clone)]
+pub struct Member {
+    /// The host.
+    pub host: Arc<dyn Host>,
+    /// What it should have.
+    pub manifest: HostManifest,
+    /// What was found there.
+    pub found: Found,
+    /// What is done.
+    pub plan: HostPlan,
+}
+
+/// A host that has not answered yet, and may still.
+pub struct Late {
+    /// Its name.
+    pub host: String,
+    /// It, once it has answered and was planned for.
+    pub arrival: Pin<Box<dyn Future<Output = Result<Member, ApplyError>> + Send>>,
+}
+
+/// What became of one host.
+#[derive(Debug)]
+pub struct HostOutcome {
+    /// Its name.
+    pub host: String,
+    /// How it ended.
+    pub state: HostState,
+    /// Changed and unchanged items, as the host counted them.
+    pub counts: Counts,
+    /// From its first stage to its last.
+    pub took: Duration,
+    /// Why it failed.
+    pub error: Option<ApplyError>,
+}
+
+/// What became of all of them.
+#[derive(Debug)]
+pub struct Report {
+    /// In the plan's order; those that came late at the end.
+    pub hosts: Vec<HostOutcome>,
+    /// How many members of etcd were taken out, in the order in which they were asked for.
+    pub departed: usize,
+    /// What took longest.
+    pub critical_path: Option<CriticalPath>,
+}
+
+impl Member {
+    fn facts(&self) -> HostFacts {
+        let Member { host: _, manifest, found, plan } = self;
+        let shared = manifest.items.iter().filter(|item| item.is_shared()).count();
+        let (keys, healthy) = match found {
+            // What a shell saw of the keys is not worth more than one that km compared.
+            Found::Bare { existing } => {
+                let there = |item: &&Item| item.is_shared() && item.paths().iter().all(|path| existing.contains(path));
+                (manifest.items.iter().filter(there).count(), false)
+            }
+            Found::Observed(found) => {
+                let pairs = || manifest.items.iter().zip(&found.items);
+                let keys = pairs().filter(|(item, found)| item.is_shared() && found.observed.is_same()).count();
+                let runs = pairs().any(|(_, found)| {
+                    found.name == ETCD && found.unit.as_ref().is_some_and(|unit| unit.active == "active")
+                });
+                let healthy = pairs().any(|(item, found)| {
+                    matches!(item, Item::Health(spec) if spec.unit == ETCD) && found.observed == Observed::Same
+                });
+                (keys, runs && healthy)
+            }
+        };
+        HostFacts {
+            host: plan.host.clone(),
+            has_work: !plan.steps.is_empty(),
+            keys,
+            lacks_keys: keys < shared,
+            lacks_programs: !missing(manifest, found).is_empty(),
+            etcd: plan.etcd,
+            founds: plan.founding.is_some(),
+            agreement: plan.agreement,
+            healthy,
+            restarts: plan.steps.iter().any(|step| step.action == Action::Restart && step.subject != ETCD),
+        }
+    }
+}
+
+const ETCD: &str = "etcd.service";
+
+/// What a stage applies. Objects are written by one host.
+///
+/// On the host that begins a cluster nobody waits for more than etcd's own program: the others come while etcd and the API
+/// server start, which wait more than they work. Elsewhere all programs are there before anything is started, so that
+/// nothing that others rely on is disturbed for as long as it takes to send them.
+fn part(manifest: &HostManifest, stage: Stage, writes_objects: bool, begins: bool) -> Part {
+    let of_etcd = |item: &Item| match item {
+        Item::Member(_) | Item::Vote(_) => true,
+        Item::Unit(spec) => spec.name == ETCD,
+        Item::Health(spec) => spec.unit == ETCD,
+        _ => false,
+    };
+    let runs = |item: &Item| matches!(item, Item::Unit(_) | Item::Health(_) | Item::Objects { .. });
+    let units = manifest.units();
+    let read_by = |path: &String| units.iter().find(|unit| unit.reads.contains(path)).map(|unit| unit.name.as_str());
+    let comes_in = |path: &String| match read_by(path) {
+        _ if !begins => Stage::Prepare,
+        Some(ETCD) => Stage::Prepare,
+        Some(_) => Stage::Etcd,
+        None => Stage::Serve,
+    };
+    let takes = |item: &Item| match (stage, item) {
+        (Stage::Leave(_), _) => false,
+        (Stage::Keys, item) => item.is_shared() || matches!(item, Item::Directory { .. } | Item::Founder),
+        (Stage::Agree, item) => matches!(item, Item::Directory { .. } | Item::Founder),
+        (Stage::Programs, item) => matches!(item, Item::Directory { .. } | Item::Program { .. }),
+        (stage, Item::Program { path, .. }) => comes_in(path) == stage,
+        (Stage::Prepare, item) => !of_etcd(item) && !runs(item) && !matches!(item, Item::Snapshot { .. }),
+        (Stage::Snapshot, item) => matches!(item, Item::Snapshot { .. }),
+        (Stage::Etcd, item) => of_etcd(item),
+        (Stage::Serve, item) => {
+            runs(item) && !of_etcd(item) && (writes_objects || !matches!(item, Item::Objects { .. }))
+        }
+    };
+    let mut items: Vec<Item> = manifest.items.iter().filter(|item| takes(item)).cloned().collect();
+    if matches!(stage, Stage::Etcd | Stage::Serve) {
+        let (programs, rest): (Vec<Item>, Vec<Item>) =
+            items.into_iter().partition(|item| matches!(item, Item::Program { .. }));
+        items = rest;
+        let started = items.iter().position(|item| matches!(item, Item::Unit(_))).map_or(0, |unit| unit + 1);
+        items.splice(started..started, programs);
+    }
+    Part { manifest: HostManifest { items, ..manifest.clone() }, units }
+}
+
+/// What a stage is called while it goes on.
+fn text(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Keys => "make the keys that all hosts share",
+        Stage::Agree => "write down who begins etcd",
+        Stage::Programs | Stage::Prepare => "compare and write",
+        Stage::Snapshot => "save etcd",
+        Stage::Leave(_) => "remove a member of etcd",
+        Stage::Etcd => "send etcd's part",
+        Stage::Serve => "send the control plane's part",
+    }
+}
+
+/// What the stages of a run share.
+#[derive(Clone)]
+struct Shared {
+    work: Work,
+    /// Keys by path, base64, once the host that makes them has told.
+    keys: Arc<Mutex<BTreeMap<String, String>>>,
+    /// Names of members that leave.
+    departures: Arc<Vec<String>>,
+}
+
+struct Finished {
+    task: Task,
+    /// The host as it is known now.
+    found: Option<Found>,
+    outcome: Result<(Counts, bool), ApplyError>,
+}
+
+enum Happened {
+    Finished(Box<Finished>),
+    Arrived(usize, Result<Box<Member>, ApplyError>),
+}
+
+/// Carries out the plan of every host. `departures` are members of etcd that are taken out.
+pub async fn run(members: Vec<Member>, late: Vec<Late>, departures: Vec<String>, work: &Work) -> Report {
+    let started = Instant::now();
+    let facts: Vec<HostFacts> = members.iter().map(Member::facts).collect();
+    let mut graph = Graph::new(&facts, departures.len());
+    let shared = Shared { work: work.clone(), keys: Arc::default(), departures: Arc::new(departures) };
+    let mut hosts = Vec::from_iter(members.into_iter().map(Taking::new));
+    let mut running: JoinSet<Happened> = JoinSet::new();
+    let names: Vec<String> = late.iter().map(|late| late.host.clone()).collect();
+    for (number, late) in late.into_iter().enumerate() {
+        running.spawn(async move { Happened::Arrived(number, late.arrival.await.map(Box::new)) });
+    }
+    let mut absent = Vec::new();
+    loop {
+        for task in graph.next(started.elapsed()) {
+            let Some(host) = hosts.get(task.host) else { continue };
+            let (shared, member) = (shared.clone(), host.member.clone());
+            running.spawn(async move { Happened::Finished(Box::new(carry_out(task, member, &shared).await)) });
+        }
+        let Some(happened) = running.join_next().await else { break };
+        match happened {
+            Ok(Happened::Finished(finished)) => {
+                let Finished { task, found, outcome } = *finished;
+                let Some(host) = hosts.get_mut(task.host) else { continue };
+                let ended = host.take(found, outcome, &shared);
+                graph.finished(task.id, ended, started.elapsed());
+            }
+            Ok(Happened::Arrived(number, arrived)) => match arrived {
+                Ok(member) => {
+                    graph.admit(member.facts());
+                    hosts.push(Taking::new(*member));
+                }
+                Err(error) => absent.push((names.get(number).cloned().unwrap_or_default(), error)),
+            },
+            // A task that panicked has said so itself; its host counts as not finished.
+            Err(_) => break,
+        }
+    }
+    let mut outcomes: Vec<HostOutcome> =
+        hosts.into_iter().enumerate().map(|(number, host)| host.outcome(&graph, number)).collect();
+    outcomes.extend(absent.into_iter().map(|(host, error)| {
+        let (state, counts) = (HostState::Failed, Counts::default());
+        HostOutcome { host, state, counts, took: started.elapsed(), error: Some(error) }
+    }));
+    Report { hosts: outcomes, departed: graph.departed(), critical_path: graph.critical_path() }
+}
+
+/// A host while the run goes on.
+struct Taking {
+    member: Member,
+    counts: Counts,
+    error: Option<ApplyError>,
+}
+
+impl Taking {
+    fn new(member: Member) -> Self {
+        Taking { member, counts: Counts::default(), error: None }
+    }
+
+    fn take(&mut self, found: Option<Found>, outcome: Result<(Counts, bool), ApplyError>, shared: &Shared) -> Ended {
+        if let Some(found) = found {
+            self.member.found = found;
+        }
+        match outcome {
+            Ok((counts, uploaded)) => {
+                self.counts.changed += counts.changed;
+                self.counts.unchanged += counts.unchanged;
+                Ended::Done { uploaded }
+            }
+            Err(error) => {
+                shared.work.progress.note(self.member.host.name(), "failed; what does not depend on it goes on");
+                self.error = Some(error);
+                Ended::Failed
+            }
+        }
+    }
+
+    fn outcome(self, graph: &Graph, number: usize) -> HostOutcome {
+        let Taking { member, counts, error } = self;
+        HostOutcome { host: member.plan.host, state: graph.state(number), counts, took: graph.took(number), error }
+    }
+}
+
+async fn carry_out(task: Task, mut member: Member, shared: &Shared) -> Finished {
+    let outcome = stage(task, &mut member, shared).await;
+    // Later stages of the host know what preparing it has found.
+    let found = matches!(task.stage, Stage::Keys | Stage::Agree | Stage::Programs | Stage::Prepare)
+        .then(|| member.found.clone());
+    Finished { task, found, outcome }
+}
+
+async fn stage(task: Task, member: &mut Member, shared: &Shared) -> Result<(Counts, bool), ApplyError> {
+    let Shared { work, keys, departures } = shared;
+    let host = member.host.as_ref();
+    let writes_objects = task.host == 0;
+    let begins = member.plan.etcd == EtcdWork::Bootstrap;
+    let part = part(&member.manifest, task.stage, writes_objects, begins);
+    let sent = (text(task.stage), &part);
+    let start = match member.plan.etcd {
+        EtcdWork::Bootstrap => Some(EtcdStart::Bootstrap),
+        EtcdWork::Join => Some(EtcdStart::Join),
+        EtcdWork::None | EtcdWork::Start | EtcdWork::Restart => None,
+    };
+    let etcd = Beginning { start, founding: member.plan.founding.clone() };
+    let known = || keys.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    match task.stage {
+        Stage::Keys => {
+            member.found = prepare(host, &member.manifest, member.found.clone(), work).await?;
+            let (counts, _) = send(host, sent, &Vec::new(), &BTreeMap::new(), &etcd, work).await?;
+            let made = read_keys(host, &part.manifest).await?;
+            *keys.lock().unwrap_or_else(PoisonError::into_inner) = made;
+            Ok((counts, false))
+        }
+        Stage::Prepare => {
+            member.found = prepare(host, &member.manifest, member.found.clone(), work).await?;
+            send(host, sent, &lacking(member, &part), &known(), &etcd, work).await
+        }
+        Stage::Programs => {
+            member.found = prepare(host, &member.manifest, member.found.clone(), work).await?;
+            let sent = send(host, sent, &lacking(member, &part), &BTreeMap::new(), &etcd, work).await?;
+            member.found = with_programs(&member.manifest, member.found.clone());
+            Ok(sent)
+        }
+        Stage::Leave(number) => {
+            let (name, asker) = (departures.get(number), asker(&member.manifest));
+            let (Some(name), Some(asker)) = (name, asker) else { return Ok((Counts::default(), false)) };
+            leave(host, asker, name, work).await.map(|counts| (counts, false))
+        }
+        Stage::Agree => {
+            member.found = prepare(host, &member.manifest, member.found.clone(), work).await?;
+            send(host, sent, &Vec::new(), &BTreeMap::new(), &etcd, work).await
+        }
+        Stage::Snapshot | Stage::Etcd | Stage::Serve => {
+            send(host, sent, &lacking(member, &part), &BTreeMap::new(), &etcd, work).await
+        }
+    }
+}
+
+/// The programs of a part that the host misses, as far as is known.
+fn lacking(member: &Member, part: &Part) -> Missing {
+    let mut lacking = missing(&member.manifest, &member.found);
+    lacking.retain(|lacking| {
+        part.manifest.items.iter().any(|item| matches!(item, Item::Program { path, .. } if path == lacking))
+    });
+    lacking
+}
+
+fn asker(manifest: &HostManifest) -> Option<&MemberSpec> {
+    manifest.items.iter().find_map(|item| match item {
+        Item::Member(spec) => Some(spec),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod tests;

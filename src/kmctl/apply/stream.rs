@@ -1,0 +1,99 @@
+//! The one stream that a host gets: a header, then the files of the bundle that it misses, as they lie in the archive.
+use std::collections::BTreeMap;
+use std::io::{self, Cursor, Read};
+use std::sync::Arc;
+
+use super::ApplyError;
+use kmctl_core::bundle::{Bundle, BundleError};
+use kmctl_core::protocol::host::{Beginning, Header, Holder, HostManifest, Item, LIBRARY, Payload, UnitSpec};
+
+/// A stream and its length.
+pub(crate) struct Stream {
+    pub(crate) reader: Box<dyn Read + Send>,
+    pub(crate) bytes: u64,
+}
+
+/// What a stage applies of a host's manifest.
+pub(crate) struct Part {
+    /// Its items.
+    pub(crate) manifest: HostManifest,
+    /// All units of the host.
+    pub(crate) units: Vec<UnitSpec>,
+}
+
+/// Files of the bundle that a host misses: their path on the host.
+pub(crate) type Missing = Vec<String>;
+
+/// The path in the bundle of a program's path on the host: what lies below a folder of the library.
+fn in_bundle(path: &str) -> Option<&str> {
+    path.strip_prefix(LIBRARY)?.strip_prefix('/')?.split_once('/').map(|(_, path)| path)
+}
+
+/// Verifies what is about to be sent, before anything is sent.
+pub(crate) fn verify(bundle: &Bundle, missing: &Missing) -> Result<(), BundleError> {
+    let wanted: Vec<&str> = missing.iter().filter_map(|path| in_bundle(path)).collect();
+    bundle.verify_packed(|file| wanted.contains(&file.path.as_str()))
+}
+
+/// Puts a stream together.
+pub(crate) fn stream(
+    bundle: Option<&Arc<Bundle>>,
+    part: &Part,
+    missing: &Missing,
+    secrets: &BTreeMap<String, String>,
+    shared: &BTreeMap<String, String>,
+    etcd: &Beginning,
+    holder: &Holder,
+) -> Result<Stream, ApplyError> {
+    let Part { manifest, units } = part;
+    let mut payload = Vec::new();
+    let mut parts = Vec::new();
+    // The host reads them in the manifest's order.
+    for item in &manifest.items {
+        let Item::Program { path, .. } = item else { continue };
+        let Some(bundle) = bundle else { continue };
+        let Some(name) = in_bundle(path).filter(|_| missing.contains(path)) else { continue };
+        let (_, packed) = bundle.packed(name).map_err(|source| {
+            let path = bundle.path().to_owned();
+            ApplyError::Bundle(BundleError::File { what: "read", path, source })
+        })?;
+        payload.push(Payload { path: path.clone(), packed });
+        parts.push(name.to_owned());
+    }
+    let packed: u64 = payload.iter().map(|file| file.packed).sum();
+    let header = Header {
+        manifest: manifest.clone(),
+        units: units.clone(),
+        payload,
+        secrets: secrets.clone(),
+        shared: shared.clone(),
+        etcd: etcd.clone(),
+        holder: holder.clone(),
+    };
+    let header = header.to_bytes();
+    let bytes = header.len() as u64 + packed;
+    let files = Files { bundle: bundle.cloned(), names: parts.into_iter(), open: None };
+    Ok(Stream { reader: Box::new(Cursor::new(header).chain(files)), bytes })
+}
+
+/// The packed files one after the other, each opened when its turn comes.
+struct Files {
+    bundle: Option<Arc<Bundle>>,
+    names: std::vec::IntoIter<String>,
+    open: Option<Box<dyn Read + Send>>,
+}
+
+impl Read for Files {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if let Some(open) = &mut self.open {
+                let read = open.read(buffer)?;
+                if read > 0 || buffer.is_empty() {
+                    return Ok(read);
+                }
+            }
+            let (Some(bundle), Some(name)) = (&self.bundle, self.names.next()) else { return Ok(0) };
+            self.open = Some(Box::new(bundle.packed(&name)?.0));
+        }
+    }
+}

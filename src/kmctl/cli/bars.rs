@@ -1,0 +1,87 @@
+//! Events as spinners and bars on a terminal.
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use kmctl_core::progress::{Draw, Event, Outcome, StepId, told};
+
+/// Spinners on standard error, one per step under way; finished steps become lines above them.
+pub struct Bars {
+    all: MultiProgress,
+    open: Mutex<BTreeMap<StepId, (ProgressBar, String)>>,
+}
+
+impl Default for Bars {
+    fn default() -> Self {
+        Bars { all: MultiProgress::new(), open: Mutex::default() }
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    // The templates are constants below; a default is still better than no progress.
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
+}
+
+fn label(scope: &str, text: &str) -> String {
+    if scope.is_empty() { text.to_owned() } else { format!("{scope}: {text}") }
+}
+
+impl Bars {
+    fn line(&self, text: &str) {
+        // A terminal that is gone is no reason to stop working.
+        let _ = self.all.println(text);
+    }
+}
+
+impl Draw for Bars {
+    fn draw(&self, event: &Event) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        match event {
+            Event::Started { step, scope, text } => {
+                let bar = self.all.add(ProgressBar::new_spinner());
+                bar.set_style(style("{spinner} {prefix} {elapsed:.dim} {wide_msg:.dim}"));
+                let label = label(scope, text);
+                bar.set_prefix(label.clone());
+                bar.enable_steady_tick(Duration::from_millis(120));
+                open.insert(*step, (bar, label));
+            }
+            Event::At { step, text } => {
+                if let Some((bar, _)) = open.get(step) {
+                    bar.set_message(text.clone());
+                }
+            }
+            Event::Bytes { step, done, total } => {
+                if let Some((bar, _)) = open.get(step) {
+                    if bar.length() != Some(*total) {
+                        bar.set_length(*total);
+                        bar.set_style(style("{spinner} {prefix} {bar:24} {bytes}/{total_bytes} {bytes_per_sec:.dim}"));
+                    }
+                    bar.set_position(*done);
+                }
+            }
+            Event::Finished { step, outcome } => {
+                let Some((bar, label)) = open.remove(step) else { return };
+                bar.finish_and_clear();
+                self.all.remove(&bar);
+                let (sign, text) = match outcome {
+                    Outcome::Done(text) => (console::style("✓").green(), text),
+                    Outcome::Unchanged(text) => (console::style("=").dim(), text),
+                    Outcome::Failed(text) => (console::style("✗").red(), text),
+                };
+                let text = if text.is_empty() { String::new() } else { format!(": {text}") };
+                self.line(&format!("{} {label}{text}", sign.for_stderr()));
+            }
+            Event::Note { scope, text } => self.line(&format!("· {}", label(scope, text))),
+            Event::Message { text } => self.all.suspend(|| eprint!("{text}")),
+            Event::Error { error, causes, hint, .. } => {
+                self.all.suspend(|| eprint!("{}", told(error, causes, hint.as_deref())));
+            }
+        }
+    }
+
+    fn suspend(&self, print: &mut dyn FnMut()) {
+        self.all.suspend(print);
+    }
+}

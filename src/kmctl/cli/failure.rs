@@ -1,0 +1,166 @@
+//! How a command fails: an exit code, a chain of causes, a hint.
+use crate::host::HostError;
+use kmctl_core::bundle::BundleError;
+use kmctl_core::cluster::LoadError;
+use kmctl_core::progress::{Progress, told};
+use mesos::MesosError;
+
+/// Exit codes, as the README lists them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    /// All is well.
+    Ok = 0,
+    /// The operation failed.
+    Failed = 1,
+    /// Wrong usage, or not confirmed.
+    Usage = 2,
+    /// A file or bundle is not in order.
+    Invalid = 3,
+    /// Some hosts failed.
+    SomeHosts = 4,
+    /// The cluster differs from the plan.
+    Drifted = 5,
+    /// Another run holds the lock.
+    Locked = 6,
+    /// Out of time.
+    Timeout = 124,
+    /// kmctl itself failed in `runonce`, where every other code is the pod's.
+    Runonce = 125,
+    /// Interrupted by the operator.
+    Interrupted = 130,
+}
+
+/// A command's failure.
+#[derive(Debug)]
+pub struct Failure {
+    code: Code,
+    error: anyhow::Error,
+    hint: Option<String>,
+}
+
+impl Failure {
+    /// `error` with an exit code of its own.
+    pub fn new(code: Code, error: impl Into<anyhow::Error>) -> Self {
+        Failure { code, error: error.into(), hint: None }
+    }
+
+    /// A failure that is told in one line.
+    pub fn message(code: Code, text: impl Into<String>) -> Self {
+        Failure { code, error: anyhow::Error::msg(text.into()), hint: None }
+    }
+
+    /// The same, with what the operator can do.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The same, with another exit code.
+    #[must_use]
+    pub fn coded(self, code: Code) -> Self {
+        Failure { code, ..self }
+    }
+
+    /// The exit code.
+    pub fn code(&self) -> Code {
+        self.code
+    }
+
+    /// The whole chain in one line, and the hint.
+    pub fn summary(&self) -> (String, Option<String>) {
+        (self.telling().join(": "), self.known_hint().map(str::to_owned))
+    }
+
+    /// The chain without what HTTP clients add to it, which tells nobody anything.
+    fn telling(&self) -> Vec<String> {
+        const EMPTY: [&str; 2] = ["client error (Connect)", "ServiceError: client error (Connect)"];
+        let chain = self.error.chain().map(ToString::to_string);
+        chain.filter(|text| !EMPTY.contains(&text.as_str())).collect()
+    }
+
+    /// `error:`, `caused by:`, a blank line and `hint:`, ending in a line break.
+    pub fn render(&self) -> String {
+        told(&self.error.to_string(), &self.causes(), self.known_hint())
+    }
+
+    /// Tells it wherever progress is told.
+    pub fn tell(&self, progress: &Progress) {
+        let hint = self.known_hint().map(str::to_owned);
+        progress.error(self.code as u8, self.error.to_string(), self.causes(), hint);
+    }
+
+    fn causes(&self) -> Vec<String> {
+        self.telling().into_iter().skip(1).collect()
+    }
+
+    fn known_hint(&self) -> Option<&str> {
+        self.hint.as_deref().or_else(|| known_hint(&self.error))
+    }
+}
+
+/// What an error in the chain itself knows to say.
+fn known_hint(error: &anyhow::Error) -> Option<&str> {
+    error.chain().find_map(|cause| {
+        if let Some(error) = cause.downcast_ref::<HostError>() {
+            let unreached = matches!(error, HostError::Connect { .. } | HostError::Timeout(_));
+            error
+                .hint()
+                .or(unreached.then_some("look whether the host is up and lets you in: try `ssh` to it from here"))
+        } else if let Some(error) = cause.downcast_ref::<MesosError>() {
+            error.hint()
+        } else if let Some(LoadError::Read { source, .. }) = cause.downcast_ref() {
+            let absent = source.kind() == std::io::ErrorKind::NotFound;
+            absent.then_some("name the cluster's file: `-f FILE`, or KMCTL_CONFIG in the environment")
+        } else if let Some(BundleError::NotABundle { .. } | BundleError::Mismatch { .. }) = cause.downcast_ref() {
+            Some("make it anew with `kmctl bundle create`, or copy it again from where it was made")
+        } else if let Some(BundleError::Incomplete { .. }) = cause.downcast_ref() {
+            Some("put them there: every host or node runs them")
+        } else {
+            None
+        }
+    })
+}
+
+/// The code that an error in the chain itself implies.
+fn known_code(error: &anyhow::Error) -> Code {
+    if error.chain().any(|cause| cause.is::<LoadError>() || cause.is::<BundleError>()) {
+        return Code::Invalid;
+    }
+    // What broke later is an operation's failure; these mean that there was no host to begin with.
+    let unreached = |error: &HostError| !matches!(error, HostError::Broken { .. } | HostError::Unsupported(_));
+    if error.chain().filter_map(|cause| cause.downcast_ref()).any(unreached) {
+        return Code::SomeHosts;
+    }
+    Code::Failed
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        let error = error.into();
+        Failure { code: known_code(&error), error, hint: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context as _;
+
+    use super::*;
+
+    #[test]
+    fn a_failure_tells_what_why_and_what_to_do() {
+        let source = HostError::Authentication { what: "no key fits".to_owned(), hint: "run `ssh-add`".to_owned() };
+        let failure: Failure = Err::<(), _>(source).context("connect to cp1").unwrap_err().into();
+        let expected = "error: connect to cp1\ncaused by: no key fits\n\nhint: run `ssh-add`\n";
+        assert_eq!(failure.render(), expected);
+        assert_eq!(failure.code(), Code::SomeHosts);
+        assert!(failure.hint("other").render().ends_with("hint: other\n"));
+    }
+
+    #[test]
+    fn an_invalid_file_ends_with_its_own_code() {
+        let error = LoadError::Invalid { path: "c.yaml".into(), problems: Vec::new() };
+        assert_eq!(Failure::from(error).code(), Code::Invalid);
+    }
+}

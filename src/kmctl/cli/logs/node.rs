@@ -1,0 +1,121 @@
+//! What a node's executor wrote into its sandbox, read through its agent's files API.
+use ::mesos::MesosError;
+use ::mesos::operator::Endpoints;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Node;
+use kube::api::Api;
+
+use super::source::{Source, Wanted, choose, tail};
+use crate::cli::context::Context;
+use crate::cli::failure::{Code, Failure};
+use crate::cli::reach;
+use crate::host::Host;
+use crate::inventory::mesos::sandbox::{self, Sandbox};
+use crate::inventory::mesos::{self, Agent, Master};
+use kmctl_core::cluster::Loaded;
+use kmctl_core::model::agents;
+use kmctl_core::model::nodes::NodeFacts;
+
+/// How far before the end of a file reading begins, for each line that is wanted.
+const LINE: u64 = 512;
+
+/// How often a file is looked at for more.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Shows a file of the sandbox.
+pub(super) async fn show(context: &Context, loaded: &Loaded, source: &Source, wanted: &Wanted) -> Result<(), Failure> {
+    let (Source::Node(name) | Source::Sweep(name)) = source else { return Ok(()) };
+    let host = reach::living(context, loaded).await?;
+    let step = context.progress.step("", "find the executor's sandbox");
+    let client = reach::mesos(host.clone(), loaded).await?;
+    let master = mesos::read(&client, &loaded.cluster.spec.mesos.framework_name).await?;
+    // A node that is gone has no object, and neither has a cluster whose API server is down; Mesos still knows.
+    let object = object(host, name).await;
+    let found = find(&client, &master, source, name, object.as_ref()).await?;
+    step.done(&found.directory);
+    let (client, sandbox) = (&client, &found);
+    let size = match sandbox::size(client, sandbox, &wanted.file).await {
+        Ok(size) => size,
+        Err(error) => return Err(missing(client, sandbox, &wanted.file, error).await),
+    };
+    let begin = size.saturating_sub(LINE * wanted.lines as u64);
+    let text = piece(client, sandbox, &wanted.file, begin, size).await?;
+    context.data(tail(&text, wanted.lines))?;
+    if !wanted.follow {
+        return Ok(());
+    }
+    let mut at = size;
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let size = sandbox::size(client, sandbox, &wanted.file).await?;
+        // A log that was put aside begins anew.
+        let begin = if size < at { 0 } else { at };
+        if begin < size {
+            context.data(&piece(client, sandbox, &wanted.file, begin, size).await?)?;
+        }
+        at = size;
+    }
+}
+
+/// What a file says from one position to another.
+async fn piece(client: &Endpoints, sandbox: &Sandbox, file: &str, begin: u64, end: u64) -> Result<String, MesosError> {
+    let (mut at, mut text) = (begin, String::new());
+    while at < end {
+        let length = sandbox::CHUNK.min(end - at);
+        text.push_str(&sandbox::read(client, sandbox, file, at, length).await?.data);
+        at += length;
+    }
+    Ok(text)
+}
+
+async fn object(host: Arc<dyn Host>, name: &str) -> Option<NodeFacts> {
+    let api: Api<Node> = Api::all(reach::kube(host).await.ok()?);
+    NodeFacts::new(&reach::answered("read the node", api.get_opt(name)).await.ok()??)
+}
+
+/// Looks on the agent that the Node names, else on those whose node would have that name.
+async fn find(
+    client: &Endpoints,
+    master: &Master,
+    source: &Source,
+    name: &str,
+    object: Option<&NodeFacts>,
+) -> Result<Sandbox, Failure> {
+    let likely = |agent: &&Agent| match object {
+        Some(node) => node.agent == agent.id,
+        None => name == node_name(agent) || name.starts_with(&format!("{}-", node_name(agent))),
+    };
+    let recorded = object.and_then(|node| node.executor.as_ref()).map(|executor| executor.executor_id.value.clone());
+    let recorded = recorded.filter(|_| matches!(source, Source::Node(_)));
+    for agent in master.agents.iter().filter(likely) {
+        let mut all = Vec::new();
+        for framework in &master.frameworks {
+            all.extend(sandbox::sandboxes(client, agent, &framework.id).await?);
+        }
+        if let Some(found) = choose(&all, source, recorded.as_deref()) {
+            return Ok(found.clone());
+        }
+    }
+    let text = format!("no agent has a sandbox of an executor for {name}");
+    let names: Vec<&str> = master.agents.iter().map(|agent| agent.hostname.as_str()).collect();
+    let hint = format!(
+        "agents: {}; a sandbox is removed --gc_delay after its end, and a candidate has none yet",
+        names.join(", ")
+    );
+    Err(Failure::message(Code::Failed, text).hint(hint))
+}
+
+fn node_name(agent: &Agent) -> String {
+    agents::Agent { hostname: agent.hostname.clone(), ..agents::Agent::default() }.node_name()
+}
+
+async fn missing(client: &Endpoints, sandbox: &Sandbox, file: &str, error: MesosError) -> Failure {
+    let files = sandbox::browse(client, sandbox).await.unwrap_or_default();
+    let name = |path: &str| path.rsplit('/').next().unwrap_or(path).to_owned();
+    let names: Vec<String> =
+        files.iter().filter(|file| !file.mode.starts_with('d')).map(|file| name(&file.path)).collect();
+    let failure = Failure::from(anyhow::Error::new(error).context(format!("read {file} of {}", sandbox.executor)));
+    failure.hint(format!("--of one of: {}", names.join(", ")))
+}

@@ -1,0 +1,75 @@
+//! What a pod's containers wrote, through the API server and the kubelet.
+
+use anyhow::Context as _;
+use futures::{AsyncBufReadExt as _, StreamExt as _, TryStreamExt as _};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, LogParams};
+
+use super::source::Wanted;
+use crate::cli::context::Context;
+use crate::cli::failure::{Code, Failure};
+use crate::cli::reach;
+use kmctl_core::cluster::Loaded;
+
+/// Shows the containers' logs, with the container's name before each line where there are several.
+pub(super) async fn show(
+    context: &Context,
+    loaded: &Loaded,
+    namespace: &str,
+    name: &str,
+    wanted: &Wanted,
+) -> Result<(), Failure> {
+    let host = reach::living(context, loaded).await?;
+    let api: Api<Pod> = Api::namespaced(reach::kube(host).await?, namespace);
+    let pod = reach::answered("read the pod", api.get_opt(name)).await?.ok_or_else(|| {
+        let text = format!("pod {namespace}/{name} is gone, and its logs with it");
+        Failure::message(Code::Failed, text).hint("what ran when: Mesos' completed tasks, `kmctl why node NAME`")
+    })?;
+    let spec = pod.spec.unwrap_or_default();
+    let all = spec.init_containers.into_iter().flatten().chain(spec.containers);
+    let all: Vec<String> = all.map(|container| container.name).collect();
+    let names: Vec<&String> =
+        all.iter().filter(|name| wanted.container.as_ref().is_none_or(|only| only == *name)).collect();
+    if names.is_empty() {
+        let text = format!("pod {namespace}/{name} has no such container");
+        return Err(Failure::message(Code::Usage, text).hint(format!("-c one of: {}", all.join(", "))));
+    }
+    let several = names.len() > 1;
+    let mut streams = Vec::new();
+    let mut refused = Vec::new();
+    for container in names {
+        let parameters = LogParams {
+            container: Some(container.clone()),
+            follow: wanted.follow,
+            tail_lines: i64::try_from(wanted.lines).ok(),
+            ..LogParams::default()
+        };
+        let prefix = if several { format!("{container} | ") } else { String::new() };
+        match reach::answered("read the log", api.log_stream(name, &parameters)).await {
+            Ok(stream) => streams.push(stream.lines().map_ok(move |line| format!("{prefix}{line}\n")).boxed()),
+            // A container that has not started has no log; the others do.
+            Err(failure) => refused.push((container.clone(), failure)),
+        }
+    }
+    if streams.is_empty()
+        && let Some((_, failure)) = refused.pop()
+    {
+        return Err(failure.hint(format!("`kmctl why pod {namespace}/{name}`")));
+    }
+    for (container, failure) in refused {
+        context.progress.note(&container, &failure.summary().0);
+    }
+    if wanted.follow {
+        let mut lines = futures::stream::select_all(streams);
+        while let Some(line) = lines.next().await {
+            context.data(&line.context("read the log")?)?;
+        }
+    } else {
+        for mut lines in streams {
+            while let Some(line) = lines.next().await {
+                context.data(&line.context("read the log")?)?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,76 @@
+//! What `up` looks at before it installs anything on a host that has no part of the cluster yet: what `kmctl check`
+//! calls an error keeps it from touching any host.
+use super::context::Context;
+use super::failure::{Code, Failure};
+use super::gather::Sight;
+use super::provision::Seen;
+use super::reach;
+use crate::inventory::machine::{self, Machine};
+use crate::plan::preflight::{Finding, Level, judge_clocks, judge_machine, judge_master};
+use kmctl_core::cluster::Loaded;
+
+/// Refuses when a new host is not fit, or when Mesos is not and there is no living cluster that should go on without it.
+///
+/// # Errors
+/// The first finding, after a line for each of the others; or that a host or Mesos could not be asked.
+pub(crate) async fn refuse(context: &Context, loaded: &Loaded, sight: &Sight, begins: bool) -> Result<(), Failure> {
+    let new: Vec<&Seen> = sight.seen.iter().filter(|(_, manifest, found)| !found.has_units(manifest)).collect();
+    if new.is_empty() {
+        return Ok(());
+    }
+    let first_install = new.len() == sight.seen.len() && (begins || sight.late.is_empty());
+    let step = context.progress.step("", "look whether new hosts are fit");
+    let errors = match errors(loaded, &new, first_install).await {
+        Ok(errors) if errors.is_empty() => {
+            step.done("yes");
+            return Ok(());
+        }
+        Ok(errors) => {
+            step.failed("no");
+            errors
+        }
+        Err(failure) => {
+            step.failed("failed");
+            return Err(failure);
+        }
+    };
+    let mut errors = errors.into_iter();
+    let Some(Finding { about, text, cure, .. }) = errors.next() else { return Ok(()) };
+    for other in errors {
+        context.progress.note(&other.about, &format!("{}; {}", other.text, other.cure));
+    }
+    Err(Failure::message(Code::Failed, format!("nothing was installed: {about}: {text}"))
+        .hint(format!("{cure}; `kmctl check` looks again")))
+}
+
+async fn errors(loaded: &Loaded, new: &[&Seen], first_install: bool) -> Result<Vec<Finding>, Failure> {
+    let looks = new.iter().map(|(host, manifest, _)| async {
+        Ok::<_, Failure>((manifest.host.as_str(), machine::look(host.as_ref()).await?))
+    });
+    let ask = async {
+        match new.first() {
+            Some((host, _, _)) if first_install => Some(reach::master(host.clone(), loaded).await),
+            _ => None,
+        }
+    };
+    let (machines, master) = tokio::join!(futures::future::try_join_all(looks), ask);
+    let machines = machines?;
+    let mut findings = judge(&machines);
+    if let Some(master) = master {
+        let master = master.map_err(|failure| {
+            let (text, hint) = reach::obstacle(&failure);
+            Failure::message(Code::Failed, format!("nothing was installed: Mesos cannot be asked: {text}"))
+                .hint(format!("{hint}; `kmctl check` looks again"))
+        })?;
+        findings.extend(judge_master(&loaded.cluster, &master));
+    }
+    findings.retain(|finding| finding.level == Level::Error);
+    Ok(findings)
+}
+
+fn judge(machines: &[(&str, Machine)]) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = machines.iter().flat_map(|(host, machine)| judge_machine(host, machine)).collect();
+    let clocks: Vec<_> = machines.iter().map(|(host, machine)| (*host, machine)).collect();
+    findings.extend(judge_clocks(&clocks));
+    findings
+}

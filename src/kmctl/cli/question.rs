@@ -1,0 +1,126 @@
+//! Questions to the operator. Without a terminal nothing is asked and nothing is done.
+use std::io::IsTerminal;
+use std::sync::{Mutex, PoisonError};
+
+use async_trait::async_trait;
+use nix::sys::termios::{SetArg, Termios, tcgetattr, tcsetattr};
+use zeroize::Zeroizing;
+
+use super::context::Context;
+use super::failure::Failure;
+use crate::host::HostError;
+use crate::host::ssh::{Ask, Question};
+use kmctl_core::progress::Progress;
+
+/// Asks yes or no. `--yes` is a yes; no terminal is a no.
+pub(crate) async fn confirm(context: &Context, what: &str) -> Result<bool, Failure> {
+    if context.settings.yes {
+        return Ok(true);
+    }
+    if !is_terminal() {
+        context.talk("Nothing was done: there is no terminal to ask on. With --yes it is done without asking.\n");
+        return Ok(false);
+    }
+    let (what, progress) = (what.to_owned(), context.progress.clone());
+    let answer = tokio::task::spawn_blocking(move || {
+        progress.suspend(|| dialoguer::Confirm::new().with_prompt(what).default(false).interact())
+    })
+    .await?;
+    Ok(answer.transpose()?.unwrap_or(false))
+}
+
+/// Asks for a name that must be typed, unless the command line gives it, or says `--yes`.
+pub(crate) async fn confirm_name(
+    context: &Context,
+    what: &str,
+    name: &str,
+    given: Option<&str>,
+) -> Result<bool, Failure> {
+    if let Some(given) = given {
+        if given != name {
+            context.talk(&format!("Nothing was done: the cluster's name is `{name}`, not `{given}`.\n"));
+        }
+        return Ok(given == name);
+    }
+    if context.settings.yes {
+        return Ok(true);
+    }
+    if !is_terminal() {
+        context.talk(&format!(
+            "Nothing was done: there is no terminal to ask on. With --purge={name} it is done without asking.\n"
+        ));
+        return Ok(false);
+    }
+    let (what, progress) = (what.to_owned(), context.progress.clone());
+    let answer = tokio::task::spawn_blocking(move || {
+        progress.suspend(|| dialoguer::Input::<String>::new().with_prompt(what).allow_empty(true).interact_text())
+    })
+    .await?;
+    Ok(answer.transpose()?.is_some_and(|answer| answer == name))
+}
+
+/// Asks for passphrases and passwords, which are not shown.
+pub(crate) struct Prompt(pub(crate) Progress);
+
+#[async_trait]
+impl Ask for Prompt {
+    async fn ask(&self, question: &Question, again: bool) -> Result<Zeroizing<String>, HostError> {
+        if !is_terminal() {
+            return Err(question.unanswered());
+        }
+        let what = match question {
+            Question::Passphrase(file) => format!("Passphrase of {}", file.display()),
+            Question::Sudo(user) => format!("Password of {user} for sudo"),
+        };
+        let what = if again { format!("That was wrong. {what}") } else { what };
+        let progress = self.0.clone();
+        let echo = Echo::keep();
+        let answer = tokio::task::spawn_blocking(move || {
+            progress.suspend(|| {
+                // What is empty is wrong, and is told to be.
+                dialoguer::Password::new().with_prompt(what).allow_empty_password(true).report(false).interact()
+            })
+        })
+        .await;
+        drop(echo);
+        let failed = |source| HostError::Broken { what: "ask on the terminal".to_owned(), source };
+        match answer {
+            Ok(Some(Ok(answer))) => Ok(Zeroizing::new(answer)),
+            Ok(Some(Err(dialoguer::Error::IO(source)))) => Err(failed(source)),
+            Ok(None) => Err(question.unanswered()),
+            Err(error) => Err(failed(std::io::Error::other(error))),
+        }
+    }
+}
+
+/// The terminal as it was before the question that is open hid what is typed.
+static BEFORE: Mutex<Option<Termios>> = Mutex::new(None);
+
+/// Puts the terminal back when a question ends, however it does.
+struct Echo;
+
+impl Echo {
+    fn keep() -> Self {
+        *BEFORE.lock().unwrap_or_else(PoisonError::into_inner) = tcgetattr(std::io::stdin()).ok();
+        Echo
+    }
+}
+
+impl Drop for Echo {
+    fn drop(&mut self) {
+        give_terminal_back();
+    }
+}
+
+/// Puts the terminal back as it was if a question is open. Ctrl-C ends the process before the task that asks has seen
+/// its end. A terminal that nobody was asked on is left alone: another program may have it by now.
+pub(crate) fn give_terminal_back() {
+    if let Some(before) = BEFORE.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        // A terminal that is gone needs nothing.
+        let _ = tcsetattr(std::io::stdin(), SetArg::TCSANOW, &before);
+    }
+}
+
+fn is_terminal() -> bool {
+    std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+}

@@ -1,0 +1,220 @@
+//! The ways from the operator's machine to the API server and to Mesos. Both lead through a control-plane host.
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use futures::stream::{FuturesUnordered, StreamExt as _};
+
+use super::context::Context;
+use super::failure::{Code, Failure};
+use crate::host::{Command, Host, HostError};
+use crate::inventory;
+use crate::inventory::mesos::Master;
+use crate::over_host::client_over;
+use crate::over_host::mesos::HostTransport;
+use crate::plan::MESOS_SECRET;
+use crate::render::PKI;
+use kmctl_core::cluster::{HostSpec, Loaded};
+use kmctl_core::protocol::Summary;
+use kmctl_core::protocol::host::ADMIN;
+use mesos::Masters;
+use mesos::operator::Endpoints;
+use mesos::transport::{Authentication, HttpSettings, Secret};
+
+/// Where km scheduler tells its state, to holders of the extender's client certificate.
+const SCHEDULER: &str = "https://127.0.0.1:10270";
+
+/// Limit for one question to the API server.
+const ANSWER: Duration = Duration::from_secs(15);
+
+/// How long one of several API servers may take to say that it is ready.
+const READY: Duration = Duration::from_secs(3);
+
+/// The way in: of several hosts the first whose API server is ready, else the first that was reached.
+pub async fn living(context: &Context, loaded: &Loaded) -> Result<Arc<dyn Host>, Failure> {
+    let hosts = &loaded.cluster.spec.control_plane.hosts;
+    if hosts.len() < 2 {
+        return Ok(Arc::new(context.connect_any(loaded).await?));
+    }
+    let asked =
+        hosts.iter().enumerate().map(|(number, spec)| async move { (number, ask(context, loaded, spec).await) });
+    let mut answers = FuturesUnordered::from_iter(asked);
+    let (mut reached, mut failed) = (Vec::new(), Vec::new());
+    while let Some((number, answer)) = answers.next().await {
+        match answer {
+            Ok((host, true)) => return Ok(host),
+            Ok((host, false)) => reached.push((number, host)),
+            Err(error) => failed.push((number, error)),
+        }
+    }
+    failed.sort_by_key(|(number, _)| *number);
+    if let Some((_, host)) = reached.into_iter().min_by_key(|(number, _)| *number) {
+        return Ok(host);
+    }
+    let mut failed = failed.into_iter().filter_map(|(number, error)| Some((&hosts.get(number)?.name, error)));
+    let Some((name, first)) = failed.next() else { return Err(Failure::message(Code::Failed, "no host is listed")) };
+    for (name, error) in failed {
+        context.progress.note(name, &format!("cannot be used: {error}"));
+    }
+    Err(anyhow::Error::new(first).context(format!("reach {name} over SSH")).into())
+}
+
+/// The host, and whether its API server is ready.
+async fn ask(context: &Context, loaded: &Loaded, spec: &HostSpec) -> Result<(Arc<dyn Host>, bool), HostError> {
+    let host: Arc<dyn Host> = Arc::new(context.connect(loaded, spec).await?);
+    let ready = async {
+        let client = kube(host.clone()).await.ok()?;
+        client.request_text(http::Request::get("/readyz").body(Vec::new()).ok()?).await.ok()
+    };
+    let ready = tokio::time::timeout(READY, ready).await.ok().flatten().is_some();
+    Ok((host, ready))
+}
+
+/// The administrator's kubeconfig of `host`; none where there is no cluster yet.
+pub async fn admin_conf(host: &dyn Host) -> Result<Option<String>, Failure> {
+    read_file(host, ADMIN).await
+}
+
+/// The failure of a command that needs a cluster where there is none.
+pub fn no_cluster(host: &dyn Host) -> Failure {
+    Failure::from(anyhow::anyhow!("{} has no {ADMIN}: there is no cluster yet", host.name())).hint("run `kmctl up`")
+}
+
+/// Waits for the API server's answer, but not for ever.
+pub async fn answered<T>(what: &str, answer: impl Future<Output = kube::Result<T>>) -> Result<T, Failure> {
+    match tokio::time::timeout(ANSWER, answer).await {
+        Ok(result) => {
+            result.with_context(|| what.to_owned()).map_err(|error| Failure::from(error).hint("run `kmctl status`"))
+        }
+        Err(_) => {
+            let text = format!("{what}: the API server has not answered within {} s", ANSWER.as_secs());
+            Err(Failure::message(Code::Failed, text).hint("run `kmctl status`"))
+        }
+    }
+}
+
+/// A client for the API server, with an administrator's rights.
+pub async fn kube(host: Arc<dyn Host>) -> Result<kube::Client, Failure> {
+    let Some(kubeconfig) = admin_conf(host.as_ref()).await? else {
+        return Err(no_cluster(host.as_ref()));
+    };
+    Ok(client_over(host, &kubeconfig).await?)
+}
+
+/// What km scheduler says of itself. Only the instance that leads answers: `host` is asked first, then the others.
+pub async fn scheduler(context: &Context, loaded: &Loaded, host: Arc<dyn Host>) -> Result<Summary, Failure> {
+    let first = host.name().to_owned();
+    let mut answer = scheduler_on(host).await;
+    for spec in loaded.cluster.spec.control_plane.hosts.iter().filter(|spec| spec.name != first) {
+        if answer.is_ok() {
+            break;
+        }
+        // The first answer says why, where no other is better.
+        if let Ok(host) = context.connect(loaded, spec).await
+            && let Ok(summary) = scheduler_on(Arc::new(host)).await
+        {
+            answer = Ok(summary);
+        }
+    }
+    answer
+}
+
+async fn scheduler_on(host: Arc<dyn Host>) -> Result<Summary, Failure> {
+    let script = r#"cd "$1" && for name in ca.crt extender-client.crt extender-client.key; do base64 -w 0 "$name" && echo; done"#;
+    let command = Command::new(["sh", "-c", script, "sh", PKI]).privileged();
+    let output = host.run(command).await.with_context(|| format!("read {PKI} on {}", host.name()))?;
+    let text = output.text();
+    let [authority, certificate, key] = text.lines().collect::<Vec<_>>()[..] else {
+        return Err(no_cluster(host.as_ref()));
+    };
+    let kubeconfig = serde_json::json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "it",
+        "clusters": [{"name": "it", "cluster": {"server": SCHEDULER, "certificate-authority-data": authority}}],
+        "users": [{"name": "it", "user": {"client-certificate-data": certificate, "client-key-data": key}}],
+        "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
+    });
+    let client = client_over(host, &kubeconfig.to_string()).await?;
+    let request = http::Request::get("/state").body(Vec::new()).context("ask km scheduler")?;
+    match tokio::time::timeout(ANSWER, client.request::<Summary>(request)).await {
+        Ok(answer) => Ok(answer.context("ask km scheduler how it is doing")?),
+        Err(_) => {
+            Err(Failure::message(Code::Failed, format!("km scheduler has not answered within {} s", ANSWER.as_secs())))
+        }
+    }
+}
+
+/// Mesos' endpoints, through `host`. The secret is read here, or from the host where another operator left it.
+pub async fn mesos(host: Arc<dyn Host>, loaded: &Loaded) -> Result<Endpoints, Failure> {
+    Ok(Endpoints::new(masters(Some(host), loaded).await?))
+}
+
+/// What the leading master and its agents say of themselves, through `host`.
+///
+/// # Errors
+/// The credentials, and that Mesos does not answer or does not let them in.
+pub async fn master(host: Arc<dyn Host>, loaded: &Loaded) -> Result<Master, Failure> {
+    let mesos = mesos(host, loaded).await?;
+    Ok(inventory::mesos::read(&mesos, &loaded.cluster.spec.mesos.framework_name).await?)
+}
+
+/// What keeps Mesos from being asked, and what to do about it.
+pub fn obstacle(failure: &Failure) -> (String, String) {
+    let (text, hint) = failure.summary();
+    (text, hint.unwrap_or_else(|| "look at spec.mesos in cluster.yaml".to_owned()))
+}
+
+/// The masters, for a framework: through `host`, or straight from here where there is none.
+pub async fn masters(host: Option<Arc<dyn Host>>, loaded: &Loaded) -> Result<Masters, Failure> {
+    let spec = &loaded.cluster.spec.mesos;
+    let authentication = authentication(host.as_deref(), loaded).await?;
+    let ca = authority(loaded)?;
+    let Some(host) = host else {
+        let settings = HttpSettings { authentication, ca_pem: ca.map(String::into_bytes), unix_socket: None };
+        return Ok(Masters::new(&spec.master.0, &settings)?);
+    };
+    let principal = authentication.principal().map(str::to_owned);
+    Ok(Masters::through(&spec.master.0, principal, |base| {
+        Ok(Arc::new(HostTransport::new(host.clone(), base, &authentication, ca.as_deref())?))
+    })?)
+}
+
+/// Principal and secret; none where Mesos wants no authentication.
+async fn authentication(host: Option<&dyn Host>, loaded: &Loaded) -> Result<Authentication, Failure> {
+    let spec = &loaded.cluster.spec.mesos;
+    if spec.principal.is_empty() {
+        return Ok(Authentication::None);
+    }
+    let secret = match (std::fs::read_to_string(&spec.secret_file), host) {
+        (Ok(secret), _) => Some(secret),
+        (Err(error), Some(host)) if error.kind() == std::io::ErrorKind::NotFound => {
+            read_file(host, MESOS_SECRET).await?
+        }
+        (Err(error), _) => {
+            return Err(anyhow::Error::new(error).context(format!("read {}", spec.secret_file)).into());
+        }
+    };
+    Ok(secret.map_or(Authentication::None, |secret| Authentication::Basic {
+        principal: spec.principal.clone(),
+        secret: Secret::new(secret.trim_end_matches(['\r', '\n'])),
+    }))
+}
+
+/// CA of https masters, PEM.
+fn authority(loaded: &Loaded) -> Result<Option<String>, Failure> {
+    match loaded.cluster.spec.mesos.ca_file.as_str() {
+        "" => Ok(None),
+        file => Ok(Some(std::fs::read_to_string(file).with_context(|| format!("read {file}"))?)),
+    }
+}
+
+/// The content of a file that only root may read; none where it does not exist.
+async fn read_file(host: &dyn Host, path: &str) -> Result<Option<String>, Failure> {
+    let script = r#"[ -e "$1" ] || exit 44; exec cat "$1""#;
+    let command = Command::new(["sh", "-c", script, "sh", path]).privileged();
+    let output = host.run(command).await.with_context(|| format!("read {path} on {}", host.name()))?;
+    match output.status {
+        0 => Ok(Some(output.text())),
+        44 => Ok(None),
+        _ => Err(anyhow::anyhow!("read {path} on {}: {}", host.name(), output.last_words()).into()),
+    }
+}

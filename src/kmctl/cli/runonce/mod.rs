@@ -1,0 +1,137 @@
+//! `kmctl runonce`: the pods of a file, run to completion on Mesos, on a host, or on this machine.
+mod artifacts;
+mod input;
+mod on_machine;
+mod on_mesos;
+mod output;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::context::Context;
+use super::failure::{Code, Failure};
+use crate::host::Host;
+use kmctl_core::cluster::{Loaded, quantity};
+use runonce::decide::framework::Outcome;
+
+/// Where runs take their pods' subnets from, a part each. Apart from the defaults for pods and Services of a cluster,
+/// whose node may be on the same machine.
+const POD_NETWORK: &str = "172.31.0.0/16";
+
+/// Arguments.
+#[derive(clap::Args)]
+pub struct Args {
+    /// File with the pods, and the configMaps and secrets that they use; `-` is standard input
+    #[arg(long, value_name = "FILE")]
+    pod: PathBuf,
+    /// Run on a control-plane host, over SSH, instead of on Mesos
+    #[arg(long, value_name = "NAME", conflicts_with = "local")]
+    host: Option<String>,
+    /// Run on this machine instead of on Mesos
+    #[arg(long)]
+    local: bool,
+    /// Longest time for the whole run, e.g. 10m [default: none]
+    #[arg(long, value_name = "DURATION", value_parser = quantity::duration)]
+    timeout: Option<Duration>,
+    /// Keep the logs of pods and node on the machine, and say where
+    #[arg(long)]
+    keep: bool,
+    /// Where machines fetch km, kubelet, containerd and images from [default: km scheduler, else kmctl itself]
+    #[arg(long, value_name = "URL", conflicts_with = "listen")]
+    artifacts: Option<String>,
+    /// Where kmctl serves them itself: an address of this machine that agents reach, maybe with a port
+    #[arg(long, value_name = "ADDRESS[:PORT]", value_parser = artifacts::listen)]
+    listen: Option<std::net::SocketAddr>,
+}
+
+/// The way to the cluster.
+struct Reach {
+    loaded: Loaded,
+    /// A control-plane host, where one answers.
+    host: Option<Arc<dyn Host>>,
+}
+
+/// Runs the pods. The exit code is theirs; whatever fails here has [`Code::Runonce`].
+pub async fn run(args: Args, context: &Context) -> Result<u8, Failure> {
+    let timeout = args.timeout;
+    let interrupted = interruption().context("listen for signals")?;
+    let outcome = run_with(args, context, interrupted).await.map_err(|failure| failure.coded(Code::Runonce))?;
+    match outcome {
+        Outcome::Exit(code) => Ok(code),
+        Outcome::TimeUp => {
+            let text = format!("the pods did not end within {:?} and were stopped", timeout.unwrap_or_default());
+            Err(Failure::message(Code::Timeout, text))
+        }
+        Outcome::Interrupted => Err(Failure::message(Code::Interrupted, "interrupted; the pods were stopped")),
+        Outcome::Failed(why) => {
+            let failure = Failure::message(Code::Runonce, why.join("\n"));
+            let fetch = why.iter().any(|why| why.to_lowercase().contains("fetch"));
+            Err(if fetch {
+                failure.hint(
+                    "name an address that agents reach: `--listen ADDRESS` for kmctl's own server, `--artifacts URL` \
+                     for another",
+                )
+            } else {
+                failure
+            })
+        }
+    }
+}
+
+async fn run_with(args: Args, context: &Context, interrupted: CancellationToken) -> Result<Outcome, Failure> {
+    let Args { pod, host, local, timeout, keep, artifacts, listen } = args;
+    // Before anything is reached or started.
+    let given = input::read(&pod, context)?;
+    let loaded = context.mesos_cluster()?;
+    let pods = input::wanted(&given, &loaded)?;
+    if let Some(name) = host {
+        let run = on_machine::Run { pods, timeout, keep, artifacts, listen, interrupted };
+        return on_machine::on_host(&name, loaded, run, context).await;
+    }
+    if local {
+        let run = on_machine::Run { pods, timeout, keep, artifacts, listen, interrupted };
+        return on_machine::here(loaded, run, context).await;
+    }
+    let reach = reach(loaded, context).await;
+    let artifacts = artifacts::choose(&reach, artifacts.as_deref(), listen, None, context).await?;
+    on_mesos::run(reach, pods, artifacts, on_mesos::Terms { timeout, keep, interrupted }, context).await
+}
+
+/// Through a control-plane host where one answers; Mesos alone is enough.
+async fn reach(loaded: Loaded, context: &Context) -> Reach {
+    if loaded.cluster.spec.control_plane.hosts.is_empty() {
+        return Reach { loaded, host: None };
+    }
+    match super::reach::living(context, &loaded).await {
+        Ok(host) => Reach { loaded, host: Some(host) },
+        Err(failure) => {
+            context.progress.note("", &format!("{}; trying Mesos from here", failure.summary().0));
+            Reach { loaded, host: None }
+        }
+    }
+}
+
+/// Cancelled by the first SIGINT or SIGTERM. The second one ends the process at once: Mesos then cleans up.
+fn interruption() -> std::io::Result<CancellationToken> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let token = CancellationToken::new();
+    let cancel = token.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            if cancel.is_cancelled() {
+                std::process::exit(i32::from(Code::Interrupted as u8));
+            }
+            cancel.cancel();
+        }
+    });
+    Ok(token)
+}

@@ -1,0 +1,69 @@
+//! A run on Mesos, as a framework of its own.
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio_util::sync::CancellationToken;
+
+use super::artifacts::Chosen;
+use super::output::Printer;
+use super::{POD_NETWORK, Reach};
+use crate::cli::context::Context;
+use crate::cli::failure::Failure;
+use crate::cli::reach;
+use kmctl_core::model::requests;
+use mesos::scheduler::Scheduler;
+use runonce::decide::framework::{Outcome, Run, Settings, Wanted};
+use runonce::run::{self, Watch, framework_info};
+
+/// What may end a run, and what stays of it.
+pub struct Terms {
+    /// From the beginning of the run to its end.
+    pub timeout: Option<Duration>,
+    /// Keeps logs on the agents.
+    pub keep: bool,
+    /// The operator wants it to end.
+    pub interrupted: CancellationToken,
+}
+
+/// Runs the pods on Mesos.
+pub async fn run(
+    reach: Reach,
+    pods: Vec<Wanted>,
+    artifacts: Chosen,
+    terms: Terms,
+    context: &Context,
+) -> Result<Outcome, Failure> {
+    let Reach { loaded, host } = reach;
+    let (cluster, spec) = (&loaded.cluster, &loaded.cluster.spec);
+    let Terms { timeout, keep, interrupted } = terms;
+    let Chosen { offered, server } = artifacts;
+    let masters = reach::masters(host, &loaded).await?;
+    let role = spec.mesos.roles.first().cloned().unwrap_or_default();
+    let name = format!("runonce-{}", pods.first().map(|pod| pod.name.as_str()).unwrap_or_default());
+    let info = framework_info(name, spec.mesos.user.clone(), role.clone(), masters.principal().map(str::to_owned));
+    let settings = Settings {
+        role,
+        user: spec.mesos.user.clone(),
+        cluster: cluster.metadata.name.clone(),
+        constraints: spec.nodes.constraints.clone(),
+        overhead: requests::amount(&spec.nodes.overhead.cpu, &spec.nodes.overhead.memory)?,
+        km: offered.km,
+        kubernetes_version: offered.kubernetes,
+        root_dir: spec.nodes.root_dir.clone().into(),
+        pod_cidr: POD_NETWORK.to_owned(),
+        cluster_domain: spec.kubernetes.cluster_domain.clone(),
+        artifacts: offered.files,
+        keep,
+    };
+    let mut printer = Printer::new(&pods, context.progress.clone());
+    let reached = server.as_ref().map(|server| (server.reached(), server.base.clone()));
+    let watch = Watch { timeout, interrupted, reached };
+    let run = Run::new(settings, pods, rand::random());
+    let scheduler = Scheduler::new(masters);
+    let outcome = run::run(&scheduler, info, run, watch, &mut printer).await.context("run the pods on Mesos")?;
+    if keep {
+        let kept = format!("{}/kept", spec.nodes.root_dir);
+        context.progress.note("", &format!("logs of pods and node are kept in {kept} on the agents, for root alone"));
+    }
+    Ok(outcome)
+}

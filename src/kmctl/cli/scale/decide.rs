@@ -1,0 +1,236 @@
+//! What a change of the bounds will do, how far it has come, and what is in its way. No I/O, no clock, no randomness.
+use k8s_openapi::jiff::Timestamp;
+
+use super::bounds::Bounds;
+use crate::cli::why::decide::{empty_node, free, keeping, pods, total};
+use crate::cli::why::{Kind, Reason};
+use crate::inventory::mesos::{Agent, Master};
+use crate::inventory::workloads::{NodeView, Workloads};
+use crate::plan::preflight::reason_against;
+use kmctl_core::cluster::Cluster;
+use kmctl_core::model::burden::{Burden, Stage, surplus};
+use kmctl_core::model::nodes::NodePhase;
+use kmctl_core::model::resources::decimal;
+use kmctl_core::protocol::Summary;
+
+/// What was found out.
+#[derive(Clone, Copy)]
+pub(super) struct Situation<'a> {
+    pub(super) cluster: &'a Cluster,
+    pub(super) seen: &'a Workloads,
+    /// None where it could not be asked.
+    pub(super) master: Option<&'a Master>,
+    /// The same for km scheduler.
+    pub(super) scheduler: Option<&'a Summary>,
+    pub(super) now: Timestamp,
+}
+
+/// How far it has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Progress {
+    pub(super) done: bool,
+    pub(super) text: String,
+}
+
+/// How many nodes there are of each kind, and how many pods keep them.
+pub(super) struct Count {
+    pub(super) all: usize,
+    pub(super) ready: usize,
+}
+
+/// Counts nodes.
+pub(super) fn count(seen: &Workloads) -> Count {
+    let ready = seen.nodes.iter().filter(|node| node.facts.phase == NodePhase::Ready && node.facts.ready).count();
+    Count { all: seen.nodes.len(), ready }
+}
+
+/// Whether the bounds hold.
+pub(super) fn progress(bounds: Bounds, seen: &Workloads) -> Progress {
+    let Count { all, ready } = count(seen);
+    let (enough, few) = (ready >= bounds.min as usize, bounds.max.is_none_or(|max| all <= max as usize));
+    let mut parts = Vec::new();
+    if !enough {
+        parts.push(format!("{ready} of {} nodes ready", bounds.min));
+    }
+    if !few {
+        parts.push(format!("{all} nodes, at most {} wanted", bounds.shown_max()));
+    }
+    let on_the_way = seen.nodes.iter().filter_map(|node| {
+        let name = &node.facts.name;
+        match node.facts.phase {
+            NodePhase::Starting => Some(format!("{name} starts")),
+            NodePhase::Leaving => Some(format!("{name} leaves ({} left)", pods(seen.keeping(name).count()))),
+            NodePhase::Candidate | NodePhase::Ready => None,
+        }
+    });
+    if !(enough && few) {
+        parts.extend(on_the_way);
+    }
+    Progress { done: enough && few, text: parts.join("; ") }
+}
+
+/// What is in the way.
+pub(super) fn obstacles(bounds: Bounds, situation: &Situation<'_>) -> Vec<Reason> {
+    let Situation { seen, scheduler, now, .. } = situation;
+    let mut reasons = Vec::new();
+    match scheduler {
+        None => reasons.push(Reason::new(Kind::Scheduler, "km scheduler does not answer", "run `kmctl status`")),
+        Some(summary) if !summary.acting => reasons.push(Reason::new(
+            Kind::Scheduler,
+            "km scheduler decides nothing yet: it has no connection to Mesos, or still waits for what Mesos knows of its tasks",
+            "see whether Mesos is up: `kmctl check`",
+        )),
+        Some(_) => {}
+    }
+    let open = seen.nodes.iter().filter(|node| node.facts.phase != NodePhase::Leaving).count();
+    let missing = (bounds.min as usize).saturating_sub(open);
+    if missing > 0 {
+        reasons.extend(too_few_agents(missing, situation));
+    }
+    for node in seen.nodes.iter().filter(|node| node.facts.phase == NodePhase::Starting) {
+        let since = node.created.map_or(0, |created| now.as_second() - created.as_second());
+        reasons.push(Reason::passing(Kind::Time, format!("node {} starts, since {since} s", node.facts.name)));
+    }
+    let max = bounds.max.map_or(usize::MAX, |max| max as usize);
+    if seen.nodes.len() > max {
+        for node in seen.nodes.iter().filter(|node| node.facts.phase == NodePhase::Leaving) {
+            let mut own = keeping(&node.facts.name, seen, *now);
+            for reason in &mut own {
+                reason.what = format!("node {}: {}", node.facts.name, reason.what);
+            }
+            reasons.extend(own);
+        }
+    }
+    reasons
+}
+
+/// Whether waiting alone does not help. A budget, and others that use the agents, may let go by themselves.
+pub(super) fn needs_somebody(reasons: &[Reason]) -> bool {
+    let for_good = |kind: Kind| matches!(kind, Kind::NoController | Kind::Agents | Kind::Scheduler | Kind::Mesos);
+    reasons.iter().any(|reason| for_good(reason.kind))
+}
+
+/// Agents that could become nodes and are none.
+fn able<'a>(situation: &Situation<'a>, master: &'a Master) -> Vec<&'a Agent> {
+    let taken = |agent: &Agent| situation.seen.nodes.iter().any(|node| node.facts.agent == agent.id);
+    let agents = master.agents.iter().filter(|agent| !taken(agent));
+    agents.filter(|agent| reason_against(situation.cluster, agent).is_none()).collect()
+}
+
+fn too_few_agents(missing: usize, situation: &Situation<'_>) -> Option<Reason> {
+    let Some(master) = situation.master else {
+        return Some(Reason::new(Kind::Mesos, "Mesos does not answer", "run `kmctl check`"));
+    };
+    let able = able(situation, master);
+    if able.len() < missing {
+        let all = master.agents.len();
+        let fit = master.agents.iter().filter(|agent| reason_against(situation.cluster, agent).is_none()).count();
+        return Some(Reason::new(
+            Kind::Agents,
+            format!(
+                "{missing} more nodes are wanted; agents left for them: {}; {fit} of {all} agents can become nodes",
+                able.len()
+            ),
+            "`kmctl check` tells what is against the others; else ask for fewer: `kmctl scale --min N`",
+        ));
+    }
+    let need = empty_node(situation.cluster);
+    let lacking: Vec<&&Agent> = able.iter().filter(|agent| !free(agent).covers(need)).collect();
+    if able.len() - lacking.len() >= missing {
+        let text = format!("{missing} more nodes are wanted; waiting for Mesos' offers");
+        return Some(Reason::passing(Kind::Time, text));
+    }
+    let figures: Vec<String> = lacking
+        .iter()
+        .map(|agent| {
+            let (free, all) = (free(agent), total(agent));
+            let of = |free: i64, all: i64| format!("{} of {}", decimal(free), decimal(all));
+            format!("{} has {} cpus and {} MB free", agent.hostname, of(free.cpus, all.cpus), of(free.mem, all.mem))
+        })
+        .collect();
+    Some(Reason::new(
+        Kind::Taken,
+        format!(
+            "{missing} more nodes are wanted, and others use the agents: {}; a node takes {} cpus and {} MB",
+            figures.join("; "),
+            decimal(need.cpus),
+            decimal(need.mem)
+        ),
+        "wait until others free something, raise the role's weight or quota in Mesos, or ask for fewer: `kmctl scale --min N`",
+    ))
+}
+
+/// What it would cost to do without a node.
+fn burden(node: &NodeView, seen: &Workloads) -> Burden {
+    let stage = match node.facts.phase {
+        NodePhase::Candidate => Stage::Candidate,
+        NodePhase::Starting => Stage::Starting,
+        NodePhase::Ready | NodePhase::Leaving => Stage::Ready,
+    };
+    let mut burden = Burden::new(&node.facts.name, stage);
+    for pod in seen.keeping(&node.facts.name) {
+        burden.add(pod.facts.amount, pod.facts.controlled);
+    }
+    burden
+}
+
+/// What a change of the bounds would do, line by line.
+pub(super) fn preview(after: Bounds, situation: &Situation<'_>) -> Vec<String> {
+    let Situation { seen, now, .. } = situation;
+    let open: Vec<&NodeView> = seen.nodes.iter().filter(|node| node.facts.phase != NodePhase::Leaving).collect();
+    let mut lines = Vec::new();
+    let missing = (after.min as usize).saturating_sub(open.len());
+    if missing > 0 {
+        let agents = match situation.master {
+            Some(master) => {
+                let names: Vec<&str> = able(situation, master).iter().map(|agent| agent.hostname.as_str()).collect();
+                let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+                format!(", on agents that can become nodes: {names}")
+            }
+            None => String::new(),
+        };
+        lines.push(format!("+ {missing} more start{agents}"));
+        let reason = too_few_agents(missing, situation).filter(|reason| !reason.cure.is_empty());
+        lines.extend(reason.map(|reason| format!("    ! {}", reason.what)));
+    }
+    let max = after.max.map_or(usize::MAX, |max| max as usize);
+    let going = surplus(open.iter().map(|node| burden(node, seen)).collect(), max);
+    for (burden, _) in &going {
+        lines.push(format!("- {} goes: {}", burden.node(), burden.describe()));
+        let blocked = keeping(burden.node(), seen, *now).into_iter().filter(|reason| !reason.cure.is_empty());
+        lines.extend(blocked.map(|reason| format!("    ! {}", reason.what)));
+    }
+    if !going.is_empty() {
+        let stays = |node: &&&NodeView| going.iter().all(|(burden, _)| burden.node() != node.facts.name);
+        for node in open.iter().filter(stays) {
+            lines.push(format!("= {} stays: {}", node.facts.name, burden(node, seen).describe()));
+        }
+    }
+    if lines.is_empty() {
+        lines.push("= no node starts or goes because of it".to_owned());
+    }
+    lines
+}
+
+/// Why a node is there.
+pub(super) fn standing(node: &NodeView, bounds: Bounds, situation: &Situation<'_>) -> String {
+    let Situation { cluster, seen, .. } = situation;
+    let count = seen.keeping(&node.facts.name).count();
+    let others = super::decide::count(seen).ready.saturating_sub(1);
+    match node.facts.phase {
+        NodePhase::Candidate if count == 0 => "could start for a pod that waits".to_owned(),
+        NodePhase::Candidate | NodePhase::Starting if count == 0 => "starts for min".to_owned(),
+        NodePhase::Candidate | NodePhase::Starting => format!("starts for {}", pods(count)),
+        NodePhase::Ready if count > 0 => format!("used by {}", pods(count)),
+        NodePhase::Ready if others < bounds.min as usize => "idle, kept by min".to_owned(),
+        NodePhase::Ready => format!("idle, goes after {}", cluster.spec.nodes.idle_timeout),
+        NodePhase::Leaving => {
+            let why = if node.facts.why.is_empty() { "it is no longer wanted" } else { &node.facts.why };
+            format!("{} left; {why}", pods(count))
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "decide_tests.rs"]
+mod tests;

@@ -1,0 +1,250 @@
+//! What `status` shows, put together from facts. No I/O; `text` writes it for people.
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::cli::failure::Code;
+use crate::cli::scale::Bounds;
+use crate::inventory::certificates::CertificateFacts;
+use crate::inventory::mesos::{Framework, Master, Pressure, RunningTask};
+use crate::inventory::objects::Objects;
+use crate::inventory::units::Unit;
+use kmctl_core::cluster::NetworkMode;
+
+/// Everything that `status` shows.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Report {
+    pub(super) cluster: String,
+    pub(super) endpoint: String,
+    pub(super) hosts: Vec<HostReport>,
+    /// None where it could not be asked; a problem says why.
+    pub(super) api: Option<ApiReport>,
+    /// The same for Mesos.
+    pub(super) mesos: Option<MesosReport>,
+    pub(super) nodes: Vec<NodeReport>,
+    /// None where the API server could not be asked.
+    pub(super) bounds: Option<BoundsReport>,
+    pub(super) pods: PodsReport,
+    /// Where Kubernetes and Mesos do not agree.
+    pub(super) disagreements: Vec<String>,
+    /// What works otherwise than its author may think.
+    pub(super) warnings: Vec<String>,
+    pub(super) problems: Vec<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct HostReport {
+    pub(super) name: String,
+    pub(super) address: String,
+    /// None where the host could not be asked.
+    pub(super) units: Option<Vec<Unit>>,
+    pub(super) certificates: Vec<CertificateFacts>,
+    /// What is older than cluster.yaml; none where it could not be compared.
+    pub(super) outdated: Option<Vec<String>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ApiReport {
+    pub(super) version: String,
+    pub(super) ready: bool,
+    pub(super) unready: Vec<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct MesosReport {
+    pub(super) version: String,
+    pub(super) leader: String,
+    pub(super) framework: Option<String>,
+    pub(super) connected: bool,
+    pub(super) tasks: usize,
+    /// Tasks that do not run, with their states.
+    pub(super) not_running: Vec<String>,
+    pub(super) resources: Pressure,
+}
+
+/// Bounds of nodes, live and in the file.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct BoundsReport {
+    pub(super) live: Bounds,
+    pub(super) file: Bounds,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct NodeReport {
+    pub(super) name: String,
+    pub(super) agent: String,
+    pub(super) state: String,
+    pub(super) ready: bool,
+    pub(super) grant: String,
+    pub(super) pods: usize,
+    /// How its kube-proxy writes its rules, as the node itself told.
+    pub(super) proxy: String,
+    /// It was started with another km than the hosts have now.
+    pub(super) outdated: bool,
+    /// Why it is in its state, where km scheduler told.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(super) why: String,
+}
+
+#[derive(Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct PodsReport {
+    pub(super) running: usize,
+    pub(super) starting: usize,
+    pub(super) unscheduled: usize,
+}
+
+impl Report {
+    /// A report of the hosts; the rest is added as it becomes known.
+    pub(super) fn new(cluster: &str, endpoint: &str, hosts: Vec<HostReport>) -> Self {
+        Report {
+            cluster: cluster.to_owned(),
+            endpoint: endpoint.to_owned(),
+            hosts,
+            api: None,
+            mesos: None,
+            nodes: Vec::new(),
+            bounds: None,
+            pods: PodsReport::default(),
+            disagreements: Vec::new(),
+            warnings: Vec::new(),
+            problems: Vec::new(),
+        }
+    }
+
+    /// Adds what the API server and Mesos said, as far as they did. `km` is the digest of the program that new nodes get.
+    pub(super) fn add(&mut self, objects: Option<&Objects>, master: Option<&Master>, km: Option<&str>) {
+        // Of several, the one with tasks is the living one; the others are what failovers left.
+        let framework =
+            master.and_then(|master| master.frameworks.iter().max_by_key(|one| (one.connected, one.tasks.len())));
+        if let Some(master) = master {
+            self.mesos = Some(mesos(master, framework));
+        }
+        let Some(objects) = objects else { return };
+        self.api = Some(ApiReport {
+            version: objects.version.clone(),
+            ready: objects.unready.is_empty(),
+            unready: objects.unready.clone(),
+        });
+        let hostnames: BTreeMap<&str, &str> = master
+            .iter()
+            .flat_map(|master| &master.agents)
+            .map(|agent| (agent.id.as_str(), agent.hostname.as_str()))
+            .collect();
+        self.nodes = objects
+            .nodes
+            .iter()
+            .map(|node| {
+                let agent = node.agent_id.as_deref();
+                NodeReport {
+                    name: node.name.clone(),
+                    agent: agent.and_then(|id| hostnames.get(id).copied().or(Some(id))).unwrap_or("-").to_owned(),
+                    state: node.state.clone().unwrap_or_else(|| "-".to_owned()),
+                    ready: node.ready,
+                    grant: node.grant.clone().unwrap_or_else(|| "-".to_owned()),
+                    pods: objects.pods.iter().filter(|pod| pod.node.as_ref() == Some(&node.name)).count(),
+                    proxy: node.proxy.clone().unwrap_or_else(|| "-".to_owned()),
+                    outdated: match (&node.executor, km) {
+                        (Some(executor), Some(km)) => !executor.contains(km),
+                        _ => false,
+                    },
+                    why: node.why.clone().unwrap_or_default(),
+                }
+            })
+            .collect();
+        for node in &objects.nodes {
+            if let (Some(mode), Some(why)) = (&node.proxy, &node.proxy_why) {
+                self.warnings.push(format!(
+                    "{}: kube-proxy writes with {mode}, not as network.proxyMode asks: {why}",
+                    node.name
+                ));
+            }
+        }
+        for pod in &objects.pods {
+            match (&pod.node, pod.phase.as_str()) {
+                (None, _) => self.pods.unscheduled += 1,
+                (Some(_), "Running") => self.pods.running += 1,
+                (Some(_), _) => self.pods.starting += 1,
+            }
+        }
+        if master.is_some() {
+            let tasks = framework.map(|framework| framework.tasks.as_slice()).unwrap_or_default();
+            self.disagreements = disagreements(objects, tasks);
+        }
+    }
+
+    /// Adds what is in the API but has no effect with this network.
+    pub(super) fn warn(&mut self, mode: NetworkMode, objects: &Objects) {
+        let policies = &objects.network_policies;
+        if let (NetworkMode::HostPorts, Some(first)) = (mode, policies.first()) {
+            let others = match policies.len() {
+                1 => String::new(),
+                count => format!(" and {} more", count - 1),
+            };
+            let text = format!("nothing enforces NetworkPolicy {first}{others}: network.mode is hostPorts");
+            self.warnings.push(text);
+        }
+    }
+
+    /// The exit code.
+    pub(super) fn code(&self) -> Code {
+        let unseen = self.hosts.iter().filter(|host| host.units.is_none()).count();
+        let broken = self.hosts.iter().flat_map(|host| host.units.iter().flatten()).any(|unit| !unit.runs());
+        let unready = self.api.as_ref().is_none_or(|api| !api.ready);
+        if unseen > 0 {
+            Code::SomeHosts
+        } else if broken || unready || self.mesos.is_none() {
+            Code::Failed
+        } else {
+            Code::Ok
+        }
+    }
+}
+
+fn mesos(master: &Master, framework: Option<&Framework>) -> MesosReport {
+    let tasks = framework.map(|framework| framework.tasks.as_slice()).unwrap_or_default();
+    let sum = |amount: fn(&RunningTask) -> f64| tasks.iter().map(amount).fold(0.0, |sum, one| sum + one);
+    MesosReport {
+        version: master.version.clone(),
+        leader: master.leader.clone(),
+        framework: framework.map(|framework| framework.id.clone()),
+        connected: framework.is_some_and(|framework| framework.connected),
+        tasks: tasks.len(),
+        not_running: tasks
+            .iter()
+            .filter(|task| task.state != "TASK_RUNNING")
+            .map(|task| format!("{} {}", task.name, task.state))
+            .collect(),
+        resources: Pressure { cpus: sum(|task| task.resources.cpus), mem: sum(|task| task.resources.mem) },
+    }
+}
+
+/// Every bound pod has a task and every pod's task a pod. Both sides change while they are read, so a moment later it
+/// may look different; what stays is worth a look.
+fn disagreements(objects: &Objects, tasks: &[RunningTask]) -> Vec<String> {
+    let mut found = Vec::new();
+    let uid =
+        |task: &RunningTask| task.id.strip_prefix("pod.").and_then(|rest| rest.split('.').next()).map(str::to_owned);
+    let with_task: BTreeMap<String, &RunningTask> = tasks.iter().filter_map(|task| Some((uid(task)?, task))).collect();
+    for pod in objects.pods.iter().filter(|pod| pod.node.is_some()) {
+        if !with_task.contains_key(&pod.uid) {
+            found.push(format!("pod {} runs without a Mesos task", pod.name));
+        }
+    }
+    for (uid, task) in &with_task {
+        if !objects.pods.iter().any(|pod| pod.uid == *uid) {
+            found.push(format!("Mesos task {} ({}) has no pod", task.name, task.id));
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+#[path = "report_tests.rs"]
+mod tests;

@@ -1,0 +1,100 @@
+//! What stands in the way of a pod, a node or an offer, out of facts. No I/O, no clock, no randomness.
+//!
+//! - `pod`: why it does not run; `places`: what is against each agent;
+//! - `node`: why it does not start, or does not go; `drain`: what keeps the pods of a leaving node;
+//! - `offer`: why an agent's resources are not used.
+mod drain;
+mod node;
+mod offer;
+mod places;
+mod pod;
+
+use k8s_openapi::jiff::Timestamp;
+
+use crate::cli::scale::Bounds;
+use crate::inventory::mesos::{Agent, EndedTask, Master};
+use crate::inventory::workloads::{Occurrence, Workloads};
+use kmctl_core::cluster::Cluster;
+use kmctl_core::model::requests::{NODE_TASK, amount};
+use kmctl_core::model::resources::{Amount, to_thousandths};
+use kmctl_core::protocol::Summary;
+
+use super::reason::{Kind, Reason};
+
+pub(crate) use drain::{keeping, pods};
+pub(crate) use node::node;
+pub(crate) use offer::offer;
+pub(crate) use pod::pod;
+
+/// Everything that was found out. What could not be asked is the reason for that.
+#[derive(Clone, Copy)]
+pub(crate) struct Facts<'a> {
+    pub(crate) cluster: &'a Cluster,
+    pub(crate) bounds: Bounds,
+    pub(crate) seen: &'a Workloads,
+    pub(crate) master: Result<&'a Master, &'a str>,
+    pub(crate) scheduler: Result<&'a Summary, &'a str>,
+    /// On the object that is asked about, the newest last.
+    pub(crate) events: &'a [Occurrence],
+    /// The framework's tasks that have ended, the newest last.
+    pub(crate) ended: &'a [EndedTask],
+    pub(crate) now: Timestamp,
+}
+
+impl Facts<'_> {
+    /// Whether another node may start.
+    fn room_for_a_node(&self) -> bool {
+        self.bounds.max.is_none_or(|max| self.seen.nodes.len() < max as usize)
+    }
+
+    /// What keeps km scheduler from deciding anything.
+    fn scheduler_trouble(&self) -> Option<Reason> {
+        let (what, cure) = match self.scheduler {
+            Err(why) => (format!("km scheduler does not answer: {why}"), "look at its log: `kmctl logs km-scheduler`"),
+            Ok(summary) if !summary.acting => (
+                "km scheduler has no connection to Mesos, or still waits for what Mesos knows of its tasks".to_owned(),
+                "see whether Mesos is up: `kmctl check`; its own words: `kmctl logs km-scheduler`",
+            ),
+            Ok(_) => return None,
+        };
+        Some(Reason::new(Kind::Scheduler, what, cure))
+    }
+
+    /// `3m 10s` since then.
+    fn since(&self, then: Option<Timestamp>) -> String {
+        then.map_or("an unknown time".to_owned(), |then| span(self.now.as_second() - then.as_second()))
+    }
+}
+
+/// What a node takes without pods.
+pub(crate) fn empty_node(cluster: &Cluster) -> Amount {
+    let overhead = &cluster.spec.nodes.overhead;
+    // Checked when the file was read.
+    amount(&overhead.cpu, &overhead.memory).unwrap_or_default() + NODE_TASK
+}
+
+/// Seconds in the two largest units.
+fn span(seconds: i64) -> String {
+    let seconds = seconds.max(0);
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600, seconds / 60);
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3_600 => format!("{minutes} min {} s", seconds % 60),
+        3_600..86_400 => format!("{hours} h {} min", minutes % 60),
+        _ => format!("{days} d {} h", hours % 24),
+    }
+}
+
+/// All of an agent's resources.
+pub(crate) fn total(agent: &Agent) -> Amount {
+    Amount { cpus: to_thousandths(agent.resources.cpus), mem: to_thousandths(agent.resources.mem) }
+}
+
+/// What nobody uses at the moment.
+pub(crate) fn free(agent: &Agent) -> Amount {
+    let part = |all: f64, used: f64| to_thousandths(all - used).max(0);
+    Amount { cpus: part(agent.resources.cpus, agent.used.cpus), mem: part(agent.resources.mem, agent.used.mem) }
+}
+
+#[cfg(test)]
+mod tests;

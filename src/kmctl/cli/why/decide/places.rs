@@ -1,0 +1,276 @@
+//! What is against a pod on each agent.
+use super::{Facts, empty_node, free, total};
+use crate::cli::why::reason::{Kind, Reason};
+use crate::inventory::mesos::Agent;
+use crate::inventory::workloads::{NodeView, PodView};
+use crate::plan::preflight::{reachable, reason_against};
+use kmctl_core::model::agents;
+use kmctl_core::model::nodes::NodePhase;
+use kmctl_core::model::resources::{Amount, Ports, decimal, to_thousandths};
+
+/// What is against a pod on one agent, the first thing that applies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Against {
+    /// No node of ours may start there.
+    Unfit(String),
+    /// The pod's selectors want another.
+    Attribute,
+    /// The machine has less than what is needed.
+    TooLarge,
+    /// Devices, hugepages or resource claims, which nothing grants: their names.
+    Ungranted(String),
+    /// Ports that it does not grant.
+    Ports(String),
+    /// Too much is reserved for other roles: what is left.
+    Role(Amount),
+    /// Too much is in use: what is free.
+    Taken(Amount),
+    /// Its node is about to go.
+    Leaving,
+    /// A node could start there, but there are as many as there may be.
+    NodesMax,
+    /// Nothing: it has room.
+    Nothing,
+}
+
+/// An agent, and what is against the pod there.
+pub(super) struct Place<'a> {
+    pub(super) agent: &'a Agent,
+    /// What has to be free, with the node's own share where there is none yet.
+    pub(super) need: Amount,
+    pub(super) against: Against,
+}
+
+/// Looks at every agent.
+pub(super) fn places<'a>(pod: &PodView, facts: &Facts<'a>) -> Vec<Place<'a>> {
+    let Ok(master) = facts.master else { return Vec::new() };
+    master.agents.iter().map(|agent| place(pod, agent, facts)).collect()
+}
+
+pub(super) fn place<'a>(pod: &PodView, agent: &'a Agent, facts: &Facts<'_>) -> Place<'a> {
+    let node = facts.seen.nodes.iter().find(|node| node.facts.agent == agent.id);
+    let launched = node.is_some_and(|node| node.facts.phase != NodePhase::Candidate);
+    let need = if launched { pod.facts.amount } else { pod.facts.amount + empty_node(facts.cluster) };
+    Place { agent, need, against: against(pod, agent, node, need, facts) }
+}
+
+fn against(pod: &PodView, agent: &Agent, node: Option<&NodeView>, need: Amount, facts: &Facts<'_>) -> Against {
+    if let Some(why) = reason_against(facts.cluster, agent) {
+        return Against::Unfit(why);
+    }
+    let (name, labels) = match node {
+        Some(node) => (node.facts.name.clone(), node.facts.labels.clone()),
+        None => labels(agent),
+    };
+    if !pod.facts.demand.accepts(&name, &labels) {
+        return Against::Attribute;
+    }
+    if let Some(names) = ungranted(pod) {
+        return Against::Ungranted(names);
+    }
+    if !total(agent).covers(need) {
+        return Against::TooLarge;
+    }
+    let granted = ports(&agent.ports);
+    if let Some(port) = pod.facts.host_ports().filter_map(|port| port.host_port).find(|port| !granted.contains(*port)) {
+        return Against::Ports(format!("host port {port} is outside of what {} grants: {granted}", agent.hostname));
+    }
+    let most = reachable(facts.cluster, agent);
+    let most = Amount { cpus: to_thousandths(most.cpus), mem: to_thousandths(most.mem) };
+    if !most.covers(need) {
+        return Against::Role(most);
+    }
+    let free = free(agent).min(most);
+    if !free.covers(need) {
+        return Against::Taken(free);
+    }
+    match node {
+        Some(node) if node.facts.phase == NodePhase::Leaving => Against::Leaving,
+        None if !facts.room_for_a_node() => Against::NodesMax,
+        _ => Against::Nothing,
+    }
+}
+
+/// What the pod asks for that nothing grants.
+pub(super) fn ungranted(pod: &PodView) -> Option<String> {
+    let names: Vec<&str> = pod.facts.ungranted.iter().map(String::as_str).collect();
+    (!names.is_empty()).then(|| names.join(", "))
+}
+
+/// Name and labels that the agent's node would have.
+pub(super) fn labels(agent: &Agent) -> (String, kmctl_core::model::selectors::Labels) {
+    let agent = agents::Agent {
+        id: agent.id.clone(),
+        hostname: agent.hostname.clone(),
+        attributes: agent.attributes.clone(),
+        domain: agent.domain.clone(),
+        ..agents::Agent::default()
+    };
+    let name = agent.node_name();
+    let labels = agent.labels(&name);
+    (name, labels)
+}
+
+/// `[31000-32000, 8080-8080]`, as Mesos writes ranges.
+fn ports(text: &str) -> Ports {
+    let ranges = text.trim_matches(['[', ']']).split(',').filter_map(|range| {
+        let (begin, end) = range.trim().split_once('-')?;
+        Some((begin.parse().ok()?, end.parse().ok()?))
+    });
+    Ports::new(ranges)
+}
+
+/// One reason for every kind of thing that is against the pod, the least hopeless first.
+pub(super) fn summarize(pod: &PodView, places: &[Place<'_>], facts: &Facts<'_>) -> Vec<Reason> {
+    let of =
+        |wanted: fn(&Against) -> bool| places.iter().filter(move |place| wanted(&place.against)).collect::<Vec<_>>();
+    let mut reasons = Vec::new();
+    let fits = of(|against| *against == Against::Nothing);
+    if let Some(place) = fits.first() {
+        let names: Vec<&str> = fits.iter().map(|place| place.agent.hostname.as_str()).collect();
+        let need = figures(place.need);
+        let text = format!("{} has room for it ({need}); an offer is on its way", names.join(", "));
+        return vec![Reason::passing(Kind::Time, text)];
+    }
+    let limited = of(|against| *against == Against::NodesMax);
+    if let (Some(place), Some(max)) = (limited.first(), facts.bounds.max) {
+        reasons.push(Reason::new(
+            Kind::NodesMax,
+            format!(
+                "nodes.max is {max}, and there are {} nodes, none of which has room; {} could become another",
+                facts.seen.nodes.len(),
+                place.agent.hostname
+            ),
+            format!("allow one more: `kmctl scale --max {}`", facts.seen.nodes.len() + 1),
+        ));
+    }
+    let leaving = of(|against| *against == Against::Leaving);
+    if !leaving.is_empty() {
+        reasons.push(Reason::new(
+            Kind::Node,
+            format!("the node on {} is about to go and takes no pods", hostnames(&leaving)),
+            "allow more nodes, and it stays: `kmctl scale --max N`",
+        ));
+    }
+    let role = of(|against| matches!(against, Against::Role(_)));
+    if let Some(place) = role.first() {
+        let told: Vec<String> = role
+            .iter()
+            .filter_map(|place| match place.against {
+                Against::Role(left) => Some(format!(
+                    "of {} ({}) {} is left",
+                    place.agent.hostname,
+                    figures(total(place.agent)),
+                    figures(left)
+                )),
+                _ => None,
+            })
+            .collect();
+        let roles = facts.cluster.spec.mesos.roles.join(", ");
+        reasons.push(Reason::new(
+            Kind::Role,
+            format!(
+                "other roles hold reservations: {} for role {roles}; {} needed",
+                told.join("; "),
+                figures(place.need)
+            ),
+            format!("unreserve something in Mesos, or reserve it for {roles}"),
+        ));
+    }
+    let taken = of(|against| matches!(against, Against::Taken(_)));
+    if let Some(place) = taken.first() {
+        let told: Vec<String> = taken
+            .iter()
+            .filter_map(|place| match place.against {
+                Against::Taken(left) => Some(format!(
+                    "{} has {} of {} free",
+                    place.agent.hostname,
+                    figures(left),
+                    figures(total(place.agent))
+                )),
+                _ => None,
+            })
+            .collect();
+        reasons.push(Reason::new(
+            Kind::Taken,
+            format!("others use the agents: {}; {} needed", told.join("; "), figures(place.need)),
+            "wait until others free something, raise the role's weight or quota in Mesos, or request less",
+        ));
+    }
+    let ports = of(|against| matches!(against, Against::Ports(_)));
+    if let Some(Place { against: Against::Ports(why), .. }) = ports.first() {
+        reasons.push(Reason::new(Kind::Ports, why.clone(), "choose a host port in the granted range, or none at all"));
+    }
+    let matching = places.iter().filter(|place| !matches!(place.against, Against::Unfit(_) | Against::Attribute));
+    let too_large = of(|against| *against == Against::TooLarge);
+    if !too_large.is_empty() && too_large.len() == matching.count() {
+        reasons.push(too_large_reason(pod, &too_large));
+    }
+    let fit = places.iter().filter(|place| !matches!(place.against, Against::Unfit(_))).count();
+    let picky = of(|against| *against == Against::Attribute);
+    if !picky.is_empty() && picky.len() == fit {
+        let told: Vec<String> = picky.iter().map(|place| attributes(place.agent)).collect();
+        reasons.push(Reason::new(
+            Kind::Attribute,
+            format!("no agent has {}: {}", pod.facts.demand.describe(), told.join("; ")),
+            "change the pod's nodeSelector or affinity, or start an agent with that attribute",
+        ));
+    }
+    if fit == 0 {
+        let first = places.iter().find_map(|place| match &place.against {
+            Against::Unfit(why) => Some(format!("; {}: {why}", place.agent.hostname)),
+            _ => None,
+        });
+        reasons.push(Reason::new(
+            Kind::Constraint,
+            format!("none of {} agents can become a node{}", places.len(), first.unwrap_or_default()),
+            "`kmctl check` tells what is against each; relax nodes.constraints or nodes.overhead in cluster.yaml",
+        ));
+    }
+    reasons
+}
+
+fn hostnames(places: &[&Place<'_>]) -> String {
+    places.iter().map(|place| place.agent.hostname.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+/// `0.5 cpus and 64 MB`.
+pub(super) fn figures(amount: Amount) -> String {
+    format!("{} cpus and {} MB", decimal(amount.cpus), decimal(amount.mem))
+}
+
+fn attributes(agent: &Agent) -> String {
+    if agent.attributes.is_empty() {
+        return format!("{} has no attributes", agent.hostname);
+    }
+    let told: Vec<String> = agent.attributes.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    format!("{} has {}", agent.hostname, told.join(", "))
+}
+
+/// By resource: what is asked for, and what the largest agent has.
+fn too_large_reason(pod: &PodView, places: &[&Place<'_>]) -> Reason {
+    let largest = places.iter().fold(Amount::default(), |most, place| most.max(total(place.agent)));
+    let need = places.first().map(|place| place.need).unwrap_or_default();
+    let own = pod.facts.amount;
+    let lack = |unit: &str, own: i64, need: i64, largest: i64| {
+        (need > largest).then(|| {
+            format!(
+                "it requests {} {unit}, its node takes {}, and the largest agent has {}",
+                decimal(own),
+                decimal(need - own),
+                decimal(largest)
+            )
+        })
+    };
+    let lacks: Vec<String> =
+        [lack("cpus", own.cpus, need.cpus, largest.cpus), lack("MB", own.mem, need.mem, largest.mem)]
+            .into_iter()
+            .flatten()
+            .collect();
+    let what = if lacks.is_empty() { format!("no one agent has {} together", figures(need)) } else { lacks.join("; ") };
+    Reason::new(
+        Kind::TooLarge,
+        what,
+        "request less, or start a larger agent: no agent that is there could ever take it",
+    )
+}

@@ -1,0 +1,54 @@
+//! Why there is no connection.
+use std::io;
+use std::path::PathBuf;
+
+use super::secrets::Secret;
+use super::settings::SshSettings;
+use crate::host::HostError;
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub(super) enum Denied {
+    Host(HostError),
+    /// The passphrase of a key is wanted, and the one that was tried is wrong.
+    Passphrase {
+        file: PathBuf,
+        wrong: Option<Secret>,
+    },
+}
+
+impl From<HostError> for Denied {
+    fn from(error: HostError) -> Self {
+        Denied::Host(error)
+    }
+}
+
+/// A failure of libssh2 while it did `what`.
+pub(super) fn ssh_error(what: &str, error: ssh2::Error, settings: &SshSettings) -> HostError {
+    let source = io::Error::from(error);
+    if source.kind() == io::ErrorKind::TimedOut {
+        return unreachable(settings, source);
+    }
+    HostError::Broken { what: what.to_owned(), source }
+}
+
+pub(super) fn unreachable(settings: &SshSettings, source: io::Error) -> HostError {
+    HostError::Unreachable {
+        what: format!("connect to {}", settings.place()),
+        hint: format!(
+            "look whether the machine is up and sshd listens there: `{} true`; address and port are those of {} in \
+             cluster.yaml",
+            settings.ssh_command(),
+            settings.name
+        ),
+        source: timely(settings, source),
+    }
+}
+
+/// "no answer within 10s" instead of what the system calls it.
+pub(super) fn timely(settings: &SshSettings, source: io::Error) -> io::Error {
+    if source.kind() != io::ErrorKind::TimedOut {
+        return source;
+    }
+    io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {:?}", settings.connect_timeout))
+}

@@ -1,0 +1,25 @@
+//! Hosts over SSH (libssh2): a thread per connection, strict host keys, commands and streams side by side.
+mod certificate;
+mod connect;
+mod denied;
+mod exec;
+mod key_file;
+mod known_hosts;
+mod login;
+mod pump;
+mod request;
+mod secrets;
+mod session;
+mod settings;
+mod sudo;
+mod trust;
+mod turns;
+mod wire;
+mod worker;
+
+#[cfg(test)]
+mod tests;
+
+pub use secrets::{Ask, Question, Secrets};
+pub use session::SshHost;
+pub use settings::SshSettings;

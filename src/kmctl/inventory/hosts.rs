@@ -1,0 +1,146 @@
+//! What control-plane hosts are like: one command per host.
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::host::{Command, Host, HostError};
+use kmctl_core::protocol::host::{FORMAT, HostManifest, Item, KM, Observations, Observed};
+
+/// Why a host's state is not known.
+#[derive(Debug, thiserror::Error)]
+pub enum HostInventoryError {
+    /// The host could not be asked.
+    #[error("look at {host}")]
+    Host {
+        /// The host.
+        host: String,
+        /// The cause.
+        #[source]
+        source: HostError,
+    },
+    /// It answered with something else.
+    #[error("look at {host}: {answer}")]
+    Answer {
+        /// The host.
+        host: String,
+        /// What it said.
+        answer: String,
+    },
+}
+
+/// Where the units of a cluster are.
+const UNITS: &str = "/etc/systemd/system/";
+
+/// What was found on a host.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Found {
+    /// `km host inspect` has compared it.
+    Observed(Box<Observations>),
+    /// There is no `km` to ask; a shell told which paths of the manifest exist.
+    Bare {
+        /// The paths.
+        existing: BTreeSet<String>,
+    },
+}
+
+impl Found {
+    /// Whether units of the cluster are on the host, run they or not: then it is, or was to be, a part of it already.
+    pub fn has_units(&self, manifest: &HostManifest) -> bool {
+        let is_unit = |item: &Item| matches!(item, Item::File { path, .. } if path.starts_with(UNITS));
+        match self {
+            Found::Bare { existing } => existing.iter().any(|path| path.starts_with(UNITS)),
+            Found::Observed(found) => {
+                let mut items = manifest.items.iter().zip(&found.items);
+                items.any(|(item, found)| is_unit(item) && found.observed != Observed::Missing)
+            }
+        }
+    }
+}
+
+/// Hashing all programs of a bundle that was unpacked by other means takes a while on a slow disk.
+const INSPECT: Duration = Duration::from_secs(120);
+
+/// Asks `km` where it is; else the shell, which can only tell what exists. Both read the same input, so that one
+/// command does for either. `$1` is km; the other arguments are paths.
+const LOOK: &str = r#"km=$1; shift
+if [ -x "$km" ]; then exec "$km" host inspect; fi
+cat >/dev/null
+echo bare
+for path in "$@"; do if [ -e "$path" ]; then echo "$path"; fi; done"#;
+
+/// Finds out how the host compares with its manifest. Changes nothing.
+pub async fn look(host: &dyn Host, manifest: &HostManifest) -> Result<Found, HostInventoryError> {
+    let output = run(host, manifest, KM).await?;
+    if let Some(found) = read(&output, manifest) {
+        return Ok(found);
+    }
+    // A km of another version may not know this manifest; then what exists has to do, until it is replaced.
+    let output = run(host, manifest, "/nonexistent").await?;
+    read(&output, manifest).ok_or_else(|| HostInventoryError::Answer { host: host.name().to_owned(), answer: output })
+}
+
+async fn run(host: &dyn Host, manifest: &HostManifest, km: &str) -> Result<String, HostInventoryError> {
+    let mut argv: Vec<String> = ["sh", "-c", LOOK, "sh", km].map(str::to_owned).to_vec();
+    argv.extend(manifest.items.iter().flat_map(|item| {
+        let mut paths = item.paths();
+        paths.push(item.name());
+        if let Item::Member(spec) = item {
+            paths.push(spec.data.clone());
+        }
+        paths.retain(|path| path.starts_with('/'));
+        paths
+    }));
+    let stdin = serde_json::to_vec(manifest).unwrap_or_default();
+    let command = Command::new(argv).privileged().stdin(stdin).timeout(INSPECT);
+    let output =
+        host.run(command).await.map_err(|source| HostInventoryError::Host { host: host.name().to_owned(), source })?;
+    // A km that does not know the manifest fails; what it printed is then no answer.
+    Ok(if output.success() { output.text() } else { output.last_words() })
+}
+
+fn read(text: &str, manifest: &HostManifest) -> Option<Found> {
+    if let Some(paths) = text.strip_prefix("bare\n") {
+        let existing: BTreeSet<String> = paths.lines().map(str::to_owned).collect();
+        return Some(Found::Bare { existing });
+    }
+    let observations: Observations = serde_json::from_str(text).ok()?;
+    let fits = observations.format == FORMAT && observations.items.len() == manifest.items.len();
+    fits.then(|| Found::Observed(Box::new(observations)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::fake::FakeHost;
+
+    fn manifest() -> HostManifest {
+        HostManifest {
+            format: FORMAT,
+            cluster: "demo".to_owned(),
+            host: "cp1".to_owned(),
+            version: "v1.37.2".to_owned(),
+            items: Vec::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn one_command_tells_a_bare_host_from_one_with_km() {
+        let host = FakeHost::new("cp1").answers("host inspect", 0, "bare\n/etc/kubernetes\n");
+        let found = look(&host, &manifest()).await.unwrap();
+        assert_eq!(found, Found::Bare { existing: BTreeSet::from(["/etc/kubernetes".to_owned()]) });
+        assert_eq!(host.calls().len(), 1);
+        assert!(host.calls()[0].privileged);
+    }
+
+    #[tokio::test]
+    async fn a_km_that_does_not_understand_is_passed_over() {
+        let host = FakeHost::new("cp1").answers("host inspect", 1, "").answers("/nonexistent", 0, "bare\n");
+        assert_eq!(look(&host, &manifest()).await.unwrap(), Found::Bare { existing: BTreeSet::new() });
+        assert_eq!(host.calls().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_none_is_an_error() {
+        let host = FakeHost::new("cp1").answers("host inspect", 0, "hello");
+        assert!(look(&host, &manifest()).await.is_err());
+    }
+}

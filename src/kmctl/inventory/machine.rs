@@ -1,0 +1,179 @@
+//! What a machine is like before anything is installed on it, found out by one shell command.
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+
+use crate::host::{Command, Host, HostError};
+use kmctl_core::cluster::{Route, routes};
+
+/// Prints `key value` lines. Needs nothing but a POSIX shell and what every systemd distribution has. `$@` are the
+/// ports to look for.
+const LOOK: &str = r#"
+say() { printf '%s %s\n' "$1" "$2"; }
+say time "$(date +%s.%N)"
+say uid "$(id -u)"
+say machine "$(uname -m)"
+say kernel "$(uname -r)"
+say hostname "$(hostname 2>/dev/null || cat /proc/sys/kernel/hostname)"
+[ -r /etc/os-release ] && say os "$(. /etc/os-release; echo "$PRETTY_NAME")"
+say init "$(cat /proc/1/comm)"
+say systemd "$(systemctl --version 2>/dev/null | head -n 1)"
+say state "$(systemctl is-system-running 2>/dev/null)"
+say cpus "$(nproc)"
+say memory "$(sed -n 's/^MemTotal: *\([0-9]*\) kB/\1/p' /proc/meminfo)"
+for folder in /var/lib /usr/local/lib /etc; do
+  say "free:$folder" "$(df -Pk "$folder" | tail -n 1 | { read -r device size used free rest; echo "$free"; })"
+  [ -w "$folder" ] || say "readonly:$folder" yes
+done
+for port in "$@"; do
+  line=$(ss -Hltnp "sport = :$port" 2>/dev/null | head -n 1)
+  case $line in
+  '') ;;
+  *'users:(("'*) say "port:$port" "$(echo "$line" | sed 's/.*users:(("\([^"]*\)".*/\1/')" ;;
+  # A socket of the kernel's, or of a process in a container.
+  *) say "port:$port" "an unknown program" ;;
+  esac
+done
+while read -r line; do say routes "$line"; done </proc/net/route
+[ -e /etc/kubernetes/manifests ] && [ -n "$(ls -A /etc/kubernetes/manifests)" ] && say foreign /etc/kubernetes/manifests
+exit 0
+"#;
+
+/// Ports that the control plane listens on, and the programs of ours that may hold them already.
+pub const PORTS: [(u16, &str); 7] = [
+    (2379, "etcd"),
+    (2380, "etcd"),
+    (6443, "kube-apiserver"),
+    (10257, "kube-controller"),
+    (10259, "kube-scheduler"),
+    (10270, "km"),
+    (10271, "km"),
+];
+
+/// A machine.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Machine {
+    /// User id of a privileged command.
+    pub uid: Option<u32>,
+    /// Processor architecture, as `uname -m` calls it.
+    pub architecture: String,
+    /// Kernel release.
+    pub kernel: String,
+    /// Its own name.
+    pub hostname: String,
+    /// Distribution and version.
+    pub os: String,
+    /// Name of process 1.
+    pub init: String,
+    /// systemd's version line; empty without systemd.
+    pub systemd: String,
+    /// systemd's own judgement: running, degraded …
+    pub state: String,
+    /// Cores.
+    pub cpus: u64,
+    /// Memory in KiB.
+    pub memory_kib: u64,
+    /// Free KiB by folder.
+    pub free_kib: BTreeMap<String, u64>,
+    /// Folders that cannot be written.
+    pub readonly: Vec<String>,
+    /// Programs that listen on the control plane's ports.
+    pub ports: BTreeMap<u16, String>,
+    /// Traces of another installation.
+    pub foreign: Vec<String>,
+    /// Its routes, without the default ones.
+    pub routes: Vec<Route>,
+    /// How far its clock is ahead of ours, in seconds.
+    pub ahead: f64,
+    /// How exact that is: half the time of the round trip.
+    pub within: f64,
+}
+
+/// Looks at a machine. Changes nothing.
+pub async fn look(host: &dyn Host) -> Result<Machine, HostError> {
+    let mut argv: Vec<String> = ["sh", "-c", LOOK, "sh"].map(str::to_owned).to_vec();
+    argv.extend(PORTS.iter().map(|(port, _)| port.to_string()));
+    let before = now();
+    let output = host.run(Command::new(argv).privileged()).await?;
+    let after = now();
+    if !output.success() {
+        let what = format!("run a shell as root (exit status {}): {}", output.status, output.last_words());
+        return Err(HostError::Unsupported(what));
+    }
+    Ok(read(&output.text(), before, after))
+}
+
+/// Seconds since 1970.
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs_f64()
+}
+
+fn read(text: &str, before: f64, after: f64) -> Machine {
+    let mut machine = Machine::default();
+    for line in text.lines() {
+        let (key, value) = line.split_once(' ').unwrap_or((line, ""));
+        let value = value.trim();
+        match key.split_once(':').unwrap_or((key, "")) {
+            ("time", _) => {
+                // Asked for somewhere between the two: the middle is off by no more than half of what lies between.
+                machine.ahead = value.parse::<f64>().map_or(0.0, |seen| seen - f64::midpoint(before, after));
+                machine.within = (after - before) / 2.0;
+            }
+            ("uid", _) => machine.uid = value.parse().ok(),
+            ("machine", _) => machine.architecture = value.to_owned(),
+            ("kernel", _) => machine.kernel = value.to_owned(),
+            ("hostname", _) => machine.hostname = value.to_owned(),
+            ("os", _) => machine.os = value.to_owned(),
+            ("init", _) => machine.init = value.to_owned(),
+            ("systemd", _) => machine.systemd = value.to_owned(),
+            ("state", _) => machine.state = value.to_owned(),
+            ("cpus", _) => machine.cpus = value.parse().unwrap_or(0),
+            ("memory", _) => machine.memory_kib = value.parse().unwrap_or(0),
+            ("free", folder) => {
+                machine.free_kib.insert(folder.to_owned(), value.parse().unwrap_or(0));
+            }
+            ("readonly", folder) => machine.readonly.push(folder.to_owned()),
+            ("port", port) => {
+                if let Ok(port) = port.parse() {
+                    machine.ports.insert(port, value.to_owned());
+                }
+            }
+            ("routes", _) => machine.routes.extend(routes(value)),
+            ("foreign", _) => machine.foreign.push(value.to_owned()),
+            _ => {}
+        }
+    }
+    machine
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::LocalHost;
+
+    #[tokio::test]
+    async fn this_machine_is_seen_as_it_is() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let machine = look(&LocalHost).await.unwrap();
+        drop(listener);
+        assert!(!machine.architecture.is_empty() && machine.cpus > 0 && machine.memory_kib > 0, "{machine:?}");
+        assert!(machine.free_kib["/var/lib"] > 0);
+        assert!(machine.ahead.abs() <= machine.within + 0.001, "{machine:?}");
+    }
+
+    #[test]
+    fn a_clock_is_compared_with_the_middle_of_the_round_trip() {
+        let machine = read(
+            "time 1003.5\nport:6443 nginx\nreadonly:/etc yes\nroutes docker0 00001EAC 00000000 0001 0 0 0 0000FFFF 0\n",
+            1000.0,
+            1001.0,
+        );
+        assert_eq!((machine.ahead, machine.within), (3.0, 0.5));
+        assert_eq!(machine.ports[&6443], "nginx");
+        assert_eq!(machine.readonly, ["/etc"]);
+        let route = Route { network: "172.30.0.0/16".parse().unwrap(), device: "docker0".to_owned() };
+        assert_eq!(machine.routes, [route]);
+    }
+}

@@ -1,0 +1,8 @@
+//! What Mesos says about itself, its agents and one framework, asked from a control-plane host.
+mod facts;
+pub mod sandbox;
+mod wire;
+
+pub use facts::{
+    Agent, AgentFlags, EndedTask, Flags, Framework, Master, Pressure, RoleUse, RunningTask, agents, ended, read,
+};

@@ -1,0 +1,10 @@
+//! Observed state: what the hosts, Mesos and the API server say is there.
+pub mod certificates;
+mod hosts;
+pub mod machine;
+pub mod mesos;
+pub mod objects;
+pub mod units;
+pub mod workloads;
+
+pub use hosts::{Found, HostInventoryError, look};

@@ -1,0 +1,172 @@
+//! What the API server knows of nodes and pods, as far as `status` speaks of it.
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::api::{Api, ListParams};
+use serde::Serialize;
+
+use kmctl_core::k8s::names::{
+    AGENT_ID_ANNOTATION, EXECUTOR_ANNOTATION, GRANT_ANNOTATION, PROXY_MODE_ANNOTATION, PROXY_REASON_ANNOTATION,
+    REASON_ANNOTATION, STATE_ANNOTATION, TASK_ANNOTATION,
+};
+
+/// Limit for one question.
+const ANSWER: Duration = Duration::from_secs(15);
+
+/// Why the API server could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ObjectsError {
+    /// It said no, or the connection failed.
+    #[error("{what}")]
+    Ask {
+        /// What was asked for.
+        what: &'static str,
+        /// The cause.
+        #[source]
+        source: kube::Error,
+    },
+    /// It said nothing.
+    #[error("{what}: no answer within {ANSWER:?}")]
+    Silent {
+        /// What was asked for.
+        what: &'static str,
+    },
+}
+
+/// What the API server knows.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Objects {
+    /// Version of the API server.
+    pub version: String,
+    /// What `/readyz` does not like; empty when it is ready.
+    pub unready: Vec<String>,
+    /// Nodes, by name.
+    pub nodes: Vec<NodeFacts>,
+    /// Pods that have not ended.
+    pub pods: Vec<PodFacts>,
+    /// NetworkPolicies, `namespace/name`.
+    pub network_policies: Vec<String>,
+}
+
+/// A node.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeFacts {
+    /// Its name.
+    pub name: String,
+    /// Its agent's id in Mesos.
+    pub agent_id: Option<String>,
+    /// candidate, starting, ready, leaving.
+    pub state: Option<String>,
+    /// What Mesos granted.
+    pub grant: Option<String>,
+    /// Whether the kubelet says that it is ready.
+    pub ready: bool,
+    /// Its executor as km scheduler recorded it.
+    #[serde(skip)]
+    pub executor: Option<String>,
+    /// Why it is in its state.
+    pub why: Option<String>,
+    /// How its kube-proxy writes its rules.
+    pub proxy: Option<String>,
+    /// Why not in the mode that was asked for.
+    pub proxy_why: Option<String>,
+}
+
+/// A pod.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodFacts {
+    /// `namespace/name`.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// Its node, once bound.
+    pub node: Option<String>,
+    /// Pending, Running …
+    pub phase: String,
+    /// Its Mesos task, once bound.
+    pub task: Option<String>,
+}
+
+pub(super) async fn ask<T>(
+    what: &'static str,
+    answer: impl Future<Output = kube::Result<T>>,
+) -> Result<T, ObjectsError> {
+    match tokio::time::timeout(ANSWER, answer).await {
+        Ok(result) => result.map_err(|source| ObjectsError::Ask { what, source }),
+        Err(_) => Err(ObjectsError::Silent { what }),
+    }
+}
+
+/// Asks for everything.
+pub async fn look(client: &kube::Client) -> Result<Objects, ObjectsError> {
+    let version = ask("ask the API server for its version", client.apiserver_version()).await?.git_version;
+    let unready = unready(client).await?;
+    let list = ListParams::default();
+    let nodes = ask("list nodes", Api::<Node>::all(client.clone()).list(&list)).await?;
+    let pods = ask("list pods", Api::<Pod>::all(client.clone()).list(&list)).await?;
+    let policies = Api::<NetworkPolicy>::all(client.clone());
+    let policies = ask("list network policies", policies.list(&list)).await?;
+    let ended = |pod: &PodFacts| matches!(pod.phase.as_str(), "Succeeded" | "Failed");
+    Ok(Objects {
+        version,
+        unready,
+        nodes: nodes.items.iter().map(node_facts).collect(),
+        pods: pods.items.iter().map(pod_facts).filter(|pod| !ended(pod)).collect(),
+        network_policies: policies.items.iter().map(full_name).collect(),
+    })
+}
+
+/// `/readyz` answers 500 with a list while something is missing.
+async fn unready(client: &kube::Client) -> Result<Vec<String>, ObjectsError> {
+    let what = "ask the API server whether it is ready";
+    let Ok(request) = http::Request::get("/readyz?verbose").body(Vec::new()) else { return Ok(Vec::new()) };
+    match ask(what, client.request_text(request)).await {
+        Ok(_) => Ok(Vec::new()),
+        Err(ObjectsError::Ask { source: kube::Error::Api(status), .. }) => {
+            let failed = status.message.lines().filter_map(|line| line.strip_prefix("[-]")).map(str::to_owned);
+            let mut failed: Vec<String> = failed.collect();
+            if failed.is_empty() {
+                failed.push(format!("/readyz answered {}", status.code));
+            }
+            Ok(failed)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn node_facts(node: &Node) -> NodeFacts {
+    let annotation = |name: &str| node.metadata.annotations.as_ref()?.get(name).cloned();
+    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
+    NodeFacts {
+        name: node.metadata.name.clone().unwrap_or_default(),
+        agent_id: annotation(AGENT_ID_ANNOTATION),
+        state: annotation(STATE_ANNOTATION),
+        grant: annotation(GRANT_ANNOTATION),
+        executor: annotation(EXECUTOR_ANNOTATION),
+        why: annotation(REASON_ANNOTATION),
+        proxy: annotation(PROXY_MODE_ANNOTATION),
+        proxy_why: annotation(PROXY_REASON_ANNOTATION),
+        ready: conditions.is_some_and(|all| all.iter().any(|one| one.type_ == "Ready" && one.status == "True")),
+    }
+}
+
+fn full_name(policy: &NetworkPolicy) -> String {
+    let metadata = &policy.metadata;
+    format!("{}/{}", metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default())
+}
+
+fn pod_facts(pod: &Pod) -> PodFacts {
+    let metadata = &pod.metadata;
+    let namespace = metadata.namespace.clone().unwrap_or_default();
+    PodFacts {
+        name: format!("{namespace}/{}", metadata.name.clone().unwrap_or_default()),
+        uid: metadata.uid.clone().unwrap_or_default(),
+        node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
+        phase: pod.status.as_ref().and_then(|status| status.phase.clone()).unwrap_or_default(),
+        task: metadata.annotations.as_ref().and_then(|all| all.get(TASK_ANNOTATION).cloned()),
+    }
+}

@@ -1,0 +1,10 @@
+//! The operator's tool: [`cli`] → [`inventory`] (observed) and cluster.yaml (desired) → [`plan`] (pure) → [`apply`], over
+//! [`host`]s, with [`render`]; [`upstream`] makes bundles, and [`over_host`] asks APIs through a host.
+pub mod apply;
+pub mod cli;
+pub mod host;
+pub mod inventory;
+pub mod over_host;
+pub mod plan;
+pub mod render;
+pub mod upstream;

@@ -1,0 +1,246 @@
+//! What has to be done about etcd's members: who begins the cluster, who joins it, who leaves it.
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::decide::{Action, Circumstances, Established, HostPlan, Step, step};
+use super::desired::MEMBER_DATA;
+use super::error::PlanError;
+use super::interrupts::quorum;
+use crate::inventory::Found;
+use kmctl_core::protocol::host::{EtcdMember, Founding, HostManifest, Item, Observed};
+
+/// What has to be done about a host's member of etcd.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum EtcdWork {
+    /// Nothing.
+    #[default]
+    None,
+    /// It is the first member of a new cluster.
+    Bootstrap,
+    /// It joins the other members; one at a time.
+    Join,
+    /// It has data and does not run, or is not healthy. All such members start at once: alone they are no quorum.
+    Start,
+    /// It runs and is restarted; one at a time.
+    Restart,
+}
+
+/// A member of etcd that is no host of cluster.yaml.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Departure {
+    /// Its name.
+    pub member: String,
+    /// Where the other members reached it.
+    pub peers: Vec<String>,
+    /// Whether it is removed; else it is only told.
+    pub remove: bool,
+    /// What that means for the quorum.
+    pub arithmetic: String,
+}
+
+impl EtcdWork {
+    /// Whether nothing has to be done.
+    pub fn is_none(&self) -> bool {
+        *self == EtcdWork::None
+    }
+
+    /// Whether the host has no data yet.
+    pub fn is_new(self) -> bool {
+        matches!(self, EtcdWork::Bootstrap | EtcdWork::Join)
+    }
+}
+
+/// Whether the host has been a member.
+fn has_data(manifest: &HostManifest, found: &Found) -> bool {
+    match found {
+        Found::Bare { existing } => existing.contains(MEMBER_DATA),
+        Found::Observed(found) => manifest
+            .items
+            .iter()
+            .zip(&found.items)
+            .any(|(item, found)| matches!(item, Item::Member(_)) && found.observed.is_same()),
+    }
+}
+
+/// A member that has not caught up, or is not listed.
+fn lacks_vote(manifest: &HostManifest, found: &Found) -> bool {
+    let Found::Observed(found) = found else { return false };
+    let mut votes = manifest.items.iter().zip(&found.items).filter(|(item, _)| matches!(item, Item::Vote(_)));
+    votes.any(|(_, found)| matches!(found.observed, Observed::Different { .. }))
+}
+
+/// All members that any host told of.
+fn members(hosts: &[(HostManifest, Found)]) -> &[EtcdMember] {
+    let told = hosts.iter().filter_map(|(_, found)| match found {
+        Found::Observed(found) if !found.members.is_empty() => Some(found.members.as_slice()),
+        _ => None,
+    });
+    told.max_by_key(|members| members.len()).unwrap_or_default()
+}
+
+/// Who begins etcd's cluster, as the host has written it down.
+fn recorded(found: &Found) -> Option<&str> {
+    match found {
+        Found::Observed(found) => found.founder.as_deref(),
+        Found::Bare { .. } => None,
+    }
+}
+
+/// Members of two hosts that are none of each other's: every change of a cluster leaves most of its members.
+fn two_clusters(hosts: &[(HostManifest, Found)]) -> Option<[String; 2]> {
+    let lists = hosts.iter().filter_map(|(manifest, found)| match found {
+        Found::Observed(found) if !found.members.is_empty() => Some((&manifest.host, &found.members)),
+        _ => None,
+    });
+    let mut lists = lists.map(|(host, members)| (host, members.iter().map(|one| &one.id).collect::<BTreeSet<_>>()));
+    let (first, known) = lists.next()?;
+    let (other, _) = lists.find(|(_, members)| members.is_disjoint(&known))?;
+    Some([first.clone(), other.clone()])
+}
+
+/// Chooses who begins. A majority of all hosts that names one host may have let it begin, whoever of them answers; who is
+/// named by so many that the unseen could make it a majority is the only one that may begin.
+fn elect(hosts: &[(HostManifest, Found)], unseen: &[String]) -> Result<String, PlanError> {
+    let majority = quorum(hosts.len() + unseen.len());
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for founder in hosts.iter().filter_map(|(_, found)| recorded(found)) {
+        *counts.entry(founder).or_default() += 1;
+    }
+    let seen = |name: &str| hosts.iter().any(|(manifest, _)| manifest.host == name);
+    let possible: Vec<&str> =
+        counts.iter().filter(|(_, count)| **count + unseen.len() >= majority).map(|(name, _)| *name).collect();
+    match possible[..] {
+        [] => {
+            // Nobody has begun. Whom most have written down needs the fewest changes.
+            let most = counts.into_iter().filter(|(name, _)| seen(name)).max_by_key(|(_, count)| *count);
+            let first = || hosts.first().map(|(manifest, _)| manifest.host.as_str());
+            Ok(most.map(|(name, _)| name).or_else(first).unwrap_or_default().to_owned())
+        }
+        [founder] if seen(founder) => Ok(founder.to_owned()),
+        [founder] if !unseen.iter().any(|host| host == founder) => {
+            Err(PlanError::Unnamed { founder: founder.to_owned() })
+        }
+        _ => {
+            let founders = possible.iter().map(|name| (*name).to_owned()).collect();
+            Err(PlanError::Founder { founders, unseen: unseen.to_vec() })
+        }
+    }
+}
+
+/// Says for every host what becomes of its member, and adds the steps for it. Returns who began the cluster, or begins it.
+pub(super) fn assign(
+    hosts: &[(HostManifest, Found)],
+    plans: &mut [HostPlan],
+    circumstances: &Circumstances,
+) -> Result<Option<String>, PlanError> {
+    let Circumstances { unseen, established, framework, allow_remove: _ } = circumstances;
+    if let Some(hosts) = two_clusters(hosts) {
+        return Err(PlanError::TwoClusters { hosts });
+    }
+    let with_data = hosts.iter().filter(|(manifest, found)| has_data(manifest, found)).count();
+    let listed = members(hosts);
+    let mut count = listed.len().max(with_data);
+    // Those that are not known to have lost their data may answer.
+    let voters = listed.iter().filter(|member| !member.learner).count();
+    let lost = hosts.iter().filter(|(manifest, found)| {
+        !has_data(manifest, found) && listed.iter().any(|member| !member.learner && member.name == manifest.host)
+    });
+    let lost: Vec<String> = lost.map(|(manifest, _)| manifest.host.clone()).collect();
+    if voters.saturating_sub(lost.len()) < quorum(voters) && !lost.is_empty() {
+        return Err(PlanError::NoQuorum { members: voters, lost });
+    }
+    let all = hosts.len() + unseen.len();
+    let begun = established.is_some() || with_data > 0 || hosts.is_empty();
+    // A cluster whose majority has no data is not alive anywhere; less cannot be known.
+    if !begun && hosts.len() < quorum(all) {
+        return Err(PlanError::NoMajority { all, unseen: unseen.clone() });
+    }
+    let founder = match established {
+        _ if !begun => {
+            if let Some(framework) = framework.clone().filter(|_| !unseen.is_empty()) {
+                return Err(PlanError::Elsewhere { framework, unseen: unseen.clone() });
+            }
+            count = 1;
+            Some(elect(hosts, unseen)?)
+        }
+        Some(Established { begins: true, founder }) if with_data > 0 => {
+            let host = hosts.first().map(|(manifest, _)| manifest.host.clone()).unwrap_or_default();
+            return Err(PlanError::TwoClusters { hosts: [founder.clone().unwrap_or_default(), host] });
+        }
+        Some(Established { founder, .. }) => founder.clone(),
+        None => {
+            let mut members = hosts.iter().filter(|(manifest, found)| has_data(manifest, found));
+            members.find_map(|(_, found)| recorded(found)).map(str::to_owned)
+        }
+    };
+    let begins = founder.as_deref().filter(|_| !begun);
+    let agreed = hosts.iter().filter(|(manifest, found)| {
+        begins.is_some_and(|founder| manifest.host != founder && recorded(found) == Some(founder))
+    });
+    // The founder itself has written it down before it begins.
+    let agreement = quorum(all).saturating_sub(1 + agreed.count());
+    for ((manifest, found), plan) in hosts.iter().zip(plans) {
+        let host = &manifest.host;
+        let data = has_data(manifest, found);
+        plan.founding = founder
+            .as_ref()
+            .filter(|name| !data && recorded(found) != Some(name.as_str()))
+            .map(|name| Founding { name: name.clone(), instead_of: recorded(found).map(str::to_owned) });
+        if data {
+            let of = |subject: &str| plan.steps.iter().find(|step| step.subject == subject).map(|step| step.action);
+            plan.etcd = match (of("etcd.service"), of("etcd is healthy")) {
+                _ if lacks_vote(manifest, found) => EtcdWork::Join,
+                (Some(Action::Restart), _) => EtcdWork::Restart,
+                (Some(_), _) | (None, Some(_)) => EtcdWork::Start,
+                (None, None) => EtcdWork::None,
+            };
+            continue;
+        }
+        let (work, made) = if begins == Some(host) {
+            plan.agreement = agreement;
+            (EtcdWork::Bootstrap, step(Action::Create, &format!("etcd with {host} as its first member")))
+        } else {
+            let lost = listed.iter().any(|member| member.name == *host);
+            let after = if lost { count } else { count + 1 };
+            let mut why = vec![arithmetic(count, after)];
+            if lost {
+                why.insert(0, "its data are gone: its former membership is replaced".to_owned());
+            }
+            count = after;
+            (EtcdWork::Join, Step { why, ..step(Action::Join, &format!("etcd as {host}")) })
+        };
+        let at = plan.steps.iter().position(|step| step.subject == "etcd.service").unwrap_or(plan.steps.len());
+        plan.steps.insert(at, made);
+        plan.etcd = work;
+    }
+    Ok(founder)
+}
+
+/// Members that cluster.yaml does not name. One at a time leaves, and `count` goes down with each.
+pub(super) fn departures(hosts: &[(HostManifest, Found)], unseen: &[String], remove: bool) -> Vec<Departure> {
+    let members = members(hosts);
+    let mut count = members.len();
+    let named = |name: &str| unseen.iter().any(|host| host == name) || hosts.iter().any(|(host, _)| host.host == name);
+    let mut gone = Vec::new();
+    // One without a name was never started: whoever registered it goes on with it.
+    for member in members.iter().filter(|member| !member.name.is_empty() && !named(&member.name)) {
+        let arithmetic = arithmetic(count, count.saturating_sub(1));
+        count = count.saturating_sub(1);
+        let (member, peers) = (member.name.clone(), member.peers.clone());
+        gone.push(Departure { member, peers, remove, arithmetic });
+    }
+    gone
+}
+
+/// `members 1 → 2, quorum 2, stands the loss of 0`
+fn arithmetic(before: usize, after: usize) -> String {
+    let quorum = quorum(after);
+    format!("members {before} → {after}, quorum {quorum}, stands the loss of {}", after.saturating_sub(quorum))
+}
+
+#[cfg(test)]
+#[path = "etcd_tests.rs"]
+mod tests;

@@ -1,0 +1,223 @@
+//! Who begins etcd, who joins it, and what is said about the quorum.
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::plan::decide::tests::{differs, found, manifest};
+use crate::plan::{Circumstances, Plan, decide, describe};
+use kmctl_core::protocol::host::{Observation, Observations};
+
+fn host(name: &str) -> HostManifest {
+    let mut manifest = manifest(Some("5ec2e7"));
+    manifest.host = name.to_owned();
+    for item in &mut manifest.items {
+        if let Item::Member(spec) | Item::Vote(spec) = item {
+            spec.name = name.to_owned();
+        }
+    }
+    manifest
+}
+
+fn bare(name: &str, existing: &[&str]) -> (HostManifest, Found) {
+    (host(name), Found::Bare { existing: existing.iter().map(|path| (*path).to_owned()).collect::<BTreeSet<_>>() })
+}
+
+/// A host that is as it should be, with `change` made, whose etcd lists these members.
+fn living(name: &str, listed: &[&str], change: impl Fn(&mut Observation)) -> (HostManifest, Found) {
+    let manifest = host(name);
+    let Found::Observed(found) = found(&manifest, change) else { unreachable!() };
+    let member = |(at, name): (usize, &&str)| EtcdMember {
+        id: at.to_string(),
+        name: (*name).to_owned(),
+        peers: vec![format!("https://192.0.2.{at}:2380")],
+        learner: false,
+    };
+    let members = listed.iter().enumerate().map(member).collect();
+    (manifest, Found::Observed(Box::new(Observations { members, ..*found })))
+}
+
+fn plan(hosts: &[(HostManifest, Found)], unseen: &[&str]) -> Result<Plan, PlanError> {
+    let unseen = unseen.iter().map(|host| (*host).to_owned()).collect();
+    decide(hosts, "km", &Circumstances { unseen, ..Circumstances::default() })
+}
+
+fn work(plan: &Plan) -> Vec<EtcdWork> {
+    plan.hosts.iter().map(|host| host.etcd).collect()
+}
+
+fn whys(plan: &Plan) -> Vec<String> {
+    let joins = plan.hosts.iter().flat_map(|host| &host.steps).filter(|step| step.action == Action::Join);
+    joins.map(|step| step.why.join("; ")).collect()
+}
+
+#[test]
+fn the_first_host_begins_and_the_others_join_one_after_the_other() {
+    let plan = plan(&[bare("cp1", &[]), bare("cp2", &[]), bare("cp3", &[])], &[]).unwrap();
+    assert_eq!(work(&plan), [EtcdWork::Bootstrap, EtcdWork::Join, EtcdWork::Join]);
+    let expected = ["members 1 → 2, quorum 2, stands the loss of 0", "members 2 → 3, quorum 2, stands the loss of 1"];
+    assert_eq!(whys(&plan), expected);
+    let objects: Vec<usize> = plan
+        .hosts
+        .iter()
+        .map(|host| host.steps.iter().filter(|step| step.subject.ends_with(" API objects")).count())
+        .collect();
+    assert_eq!(objects, [1, 0, 0]);
+}
+
+#[test]
+fn a_dead_host_does_not_keep_the_majority_from_beginning_and_a_minority_begins_nothing() {
+    let begun = plan(&[bare("cp2", &[]), bare("cp3", &[])], &["cp1"]).unwrap();
+    assert_eq!(work(&begun), [EtcdWork::Bootstrap, EtcdWork::Join]);
+    let refused = plan(&[bare("cp3", &[])], &["cp1", "cp2"]);
+    assert!(matches!(refused, Err(PlanError::NoMajority { all: 3, .. })), "{refused:?}");
+    // One that has data says that there is a cluster, however many are seen.
+    assert_eq!(work(&plan(&[bare("cp3", &[MEMBER_DATA])], &["cp1", "cp2"]).unwrap()), [EtcdWork::Start]);
+}
+
+/// A host with km and without data, on which `founder` is written down.
+fn told(name: &str, founder: Option<&str>) -> (HostManifest, Found) {
+    let (manifest, Found::Observed(found)) = living(name, &[], |item| {
+        if item.name == format!("etcd member {name}") {
+            item.observed = Observed::Missing;
+        }
+    }) else {
+        unreachable!()
+    };
+    (manifest, Found::Observed(Box::new(Observations { founder: founder.map(str::to_owned), ..*found })))
+}
+
+#[test]
+fn whoever_may_have_begun_the_cluster_is_the_only_one_that_begins_it() {
+    let founder = |hosts: &[(HostManifest, Found)], unseen: &[&str]| {
+        plan(hosts, unseen).map(|plan| (plan.founder.clone().unwrap_or_default(), work(&plan)))
+    };
+    let (cp1, cp2) = (Some("cp1"), Some("cp2"));
+    use EtcdWork::{Bootstrap, Join};
+    // Nothing is written down: the first that was seen.
+    let nothing = [told("cp2", None), told("cp3", None)];
+    assert_eq!(founder(&nothing, &["cp1"]), Ok(("cp2".to_owned(), vec![Bootstrap, Join])));
+    // A run that did not see cp1 was killed: cp2 may have been begun by it and goes on.
+    let all = [told("cp1", None), told("cp2", cp2), told("cp3", cp2)];
+    assert_eq!(founder(&all, &[]), Ok(("cp2".to_owned(), vec![Join, Bootstrap, Join])));
+    // cp1 and cp2 can have been its majority.
+    let without = [told("cp2", cp1), told("cp3", None)];
+    let error = PlanError::Founder { founders: vec!["cp1".to_owned()], unseen: vec!["cp1".to_owned()] };
+    assert_eq!(
+        error.to_string(),
+        "the hosts have written down that etcd's cluster begins on cp1, and cp1 has not answered"
+    );
+    assert_eq!(founder(&without, &["cp1"]), Err(error));
+    // Two of five are none, and all were seen.
+    let five = [told("cp1", None), told("cp2", cp2), told("cp3", cp1), told("cp4", cp2), told("cp5", None)];
+    assert_eq!(founder(&five, &[]).unwrap().0, "cp2");
+    let unnamed = [told("cp1", Some("old")), told("cp2", Some("old")), told("cp3", None)];
+    assert_eq!(founder(&unnamed, &[]), Err(PlanError::Unnamed { founder: "old".to_owned() }));
+}
+
+#[test]
+fn the_founder_waits_for_as_many_others_as_make_a_majority_with_it() {
+    let of = |hosts: &[(HostManifest, Found)]| -> Vec<(Option<Founding>, usize)> {
+        plan(hosts, &[]).unwrap().hosts.into_iter().map(|host| (host.founding, host.agreement)).collect()
+    };
+    let founding =
+        |instead_of: Option<&str>| Some(Founding { name: "cp1".to_owned(), instead_of: instead_of.map(str::to_owned) });
+    assert_eq!(of(&[told("cp1", None)]), [(founding(None), 0)]);
+    let three = [told("cp1", None), told("cp2", None), told("cp3", None)];
+    assert_eq!(of(&three), [(founding(None), 1), (founding(None), 0), (founding(None), 0)]);
+    let half = [told("cp1", Some("cp1")), told("cp2", Some("cp1")), told("cp3", Some("cp3"))];
+    assert_eq!(of(&half), [(None, 0), (None, 0), (founding(Some("cp3")), 0)]);
+}
+
+#[test]
+fn a_cluster_that_mesos_knows_is_not_begun_again_while_a_host_is_away() {
+    let hosts = [bare("cp2", &[]), bare("cp3", &[])];
+    let framework = Some("f-0001".to_owned());
+    let away =
+        Circumstances { unseen: vec!["cp1".to_owned()], framework: framework.clone(), ..Circumstances::default() };
+    let refused = decide(&hosts, "km", &away).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "none of the hosts that were seen has etcd's data, and Mesos has the cluster's framework (f-0001): the cluster \
+         is on those that have not answered: cp1"
+    );
+    // All hosts were seen: the framework is what a former cluster left.
+    assert!(decide(&hosts, "km", &Circumstances { framework, ..Circumstances::default() }).is_ok());
+}
+
+#[test]
+fn a_lost_quorum_is_told_and_not_waited_for() {
+    let listed = ["cp1", "cp2", "cp3"];
+    let nothing = |_: &mut Observation| ();
+    let hosts = [living("cp1", &listed, nothing), bare("cp2", &[]), told("cp3", Some("cp1"))];
+    let refused = plan(&hosts, &[]).unwrap_err();
+    assert_eq!(refused.to_string(), "etcd has lost its quorum: 2 of its 3 members have lost their data (cp2, cp3)");
+    // One that was not seen may have them still, and so may one that cluster.yaml does not name any more.
+    assert!(plan(&hosts[..2], &["cp3"]).is_ok());
+    assert!(plan(&hosts[..2], &[]).is_ok());
+    // A single host that is empty is no member of anything.
+    assert!(plan(&[told("cp1", Some("cp1"))], &[]).is_ok());
+}
+
+#[test]
+fn two_clusters_are_told_and_nothing_is_done() {
+    let other = |name: &str| {
+        let (manifest, Found::Observed(mut found)) = living(name, &["cp2", "cp3"], |_| ()) else { unreachable!() };
+        found.members.iter_mut().for_each(|member| member.id.push('7'));
+        (manifest, Found::Observed(found))
+    };
+    let hosts = [living("cp1", &["cp1"], |_| ()), other("cp2"), other("cp3")];
+    let refused = plan(&hosts, &[]).unwrap_err();
+    assert_eq!(refused, PlanError::TwoClusters { hosts: ["cp1".to_owned(), "cp2".to_owned()] });
+    // So is a host that comes late with data, while the others are about to begin.
+    let established = Some(Established { founder: Some("cp2".to_owned()), begins: true });
+    let late = Circumstances { unseen: vec!["cp2".to_owned()], established, ..Circumstances::default() };
+    let refused = decide(&[bare("cp1", &[MEMBER_DATA])], "km", &late).unwrap_err();
+    assert_eq!(refused, PlanError::TwoClusters { hosts: ["cp2".to_owned(), "cp1".to_owned()] });
+}
+
+#[test]
+fn a_host_that_lost_its_data_joins_again_and_never_begins() {
+    let listed = ["cp1", "cp2", "cp3"];
+    let nothing = |_: &mut Observation| ();
+    let plan =
+        plan(&[bare("cp1", &[]), living("cp2", &listed, nothing), living("cp3", &listed, nothing)], &[]).unwrap();
+    assert_eq!(work(&plan), [EtcdWork::Join, EtcdWork::None, EtcdWork::None]);
+    let why = "its data are gone: its former membership is replaced; members 3 → 3, quorum 2, stands the loss of 1";
+    assert_eq!(whys(&plan), [why]);
+}
+
+#[test]
+fn after_down_all_members_start_at_once() {
+    let hosts = ["cp1", "cp2", "cp3"].map(|name| bare(name, &[MEMBER_DATA]));
+    assert_eq!(work(&plan(&hosts, &[]).unwrap()), [EtcdWork::Start; 3]);
+}
+
+#[test]
+fn a_learner_that_a_killed_run_left_gets_its_vote() {
+    let listed = ["cp1", "cp2"];
+    let learner = living("cp2", &listed, |item| {
+        if item.name == "etcd member cp2 votes" {
+            item.observed = differs("it has no vote yet", None);
+        }
+    });
+    let plan = plan(&[living("cp1", &listed, |_| ()), learner], &[]).unwrap();
+    assert_eq!(work(&plan), [EtcdWork::None, EtcdWork::Join]);
+}
+
+#[test]
+fn a_member_that_the_file_does_not_name_is_told_and_removed_only_when_allowed() {
+    let listed = ["cp1", "cp2", "cp3", "cp4"];
+    let hosts = [living("cp1", &listed, |_| ()), living("cp2", &listed, |_| ())];
+    let kept = plan(&hosts, &[]).unwrap();
+    assert!(kept.is_empty());
+    assert!(describe(&kept).contains("`kmctl up --allow-remove` removes it"), "{}", describe(&kept));
+    let allowed = Circumstances { allow_remove: true, ..Circumstances::default() };
+    let removed = decide(&hosts, "km", &allowed).unwrap();
+    assert!(!removed.is_empty());
+    let text = describe(&removed);
+    insta::with_settings!({ snapshot_path => "../../../tests/plan", prepend_module_to_snapshot => false, omit_expression => true }, {
+        insta::assert_snapshot!("departures", text);
+    });
+    // A host that did not answer is named there all the same.
+    let unseen = Circumstances { unseen: vec!["cp3".to_owned(), "cp4".to_owned()], ..allowed };
+    assert_eq!(decide(&hosts, "km", &unseen).unwrap().departures, []);
+}

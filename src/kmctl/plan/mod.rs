@@ -1,0 +1,20 @@
+//! Pure planning: cluster + inventory → steps, and their description. No I/O, no clock, no randomness.
+//!
+//! [`desired`] says what every host should have, as a manifest for `km host`; [`decide`] compares it with what was
+//! found and says which steps are needed; [`describe`] shows them; [`SavedPlan`] is the plan as a file. Every choice is
+//! made here: what runs the plan has none left.
+mod decide;
+mod describe;
+mod desired;
+mod error;
+mod etcd;
+mod interrupts;
+pub mod preflight;
+mod saved;
+
+pub use decide::{Action, Circumstances, Established, HostPlan, Plan, Step, decide};
+pub use describe::{describe, summary};
+pub use desired::{Inputs, MESOS_SECRET, desired, settings};
+pub use error::PlanError;
+pub use etcd::{Departure, EtcdWork};
+pub use saved::{FORMAT, SavedPlan, SavedPlanError};
