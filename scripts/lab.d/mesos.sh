@@ -53,7 +53,7 @@ mesos_agent_settings() {
 	MESOS_LAUNCHER_DIR=/usr/libexec/mesos
 	MESOS_ISOLATION=cgroups/cpu,cgroups/mem
 	MESOS_CGROUPS_ROOT=mesos-$name
-	MESOS_RESOURCES='cpus:${LAB_CPUS:-$(nproc)};mem:${LAB_MEM:-3072};disk:10240;ports:[31000-32000]'
+	MESOS_RESOURCES='cpus:${LAB_CPUS:-$(nproc)};mem:${LAB_MEM:-3072};disk:10240;ports:${LAB_PORTS:-[31000-32000]}'
 	MESOS_ATTRIBUTES='rack:r$number;generation:2015;disk:$disk'
 	MESOS_DOMAIN='$(domain "$region" "$zone")'
 	MESOS_GC_DELAY=${LAB_GC_DELAY:-1weeks}
