@@ -8,4 +8,7 @@ pub mod endpoints;
 pub mod host;
 pub mod mesos;
 pub mod node;
+mod program;
 pub mod scheduler;
+
+pub use program::main;

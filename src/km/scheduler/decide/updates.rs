@@ -137,9 +137,7 @@ impl Scheduler {
             }
         } else if pod.facts.node.is_some() {
             let finished = pod.facts.phase == Phase::Finished && self.now.since(task.since) > FINISHED_GRACE;
-            if finished {
-                self.kill(id);
-            } else if !recorded && !on_its_way && !self.readopt(id, uid, &task) {
+            if finished || (!recorded && !on_its_way && !self.readopt(id, uid, &task)) {
                 self.kill(id);
             }
         } else if pod.facts.deleting || pod.facts.phase == Phase::Finished {
