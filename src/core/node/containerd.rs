@@ -54,6 +54,10 @@ disable = true
 [plugins."io.containerd.cri.v1.images".pinned_images]
 sandbox = {sandbox_image}
 
+# Where an agent's operator names mirrors and authorities of registries, as for any containerd; unset means nowhere.
+[plugins."io.containerd.cri.v1.images".registry]
+config_path = "/etc/containerd/certs.d"
+
 [plugins."io.containerd.grpc.v1.cri"]
 disable_tcp_service = true
 stream_server_address = "127.0.0.1"
@@ -149,6 +153,7 @@ mod tests {
             "address = \"/run/km-0123abcd/containerd.sock\"\n",
             "restrict_oom_score_adj = true\n",
             "SystemdCgroup = false\n",
+            "config_path = \"/etc/containerd/certs.d\"\n",
         ] {
             assert!(text.contains(expected), "{expected} in\n{text}");
         }
