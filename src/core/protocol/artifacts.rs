@@ -2,10 +2,9 @@
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::launch::Artifact;
-use crate::bundle::BundleFile;
+use crate::bundle::{BundleFile, hex_digest};
 
 /// The program that executors run.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,14 +36,5 @@ pub fn listed(file: &BundleFile, urls: Vec<String>) -> Artifact {
 
 /// The sha256 of a file, lower-case hexadecimal.
 pub fn hash(path: &Path) -> std::io::Result<String> {
-    let mut digest = Sha256::new();
-    let mut file = std::fs::File::open(path)?;
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match std::io::Read::read(&mut file, &mut buffer)? {
-            0 => break,
-            count => digest.update(&buffer[..count]),
-        }
-    }
-    Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex_digest(&mut std::fs::File::open(path)?)?.0)
 }

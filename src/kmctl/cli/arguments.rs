@@ -158,7 +158,7 @@ pub fn main() -> ExitCode {
     ExitCode::from(code)
 }
 
-/// How long the end of a run waits, at most, for threads that are busy.
+/// How long the end of an interrupted run waits, at most, for threads that are busy.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
 fn run(command: Command, context: &Context) -> Result<u8, Failure> {
@@ -175,9 +175,15 @@ fn run(command: Command, context: &Context) -> Result<u8, Failure> {
         }
     });
     question::give_terminal_back();
-    // What an interrupted command had begun in other tasks is dropped there: each step says that it is not finished,
-    // before the reason is told. A thread that still reads a file or resolves a name must not hold the process.
-    runtime.shutdown_timeout(LAST_WORDS);
+    let interrupted = matches!(&result, Err(failure) if failure.code() == Code::Interrupted);
+    if interrupted {
+        // What the command had begun in other tasks is dropped there: each step says that it is not finished, before the
+        // reason is told.
+        runtime.shutdown_timeout(LAST_WORDS);
+    } else {
+        // A thread that still reads a file or resolves a name must not hold the process.
+        runtime.shutdown_background();
+    }
     result
 }
 

@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::host::{Command, Host, HostError};
-use kmctl_core::protocol::host::{FORMAT, HostManifest, Item, KM, Observations, Observed};
+use kmctl_core::protocol::host::{FORMAT, HostManifest, Item, KM, Observations, Observed, SYSTEMD};
 
 /// Why a host's state is not known.
 #[derive(Debug, thiserror::Error)]
@@ -27,9 +27,6 @@ pub enum HostInventoryError {
     },
 }
 
-/// Where the units of a cluster are.
-const UNITS: &str = "/etc/systemd/system/";
-
 /// What was found on a host.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Found {
@@ -45,9 +42,9 @@ pub enum Found {
 impl Found {
     /// Whether units of the cluster are on the host, run they or not: then it is, or was to be, a part of it already.
     pub fn has_units(&self, manifest: &HostManifest) -> bool {
-        let is_unit = |item: &Item| matches!(item, Item::File { path, .. } if path.starts_with(UNITS));
+        let is_unit = |item: &Item| matches!(item, Item::File { path, .. } if path.starts_with(SYSTEMD));
         match self {
-            Found::Bare { existing } => existing.iter().any(|path| path.starts_with(UNITS)),
+            Found::Bare { existing } => existing.iter().any(|path| path.starts_with(SYSTEMD)),
             Found::Observed(found) => {
                 let mut items = manifest.items.iter().zip(&found.items);
                 items.any(|(item, found)| is_unit(item) && found.observed != Observed::Missing)

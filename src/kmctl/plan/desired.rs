@@ -8,7 +8,7 @@ use kmctl_core::k8s::{self, Version};
 use kmctl_core::pki::LeafSpec;
 use kmctl_core::protocol::host::{
     ADMIN, AuthoritySpec, CertificateSpec, FORMAT, HealthSpec, HostManifest, Item, KM, KubeconfigSpec, LIBRARY,
-    MemberSpec, ObjectSpec, STATE, UnitSpec,
+    MemberSpec, ObjectSpec, STATE, SYSTEMD, UnitSpec,
 };
 use kmctl_core::protocol::scheduler::{
     ArtifactServer, EXTENDER_CLIENT, ExtenderServer, MesosConnection, PeerServer, SchedulerConfiguration,
@@ -41,8 +41,6 @@ const ETCD_DATA: &str = "/var/lib/etcd";
 pub(super) const MEMBER_DATA: &str = "/var/lib/etcd/member";
 
 const ETCD_ENVIRONMENT: &str = "/etc/kubernetes/etcd-initial.env";
-pub(super) const SYSTEMD: &str = "/etc/systemd/system";
-
 /// How long a component may take to answer after its start.
 const START_SECONDS: u64 = 120;
 

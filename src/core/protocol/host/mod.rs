@@ -33,3 +33,6 @@ pub const STATE: &str = "/var/lib/kmctl";
 
 /// Where km scheduler keeps its framework's id. The folder outlives a framework that could not be ended.
 pub const FRAMEWORK: &str = "/var/lib/kmctl/scheduler";
+
+/// Where the units of the cluster are.
+pub const SYSTEMD: &str = "/etc/systemd/system";
