@@ -2,9 +2,11 @@
 //! [`host`]s, with [`render`]; [`upstream`] makes bundles, and [`over_host`] asks APIs through a host.
 pub mod apply;
 pub mod cli;
+pub mod failure;
 pub mod host;
 pub mod inventory;
 pub mod over_host;
 pub mod plan;
+pub mod provision;
 pub mod render;
 pub mod upstream;

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the failure")]
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{BufRead as _, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -173,4 +173,31 @@ fn a_second_run_writes_nothing() {
     let before = inodes(root.path());
     assert!(apply(root.path(), &stream, None).0.success());
     assert_eq!(inodes(root.path()), before);
+}
+
+#[test]
+fn a_run_whose_reader_is_gone_frees_the_host_while_it_waits() {
+    let root = tempfile::tempdir().unwrap();
+    let stream = stream();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_km"))
+        .args(["host", "apply", "--root"])
+        .arg(root.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    // Its last file never ends, so that it waits with the lock in its hands and reports nothing.
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(&stream[..stream.len() - 1]).unwrap();
+    let mut events = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(events.next().unwrap().unwrap().contains("started"));
+    drop(events);
+    let (ended, end) = std::sync::mpsc::channel();
+    std::thread::spawn(move || ended.send(child.wait()));
+    let status = end.recv_timeout(std::time::Duration::from_secs(30)).expect("it ends without a reader").unwrap();
+    assert!(!status.success());
+    drop(input);
+    let (status, error) = apply(root.path(), &stream, None);
+    assert!(status.success(), "{error}");
 }

@@ -220,11 +220,11 @@ fn up_killed_at_five_points_ends_as_one_cluster() {
     let undisturbed = manifests();
     lab.kmctl(&["down", "--yes", "--purge=lab"]).success();
     // Each run goes on where the one before was killed, so that the five points lie along the whole way.
+    let said = tempfile::tempdir().expect("a directory");
     for point in 1..=5u64 {
         let mut command = lab.kmctl_command(&["up", "--yes"]);
-        // What it tells is shown when the test fails.
-        eprintln!("run {point}");
-        let mut up = command.stdout(Stdio::null()).spawn().expect("kmctl starts");
+        let file = std::fs::File::create(said.path().join(point.to_string())).expect("a file");
+        let mut up = command.stdout(Stdio::null()).stderr(file).spawn().expect("kmctl starts");
         std::thread::sleep(Duration::from_secs(2 + 2 * point));
         if point % 2 == 0 {
             let _ = lab.ssh(&hosts[(point % 3) as usize], "pkill -9 -f 'km host'");
@@ -234,12 +234,18 @@ fn up_killed_at_five_points_ends_as_one_cluster() {
         up.wait().expect("it ended");
     }
     let last = lab.kmctl(&["up", "--yes"]);
-    eprintln!("the last run\n{}", last.stderr);
-    assert!(last.ok());
+    let before = std::fs::read_to_string(said.path().join("5")).expect("what the run before said");
+    assert!(last.ok(), "{}\nafter a run that ended with\n{}", ending(&last.stderr), ending(&before));
     for (host, manifest) in manifests() {
         assert_eq!(difference(&undisturbed[host], &manifest), "", "{host}");
     }
     is_one_cluster(&lab);
+}
+
+/// The last lines of a run.
+fn ending(said: &str) -> String {
+    let lines: Vec<&str> = said.lines().collect();
+    lines[lines.len().saturating_sub(15)..].join("\n")
 }
 
 #[test]

@@ -101,7 +101,7 @@ fn of_fifty_pods_twenty_run_and_the_others_rest_until_room_comes() {
     let mut delete = vec!["-n".to_owned(), "crowd".to_owned(), "delete".to_owned(), "pod".to_owned()];
     delete.extend(running.iter().take(5).map(name_of));
     lab.kubectl(&delete.iter().map(String::as_str).collect::<Vec<_>>()).success();
-    lab.wait_for_pods("crowd", FIT, Duration::from_secs(10));
+    lab.wait_for_pods("crowd", FIT, SETTLE);
     drop(namespace);
 }
 

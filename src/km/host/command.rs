@@ -1,12 +1,14 @@
 //! The command line of `km host`. It is run by `kmctl`, not by people; everything comes over standard input.
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Write};
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::de::DeserializeOwned;
 
 use super::AgentError;
@@ -51,6 +53,9 @@ pub enum Action {
 pub fn run(arguments: Arguments) -> ExitCode {
     let Arguments { action, root, stop_after } = arguments;
     let root = Root::new(&root, stop_after);
+    if action.reports_events() {
+        std::thread::spawn(end_without_reader);
+    }
     let mut out = io::stdout().lock();
     let mut input = BufReader::with_capacity(1 << 20, io::stdin().lock());
     match perform(action, &root, &mut input, &mut out) {
@@ -60,6 +65,27 @@ pub fn run(arguments: Arguments) -> ExitCode {
             ExitCode::from(status_of(&error))
         }
     }
+}
+
+impl Action {
+    /// Whether it holds the lock and reports what it does.
+    fn reports_events(self) -> bool {
+        match self {
+            Action::Apply | Action::Remove | Action::Leave | Action::PurgeNodes => true,
+            Action::Inspect | Action::Export | Action::ForgetPurge => false,
+        }
+    }
+}
+
+/// Ends the process when the reader of its events is gone, as a kill would: the operator's next run must not find the host
+/// locked by a step that reports nothing for long, such as the restart of a unit. The next run completes it.
+fn end_without_reader() {
+    let out = io::stdout();
+    // Without events to wait for, poll still reports that the other end was closed. It returns early on signals only.
+    while let Err(nix::errno::Errno::EINTR) =
+        poll(&mut [PollFd::new(out.as_fd(), PollFlags::empty())], PollTimeout::NONE)
+    {}
+    std::process::exit(i32::from(status_of(&AgentError::Deserted)));
 }
 
 /// The exit status of a failed run.

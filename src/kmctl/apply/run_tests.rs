@@ -18,7 +18,7 @@ use super::*;
 use crate::host::fake::told;
 use crate::host::{Command, HostError, Output, Stream};
 use crate::inventory::look;
-use crate::plan::{Circumstances, Inputs, decide, desired};
+use crate::plan::{Inputs, PlanContext, decide, desired};
 use km::host::{Action as Verb, Killed, Root, perform, status_of};
 use kmctl_core::bundle::Bundle;
 use kmctl_core::cluster::Cluster;
@@ -238,8 +238,8 @@ impl Fleet {
         }
         let pairs: Vec<_> = hosts.iter().map(|(_, manifest, found)| (manifest.clone(), found.clone())).collect();
         let unseen = dead.iter().map(|name| (*name).to_owned()).collect();
-        let circumstances = Circumstances { unseen, ..Circumstances::default() };
-        let plan = decide(&pairs, &self.work.km.1, &circumstances).ok()?;
+        let context = PlanContext { unseen, ..PlanContext::default() };
+        let plan = decide(&pairs, &self.work.km.1, &context).ok()?;
         let members = hosts.into_iter().zip(plan.hosts).map(|((host, manifest, found), plan)| Member {
             host,
             manifest,

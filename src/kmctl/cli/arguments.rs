@@ -6,11 +6,11 @@ use std::time::Duration;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use super::context::{Context, LogFormat, OutputFormat, Settings};
-use super::failure::{Code, Failure};
 use super::{
     bundle, check, completions, down, init, kubeconfig, logs, plan, question, render, runonce, scale, status, up,
     version, why,
 };
+use crate::failure::{Code, Failure};
 
 #[derive(Parser)]
 #[command(name = "kmctl", version, about = "Kubernetes as an Apache Mesos framework, from one command")]

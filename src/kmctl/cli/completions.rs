@@ -3,7 +3,7 @@ use clap_complete::Shell;
 
 use super::arguments::command;
 use super::context::Context;
-use super::failure::{Code, Failure};
+use crate::failure::{Code, Failure};
 
 /// Arguments.
 #[derive(clap::Args)]
@@ -27,7 +27,7 @@ enum For {
 /// Prints the script.
 pub fn run(args: Args, context: &Context) -> Result<Code, Failure> {
     let Args { shell } = args;
-    context.data(&script(shell))?;
+    context.stdout(&script(shell))?;
     Ok(Code::Ok)
 }
 

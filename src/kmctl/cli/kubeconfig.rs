@@ -7,8 +7,8 @@ use anyhow::Context as _;
 use kube::config::Kubeconfig;
 
 use super::context::{Context, OutputFormat};
-use super::failure::{Code, Failure};
-use super::reach;
+use crate::failure::{Code, Failure};
+use crate::provision::clients;
 use kmctl_core::cluster::Loaded;
 
 /// Arguments.
@@ -19,9 +19,9 @@ pub struct Args {}
 pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
     let Args {} = args;
     let loaded = context.cluster()?;
-    let host = reach::living(context, &loaded).await?;
-    let Some(found) = reach::admin_conf(host.as_ref()).await? else {
-        return Err(reach::no_cluster(host.as_ref()));
+    let host = clients::connect_ready_host(&context.session, &loaded).await?;
+    let Some(found) = clients::admin_conf(host.as_ref()).await? else {
+        return Err(clients::no_cluster(host.as_ref()));
     };
     let kubeconfig = complete(&found, &loaded)?;
     let text = match context.settings.output {
@@ -34,7 +34,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
             let file = file.display();
             context.progress.note("", &format!("written to {file}; try `KUBECONFIG={file} kubectl get nodes`"));
         }
-        None => context.data(&text)?,
+        None => context.stdout(&text)?,
     }
     Ok(Code::Ok)
 }

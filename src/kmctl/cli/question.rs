@@ -7,7 +7,7 @@ use nix::sys::termios::{SetArg, Termios, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
 use super::context::Context;
-use super::failure::Failure;
+use crate::failure::Failure;
 use crate::host::HostError;
 use crate::host::ssh::{Ask, Question};
 use kmctl_core::progress::Progress;
@@ -18,7 +18,7 @@ pub(crate) async fn confirm(context: &Context, what: &str) -> Result<bool, Failu
         return Ok(true);
     }
     if !is_terminal() {
-        context.talk("Nothing was done: there is no terminal to ask on. With --yes it is done without asking.\n");
+        context.stderr("Nothing was done: there is no terminal to ask on. With --yes it is done without asking.\n");
         return Ok(false);
     }
     let (what, progress) = (what.to_owned(), context.progress.clone());
@@ -38,7 +38,7 @@ pub(crate) async fn confirm_name(
 ) -> Result<bool, Failure> {
     if let Some(given) = given {
         if given != name {
-            context.talk(&format!("Nothing was done: the cluster's name is `{name}`, not `{given}`.\n"));
+            context.stderr(&format!("Nothing was done: the cluster's name is `{name}`, not `{given}`.\n"));
         }
         return Ok(given == name);
     }
@@ -46,7 +46,7 @@ pub(crate) async fn confirm_name(
         return Ok(true);
     }
     if !is_terminal() {
-        context.talk(&format!(
+        context.stderr(&format!(
             "Nothing was done: there is no terminal to ask on. With --purge={name} it is done without asking.\n"
         ));
         return Ok(false);

@@ -1,9 +1,6 @@
-//! What became of every host, as a table, and how the command ends.
+//! What became of every host, as a table.
 use std::fmt::Write as _;
 
-use super::context::Context;
-use super::failure::Failure;
-use super::provision;
 use crate::apply::{HostOutcome, HostState, Report, shown};
 
 /// The table, and the way that took longest.
@@ -33,14 +30,6 @@ fn line(outcome: &HostOutcome) -> String {
         }
         HostState::Skipped(why) => format!("skipped    {why}"),
     }
-}
-
-/// Shows the table; fails if a host failed or was skipped.
-pub(crate) fn conclude(context: &Context, report: Report) -> Result<(), Failure> {
-    context.talk(&table(&report));
-    let hosts = report.hosts.len();
-    let errors: Vec<_> = report.hosts.into_iter().filter_map(|outcome| outcome.error).collect();
-    if errors.is_empty() { Ok(()) } else { Err(provision::failed(context, errors, hosts)) }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! `kmctl version`.
 use super::context::{Context, OutputFormat};
-use super::failure::{Code, Failure};
+use crate::failure::{Code, Failure};
 
 /// Arguments.
 #[derive(clap::Args)]
@@ -11,7 +11,7 @@ pub fn run(args: Args, context: &Context) -> Result<Code, Failure> {
     let Args {} = args;
     let version = env!("CARGO_PKG_VERSION");
     match context.settings.output {
-        OutputFormat::Text => context.data(&format!("kmctl {version}\n"))?,
+        OutputFormat::Text => context.stdout(&format!("kmctl {version}\n"))?,
         OutputFormat::Json => context.json(&serde_json::json!({ "version": version }))?,
     }
     Ok(Code::Ok)

@@ -6,7 +6,7 @@ use similar::TextDiff;
 
 use super::desired::{MEMBER_DATA, SETTINGS};
 use super::error::PlanError;
-use super::etcd::{self, Departure, EtcdWork};
+use super::etcd::{self, EtcdRemoval, EtcdWork};
 use super::interrupts::interrupts;
 use crate::inventory::Found;
 use kmctl_core::protocol::host::{Founding, HostManifest, Item, KM, LIBRARY, Observation, Observations, Observed};
@@ -25,7 +25,7 @@ pub struct Plan {
     pub founder: Option<String>,
     /// Members of etcd that are no hosts of cluster.yaml.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub departures: Vec<Departure>,
+    pub departures: Vec<EtcdRemoval>,
 }
 
 /// What has to be done on one host.
@@ -58,11 +58,11 @@ fn is_zero(count: &usize) -> bool {
 
 /// What is known beside the hosts that were seen.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Circumstances {
+pub struct PlanContext {
     /// Hosts of cluster.yaml that were not seen.
     pub unseen: Vec<String>,
     /// The cluster that the other hosts have, or are about to begin: one that comes late joins it.
-    pub established: Option<Established>,
+    pub existing: Option<ExistingCluster>,
     /// The framework's id, where nobody who was seen has etcd's data and Mesos has the cluster's framework.
     pub framework: Option<String>,
     /// Members of etcd that are no hosts of cluster.yaml are removed.
@@ -71,7 +71,7 @@ pub struct Circumstances {
 
 /// A cluster, as a host has to know it that comes late.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Established {
+pub struct ExistingCluster {
     /// Who began it, where that was written down.
     pub founder: Option<String>,
     /// It begins in this very run: a host that has etcd's data already is none of it.
@@ -133,6 +133,11 @@ impl Plan {
         self.hosts.iter().all(|host| host.steps.is_empty()) && !self.departures.iter().any(|one| one.remove)
     }
 
+    /// Whether it interrupts or removes something, so that the operator is asked first.
+    pub fn needs_approval(&self) -> bool {
+        !self.interruptions().is_empty() || self.departures.iter().any(|one| one.remove)
+    }
+
     /// The steps that make the API unavailable for a while, as `unit on host`. Nobody notices a restart of the others:
     /// they catch up.
     pub fn interruptions(&self) -> Vec<String> {
@@ -150,8 +155,8 @@ impl Plan {
 }
 
 /// Decides for all hosts. `km` is the sha256 of the program that goes with this kmctl.
-pub fn decide(hosts: &[(HostManifest, Found)], km: &str, circumstances: &Circumstances) -> Result<Plan, PlanError> {
-    let Circumstances { unseen, established: _, framework: _, allow_remove } = circumstances;
+pub fn decide(hosts: &[(HostManifest, Found)], km: &str, context: &PlanContext) -> Result<Plan, PlanError> {
+    let PlanContext { unseen, existing: _, framework: _, allow_remove } = context;
     let count = hosts.len() + unseen.len();
     let mut plans: Vec<HostPlan> = hosts
         .iter()
@@ -169,7 +174,7 @@ pub fn decide(hosts: &[(HostManifest, Found)], km: &str, circumstances: &Circums
         plan.steps.retain(|step| !step.subject.ends_with(" API objects"));
         plan.unchanged += before - plan.steps.len();
     }
-    let founder = etcd::assign(hosts, &mut plans, circumstances)?;
+    let founder = etcd::assign(hosts, &mut plans, context)?;
     let departures = etcd::departures(hosts, unseen, *allow_remove);
     Ok(Plan { hosts: plans, unseen: unseen.clone(), founder, departures })
 }

@@ -79,7 +79,7 @@ fn a_new_host_gets_everything() {
     let manifest = manifest(Some("secret"));
     golden!(
         "new-host",
-        decide(&[(manifest, Found::Bare { existing: BTreeSet::new() })], "km", &Circumstances::default()).unwrap()
+        decide(&[(manifest, Found::Bare { existing: BTreeSet::new() })], "km", &PlanContext::default()).unwrap()
     );
 }
 
@@ -87,7 +87,7 @@ fn a_new_host_gets_everything() {
 fn a_host_as_it_should_be_gets_nothing() {
     let manifest = manifest(Some("secret"));
     let found = found(&manifest, |_| ());
-    let plan = decide(&[(manifest, found)], "km", &Circumstances::default()).unwrap();
+    let plan = decide(&[(manifest, found)], "km", &PlanContext::default()).unwrap();
     assert!(plan.is_empty());
     golden!("unchanged", plan);
 }
@@ -107,7 +107,7 @@ fn a_file_edited_by_hand_is_shown_as_a_diff_and_restarts_its_unit() {
             item.observed = differs("its text differs", text.as_deref());
         }
     });
-    let plan = decide(&[(manifest, found)], "km", &Circumstances::default()).unwrap();
+    let plan = decide(&[(manifest, found)], "km", &PlanContext::default()).unwrap();
     assert_eq!(plan.interruptions(), ["kube-apiserver.service on cp1"]);
     golden!("edited-unit", plan);
 }
@@ -120,7 +120,7 @@ fn repairing_permissions_restarts_nothing() {
             item.observed = differs("its mode is 0666, wanted 0644", None);
         }
     });
-    let plan = decide(&[(manifest, found)], "km", &Circumstances::default()).unwrap();
+    let plan = decide(&[(manifest, found)], "km", &PlanContext::default()).unwrap();
     assert_eq!(plan.hosts[0].steps.len(), 1);
     assert_eq!(plan.hosts[0].steps[0].action, Action::Update);
 }
@@ -133,7 +133,7 @@ fn bounds_that_were_set_live_are_kept_and_told() {
             observation.observed = Observed::Kept { what: vec!["max 3 (cluster.yaml: none)".to_owned()] };
         }
     });
-    let plan = decide(&[(manifest, found)], "km", &Circumstances::default()).unwrap();
+    let plan = decide(&[(manifest, found)], "km", &PlanContext::default()).unwrap();
     assert!(plan.is_empty());
     let note = "bounds of nodes are kept as set live: max 3 (cluster.yaml: none); --reset-scale goes back";
     assert_eq!(plan.hosts[0].notes, [note]);
@@ -144,7 +144,7 @@ fn bounds_that_were_set_live_are_kept_and_told() {
 fn a_new_km_restarts_what_runs_it_without_interrupting_anybody() {
     let manifest = manifest(Some("secret"));
     let found = found(&manifest, |_| ());
-    let plan = decide(&[(manifest, found)], "other", &Circumstances::default()).unwrap();
+    let plan = decide(&[(manifest, found)], "other", &PlanContext::default()).unwrap();
     assert!(plan.interruptions().is_empty());
     golden!("new-km", plan);
 }
@@ -157,7 +157,7 @@ fn a_certificate_that_ends_soon_is_renewed() {
             item.observed = differs("it expires at 2027-01-01T00:00:00Z", None);
         }
     });
-    golden!("renewal", decide(&[(manifest, found)], "km", &Circumstances::default()).unwrap());
+    golden!("renewal", decide(&[(manifest, found)], "km", &PlanContext::default()).unwrap());
 }
 
 #[test]
@@ -169,7 +169,7 @@ fn what_a_killed_run_started_is_started_again_without_asking() {
             item.observed = differs("it was never started with these files", None);
         }
     });
-    let plan = decide(&[(manifest, found)], "km", &Circumstances::default()).unwrap();
+    let plan = decide(&[(manifest, found)], "km", &PlanContext::default()).unwrap();
     assert!(plan.interruptions().is_empty());
     assert_eq!(plan.hosts[0].steps.len(), 1);
 }
@@ -178,7 +178,7 @@ fn what_a_killed_run_started_is_started_again_without_asking() {
 fn a_secret_that_is_not_here_is_kept_or_missed() {
     let manifest = manifest(None);
     let there = found(&manifest, |_| ());
-    let plan = decide(&[(manifest.clone(), there)], "km", &Circumstances::default()).unwrap();
+    let plan = decide(&[(manifest.clone(), there)], "km", &PlanContext::default()).unwrap();
     assert!(plan.is_empty());
     golden!("kept-secret", plan);
     let gone = found(&manifest, |item| {
@@ -187,11 +187,11 @@ fn a_secret_that_is_not_here_is_kept_or_missed() {
         }
     });
     assert!(matches!(
-        decide(&[(manifest.clone(), gone)], "km", &Circumstances::default()),
+        decide(&[(manifest.clone(), gone)], "km", &PlanContext::default()),
         Err(PlanError::NoSecret { .. })
     ));
     let bare = Found::Bare { existing: BTreeSet::new() };
-    assert!(matches!(decide(&[(manifest, bare)], "km", &Circumstances::default()), Err(PlanError::NoSecret { .. })));
+    assert!(matches!(decide(&[(manifest, bare)], "km", &PlanContext::default()), Err(PlanError::NoSecret { .. })));
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn another_version_or_bundle_on_a_living_host_is_refused() {
     let manifest = manifest(Some("secret"));
     let Found::Observed(mut other) = found(&manifest, |_| ()) else { unreachable!() };
     other.versions = vec!["v1.19.0".to_owned()];
-    let refused = decide(&[(manifest.clone(), Found::Observed(other))], "km", &Circumstances::default());
+    let refused = decide(&[(manifest.clone(), Found::Observed(other))], "km", &PlanContext::default());
     assert!(matches!(refused, Err(PlanError::Upgrade { .. })), "{refused:?}");
     let other_bundle = |active: &str| {
         found(&manifest, |item| {
@@ -211,8 +211,8 @@ fn another_version_or_bundle_on_a_living_host_is_refused() {
             }
         })
     };
-    assert!(decide(&[(manifest.clone(), other_bundle("active"))], "km", &Circumstances::default()).is_err());
-    assert!(decide(&[(manifest.clone(), other_bundle("inactive"))], "km", &Circumstances::default()).is_ok());
+    assert!(decide(&[(manifest.clone(), other_bundle("active"))], "km", &PlanContext::default()).is_err());
+    assert!(decide(&[(manifest.clone(), other_bundle("inactive"))], "km", &PlanContext::default()).is_ok());
 }
 
 #[test]
@@ -232,7 +232,7 @@ fn a_living_cluster_keeps_its_network_mode() {
                 unit.active = active.to_owned();
             }
         });
-        decide(&[(wanted.clone(), found)], "km", &Circumstances::default())
+        decide(&[(wanted.clone(), found)], "km", &PlanContext::default())
     };
     let with_plugin = ours.replace("mode: hostPorts", "mode: cni");
     assert_ne!(with_plugin, ours);

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::decide::{Action, HostPlan, Plan, Step};
-use super::etcd::Departure;
+use super::etcd::EtcdRemoval;
 
 /// The whole plan, host by host, with the reasons and the diffs.
 pub fn describe(plan: &Plan) -> String {
@@ -14,7 +14,7 @@ pub fn describe(plan: &Plan) -> String {
     for host in &plan.unseen {
         let _ = writeln!(text, "{host}\n  . it was not seen: nothing is done there");
     }
-    for Departure { member, peers: _, remove, arithmetic } in &plan.departures {
+    for EtcdRemoval { member, peers: _, remove, arithmetic } in &plan.departures {
         let _ = match remove {
             true => writeln!(text, "etcd\n  - remove member {member}, which cluster.yaml does not name: {arithmetic}"),
             false => writeln!(

@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::decide::{Action, Circumstances, Established, HostPlan, Step, step};
+use super::decide::{Action, ExistingCluster, HostPlan, PlanContext, Step, step};
 use super::desired::MEMBER_DATA;
 use super::error::PlanError;
 use super::interrupts::quorum;
@@ -30,7 +30,7 @@ pub enum EtcdWork {
 /// A member of etcd that is no host of cluster.yaml.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Departure {
+pub struct EtcdRemoval {
     /// Its name.
     pub member: String,
     /// Where the other members reached it.
@@ -134,9 +134,9 @@ fn elect(hosts: &[(HostManifest, Found)], unseen: &[String]) -> Result<String, P
 pub(super) fn assign(
     hosts: &[(HostManifest, Found)],
     plans: &mut [HostPlan],
-    circumstances: &Circumstances,
+    context: &PlanContext,
 ) -> Result<Option<String>, PlanError> {
-    let Circumstances { unseen, established, framework, allow_remove: _ } = circumstances;
+    let PlanContext { unseen, existing, framework, allow_remove: _ } = context;
     if let Some(hosts) = two_clusters(hosts) {
         return Err(PlanError::TwoClusters { hosts });
     }
@@ -153,12 +153,12 @@ pub(super) fn assign(
         return Err(PlanError::NoQuorum { members: voters, lost });
     }
     let all = hosts.len() + unseen.len();
-    let begun = established.is_some() || with_data > 0 || hosts.is_empty();
+    let begun = existing.is_some() || with_data > 0 || hosts.is_empty();
     // A cluster whose majority has no data is not alive anywhere; less cannot be known.
     if !begun && hosts.len() < quorum(all) {
         return Err(PlanError::NoMajority { all, unseen: unseen.clone() });
     }
-    let founder = match established {
+    let founder = match existing {
         _ if !begun => {
             if let Some(framework) = framework.clone().filter(|_| !unseen.is_empty()) {
                 return Err(PlanError::Elsewhere { framework, unseen: unseen.clone() });
@@ -166,11 +166,11 @@ pub(super) fn assign(
             count = 1;
             Some(elect(hosts, unseen)?)
         }
-        Some(Established { begins: true, founder }) if with_data > 0 => {
+        Some(ExistingCluster { begins: true, founder }) if with_data > 0 => {
             let host = hosts.first().map(|(manifest, _)| manifest.host.clone()).unwrap_or_default();
             return Err(PlanError::TwoClusters { hosts: [founder.clone().unwrap_or_default(), host] });
         }
-        Some(Established { founder, .. }) => founder.clone(),
+        Some(ExistingCluster { founder, .. }) => founder.clone(),
         None => {
             let mut members = hosts.iter().filter(|(manifest, found)| has_data(manifest, found));
             members.find_map(|(_, found)| recorded(found)).map(str::to_owned)
@@ -220,7 +220,7 @@ pub(super) fn assign(
 }
 
 /// Members that cluster.yaml does not name. One at a time leaves, and `count` goes down with each.
-pub(super) fn departures(hosts: &[(HostManifest, Found)], unseen: &[String], remove: bool) -> Vec<Departure> {
+pub(super) fn departures(hosts: &[(HostManifest, Found)], unseen: &[String], remove: bool) -> Vec<EtcdRemoval> {
     let members = members(hosts);
     let mut count = members.len();
     let named = |name: &str| unseen.iter().any(|host| host == name) || hosts.iter().any(|(host, _)| host.host == name);
@@ -230,7 +230,7 @@ pub(super) fn departures(hosts: &[(HostManifest, Found)], unseen: &[String], rem
         let arithmetic = arithmetic(count, count.saturating_sub(1));
         count = count.saturating_sub(1);
         let (member, peers) = (member.name.clone(), member.peers.clone());
-        gone.push(Departure { member, peers, remove, arithmetic });
+        gone.push(EtcdRemoval { member, peers, remove, arithmetic });
     }
     gone
 }

@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::plan::decide::tests::{differs, found, manifest};
-use crate::plan::{Circumstances, Plan, decide, describe};
+use crate::plan::{Plan, PlanContext, decide, describe};
 use kmctl_core::protocol::host::{Observation, Observations};
 
 fn host(name: &str) -> HostManifest {
@@ -37,7 +37,7 @@ fn living(name: &str, listed: &[&str], change: impl Fn(&mut Observation)) -> (Ho
 
 fn plan(hosts: &[(HostManifest, Found)], unseen: &[&str]) -> Result<Plan, PlanError> {
     let unseen = unseen.iter().map(|host| (*host).to_owned()).collect();
-    decide(hosts, "km", &Circumstances { unseen, ..Circumstances::default() })
+    decide(hosts, "km", &PlanContext { unseen, ..PlanContext::default() })
 }
 
 fn work(plan: &Plan) -> Vec<EtcdWork> {
@@ -131,8 +131,7 @@ fn the_founder_waits_for_as_many_others_as_make_a_majority_with_it() {
 fn a_cluster_that_mesos_knows_is_not_begun_again_while_a_host_is_away() {
     let hosts = [bare("cp2", &[]), bare("cp3", &[])];
     let framework = Some("f-0001".to_owned());
-    let away =
-        Circumstances { unseen: vec!["cp1".to_owned()], framework: framework.clone(), ..Circumstances::default() };
+    let away = PlanContext { unseen: vec!["cp1".to_owned()], framework: framework.clone(), ..PlanContext::default() };
     let refused = decide(&hosts, "km", &away).unwrap_err();
     assert_eq!(
         refused.to_string(),
@@ -140,7 +139,7 @@ fn a_cluster_that_mesos_knows_is_not_begun_again_while_a_host_is_away() {
          is on those that have not answered: cp1"
     );
     // All hosts were seen: the framework is what a former cluster left.
-    assert!(decide(&hosts, "km", &Circumstances { framework, ..Circumstances::default() }).is_ok());
+    assert!(decide(&hosts, "km", &PlanContext { framework, ..PlanContext::default() }).is_ok());
 }
 
 #[test]
@@ -168,8 +167,8 @@ fn two_clusters_are_told_and_nothing_is_done() {
     let refused = plan(&hosts, &[]).unwrap_err();
     assert_eq!(refused, PlanError::TwoClusters { hosts: ["cp1".to_owned(), "cp2".to_owned()] });
     // So is a host that comes late with data, while the others are about to begin.
-    let established = Some(Established { founder: Some("cp2".to_owned()), begins: true });
-    let late = Circumstances { unseen: vec!["cp2".to_owned()], established, ..Circumstances::default() };
+    let existing = Some(ExistingCluster { founder: Some("cp2".to_owned()), begins: true });
+    let late = PlanContext { unseen: vec!["cp2".to_owned()], existing, ..PlanContext::default() };
     let refused = decide(&[bare("cp1", &[MEMBER_DATA])], "km", &late).unwrap_err();
     assert_eq!(refused, PlanError::TwoClusters { hosts: ["cp2".to_owned(), "cp1".to_owned()] });
 }
@@ -210,7 +209,7 @@ fn a_member_that_the_file_does_not_name_is_told_and_removed_only_when_allowed() 
     let kept = plan(&hosts, &[]).unwrap();
     assert!(kept.is_empty());
     assert!(describe(&kept).contains("`kmctl up --allow-remove` removes it"), "{}", describe(&kept));
-    let allowed = Circumstances { allow_remove: true, ..Circumstances::default() };
+    let allowed = PlanContext { allow_remove: true, ..PlanContext::default() };
     let removed = decide(&hosts, "km", &allowed).unwrap();
     assert!(!removed.is_empty());
     let text = describe(&removed);
@@ -218,6 +217,6 @@ fn a_member_that_the_file_does_not_name_is_told_and_removed_only_when_allowed() 
         insta::assert_snapshot!("departures", text);
     });
     // A host that did not answer is named there all the same.
-    let unseen = Circumstances { unseen: vec!["cp3".to_owned(), "cp4".to_owned()], ..allowed };
+    let unseen = PlanContext { unseen: vec!["cp3".to_owned(), "cp4".to_owned()], ..allowed };
     assert_eq!(decide(&hosts, "km", &unseen).unwrap().departures, []);
 }

@@ -12,9 +12,9 @@ mod interrupts;
 pub mod preflight;
 mod saved;
 
-pub use decide::{Action, Circumstances, Established, HostPlan, Plan, Step, decide};
+pub use decide::{Action, ExistingCluster, HostPlan, Plan, PlanContext, Step, decide};
 pub use describe::{describe, summary};
 pub use desired::{Inputs, MESOS_SECRET, desired, settings};
 pub use error::PlanError;
-pub use etcd::{Departure, EtcdWork};
+pub use etcd::{EtcdRemoval, EtcdWork};
 pub use saved::{FORMAT, SavedPlan, SavedPlanError};

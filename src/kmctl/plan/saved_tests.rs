@@ -1,7 +1,7 @@
 //! Plans as files.
 use super::*;
 use crate::plan::decide::tests::{differs, found, manifest};
-use crate::plan::{Circumstances, decide};
+use crate::plan::{PlanContext, decide};
 use kmctl_core::protocol::host::Item;
 
 const SCHEDULER: &str = "/etc/systemd/system/kube-scheduler.service";
@@ -18,7 +18,7 @@ fn edited(line: &str) -> SavedPlan {
             item.observed = differs("its text differs", text.as_deref());
         }
     });
-    let plan = decide(&[(manifest.clone(), found)], "km", &Circumstances::default()).unwrap();
+    let plan = decide(&[(manifest.clone(), found)], "km", &PlanContext::default()).unwrap();
     SavedPlan::new("demo", "km", &[manifest], &plan)
 }
 
@@ -73,7 +73,7 @@ fn what_a_component_answers_before_it_is_healthy_is_no_drift() {
                 item.observed = differs(answer, None);
             }
         });
-        let plan = decide(&[(manifest.clone(), found)], "km", &Circumstances::default()).unwrap();
+        let plan = decide(&[(manifest.clone(), found)], "km", &PlanContext::default()).unwrap();
         SavedPlan::new("demo", "km", &[manifest], &plan)
     };
     assert_eq!(plan("status 503").drift(&plan("connection refused")), None);
@@ -84,7 +84,7 @@ fn no_secret_is_in_the_file() {
     // Everything differs, and every text that was found is one that must not be repeated.
     let manifest = manifest(Some("5ec2e7"));
     let found = found(&manifest, |item| item.observed = differs("it differs", Some("found-text")));
-    let plan = decide(&[(manifest.clone(), found)], "km", &Circumstances::default());
+    let plan = decide(&[(manifest.clone(), found)], "km", &PlanContext::default());
     // A changed table of contents on a living host is an upgrade; that item is left as it is.
     assert!(plan.is_err());
     let found = crate::plan::decide::tests::found(&manifest, |item| {
@@ -92,7 +92,7 @@ fn no_secret_is_in_the_file() {
             item.observed = differs("it differs", Some("found-text"));
         }
     });
-    let plan = decide(&[(manifest.clone(), found)], "km", &Circumstances::default()).unwrap();
+    let plan = decide(&[(manifest.clone(), found)], "km", &PlanContext::default()).unwrap();
     let text = serde_json::to_string(&SavedPlan::new("demo", "km", std::slice::from_ref(&manifest), &plan)).unwrap();
     assert!(!text.contains("5ec2e7"), "the digest of the Mesos secret");
     let secret = ["mesos-secret", ".key", "encryption.yaml", ".conf", ".crt"];

@@ -1,6 +1,7 @@
-# load(HOST, PORT, RATE, SECONDS): so many new connections a second, evenly, each to be answered within three seconds;
-# prints how many there were and failed, then what the failures were.
-import socket, threading, time
+# load(HOST, PORT, RATE, SECONDS): so many new connections a second, evenly, each to be answered within three seconds, until
+# the file /tmp/load-stop exists or so many seconds have passed; prints how many there were and failed, then what the failures
+# were.
+import os, socket, threading, time
 
 
 def load(host, port, rate, seconds):
@@ -19,6 +20,8 @@ def load(host, port, rate, seconds):
     began = time.monotonic()
     callers = []
     for number in range(rate * seconds):
+        if number % rate == 0 and os.path.exists("/tmp/load-stop"):
+            break
         at = number / rate
         time.sleep(max(0, began + at - time.monotonic()))
         callers.append(threading.Thread(target=one, args=(at,)))

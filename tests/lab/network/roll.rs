@@ -9,10 +9,10 @@ use crate::support::*;
 /// New connections a second.
 const RATE: u32 = 50;
 
-/// Seconds of them.
-const SECONDS: u32 = 60;
+/// Seconds of them at most, where the update takes long.
+const SECONDS: u32 = 240;
 
-/// How many of the connections failed, and how.
+/// How many connections failed while it was replaced, and how.
 pub fn failures_of_a_rolling_update(lab: &Lab) -> (usize, String) {
     let namespace = Namespace::new(lab, "roll");
     let mut spec = speaker("web", &json!({ "terminationGracePeriodSeconds": 30 }));
@@ -42,13 +42,17 @@ pub fn failures_of_a_rolling_update(lab: &Lab) -> (usize, String) {
         let load = scope.spawn(|| run_with(&mut lab.kubectl_command(&command), &script).success());
         std::thread::sleep(Duration::from_secs(5));
         lab.kubectl(&["-n", "roll", "rollout", "restart", "deployment", "web"]).success();
+        lab.kubectl(&["-n", "roll", "rollout", "status", "deployment", "web", "--timeout=180s"]).success();
+        // Until the last of the old pods is gone, which its Service may still lead to.
+        eventually(SETTLE, "the old pods to end", || (lab.list(&["-n", "roll", "pods"]).len() == 4).then_some(()));
         // Within the load's time, or it was not tried.
-        lab.kubectl(&["-n", "roll", "rollout", "status", "deployment", "web", "--timeout=50s"]).success();
         assert!(!load.is_finished(), "the update took longer than the load");
+        lab.kubectl(&["-n", "roll", "exec", "caller", "--", "touch", "/tmp/load-stop"]).success();
         load.join().expect("it ends")
     });
     let (counts, how) = printed.split_once('\n').expect("two numbers first");
     let (all, failed) = counts.split_once(' ').expect("two numbers");
-    assert_eq!(all, (RATE * SECONDS).to_string());
+    let all: u32 = all.parse().expect("a number");
+    assert!(all > 10 * RATE, "{all} connections");
     (failed.parse().expect("a number"), how.to_owned())
 }

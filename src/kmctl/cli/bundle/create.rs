@@ -1,12 +1,12 @@
 //! `kmctl bundle create`: out of a directory, or out of what upstream releases.
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::summary;
 use crate::cli::context::Context;
-use crate::cli::failure::{Code, Failure};
-use crate::upstream::{Download, FetchError, Fetched, Mirror, download};
-use kmctl_core::bundle::{self, BundleError};
-use kmctl_core::k8s::{Components, Version, supported};
+use crate::failure::{Code, Failure};
+use crate::provision::bundles::{MIRROR, cache, components, fetch, lock_of, mirror_of};
+use crate::upstream::Download;
+use kmctl_core::bundle;
 
 /// Arguments.
 #[derive(clap::Args)]
@@ -28,9 +28,6 @@ pub struct Args {
     folder: Option<PathBuf>,
 }
 
-/// The environment's default of `--mirror`.
-pub(super) const MIRROR: &str = "KMCTL_MIRROR";
-
 /// Runs `kmctl bundle create`.
 pub(super) async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
     let Args { kubernetes, architecture, mirror, lock, folder } = args;
@@ -48,10 +45,10 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<Code, Failure> 
             let components = components(&kubernetes, Code::Usage)?;
             let out = out.unwrap_or_else(|| PathBuf::from(format!("kubernetes-{kubernetes}.bundle")));
             let lock = lock.unwrap_or_else(|| lock_of(&out));
-            let mirror = parse(mirror)?;
+            let mirror = mirror_of(mirror)?;
             let cache = cache()?.join("downloads");
             let what = Download { kubernetes, components, architecture, mirror, out, lock, cache };
-            let made = fetch(&what, context).await?;
+            let made = fetch(&what, &context.progress).await?;
             context.progress.note("", &format!("{}: {}", what.out.display(), summary(&made.manifest)));
             Ok(Code::Ok)
         }
@@ -81,69 +78,4 @@ async fn pack(
             Err(Failure::new(Code::Invalid, anyhow::Error::new(error).context("make the bundle")))
         }
     }
-}
-
-/// Downloads a bundle, and says where the lock is.
-pub(super) async fn fetch(what: &Download, context: &Context) -> Result<Fetched, Failure> {
-    if let Some(mirror) = &what.mirror {
-        context.progress.note("", &format!("downloading from {mirror}"));
-    }
-    let made = download(what, &context.progress).await.map_err(failure)?;
-    let lock = what.lock.display();
-    let text = if made.was_locked { format!("{lock}: checked") } else { format!("{lock}: written") };
-    context.progress.note("", &text);
-    Ok(made)
-}
-
-fn failure(error: FetchError) -> Failure {
-    let invalid =
-        error.is_lock() || matches!(&error, FetchError::Bundle { source: BundleError::NotABundle { .. }, .. });
-    let code = if invalid { Code::Invalid } else { Code::Failed };
-    let hint = error.hint();
-    let failure = Failure::new(code, error);
-    match hint {
-        Some(hint) => failure.hint(hint),
-        None => failure,
-    }
-}
-
-/// What is paired with `kubernetes`.
-pub(super) fn components(kubernetes: &str, code: Code) -> Result<Components, Failure> {
-    let version: Version = kubernetes.parse().map_err(|_| {
-        let failure = Failure::message(code, format!("`{kubernetes}` is no version of Kubernetes"));
-        let with = format!("v{kubernetes}");
-        failure.hint(match with.parse::<Version>() {
-            Ok(_) => format!("write it with its v: {with}"),
-            Err(_) => "write it as v1.37.2".to_owned(),
-        })
-    })?;
-    Components::of(version).map_err(|error| {
-        let hint = format!("use a version of {}", supported().replace(" and ", " or "));
-        Failure::new(code, error).hint(hint)
-    })
-}
-
-/// The mirror that was asked for.
-pub(super) fn parse(mirror: Option<String>) -> Result<Option<Mirror>, Failure> {
-    let mirror = mirror.filter(|mirror| !mirror.is_empty()).map(|mirror| mirror.parse()).transpose();
-    mirror.map_err(|error| Failure::new(Code::Usage, error).hint(format!("correct --mirror or {MIRROR}")))
-}
-
-/// The lock beside a bundle.
-pub(super) fn lock_of(bundle: &Path) -> PathBuf {
-    let mut name = bundle.as_os_str().to_owned();
-    name.push(".lock");
-    name.into()
-}
-
-/// Where this user's downloads and bundles are kept (XDG Base Directory Specification).
-pub(super) fn cache() -> Result<PathBuf, Failure> {
-    let of_user = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
-    let cache =
-        of_user.or_else(|| std::env::home_dir().filter(|home| home.is_absolute()).map(|home| home.join(".cache")));
-    let cache = cache.ok_or_else(|| {
-        Failure::message(Code::Failed, "there is no home directory to keep downloads in")
-            .hint("set HOME or XDG_CACHE_HOME to a directory with 1 GB of space")
-    })?;
-    Ok(cache.join("kmctl"))
 }

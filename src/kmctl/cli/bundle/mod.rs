@@ -1,15 +1,12 @@
 //! `kmctl bundle`: creates, verifies and compares bundles.
 mod create;
-mod kept;
 mod show;
 
 use std::path::PathBuf;
 
 use super::context::{Context, OutputFormat};
-use super::failure::{Code, Failure};
+use crate::failure::{Code, Failure};
 use kmctl_core::bundle::{self, Bundle, Manifest};
-
-pub(crate) use kept::{kept, make};
 
 /// Arguments.
 #[derive(clap::Args)]

@@ -6,14 +6,14 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::cli::context::{Context, OutputFormat};
-use crate::cli::failure::{Code, Failure};
+use crate::failure::{Code, Failure};
 use kmctl_core::bundle::{Bundle, Component, Manifest};
 
 /// Runs `kmctl bundle show`.
 pub(super) fn show(file: &Path, context: &Context) -> Result<Code, Failure> {
     let bundle = open(file)?;
     match context.settings.output {
-        OutputFormat::Text => context.data(&shown(bundle.manifest()))?,
+        OutputFormat::Text => context.stdout(&shown(bundle.manifest()))?,
         OutputFormat::Json => context.json(bundle.manifest())?,
     }
     Ok(Code::Ok)
@@ -23,7 +23,7 @@ pub(super) fn show(file: &Path, context: &Context) -> Result<Code, Failure> {
 pub(super) fn diff(one: &Path, other: &Path, context: &Context) -> Result<Code, Failure> {
     let difference = compare(open(one)?.manifest(), open(other)?.manifest());
     match context.settings.output {
-        OutputFormat::Text => context.data(&told(&difference))?,
+        OutputFormat::Text => context.stdout(&told(&difference))?,
         OutputFormat::Json => context.json(&difference)?,
     }
     Ok(Code::Ok)

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use super::ask::ask;
 use super::write::{Answers, write};
 use crate::cli::context::Context;
-use crate::cli::failure::{Code, Failure};
+use crate::failure::{Code, Failure};
 use kmctl_core::cluster::{self, KubernetesSpec, Sudo};
 
 /// Arguments.
@@ -97,7 +97,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
     for advice in &loaded.advice {
         context.progress.note(&file.display().to_string(), advice);
     }
-    context.talk(&format!("{} is written. Next: `kmctl -f {} check`\n", file.display(), file.display()));
+    context.stderr(&format!("{} is written. Next: `kmctl -f {} check`\n", file.display(), file.display()));
     Ok(Code::Ok)
 }
 

@@ -5,7 +5,7 @@ use tokio::sync::mpsc;
 
 use super::source::Wanted;
 use crate::cli::context::Context;
-use crate::cli::failure::{Code, Failure};
+use crate::failure::{Code, Failure};
 use crate::host::{Command, Host};
 use kmctl_core::cluster::{HostSpec, Loaded};
 
@@ -35,7 +35,7 @@ pub(super) async fn show(context: &Context, loaded: &Loaded, unit: &str, wanted:
     drop(sender);
     let print = async {
         while let Some(line) = lines.recv().await {
-            context.data(&(line + "\n"))?;
+            context.stdout(&(line + "\n"))?;
         }
         Ok::<_, Failure>(())
     };
@@ -53,7 +53,7 @@ async fn read(
     prefix: String,
     out: mpsc::Sender<String>,
 ) -> Result<(), Failure> {
-    let host = context.connect(loaded, spec).await.map_err(|error| {
+    let host = context.session.connect(loaded, spec).await.map_err(|error| {
         Failure::new(Code::SomeHosts, anyhow::Error::new(error).context(format!("reach {} over SSH", spec.name)))
     })?;
     let (unit, count) = (format!("{unit}.service"), wanted.lines.to_string());

@@ -9,11 +9,11 @@ use kube::api::Api;
 
 use super::source::{Source, Wanted, choose, tail};
 use crate::cli::context::Context;
-use crate::cli::failure::{Code, Failure};
-use crate::cli::reach;
+use crate::failure::{Code, Failure};
 use crate::host::Host;
 use crate::inventory::mesos::sandbox::{self, Sandbox};
 use crate::inventory::mesos::{self, Agent, Master};
+use crate::provision::clients;
 use kmctl_core::cluster::Loaded;
 use kmctl_core::model::agents;
 use kmctl_core::model::nodes::NodeFacts;
@@ -27,9 +27,9 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Shows a file of the sandbox.
 pub(super) async fn show(context: &Context, loaded: &Loaded, source: &Source, wanted: &Wanted) -> Result<(), Failure> {
     let (Source::Node(name) | Source::Sweep(name)) = source else { return Ok(()) };
-    let host = reach::living(context, loaded).await?;
+    let host = clients::connect_ready_host(&context.session, loaded).await?;
     let step = context.progress.step("", "find the executor's sandbox");
-    let client = reach::mesos(host.clone(), loaded).await?;
+    let client = clients::mesos(host.clone(), loaded).await?;
     let master = mesos::read(&client, &loaded.cluster.spec.mesos.framework_name).await?;
     // A node that is gone has no object, and neither has a cluster whose API server is down; Mesos still knows.
     let object = object(host, name).await;
@@ -42,7 +42,7 @@ pub(super) async fn show(context: &Context, loaded: &Loaded, source: &Source, wa
     };
     let begin = size.saturating_sub(LINE * wanted.lines as u64);
     let text = piece(client, sandbox, &wanted.file, begin, size).await?;
-    context.data(tail(&text, wanted.lines))?;
+    context.stdout(tail(&text, wanted.lines))?;
     if !wanted.follow {
         return Ok(());
     }
@@ -53,7 +53,7 @@ pub(super) async fn show(context: &Context, loaded: &Loaded, source: &Source, wa
         // A log that was put aside begins anew.
         let begin = if size < at { 0 } else { at };
         if begin < size {
-            context.data(&piece(client, sandbox, &wanted.file, begin, size).await?)?;
+            context.stdout(&piece(client, sandbox, &wanted.file, begin, size).await?)?;
         }
         at = size;
     }
@@ -71,8 +71,8 @@ async fn piece(client: &Endpoints, sandbox: &Sandbox, file: &str, begin: u64, en
 }
 
 async fn object(host: Arc<dyn Host>, name: &str) -> Option<NodeFacts> {
-    let api: Api<Node> = Api::all(reach::kube(host).await.ok()?);
-    NodeFacts::new(&reach::answered("read the node", api.get_opt(name)).await.ok()??)
+    let api: Api<Node> = Api::all(clients::kube(host).await.ok()?);
+    NodeFacts::new(&clients::with_timeout("read the node", api.get_opt(name)).await.ok()??)
 }
 
 /// Looks on the agent that the Node names, else on those whose node would have that name.

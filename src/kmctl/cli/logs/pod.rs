@@ -7,8 +7,8 @@ use kube::api::{Api, LogParams};
 
 use super::source::Wanted;
 use crate::cli::context::Context;
-use crate::cli::failure::{Code, Failure};
-use crate::cli::reach;
+use crate::failure::{Code, Failure};
+use crate::provision::clients;
 use kmctl_core::cluster::Loaded;
 
 /// Shows the containers' logs, with the container's name before each line where there are several.
@@ -19,9 +19,9 @@ pub(super) async fn show(
     name: &str,
     wanted: &Wanted,
 ) -> Result<(), Failure> {
-    let host = reach::living(context, loaded).await?;
-    let api: Api<Pod> = Api::namespaced(reach::kube(host).await?, namespace);
-    let pod = reach::answered("read the pod", api.get_opt(name)).await?.ok_or_else(|| {
+    let host = clients::connect_ready_host(&context.session, loaded).await?;
+    let api: Api<Pod> = Api::namespaced(clients::kube(host).await?, namespace);
+    let pod = clients::with_timeout("read the pod", api.get_opt(name)).await?.ok_or_else(|| {
         let text = format!("pod {namespace}/{name} is gone, and its logs with it");
         Failure::message(Code::Failed, text).hint("what ran when: Mesos' completed tasks, `kmctl why node NAME`")
     })?;
@@ -45,7 +45,7 @@ pub(super) async fn show(
             ..LogParams::default()
         };
         let prefix = if several { format!("{container} | ") } else { String::new() };
-        match reach::answered("read the log", api.log_stream(name, &parameters)).await {
+        match clients::with_timeout("read the log", api.log_stream(name, &parameters)).await {
             Ok(stream) => streams.push(stream.lines().map_ok(move |line| format!("{prefix}{line}\n")).boxed()),
             // A container that has not started has no log; the others do.
             Err(failure) => refused.push((container.clone(), failure)),
@@ -62,12 +62,12 @@ pub(super) async fn show(
     if wanted.follow {
         let mut lines = futures::stream::select_all(streams);
         while let Some(line) = lines.next().await {
-            context.data(&line.context("read the log")?)?;
+            context.stdout(&line.context("read the log")?)?;
         }
     } else {
         for mut lines in streams {
             while let Some(line) = lines.next().await {
-                context.data(&line.context("read the log")?)?;
+                context.stdout(&line.context("read the log")?)?;
             }
         }
     }

@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use super::source::{Source, Wanted};
 use super::{component, node, pod};
 use crate::cli::context::Context;
-use crate::cli::failure::{Code, Failure};
+use crate::failure::{Code, Failure};
 use crate::inventory::units::UNITS;
 
 /// Arguments.

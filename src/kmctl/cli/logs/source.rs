@@ -1,5 +1,5 @@
 //! What is asked for. Pure.
-use crate::cli::failure::{Code, Failure};
+use crate::failure::{Code, Failure};
 use crate::inventory::mesos::sandbox::Sandbox;
 use crate::inventory::units::UNITS;
 use kmctl_core::model::ids::node_of;

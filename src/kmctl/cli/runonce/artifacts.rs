@@ -6,11 +6,11 @@ use anyhow::Context as _;
 
 use super::Reach;
 use crate::apply::km_beside_kmctl;
-use crate::cli::bundle::make;
 use crate::cli::context::Context;
-use crate::cli::failure::{Code, Failure};
+use crate::failure::{Code, Failure};
 use crate::host::{Host, LocalHost};
 use crate::over_host::{HttpError, get_json};
+use crate::provision::bundles;
 use kmctl_core::bundle::Bundle;
 use kmctl_core::protocol::artifacts::ArtifactIndex;
 use runonce::artifacts::{Offered, SCHEDULER_PORT, Server, address_towards};
@@ -80,7 +80,9 @@ async fn serve(
     let spec = &reach.loaded.cluster.spec;
     let bundle = match &spec.bundle {
         Some(path) => Bundle::open(path).context("open the bundle")?,
-        None => make(&spec.kubernetes.version, context).await.map_err(|failure| failure.coded(Code::Runonce))?,
+        None => bundles::make(&context.session, &spec.kubernetes.version)
+            .await
+            .map_err(|failure| failure.coded(Code::Runonce))?,
     };
     let bundle = Arc::new(bundle);
     let (km, _) = km_beside_kmctl()?;

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use k8s_openapi::api::core::v1::{ConfigMap, PodSpec, Secret};
 
 use crate::cli::context::Context;
-use crate::cli::failure::{Code, Failure};
+use crate::failure::{Code, Failure};
 use kmctl_core::cluster::Loaded;
 use kmctl_core::k8s::manifests;
 use kmctl_core::model::pods::PodPort;
@@ -36,7 +36,7 @@ pub fn read(path: &Path, context: &Context) -> Result<Given, Failure> {
     }
     for pod in never_instead_of_always(&given) {
         context
-            .talk(&format!("pod {pod}: restartPolicy Always runs as Never here: the pod ends with its containers\n"));
+            .stderr(&format!("pod {pod}: restartPolicy Always runs as Never here: the pod ends with its containers\n"));
     }
     Ok(given)
 }

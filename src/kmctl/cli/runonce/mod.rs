@@ -14,8 +14,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::context::Context;
-use super::failure::{Code, Failure};
+use crate::failure::{Code, Failure};
 use crate::host::Host;
+use crate::provision::clients;
 use kmctl_core::cluster::{Loaded, quantity};
 use runonce::decide::framework::Outcome;
 
@@ -107,7 +108,7 @@ async fn reach(loaded: Loaded, context: &Context) -> Reach {
     if loaded.cluster.spec.control_plane.hosts.is_empty() {
         return Reach { loaded, host: None };
     }
-    match super::reach::living(context, &loaded).await {
+    match clients::connect_ready_host(&context.session, &loaded).await {
         Ok(host) => Reach { loaded, host: Some(host) },
         Err(failure) => {
             context.progress.note("", &format!("{}; trying Mesos from here", failure.summary().0));

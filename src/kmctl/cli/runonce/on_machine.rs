@@ -14,7 +14,7 @@ use super::output::Printer;
 use super::{POD_NETWORK, Reach};
 use crate::apply::km_beside_kmctl;
 use crate::cli::context::Context;
-use crate::cli::failure::{Code, Failure};
+use crate::failure::{Code, Failure};
 use crate::host::{Command, Host, LocalHost};
 use kmctl_core::cluster::Loaded;
 use kmctl_core::model::ids::IdSource;
@@ -61,11 +61,13 @@ pub async fn on_host(name: &str, loaded: Loaded, run: Run, context: &Context) ->
         return Err(if names.is_empty() { failure } else { failure.hint(format!("its hosts: {}", names.join(", "))) });
     };
     let step = context.progress.step(&spec.name, "connect");
-    let host: Arc<dyn Host> =
-        Arc::new(context.connect(&loaded, &spec).await.with_context(|| format!("reach {} over SSH", spec.name))?);
+    let host: Arc<dyn Host> = Arc::new(
+        context.session.connect(&loaded, &spec).await.with_context(|| format!("reach {} over SSH", spec.name))?,
+    );
     // A session carries one command at a time.
-    let second: Arc<dyn Host> =
-        Arc::new(context.connect(&loaded, &spec).await.with_context(|| format!("reach {} over SSH", spec.name))?);
+    let second: Arc<dyn Host> = Arc::new(
+        context.session.connect(&loaded, &spec).await.with_context(|| format!("reach {} over SSH", spec.name))?,
+    );
     step.done("connected");
     let (km, _) = km_beside_kmctl()?;
     let program = std::fs::read(&km).with_context(|| format!("read {}", km.display()))?;
@@ -197,7 +199,7 @@ async fn follow(
             }
             () = time_up => {
                 if let Some(outcome) = told {
-                    context.talk(&format!("{name} has not ended the run; it ends when this kmctl is gone\n"));
+                    context.stderr(&format!("{name} has not ended the run; it ends when this kmctl is gone\n"));
                     return Ok(outcome);
                 }
                 told = Some(Outcome::TimeUp);

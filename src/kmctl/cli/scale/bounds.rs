@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 
 use super::arguments::Args;
-use crate::cli::failure::{Code, Failure};
+use crate::failure::{Code, Failure};
 use kmctl_core::cluster::NodesSpec;
 use kmctl_core::k8s::names::{MANAGED_BY_LABEL, NAMESPACE, SETTINGS_CONFIG_MAP};
 

@@ -13,12 +13,12 @@ use super::bounds::Bounds;
 use super::decide::{Situation, needs_somebody, obstacles, preview, progress};
 use super::show::Shown;
 use crate::cli::context::{Context, OutputFormat};
-use crate::cli::failure::{Code, Failure};
-use crate::cli::reach;
 use crate::cli::why::Reason;
+use crate::failure::{Code, Failure};
 use crate::host::Host;
 use crate::inventory::mesos::Master;
 use crate::inventory::workloads::{self, Workloads};
+use crate::provision::clients;
 use kmctl_core::cluster::{self, Loaded};
 use kmctl_core::k8s::names::{NAMESPACE, SETTINGS_CONFIG_MAP};
 use kmctl_core::model::requests;
@@ -38,14 +38,14 @@ pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
     let loaded = context.cluster()?;
     let ways = Ways::open(context, &loaded).await?;
     let maps: Api<ConfigMap> = Api::namespaced(ways.client.clone(), NAMESPACE);
-    let found = reach::answered("read the live settings", maps.get_opt(SETTINGS_CONFIG_MAP)).await?;
+    let found = clients::with_timeout("read the live settings", maps.get_opt(SETTINGS_CONFIG_MAP)).await?;
     let before = Bounds::read(found.as_ref(), &loaded.cluster.spec.nodes)?;
     let after = before.asked(&args)?;
     if args.dry_run {
         let facts = ways.look(&loaded, true).await?;
         let mut lines = vec![format!("{} → {}", before.shown(), after.shown())];
         lines.extend(preview(after, &facts.situation(&loaded)));
-        context.data(&(lines.join("\n") + "\n"))?;
+        context.stdout(&(lines.join("\n") + "\n"))?;
         return Ok(Code::Ok);
     }
     let asked = args.nodes.is_some() || args.min.is_some() || args.max.is_some();
@@ -55,7 +55,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
         } else {
             if after != before {
                 let facts = ways.look(&loaded, true).await?;
-                context.talk(&(preview(after, &facts.situation(&loaded)).join("\n") + "\n"));
+                context.stderr(&(preview(after, &facts.situation(&loaded)).join("\n") + "\n"));
             }
             write(&maps, found.is_some(), after).await?;
         }
@@ -81,7 +81,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
     };
     let shown = Shown::new(after, &facts.situation(&loaded));
     match context.settings.output {
-        OutputFormat::Text => context.data(&shown.text())?,
+        OutputFormat::Text => context.stdout(&shown.text())?,
         OutputFormat::Json => context.json(&shown)?,
     }
     Ok(Code::Ok)
@@ -91,10 +91,10 @@ async fn write(maps: &Api<ConfigMap>, exists: bool, bounds: Bounds) -> Result<()
     let what = "set the live settings";
     if exists {
         let (patch, parameters) = (Patch::Merge(bounds.change()), PatchParams::default());
-        reach::answered(what, maps.patch(SETTINGS_CONFIG_MAP, &parameters, &patch)).await?;
+        clients::with_timeout(what, maps.patch(SETTINGS_CONFIG_MAP, &parameters, &patch)).await?;
     } else {
         let created = bounds.created();
-        reach::answered(what, maps.create(&PostParams::default(), &created)).await?;
+        clients::with_timeout(what, maps.create(&PostParams::default(), &created)).await?;
     }
     Ok(())
 }
@@ -219,8 +219,8 @@ impl Facts {
 
 impl<'a> Ways<'a> {
     async fn open(context: &'a Context, loaded: &Loaded) -> Result<Ways<'a>, Failure> {
-        let host = reach::living(context, loaded).await?;
-        Ok(Ways { context, client: reach::kube(host.clone()).await?, host })
+        let host = clients::connect_ready_host(&context.session, loaded).await?;
+        Ok(Ways { context, client: clients::kube(host.clone()).await?, host })
     }
 
     /// Asks the API server, and where it is to be thorough Mesos and km scheduler too.
@@ -233,8 +233,8 @@ impl<'a> Ways<'a> {
         }
         let (seen, master, scheduler) = tokio::join!(
             workloads::look(&self.client, defaults),
-            reach::master(self.host.clone(), loaded),
-            reach::scheduler(self.context, loaded, self.host.clone())
+            clients::master(self.host.clone(), loaded),
+            clients::scheduler(&self.context.session, loaded, self.host.clone())
         );
         Ok(Facts { seen: seen?, master: master.ok(), scheduler: scheduler.ok() })
     }

@@ -9,16 +9,16 @@ use kube::api::Api;
 
 use super::report::{BoundsReport, HostReport, Report};
 use crate::cli::context::{Context, OutputFormat};
-use crate::cli::failure::{Code, Failure};
 use crate::cli::scale::Bounds;
-use crate::cli::{provision, reach};
+use crate::failure::{Code, Failure};
 use crate::host::Host;
 use crate::inventory::Found;
 use crate::inventory::certificates::{self, CertificateFacts};
 use crate::inventory::look as compare;
 use crate::inventory::objects::{self, Objects};
 use crate::inventory::units::{self, Unit};
-use crate::plan::{self, Circumstances};
+use crate::plan::{self, PlanContext};
+use crate::provision::{self, clients};
 use kmctl_core::cluster::{HostSpec, Loaded, quantity};
 use kmctl_core::k8s::names::{NAMESPACE, SETTINGS_CONFIG_MAP};
 
@@ -48,7 +48,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
         let report = eyes.look(context, &loaded).await;
         step.done("");
         match context.settings.output {
-            OutputFormat::Text => context.data(&report.text(jiff::Timestamp::now(), context.settings.verbose))?,
+            OutputFormat::Text => context.stdout(&report.text(jiff::Timestamp::now(), context.settings.verbose))?,
             OutputFormat::Json => context.json(&report)?,
         }
         return Ok(report.code());
@@ -59,15 +59,15 @@ pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
         match context.settings.output {
             OutputFormat::Json => {
                 let line = serde_json::to_string(&report).context("print JSON")?;
-                context.data(&(line + "\n"))?;
+                context.stdout(&(line + "\n"))?;
             }
             OutputFormat::Text => {
                 let text = report.text(jiff::Timestamp::now(), context.settings.verbose);
                 if std::io::stdout().is_terminal() {
                     // Home, the text, and clear what is left of the one before.
-                    context.data(&format!("\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n")))?;
+                    context.stdout(&format!("\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n")))?;
                 } else if text != last {
-                    context.data(&format!("{}{text}", if last.is_empty() { "" } else { "---\n" }))?;
+                    context.stdout(&format!("{}{text}", if last.is_empty() { "" } else { "---\n" }))?;
                     last = text;
                 }
             }
@@ -129,7 +129,7 @@ impl Eyes {
         if let Some(host) = through {
             let (objects, master, km) = tokio::join!(
                 ask_api(host.clone(), loaded),
-                reach::master(host, loaded),
+                clients::master(host, loaded),
                 self.outdated(loaded, &mut report)
             );
             let mut keep = |failure: Failure| problems.push(told(&failure));
@@ -152,17 +152,17 @@ impl Eyes {
         let hosts: Vec<Arc<dyn Host>> = self.hosts.iter().flatten().cloned().collect();
         let mut loaded = loaded.clone();
         let bundle = provision::open_bundle(&mut loaded).ok()?;
-        let wanted = provision::wanted(&loaded, bundle, &hosts).await.ok()?;
+        let desired = provision::desired_state(&loaded, bundle, &hosts).await.ok()?;
         let specs = &loaded.cluster.spec.control_plane.hosts;
         let mut km = None;
-        for (index, manifest) in wanted.manifests.iter().enumerate() {
+        for (index, manifest) in desired.manifests.iter().enumerate() {
             let Some(host) = self.hosts.get(index).and_then(Option::as_ref) else { continue };
             let Ok(found) = compare(host.as_ref(), manifest).await else { continue };
             let Found::Observed(seen) = &found else { continue };
             km = km.or(seen.km.clone());
             // The host's own km: that another one lies beside this kmctl says nothing about the settings.
             let own = seen.km.clone().unwrap_or_default();
-            let Ok(plan) = plan::decide(&[(manifest.clone(), found)], &own, &Circumstances::default()) else {
+            let Ok(plan) = plan::decide(&[(manifest.clone(), found)], &own, &PlanContext::default()) else {
                 continue;
             };
             let steps = plan.hosts.into_iter().flat_map(|host| host.steps).map(|step| step.subject);
@@ -183,7 +183,7 @@ async fn look_at(
 ) -> Result<(Arc<dyn Host>, Sight), Failure> {
     let host = match host {
         Some(host) => host,
-        None => Arc::new(context.connect(loaded, spec).await?) as Arc<dyn Host>,
+        None => Arc::new(context.session.connect(loaded, spec).await?) as Arc<dyn Host>,
     };
     let (units, certificates) = tokio::join!(units::look(host.as_ref()), certificates::look(host.as_ref()));
     let sight = Sight { units: units?, certificates: certificates? };
@@ -198,11 +198,11 @@ fn told(failure: &Failure) -> String {
 }
 
 async fn ask_api(host: Arc<dyn Host>, loaded: &Loaded) -> Result<(Objects, BoundsReport), Failure> {
-    let client = reach::kube(host).await?;
+    let client = clients::kube(host).await?;
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), NAMESPACE);
     let (objects, settings) = tokio::join!(
         objects::look(&client),
-        reach::answered("read the live settings", maps.get_opt(SETTINGS_CONFIG_MAP))
+        clients::with_timeout("read the live settings", maps.get_opt(SETTINGS_CONFIG_MAP))
     );
     let nodes = &loaded.cluster.spec.nodes;
     let bounds = BoundsReport { live: Bounds::read(settings?.as_ref(), nodes)?, file: Bounds::of(nodes) };

@@ -10,12 +10,12 @@ use kube::api::Api;
 use super::decide::{self, Facts};
 use super::reason::Answer;
 use crate::cli::context::{Context, OutputFormat};
-use crate::cli::failure::{Code, Failure};
-use crate::cli::reach;
 use crate::cli::scale::Bounds;
+use crate::failure::{Code, Failure};
 use crate::host::Host;
 use crate::inventory::mesos::{self, EndedTask, Master};
 use crate::inventory::workloads::{self, Occurrence, Workloads};
+use crate::provision::clients;
 use kmctl_core::cluster::Loaded;
 use kmctl_core::k8s::names::{NAMESPACE, SETTINGS_CONFIG_MAP};
 use kmctl_core::model::requests;
@@ -55,14 +55,14 @@ enum About {
 pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
     let Args { about } = args;
     let loaded = context.cluster()?;
-    let host = reach::living(context, &loaded).await?;
-    let client = reach::kube(host.clone()).await?;
+    let host = clients::connect_ready_host(&context.session, &loaded).await?;
+    let client = clients::kube(host.clone()).await?;
     let step = context.progress.step("", "ask the API server, Mesos and km scheduler");
     let found = Found::gather(context, &loaded, host, &client, &about).await?;
     step.done("");
     let answer = found.answer(&about, &loaded)?;
     match context.settings.output {
-        OutputFormat::Text => context.data(&answer.text())?,
+        OutputFormat::Text => context.stdout(&answer.text())?,
         OutputFormat::Json => context.json(&answer)?,
     }
     Ok(Code::Ok)
@@ -95,10 +95,10 @@ impl Found {
         let maps: Api<ConfigMap> = Api::namespaced(client.clone(), NAMESPACE);
         let (seen, settings, events, mesos, scheduler) = tokio::join!(
             workloads::look(client, defaults),
-            reach::answered("read the live settings", maps.get_opt(SETTINGS_CONFIG_MAP)),
+            clients::with_timeout("read the live settings", maps.get_opt(SETTINGS_CONFIG_MAP)),
             events(client, about),
             ask_mesos(host.clone(), loaded),
-            reach::scheduler(context, loaded, host),
+            clients::scheduler(&context.session, loaded, host),
         );
         let told = |failure: Failure| failure.summary().0;
         let (master, ended) = match mesos {
@@ -169,7 +169,7 @@ async fn events(client: &Client, about: &About) -> Result<Vec<Occurrence>, Failu
 }
 
 async fn ask_mesos(host: Arc<dyn Host>, loaded: &Loaded) -> Result<(Master, Vec<EndedTask>), Failure> {
-    let client = reach::mesos(host, loaded).await?;
+    let client = clients::mesos(host, loaded).await?;
     let master = mesos::read(&client, &loaded.cluster.spec.mesos.framework_name).await?;
     let framework = master.frameworks.first().map(|framework| framework.id.clone());
     // Only how earlier starts ended is missing without it.

@@ -1,12 +1,12 @@
-//! The ways from the operator's machine to the API server and to Mesos. Both lead through a control-plane host.
+//! Clients for the API server, km scheduler and Mesos. All of them connect through a control-plane host.
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use futures::stream::{FuturesUnordered, StreamExt as _};
 
-use super::context::Context;
-use super::failure::{Code, Failure};
+use super::session::Session;
+use crate::failure::{Code, Failure};
 use crate::host::{Command, Host, HostError};
 use crate::inventory;
 use crate::inventory::mesos::Master;
@@ -30,14 +30,14 @@ const ANSWER: Duration = Duration::from_secs(15);
 /// How long one of several API servers may take to say that it is ready.
 const READY: Duration = Duration::from_secs(3);
 
-/// The way in: of several hosts the first whose API server is ready, else the first that was reached.
-pub async fn living(context: &Context, loaded: &Loaded) -> Result<Arc<dyn Host>, Failure> {
+/// Connects to the first of several hosts whose API server is ready, else to the first that was reached.
+pub async fn connect_ready_host(session: &Session, loaded: &Loaded) -> Result<Arc<dyn Host>, Failure> {
     let hosts = &loaded.cluster.spec.control_plane.hosts;
     if hosts.len() < 2 {
-        return Ok(Arc::new(context.connect_any(loaded).await?));
+        return Ok(Arc::new(session.connect_any(loaded).await?));
     }
     let asked =
-        hosts.iter().enumerate().map(|(number, spec)| async move { (number, ask(context, loaded, spec).await) });
+        hosts.iter().enumerate().map(|(number, spec)| async move { (number, ask(session, loaded, spec).await) });
     let mut answers = FuturesUnordered::from_iter(asked);
     let (mut reached, mut failed) = (Vec::new(), Vec::new());
     while let Some((number, answer)) = answers.next().await {
@@ -54,14 +54,14 @@ pub async fn living(context: &Context, loaded: &Loaded) -> Result<Arc<dyn Host>,
     let mut failed = failed.into_iter().filter_map(|(number, error)| Some((&hosts.get(number)?.name, error)));
     let Some((name, first)) = failed.next() else { return Err(Failure::message(Code::Failed, "no host is listed")) };
     for (name, error) in failed {
-        context.progress.note(name, &format!("cannot be used: {error}"));
+        session.progress.note(name, &format!("cannot be used: {error}"));
     }
     Err(anyhow::Error::new(first).context(format!("reach {name} over SSH")).into())
 }
 
 /// The host, and whether its API server is ready.
-async fn ask(context: &Context, loaded: &Loaded, spec: &HostSpec) -> Result<(Arc<dyn Host>, bool), HostError> {
-    let host: Arc<dyn Host> = Arc::new(context.connect(loaded, spec).await?);
+async fn ask(session: &Session, loaded: &Loaded, spec: &HostSpec) -> Result<(Arc<dyn Host>, bool), HostError> {
+    let host: Arc<dyn Host> = Arc::new(session.connect(loaded, spec).await?);
     let ready = async {
         let client = kube(host.clone()).await.ok()?;
         client.request_text(http::Request::get("/readyz").body(Vec::new()).ok()?).await.ok()
@@ -80,8 +80,8 @@ pub fn no_cluster(host: &dyn Host) -> Failure {
     Failure::from(anyhow::anyhow!("{} has no {ADMIN}: there is no cluster yet", host.name())).hint("run `kmctl up`")
 }
 
-/// Waits for the API server's answer, but not for ever.
-pub async fn answered<T>(what: &str, answer: impl Future<Output = kube::Result<T>>) -> Result<T, Failure> {
+/// Waits for the API server's answer, for a limited time.
+pub async fn with_timeout<T>(what: &str, answer: impl Future<Output = kube::Result<T>>) -> Result<T, Failure> {
     match tokio::time::timeout(ANSWER, answer).await {
         Ok(result) => {
             result.with_context(|| what.to_owned()).map_err(|error| Failure::from(error).hint("run `kmctl status`"))
@@ -102,7 +102,7 @@ pub async fn kube(host: Arc<dyn Host>) -> Result<kube::Client, Failure> {
 }
 
 /// What km scheduler says of itself. Only the instance that leads answers: `host` is asked first, then the others.
-pub async fn scheduler(context: &Context, loaded: &Loaded, host: Arc<dyn Host>) -> Result<Summary, Failure> {
+pub async fn scheduler(session: &Session, loaded: &Loaded, host: Arc<dyn Host>) -> Result<Summary, Failure> {
     let first = host.name().to_owned();
     let mut answer = scheduler_on(host).await;
     for spec in loaded.cluster.spec.control_plane.hosts.iter().filter(|spec| spec.name != first) {
@@ -110,7 +110,7 @@ pub async fn scheduler(context: &Context, loaded: &Loaded, host: Arc<dyn Host>) 
             break;
         }
         // The first answer says why, where no other is better.
-        if let Ok(host) = context.connect(loaded, spec).await
+        if let Ok(host) = session.connect(loaded, spec).await
             && let Ok(summary) = scheduler_on(Arc::new(host)).await
         {
             answer = Ok(summary);
@@ -157,8 +157,8 @@ pub async fn master(host: Arc<dyn Host>, loaded: &Loaded) -> Result<Master, Fail
     Ok(inventory::mesos::read(&mesos, &loaded.cluster.spec.mesos.framework_name).await?)
 }
 
-/// What keeps Mesos from being asked, and what to do about it.
-pub fn obstacle(failure: &Failure) -> (String, String) {
+/// Why Mesos cannot be queried, and what to do about it.
+pub fn text_and_hint(failure: &Failure) -> (String, String) {
     let (text, hint) = failure.summary();
     (text, hint.unwrap_or_else(|| "look at spec.mesos in cluster.yaml".to_owned()))
 }

@@ -1,10 +1,9 @@
-//! What `up` looks at before it installs anything on a host that has no part of the cluster yet: what `kmctl check`
-//! calls an error keeps it from touching any host.
-use super::context::Context;
-use super::failure::{Code, Failure};
-use super::gather::Sight;
-use super::provision::Seen;
-use super::reach;
+//! What `up` checks before it installs anything on a host that has no part of the cluster yet. What `kmctl check` calls an
+//! error keeps `up` from changing any host.
+use super::clients;
+use super::inspect::{InspectedHost, Inspection};
+use super::session::Session;
+use crate::failure::{Code, Failure};
 use crate::inventory::machine::{self, Machine};
 use crate::plan::preflight::{Finding, Level, judge_clocks, judge_machine, judge_master};
 use kmctl_core::cluster::Loaded;
@@ -13,13 +12,19 @@ use kmctl_core::cluster::Loaded;
 ///
 /// # Errors
 /// The first finding, after a line for each of the others; or that a host or Mesos could not be asked.
-pub(crate) async fn refuse(context: &Context, loaded: &Loaded, sight: &Sight, begins: bool) -> Result<(), Failure> {
-    let new: Vec<&Seen> = sight.seen.iter().filter(|(_, manifest, found)| !found.has_units(manifest)).collect();
+pub(super) async fn check_new_hosts(
+    session: &Session,
+    loaded: &Loaded,
+    inspection: &Inspection,
+    begins: bool,
+) -> Result<(), Failure> {
+    let new: Vec<&InspectedHost> =
+        inspection.inspected.iter().filter(|one| !one.found.has_units(&one.manifest)).collect();
     if new.is_empty() {
         return Ok(());
     }
-    let first_install = new.len() == sight.seen.len() && (begins || sight.late.is_empty());
-    let step = context.progress.step("", "look whether new hosts are fit");
+    let first_install = new.len() == inspection.inspected.len() && (begins || inspection.late.is_empty());
+    let step = session.progress.step("", "look whether new hosts are fit");
     let errors = match errors(loaded, &new, first_install).await {
         Ok(errors) if errors.is_empty() => {
             step.done("yes");
@@ -37,19 +42,19 @@ pub(crate) async fn refuse(context: &Context, loaded: &Loaded, sight: &Sight, be
     let mut errors = errors.into_iter();
     let Some(Finding { about, text, cure, .. }) = errors.next() else { return Ok(()) };
     for other in errors {
-        context.progress.note(&other.about, &format!("{}; {}", other.text, other.cure));
+        session.progress.note(&other.about, &format!("{}; {}", other.text, other.cure));
     }
     Err(Failure::message(Code::Failed, format!("nothing was installed: {about}: {text}"))
         .hint(format!("{cure}; `kmctl check` looks again")))
 }
 
-async fn errors(loaded: &Loaded, new: &[&Seen], first_install: bool) -> Result<Vec<Finding>, Failure> {
-    let looks = new.iter().map(|(host, manifest, _)| async {
-        Ok::<_, Failure>((manifest.host.as_str(), machine::look(host.as_ref()).await?))
-    });
+async fn errors(loaded: &Loaded, new: &[&InspectedHost], first_install: bool) -> Result<Vec<Finding>, Failure> {
+    let looks = new
+        .iter()
+        .map(|one| async { Ok::<_, Failure>((one.manifest.host.as_str(), machine::look(one.host.as_ref()).await?)) });
     let ask = async {
         match new.first() {
-            Some((host, _, _)) if first_install => Some(reach::master(host.clone(), loaded).await),
+            Some(one) if first_install => Some(clients::master(one.host.clone(), loaded).await),
             _ => None,
         }
     };
@@ -58,7 +63,7 @@ async fn errors(loaded: &Loaded, new: &[&Seen], first_install: bool) -> Result<V
     let mut findings = judge(&machines);
     if let Some(master) = master {
         let master = master.map_err(|failure| {
-            let (text, hint) = reach::obstacle(&failure);
+            let (text, hint) = clients::text_and_hint(&failure);
             Failure::message(Code::Failed, format!("nothing was installed: Mesos cannot be asked: {text}"))
                 .hint(format!("{hint}; `kmctl check` looks again"))
         })?;

@@ -1,5 +1,5 @@
-//! Reaching and looking at all hosts at once. One that does not answer keeps nobody: the others go on, and it joins
-//! them if it still comes.
+//! Connecting to all hosts and inspecting them, at the same time. One that does not answer does not delay the others: they
+//! continue without it, and it joins them if it answers later.
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,37 +9,37 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::Instant;
 
-use super::context::Context;
-use super::failure::Failure;
-use super::provision::{self, Seen, Wanted};
+use super::desired_state::{self, DesiredState, desired_state};
+use super::session::Session;
+use super::{bundles, failures};
 use crate::apply::{ApplyError, Limits, lacks_programs, patience, shown};
+use crate::failure::Failure;
 use crate::host::{Host, SshHost};
-use crate::inventory::Found;
-use crate::inventory::look;
+use crate::inventory::{Found, look};
 use kmctl_core::bundle::Bundle;
 use kmctl_core::cluster::Loaded;
 use kmctl_core::protocol::host::HostManifest;
 
 /// For whom the others wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wait {
+pub(super) enum Wait {
     /// For everybody who may still answer.
     All,
     /// For as long as it pays.
     Most,
 }
 
-/// How the hosts are looked at.
+/// How the hosts are inspected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Manner {
+pub(super) struct InspectOptions {
     /// For whom the others wait.
-    pub(crate) wait: Wait,
+    pub(super) wait: Wait,
     /// The bounds of nodes are wanted as in cluster.yaml, whatever was set live.
-    pub(crate) reset_scale: bool,
+    pub(super) reset_scale: bool,
 }
 
 /// What became of one host's task.
-pub(crate) enum Slot<T> {
+pub(super) enum Pending<T> {
     /// It is there.
     Here(T),
     /// It failed.
@@ -49,51 +49,64 @@ pub(crate) enum Slot<T> {
 }
 
 /// Takes the first host that was reached, for what does not wait until all are looked at.
-pub(crate) type Reached = mpsc::Sender<Arc<dyn Host>>;
+pub(super) type Reached = mpsc::Sender<Arc<dyn Host>>;
 
-/// A host that was looked at: itself and what was found.
-pub(crate) type Looked = (Arc<dyn Host>, Found);
-
-/// Everything that was found out about the hosts.
-pub(crate) struct Sight {
-    /// In cluster.yaml's order.
-    pub(crate) seen: Vec<Seen>,
-    /// Those that may still come, with their manifests.
-    pub(crate) late: Vec<(HostManifest, JoinHandle<Result<Looked, ApplyError>>)>,
-    /// Those that failed.
-    pub(crate) failed: Vec<(String, ApplyError)>,
+/// A host, what it should have, and what was found there.
+#[derive(Clone)]
+pub(super) struct InspectedHost {
+    pub(super) host: Arc<dyn Host>,
+    pub(super) manifest: HostManifest,
+    pub(super) found: Found,
 }
 
-impl Sight {
-    /// Tells why hosts failed, before a command gives up because of them.
-    pub(crate) fn tell_failed(&self, context: &Context) {
+/// The inspection of a host that has not answered yet.
+pub(super) type Inspecting = JoinHandle<Result<InspectedHost, ApplyError>>;
+
+/// Everything that was found out about the hosts.
+pub(super) struct Inspection {
+    /// In cluster.yaml's order.
+    pub(super) inspected: Vec<InspectedHost>,
+    /// Those that may still answer, with their manifests.
+    pub(super) late: Vec<(HostManifest, Inspecting)>,
+    /// Those that failed.
+    pub(super) failed: Vec<(String, ApplyError)>,
+}
+
+impl Inspection {
+    /// Whether every host was inspected.
+    pub(super) fn is_complete(&self) -> bool {
+        self.late.is_empty() && self.failed.is_empty()
+    }
+
+    /// Reports why hosts failed, before a command gives up because of them.
+    pub(super) fn report_failures(&self, session: &Session) {
         for (host, error) in &self.failed {
             let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
             let causes: Vec<String> = causes.map(ToString::to_string).collect();
-            context.progress.note(host, &causes.join(": "));
+            session.progress.note(host, &causes.join(": "));
         }
     }
 
     /// Waits until nobody may still come. `order` are the names of all hosts, in cluster.yaml's order.
-    pub(crate) async fn wait_for_late(&mut self, order: &[&str]) {
+    pub(super) async fn wait_for_late(&mut self, order: &[&str]) {
         for (manifest, task) in std::mem::take(&mut self.late) {
             match arrived(&manifest.host, task).await {
-                Ok((host, found)) => self.seen.push((host, manifest, found)),
+                Ok(inspected) => self.inspected.push(inspected),
                 Err(error) => self.failed.push((manifest.host, error)),
             }
         }
-        self.seen.sort_by_key(|(_, manifest, _)| order.iter().position(|name| *name == manifest.host));
+        self.inspected.sort_by_key(|one| order.iter().position(|name| *name == one.manifest.host));
     }
 
     /// Hosts that were not seen, in no order.
-    pub(crate) fn unseen(&self) -> Vec<String> {
+    pub(super) fn unseen(&self) -> Vec<String> {
         let late = self.late.iter().map(|(manifest, _)| manifest.host.clone());
         late.chain(self.failed.iter().map(|(host, _)| host.clone())).collect()
     }
 }
 
 /// Waits for a host that is late.
-pub(crate) async fn arrived(name: &str, task: JoinHandle<Result<Looked, ApplyError>>) -> Result<Looked, ApplyError> {
+pub(super) async fn arrived(name: &str, task: Inspecting) -> Result<InspectedHost, ApplyError> {
     task.await.unwrap_or_else(|error| {
         let answer = error.to_string();
         Err(ApplyError::Refused { what: "look at the host", host: name.to_owned(), answer })
@@ -101,14 +114,14 @@ pub(crate) async fn arrived(name: &str, task: JoinHandle<Result<Looked, ApplyErr
 }
 
 /// Waits for the tasks of named hosts, as `wait` says. What is not there in the end is late.
-pub(crate) async fn gather<T: Send + 'static>(
+pub(super) async fn gather<T: Send + 'static>(
     mut tasks: Vec<(String, JoinHandle<Result<T, ApplyError>>)>,
     wait: Wait,
     told: &dyn Fn(&str, Duration),
-) -> Vec<Slot<T>> {
+) -> Vec<Pending<T>> {
     let started = Instant::now();
     let all = tasks.len();
-    let mut slots: Vec<Option<Slot<T>>> = (0..all).map(|_| None).collect();
+    let mut outcomes: Vec<Option<Pending<T>>> = (0..all).map(|_| None).collect();
     {
         let mut pending: FuturesUnordered<_> =
             tasks.iter_mut().enumerate().map(|(number, (_, task))| numbered(number, task)).collect();
@@ -130,23 +143,23 @@ pub(crate) async fn gather<T: Send + 'static>(
                 next = pending.next() => match next {
                     None => break,
                     Some((number, outcome)) => {
-                        let slot = match outcome {
+                        let outcome = match outcome {
                             Ok(Ok(value)) => {
                                 arrived.push(started.elapsed());
-                                Slot::Here(value)
+                                Pending::Here(value)
                             }
                             Ok(Err(error)) => {
                                 failed += 1;
-                                Slot::Failed(error)
+                                Pending::Failed(error)
                             }
                             Err(error) => {
                                 failed += 1;
                                 let host = "this machine".to_owned();
-                                Slot::Failed(ApplyError::Refused { what: "work", host, answer: error.to_string() })
+                                Pending::Failed(ApplyError::Refused { what: "work", host, answer: error.to_string() })
                             }
                         };
-                        if let Some(place) = slots.get_mut(number) {
-                            *place = Some(slot);
+                        if let Some(place) = outcomes.get_mut(number) {
+                            *place = Some(outcome);
                         }
                     }
                 },
@@ -155,13 +168,13 @@ pub(crate) async fn gather<T: Send + 'static>(
         }
     }
     let waited = started.elapsed();
-    slots
+    outcomes
         .into_iter()
         .zip(tasks)
-        .map(|(slot, (name, task))| {
-            slot.unwrap_or_else(|| {
+        .map(|(outcome, (name, task))| {
+            outcome.unwrap_or_else(|| {
                 told(&name, waited);
-                Slot::Late(task)
+                Pending::Late(task)
             })
         })
         .collect()
@@ -171,85 +184,85 @@ async fn numbered<T>(number: usize, task: &mut JoinHandle<T>) -> (usize, Result<
     (number, task.await)
 }
 
-/// Connects to all hosts, works out what they should have, and looks at them.
-pub(crate) async fn look_around(
-    context: &Context,
+/// Connects to all hosts, works out what they should have, and inspects them.
+pub(super) async fn inspect(
+    session: &Session,
     loaded: &Loaded,
     bundle: Option<Bundle>,
     limits: &Limits,
-    manner: Manner,
+    options: InspectOptions,
     reached: Option<Reached>,
-) -> Result<(Wanted, Sight), Failure> {
-    let Manner { wait, reset_scale } = manner;
-    let connections = connect(context, loaded, limits, wait, reached.clone()).await;
+) -> Result<(DesiredState, Inspection), Failure> {
+    let InspectOptions { wait, reset_scale } = options;
+    let connections = connect(session, loaded, limits, wait, reached.clone()).await;
     let here: Vec<Arc<dyn Host>> = connections
         .iter()
-        .filter_map(|(_, slot)| match slot {
-            Slot::Here(host) => Some(host.clone()),
+        .filter_map(|(_, outcome)| match outcome {
+            Pending::Here(host) => Some(host.clone()),
             _ => None,
         })
         .collect();
     if here.is_empty() {
-        return Err(nobody(context, connections));
+        return Err(unreachable_hosts_error(session, connections));
     }
-    if !provision::is_known(bundle.as_ref(), loaded, &here).await? {
+    if !desired_state::is_known(bundle.as_ref(), loaded, &here).await? {
         // `plan` needs it as `up` does: what differs on a host is told by the sha256 of every file. It touches no host, and
         // the `up` that follows finds it. A cluster that has its files on a host is planned for without a download.
-        return with_new_bundle(context, loaded, connections, limits, manner, reached).await;
+        return with_new_bundle(session, loaded, connections, limits, options, reached).await;
     }
-    let mut wanted = match provision::wanted(loaded, bundle, &here).await {
-        Ok(wanted) => wanted,
+    let mut desired = match desired_state(loaded, bundle, &here).await {
+        Ok(desired) => desired,
         // What is missing may lie on one of the hosts that were not reached.
-        Err(failure) if connections.iter().any(|(_, slot)| matches!(slot, Slot::Failed(_))) => {
-            context.progress.note("", &failure.summary().0);
-            return Err(nobody(context, connections));
+        Err(failure) if connections.iter().any(|(_, outcome)| matches!(outcome, Pending::Failed(_))) => {
+            session.progress.note("", &failure.summary().0);
+            return Err(unreachable_hosts_error(session, connections));
         }
         Err(failure) => return Err(failure),
     };
     if reset_scale {
-        provision::reset_scale(&mut wanted);
+        desired_state::reset_scale(&mut desired);
     }
-    let sight = look_at(context, connections, &wanted, wait).await;
-    let lacks_files = sight.seen.iter().any(|(_, manifest, found)| lacks_programs(manifest, found));
-    if lacks_files && wanted.bundle.is_none() && loaded.cluster.spec.bundle.is_none() {
+    let inspection = inspect_connected(session, connections, &desired, wait).await;
+    let lacks_files = inspection.inspected.iter().any(|one| lacks_programs(&one.manifest, &one.found));
+    if lacks_files && desired.bundle.is_none() && loaded.cluster.spec.bundle.is_none() {
         // Another operator made the cluster, and now it gets a host, or a host has lost files.
-        let made = super::bundle::make(&loaded.cluster.spec.kubernetes.version, context).await?;
-        return Box::pin(look_around(context, loaded, Some(made), limits, manner, reached)).await;
+        let made = bundles::make(session, &loaded.cluster.spec.kubernetes.version).await?;
+        return Box::pin(inspect(session, loaded, Some(made), limits, options, reached)).await;
     }
-    if sight.seen.is_empty() && sight.late.is_empty() {
-        let errors: Vec<_> = sight.failed.into_iter().map(|(_, error)| error).collect();
+    if inspection.inspected.is_empty() && inspection.late.is_empty() {
+        let errors: Vec<_> = inspection.failed.into_iter().map(|(_, error)| error).collect();
         let hosts = errors.len();
-        return Err(provision::failed(context, errors, hosts));
+        return Err(failures::of_hosts(session, errors, hosts));
     }
-    Ok((wanted, sight))
+    Ok((desired, inspection))
 }
 
 /// Makes the bundle that cluster.yaml does not name, and looks around again.
 async fn with_new_bundle(
-    context: &Context,
+    session: &Session,
     loaded: &Loaded,
-    connections: Vec<(String, Slot<Arc<dyn Host>>)>,
+    connections: Vec<(String, Pending<Arc<dyn Host>>)>,
     limits: &Limits,
-    manner: Manner,
+    options: InspectOptions,
     reached: Option<Reached>,
-) -> Result<(Wanted, Sight), Failure> {
+) -> Result<(DesiredState, Inspection), Failure> {
     // The download may take minutes, after which an idle connection is often cut.
     drop(connections);
-    let made = super::bundle::make(&loaded.cluster.spec.kubernetes.version, context).await?;
-    Box::pin(look_around(context, loaded, Some(made), limits, manner, reached)).await
+    let made = bundles::make(session, &loaded.cluster.spec.kubernetes.version).await?;
+    Box::pin(inspect(session, loaded, Some(made), limits, options, reached)).await
 }
 
 /// Connections by host, in cluster.yaml's order.
-pub(crate) async fn connect(
-    context: &Context,
+pub(super) async fn connect(
+    session: &Session,
     loaded: &Loaded,
     limits: &Limits,
     wait: Wait,
     reached: Option<Reached>,
-) -> Vec<(String, Slot<Arc<dyn Host>>)> {
+) -> Vec<(String, Pending<Arc<dyn Host>>)> {
     let hosts = &loaded.cluster.spec.control_plane.hosts;
     let tasks = hosts.iter().map(|host| {
-        let (settings, progress) = (context.ssh_settings(loaded, host), context.progress.clone());
+        let (settings, progress) = (session.ssh_settings(loaded, host), session.progress.clone());
         let (name, connections, reached) = (host.name.clone(), limits.connections.clone(), reached.clone());
         let task = tokio::spawn(async move {
             // The semaphore is never closed.
@@ -268,73 +281,73 @@ pub(crate) async fn connect(
         });
         (host.name.clone(), task)
     });
-    let slots = gather(tasks.collect(), wait, &|name, waited| go_on_without(context, name, waited)).await;
-    hosts.iter().map(|host| host.name.clone()).zip(slots).collect()
+    let outcomes = gather(tasks.collect(), wait, &|name, waited| continue_without(session, name, waited)).await;
+    hosts.iter().map(|host| host.name.clone()).zip(outcomes).collect()
 }
 
-fn go_on_without(context: &Context, name: &str, waited: Duration) {
-    context.progress.note(name, &format!("has not answered for {}; the others go on", shown(waited)));
+fn continue_without(session: &Session, name: &str, waited: Duration) {
+    session.progress.note(name, &format!("has not answered for {}; the others go on", shown(waited)));
 }
 
 /// Looks at those that were reached; whoever is late is looked at when it comes.
-pub(crate) async fn look_at(
-    context: &Context,
-    connections: Vec<(String, Slot<Arc<dyn Host>>)>,
-    wanted: &Wanted,
+pub(super) async fn inspect_connected(
+    session: &Session,
+    connections: Vec<(String, Pending<Arc<dyn Host>>)>,
+    desired: &DesiredState,
     wait: Wait,
-) -> Sight {
-    let step = context.progress.step("", "look at the hosts");
-    let mut sight = Sight { seen: Vec::new(), late: Vec::new(), failed: Vec::new() };
+) -> Inspection {
+    let step = session.progress.step("", "look at the hosts");
+    let mut inspection = Inspection { inspected: Vec::new(), late: Vec::new(), failed: Vec::new() };
     let (mut looks, mut manifests) = (Vec::new(), Vec::new());
-    for ((name, slot), manifest) in connections.into_iter().zip(wanted.manifests.iter().cloned()) {
+    for ((name, outcome), manifest) in connections.into_iter().zip(desired.manifests.iter().cloned()) {
         let wants = manifest.clone();
-        match slot {
-            Slot::Failed(error) => sight.failed.push((name, error)),
-            Slot::Here(host) => {
-                looks.push((name, tokio::spawn(async move { look_once(host, &wants).await })));
+        match outcome {
+            Pending::Failed(error) => inspection.failed.push((name, error)),
+            Pending::Here(host) => {
+                looks.push((name, tokio::spawn(inspect_one(host, wants))));
                 manifests.push(manifest);
             }
-            Slot::Late(connection) => {
+            Pending::Late(connection) => {
                 let look = tokio::spawn(async move {
                     let host = connection.await.map_err(|error| {
                         let answer = error.to_string();
                         ApplyError::Refused { what: "connect", host: wants.host.clone(), answer }
                     })??;
-                    look_once(host, &wants).await
+                    inspect_one(host, wants).await
                 });
-                sight.late.push((manifest, look));
+                inspection.late.push((manifest, look));
             }
         }
     }
     let names: Vec<String> = looks.iter().map(|(name, _)| name.clone()).collect();
-    let slots = gather(looks, wait, &|name, waited| go_on_without(context, name, waited)).await;
-    for ((name, slot), manifest) in names.into_iter().zip(slots).zip(manifests) {
-        match slot {
-            Slot::Here((host, found)) => sight.seen.push((host, manifest, found)),
-            Slot::Failed(error) => sight.failed.push((name, error)),
-            Slot::Late(task) => sight.late.push((manifest, task)),
+    let outcomes = gather(looks, wait, &|name, waited| continue_without(session, name, waited)).await;
+    for ((name, outcome), manifest) in names.into_iter().zip(outcomes).zip(manifests) {
+        match outcome {
+            Pending::Here(inspected) => inspection.inspected.push(inspected),
+            Pending::Failed(error) => inspection.failed.push((name, error)),
+            Pending::Late(task) => inspection.late.push((manifest, task)),
         }
     }
-    step.done(&match (sight.seen.len(), sight.failed.len() + sight.late.len()) {
+    step.done(&match (inspection.inspected.len(), inspection.failed.len() + inspection.late.len()) {
         (_, 0) => "done".to_owned(),
         (seen, missing) => format!("{seen} of {} answered", seen + missing),
     });
-    sight
+    inspection
 }
 
-async fn look_once(host: Arc<dyn Host>, manifest: &HostManifest) -> Result<Looked, ApplyError> {
-    let found = look(host.as_ref(), manifest).await?;
-    Ok((host, found))
+async fn inspect_one(host: Arc<dyn Host>, manifest: HostManifest) -> Result<InspectedHost, ApplyError> {
+    let found = look(host.as_ref(), &manifest).await?;
+    Ok(InspectedHost { host, manifest, found })
 }
 
 /// The failure of a command that did not reach the hosts that it needs.
-pub(crate) fn nobody<T>(context: &Context, connections: Vec<(String, Slot<T>)>) -> Failure {
+pub(super) fn unreachable_hosts_error<T>(session: &Session, connections: Vec<(String, Pending<T>)>) -> Failure {
     let hosts = connections.len();
-    let errors = connections.into_iter().filter_map(|(_, slot)| match slot {
-        Slot::Failed(error) => Some(error),
+    let errors = connections.into_iter().filter_map(|(_, outcome)| match outcome {
+        Pending::Failed(error) => Some(error),
         _ => None,
     });
-    provision::failed(context, errors.collect(), hosts)
+    failures::of_hosts(session, errors.collect(), hosts)
 }
 
 #[cfg(test)]
@@ -352,13 +365,13 @@ mod tests {
 
     async fn outcome(tasks: Vec<(String, JoinHandle<Result<u32, ApplyError>>)>, wait: Wait) -> (String, f64) {
         let started = Instant::now();
-        let slots = gather(tasks, wait, &|_, _| ()).await;
-        let letter = |slot: &Slot<u32>| match slot {
-            Slot::Here(_) => 'h',
-            Slot::Failed(_) => 'f',
-            Slot::Late(_) => 'l',
+        let outcomes = gather(tasks, wait, &|_, _| ()).await;
+        let letter = |outcome: &Pending<u32>| match outcome {
+            Pending::Here(_) => 'h',
+            Pending::Failed(_) => 'f',
+            Pending::Late(_) => 'l',
         };
-        (slots.iter().map(letter).collect(), started.elapsed().as_secs_f64())
+        (outcomes.iter().map(letter).collect(), started.elapsed().as_secs_f64())
     }
 
     #[tokio::test(start_paused = true)]

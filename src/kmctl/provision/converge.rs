@@ -1,0 +1,95 @@
+//! Makes the hosts what the plan says, those too that answer late, and cleans up those that are no members any more.
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::desired_state::DesiredState;
+use super::inspect::{self, InspectedHost, Inspecting, Inspection};
+use super::session::Session;
+use crate::apply::{self, ApplyError, Counts, HostOutcome, HostState, Late, Member, Removing, Report, Work};
+use crate::host::Host;
+use crate::plan::{ExistingCluster, Plan, PlanContext};
+use kmctl_core::cluster::{HostSpec, Loaded};
+use kmctl_core::protocol::host::{HostManifest, Removal};
+
+/// Carries out the plan on every host, also on those that answer meanwhile.
+pub(super) async fn converge(session: &Session, plan: &Plan, inspection: Inspection, work: &Work) -> Report {
+    let Inspection { inspected, late, failed } = inspection;
+    let others: Vec<String> = inspected.iter().map(|one| one.manifest.host.clone()).collect();
+    let members = inspected.into_iter().filter_map(|one| {
+        let plan = plan.hosts.iter().find(|plan| plan.host == one.manifest.host)?.clone();
+        let InspectedHost { host, manifest, found } = one;
+        Some(Member { host, manifest, found, plan })
+    });
+    let yes = session.assume_yes;
+    let late = late.into_iter().map(|(manifest, task)| {
+        let (host, others, km) = (manifest.host.clone(), others.clone(), work.km.1.clone());
+        let existing = ExistingCluster { founder: plan.founder.clone(), begins: plan.begins() };
+        Late { host, arrival: Box::pin(async move { arrival(task, manifest, (others, existing), &km, yes).await }) }
+    });
+    let departures = plan.departures.iter().filter(|one| one.remove).map(|one| one.member.clone()).collect();
+    let mut report = apply::run(members.collect(), late.collect(), departures, work).await;
+    report.hosts.extend(failed.into_iter().map(|(host, error)| HostOutcome {
+        host,
+        state: HostState::Failed,
+        counts: Counts::default(),
+        took: Duration::ZERO,
+        error: Some(error),
+    }));
+    report
+}
+
+/// A host that was not there when the plan was made: it is planned for by itself, as one that joins the others.
+async fn arrival(
+    task: Inspecting,
+    manifest: HostManifest,
+    (others, existing): (Vec<String>, ExistingCluster),
+    km: &str,
+    yes: bool,
+) -> Result<Member, ApplyError> {
+    let name = manifest.host.clone();
+    let InspectedHost { host, found, .. } = inspect::arrived(&name, task).await?;
+    let context = PlanContext { unseen: others, existing: Some(existing), ..PlanContext::default() };
+    let mut plan = crate::plan::decide(&[(manifest.clone(), found.clone())], km, &context)
+        .map_err(|source| ApplyError::Plan { host: name.clone(), source })?;
+    let interruptions = plan.interruptions();
+    if !interruptions.is_empty() && !yes {
+        return Err(ApplyError::Unasked { host: name, what: interruptions.join(", ") });
+    }
+    let plan = plan.hosts.pop().unwrap_or_default();
+    Ok(Member { host, manifest, found, plan })
+}
+
+/// Takes what `up` installed off hosts that are no members any more. One that cannot be reached is the usual case: it
+/// was taken out because it is lost.
+pub(super) async fn retire(
+    session: &Session,
+    loaded: &Loaded,
+    desired: &DesiredState,
+    plan: &Plan,
+    departed: usize,
+    work: &Work,
+) {
+    for one in plan.departures.iter().filter(|one| one.remove).take(departed) {
+        let Some(address) = one.peers.first().and_then(|peer| address_of(peer)) else { continue };
+        let spec = HostSpec { address, name: one.member.clone(), host_key: String::new(), ssh: None };
+        let retired = async {
+            let host: Arc<dyn Host> = Arc::new(session.connect(loaded, &spec).await?);
+            let manifest = crate::plan::desired(&loaded.cluster, &spec, &desired.inputs)?;
+            let hosts = [(host, manifest)];
+            let (removal, holder) = (Removal::Everything, work.holder.clone());
+            let removing = Removing { removal, keep_framework: false, holder };
+            let errors = apply::remove_hosts(&hosts, &removing, &session.progress).await;
+            errors.into_iter().next().map_or(Ok(()), |(_, error)| Err(anyhow::Error::new(error)))
+        };
+        if let Err(error) = retired.await {
+            let text = format!("is no member of etcd any more; what runs there could not be removed: {error:#}");
+            session.progress.note(&one.member, &text);
+        }
+    }
+}
+
+/// `192.0.2.13` of `https://192.0.2.13:2380`.
+fn address_of(peer: &str) -> Option<String> {
+    let uri: http::Uri = peer.parse().ok()?;
+    Some(uri.host()?.trim_start_matches('[').trim_end_matches(']').to_owned())
+}

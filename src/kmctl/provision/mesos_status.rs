@@ -1,0 +1,52 @@
+//! How Mesos is doing, for the last lines of `up`.
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::clients;
+use crate::host::Host;
+use crate::inventory::mesos;
+use crate::plan::preflight::reason_against;
+use kmctl_core::cluster::Loaded;
+
+/// The last lines are worth a short wait, not a failure.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How Mesos is doing, as far as this run can tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MesosStatus {
+    /// Nobody asked: that would take another command on the host, and a run that changes nothing looks at each host once.
+    Unasked,
+    /// So many agents can become nodes, of so many.
+    Answers(usize, usize),
+    /// It does not answer.
+    Away(String),
+}
+
+/// Asks through the first host that is reached, while the others are still being reached and looked at.
+pub(super) async fn query_through_first(mut first: mpsc::Receiver<Arc<dyn Host>>, loaded: Loaded) -> MesosStatus {
+    let host = first.recv().await;
+    query(&loaded, host).await
+}
+
+pub(super) async fn query(loaded: &Loaded, host: Option<Arc<dyn Host>>) -> MesosStatus {
+    let spec = &loaded.cluster.spec.mesos;
+    let Some(host) = host.filter(|_| spec.principal.is_empty() || Path::new(&spec.secret_file).exists()) else {
+        return MesosStatus::Unasked;
+    };
+    let read = async {
+        let client = clients::mesos(host, loaded).await.map_err(|failure| failure.summary().0)?;
+        let agents = mesos::agents(&client).await;
+        agents.map_err(|error| format!("{:#}", anyhow::Error::new(error)))
+    };
+    match tokio::time::timeout(PATIENCE, read).await {
+        Ok(Ok(agents)) => {
+            let fit = agents.iter().filter(|agent| reason_against(&loaded.cluster, agent).is_none()).count();
+            MesosStatus::Answers(fit, agents.len())
+        }
+        Ok(Err(why)) => MesosStatus::Away(why),
+        Err(_) => MesosStatus::Away(format!("no answer within {} s", PATIENCE.as_secs())),
+    }
+}

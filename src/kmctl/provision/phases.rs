@@ -1,0 +1,181 @@
+//! What each command does, phase by phase, in the order in which it happens.
+use std::path::PathBuf;
+
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::check::{self, Report as CheckReport};
+use super::inspect::{InspectOptions, Wait};
+use super::saved_plan::check_drift;
+use super::session::{Operator, Session};
+use super::teardown::{self, Teardown};
+use super::{MesosStatus, converge, failures, inspect, mesos_status, open_bundle, planning, preflight, work};
+use crate::apply::{self, Limits, Removing};
+use crate::failure::Failure;
+use crate::plan::{Plan, SavedPlan, summary};
+use kmctl_core::cluster::Loaded;
+use kmctl_core::protocol::host::Removal;
+
+/// What `up` and `plan` are asked for, beside cluster.yaml.
+#[derive(Default)]
+pub struct PlanOptions {
+    /// The bounds of nodes become cluster.yaml's, whatever was set live.
+    pub reset_scale: bool,
+    /// Members of etcd that cluster.yaml does not name are removed.
+    pub allow_remove: bool,
+}
+
+/// How `up` ended.
+pub enum Up {
+    /// The hosts are what cluster.yaml says.
+    Done(MesosStatus),
+    /// The operator did not approve the plan.
+    Declined,
+}
+
+/// `kmctl up`. With a saved plan and its file, exactly that is carried out.
+///
+/// # Errors
+/// Why nothing was begun, or what failed on which hosts.
+pub async fn up(
+    session: &Session,
+    operator: &dyn Operator,
+    loaded: &mut Loaded,
+    options: PlanOptions,
+    saved: Option<(SavedPlan, PathBuf)>,
+) -> Result<Up, Failure> {
+    // Read the bundle, and whatever needs no host.
+    let bundle = open_bundle(loaded)?;
+    let (limits, km) = (Limits::default(), work::km_meanwhile());
+    let (reached, first) = mpsc::channel(1);
+    let mesos = AbortOnDropHandle::new(tokio::spawn(mesos_status::query_through_first(first, loaded.clone())));
+
+    // Connect to all hosts, and inspect them. A saved plan holds for all hosts: none of them may be left for later.
+    let wait = if saved.is_some() { Wait::All } else { Wait::Most };
+    let inspection = InspectOptions { wait, reset_scale: options.reset_scale };
+    let (desired, mut inspection) =
+        inspect::inspect(session, loaded, bundle, &limits, inspection, Some(reached)).await?;
+
+    // Plan.
+    let work = work::work(session, &desired, work::taken(km).await?, "kmctl up", limits);
+    let removes = |saved: &SavedPlan| saved.plan.departures.iter().any(|one| one.remove);
+    let allow_remove = options.allow_remove || saved.as_ref().is_some_and(|(saved, _)| removes(saved));
+    let plan = planning::plan(session, loaded, &mut inspection, &work.km.1, allow_remove).await?;
+    if let Some((saved, file)) = &saved {
+        let now = SavedPlan::new(&loaded.cluster.metadata.name, &work.km.1, &desired.manifests, &plan);
+        check_drift(file, saved, &now, &plan)?;
+    }
+
+    // Verify files that hosts lack, while the rest goes on; check hosts that are new to the cluster.
+    let found = inspection.inspected.iter().map(|one| (one.manifest.clone(), one.found.clone())).collect();
+    tokio::spawn(apply::verify_ahead(found, work.clone()));
+    preflight::check_new_hosts(session, loaded, &inspection, plan.begins()).await?;
+    planning::report_notes(session, &plan);
+
+    // Ask, where something is interrupted or removed.
+    if plan.is_empty() && inspection.is_complete() {
+        session.progress.note("", "nothing to do");
+        planning::report_departures(session, &plan);
+        return Ok(Up::Done(mesos.await.unwrap_or(MesosStatus::Unasked)));
+    }
+    // Its answer would be outdated when the work is done.
+    drop(mesos);
+    if !plan.needs_approval() {
+        session.progress.note("", &summary(&plan));
+        planning::report_departures(session, &plan);
+    } else if !operator.approve_plan(&plan).await? {
+        return Ok(Up::Declined);
+    }
+
+    // Make the hosts what the plan says; clean up those that are no members any more.
+    let first = inspection.inspected.first().map(|one| one.host.clone());
+    let report = converge::converge(session, &plan, inspection, &work).await;
+    operator.show_report(&report);
+    converge::retire(session, loaded, &desired, &plan, report.departed, &work).await;
+    failures::of_report(session, report, &plan)?;
+
+    // Ask Mesos again.
+    Ok(Up::Done(mesos_status::query(loaded, first).await))
+}
+
+/// `kmctl plan`: the plan as it would be saved, and the failure to end with where hosts could not be inspected.
+///
+/// # Errors
+/// Why there is no plan.
+pub async fn plan(
+    session: &Session,
+    loaded: &mut Loaded,
+    options: PlanOptions,
+) -> Result<(SavedPlan, Plan, Option<Failure>), Failure> {
+    let bundle = open_bundle(loaded)?;
+    let km = work::km_meanwhile();
+    let inspection = InspectOptions { wait: Wait::All, reset_scale: options.reset_scale };
+    let (desired, mut inspection) =
+        inspect::inspect(session, loaded, bundle, &Limits::default(), inspection, None).await?;
+    let (_, km) = work::taken(km).await?;
+    let plan = planning::plan(session, loaded, &mut inspection, &km, options.allow_remove).await?;
+    let saved = SavedPlan::new(&loaded.cluster.metadata.name, &km, &desired.manifests, &plan);
+    Ok((saved, plan, failures::of_inspection(session, inspection, desired.manifests.len())))
+}
+
+/// How `down` ended.
+pub enum Down {
+    /// Nothing was installed on the hosts that could be reached; why the others could not.
+    NotInstalled(Option<Failure>),
+    /// So much was removed from every host.
+    Done(Removal),
+    /// The operator did not approve it.
+    Declined,
+}
+
+/// `kmctl down`.
+///
+/// # Errors
+/// Why nothing was begun, or what failed on which hosts.
+pub async fn down(
+    session: &Session,
+    operator: &dyn Operator,
+    loaded: &mut Loaded,
+    removal: Removal,
+    drain: bool,
+) -> Result<Down, Failure> {
+    // Connect to all hosts, and inspect them.
+    let limits = Limits::default();
+    let (desired, inspection) = teardown::inspect(session, loaded, &limits).await?;
+    let all = desired.manifests.len();
+    if !inspection.inspected.iter().any(|one| teardown::is_installed(&one.found, removal)) {
+        return Ok(Down::NotInstalled(failures::of_inspection(session, inspection, all)));
+    }
+
+    // Ask.
+    if !operator.approve_teardown(&Teardown::new(loaded, &inspection, removal, drain)).await? {
+        return Ok(Down::Declined);
+    }
+
+    // Install the `km` that removes things, where it is another one.
+    let work = work::work(session, &desired, work::taken(work::km_meanwhile()).await?, "kmctl down", limits);
+    let (hosts, mut errors) = teardown::prepare(inspection.inspected, removal, &work).await;
+    errors.extend(inspection.failed);
+
+    // Nodes, the framework's scheduler, the framework.
+    if drain || removal == Removal::Everything {
+        teardown::end_nodes(session, &hosts).await;
+    }
+    teardown::stop_schedulers(session, &hosts, !errors.is_empty()).await;
+    if drain && removal == Removal::Programs {
+        teardown::allow_nodes(session, &hosts).await;
+    }
+    let framework = teardown::end_framework(session, &hosts).await;
+
+    // What was installed. A framework that could not be ended needs what the next run ends it with.
+    let removal = if framework.is_ok() { removal } else { Removal::Programs };
+    let removing = Removing { removal, keep_framework: framework.is_err(), holder: work.holder.clone() };
+    errors.extend(apply::remove_hosts(&hosts, &removing, &session.progress).await);
+    framework?;
+    failures::of_some(session, errors, all).map_or(Ok(Down::Done(removal)), Err)
+}
+
+/// `kmctl check`.
+pub async fn check(session: &Session, loaded: &Loaded) -> CheckReport {
+    check::inspect(session, loaded).await
+}

@@ -1,0 +1,133 @@
+//! The plan, and why there is none.
+use super::clients;
+use super::inspect::{InspectedHost, Inspection};
+use super::session::Session;
+use crate::failure::{Code, Failure};
+use crate::inventory::Found;
+use crate::plan::{self, Plan, PlanContext, PlanError};
+use kmctl_core::cluster::Loaded;
+use kmctl_core::protocol::host::HostManifest;
+
+/// Decides what is to be done. Where only hosts that may still come can tell whether there is a cluster, they are waited
+/// for.
+///
+/// # Errors
+/// Why there is no plan, after a line for each host that failed.
+pub(super) async fn plan(
+    session: &Session,
+    loaded: &Loaded,
+    inspection: &mut Inspection,
+    km: &str,
+    allow_remove: bool,
+) -> Result<Plan, Failure> {
+    loop {
+        let mut context = PlanContext { unseen: inspection.unseen(), allow_remove, ..PlanContext::default() };
+        let mut decided = decide_for(&inspection.inspected, km, &context);
+        if decided.as_ref().is_ok_and(Plan::begins) && !context.unseen.is_empty() {
+            context.framework = framework(session, loaded, inspection).await?;
+            decided = decide_for(&inspection.inspected, km, &context);
+        }
+        match decided {
+            Err(error) if error.needs_others() && !inspection.late.is_empty() => {
+                let names: Vec<&str> = inspection.late.iter().map(|(manifest, _)| manifest.host.as_str()).collect();
+                session.progress.note("", &format!("waiting for {}: {error}", names.join(", ")));
+                let order: Vec<&str> =
+                    loaded.cluster.spec.control_plane.hosts.iter().map(|host| host.name.as_str()).collect();
+                inspection.wait_for_late(&order).await;
+            }
+            Err(error) => {
+                inspection.report_failures(session);
+                return Err(failure(loaded, error));
+            }
+            Ok(plan) => return Ok(plan),
+        }
+    }
+}
+
+fn decide_for(inspected: &[InspectedHost], km: &str, context: &PlanContext) -> Result<Plan, PlanError> {
+    let hosts: Vec<(HostManifest, Found)> =
+        inspected.iter().map(|host| (host.manifest.clone(), host.found.clone())).collect();
+    plan::decide(&hosts, km, context)
+}
+
+/// The id of the cluster's framework, if Mesos has one: then the cluster lives, whatever was seen of it.
+async fn framework(session: &Session, loaded: &Loaded, inspection: &Inspection) -> Result<Option<String>, Failure> {
+    let Some(first) = inspection.inspected.first() else { return Ok(None) };
+    let master = clients::master(first.host.clone(), loaded).await.map_err(|failure| {
+        inspection.report_failures(session);
+        let (text, hint) = clients::text_and_hint(&failure);
+        let text = format!("not all hosts answered, and Mesos cannot be asked whether the cluster lives: {text}");
+        Failure::message(Code::Failed, text).hint(hint)
+    })?;
+    Ok(master.frameworks.into_iter().next().map(|framework| framework.id))
+}
+
+fn failure(loaded: &Loaded, error: PlanError) -> Failure {
+    let (code, hint) = match &error {
+        PlanError::Upgrade { .. } => (
+            Code::Invalid,
+            "run `kmctl down` and then `kmctl up`: etcd's data, keys and settings stay, pods do not".to_owned(),
+        ),
+        PlanError::Network { found, .. } => (
+            Code::Invalid,
+            format!("write `network: {{ mode: {found} }}`, or begin anew: `kmctl down --purge`, then `kmctl up`"),
+        ),
+        PlanError::NoSecret { .. } => {
+            (Code::Invalid, "put the principal's secret into the file that mesos.secretFile names".to_owned())
+        }
+        PlanError::NoMajority { unseen, .. } => {
+            (Code::SomeHosts, format!("make {} reachable, or take what is lost out of cluster.yaml", unseen.join(", ")))
+        }
+        PlanError::Founder { unseen, .. } => (
+            Code::SomeHosts,
+            format!(
+                "make {} reachable; if etcd's data are lost for good, begin anew: `kmctl down --purge`, then `kmctl up`",
+                unseen.join(", ")
+            ),
+        ),
+        PlanError::Unnamed { founder } => (
+            Code::Invalid,
+            format!("write {founder} into cluster.yaml, or begin anew: `kmctl down --purge`, then `kmctl up`"),
+        ),
+        PlanError::Elsewhere { framework, unseen } => (
+            Code::SomeHosts,
+            format!(
+                "make {} reachable; if etcd's data are lost for good, end the framework: `curl -d frameworkId={framework} \
+                 {}/teardown`",
+                unseen.join(", "),
+                loaded.cluster.spec.mesos.master.0.first().map(String::as_str).unwrap_or_default()
+            ),
+        ),
+        PlanError::NoQuorum { lost, .. } => (
+            Code::Failed,
+            format!(
+                "get the disk of {} back; else save `/var/lib/kmctl/snapshots` of the other hosts and begin anew: `kmctl \
+                 down --purge`, then `kmctl up`",
+                lost.join(" or ")
+            ),
+        ),
+        PlanError::TwoClusters { hosts: [one, other] } => (
+            Code::Failed,
+            format!(
+                "decide whose data stay; on the host that loses them, {one} or {other}, run `systemctl stop etcd && rm -r \
+                 /var/lib/etcd/member`: `kmctl up` then lets it join"
+            ),
+        ),
+    };
+    Failure::new(code, error).hint(hint)
+}
+
+/// Reports what a host's plan leaves for the operator to know.
+pub(super) fn report_notes(session: &Session, plan: &Plan) {
+    for (host, note) in plan.hosts.iter().flat_map(|host| host.notes.iter().map(|note| (&host.host, note))) {
+        session.progress.note(host, note);
+    }
+}
+
+/// Members that stay although cluster.yaml does not name them are worth a line in every run.
+pub(super) fn report_departures(session: &Session, plan: &Plan) {
+    for one in plan.departures.iter().filter(|one| !one.remove) {
+        let text = "is a member of etcd and not in cluster.yaml; `kmctl up --allow-remove` removes it";
+        session.progress.note(&one.member, text);
+    }
+}

@@ -1,0 +1,50 @@
+//! What carrying something out on any host needs: the `km` to install, the lock's owner, limits.
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tokio::task::JoinHandle;
+
+use super::desired_state::DesiredState;
+use super::session::Session;
+use crate::apply::{Limits, Work, km_beside_kmctl};
+use crate::failure::Failure;
+use kmctl_core::protocol::host::Holder;
+
+/// What every host's run has in common.
+pub(super) fn work(session: &Session, desired: &DesiredState, km: Km, command: &str, limits: Limits) -> Work {
+    Work {
+        bundle: desired.bundle.clone(),
+        secrets: desired.secrets.clone(),
+        km,
+        holder: holder(command),
+        progress: session.progress.clone(),
+        limits,
+        verified: Arc::default(),
+    }
+}
+
+/// A program's file and its sha256.
+pub(super) type Km = (PathBuf, String);
+
+/// The `km` that goes with this kmctl.
+fn km() -> Result<Km, Failure> {
+    km_beside_kmctl().map_err(|error| Failure::from(error).hint("install `km` in the folder that holds `kmctl`"))
+}
+
+/// [`km`] on a thread of its own: what is hashed has tens of megabytes, and the hosts answer meanwhile.
+pub(super) fn km_meanwhile() -> JoinHandle<Result<Km, Failure>> {
+    tokio::task::spawn_blocking(km)
+}
+
+/// What [`km_meanwhile`] has found.
+pub(super) async fn taken(km: JoinHandle<Result<Km, Failure>>) -> Result<Km, Failure> {
+    km.await.context("hash km")?
+}
+
+/// Who runs this, for the lock.
+pub(super) fn holder(command: &str) -> Holder {
+    let user = std::env::var("USER").unwrap_or_else(|_| "somebody".to_owned());
+    let machine = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    Holder { operator: format!("{user}@{machine}"), command: command.to_owned(), ..Holder::default() }
+}
