@@ -30,6 +30,22 @@ pub enum Code {
     Interrupted = 130,
 }
 
+impl Code {
+    /// All codes, with what they mean.
+    pub const ALL: [(Code, &'static str); 10] = [
+        (Code::Ok, "success"),
+        (Code::Failed, "the operation failed"),
+        (Code::Usage, "wrong usage, or not confirmed"),
+        (Code::Invalid, "cluster.yaml, a manifest or the bundle is invalid"),
+        (Code::SomeHosts, "some hosts failed"),
+        (Code::Drifted, "the cluster has drifted from the saved plan"),
+        (Code::Locked, "another run holds the lock of a host"),
+        (Code::Timeout, "a time limit was exceeded"),
+        (Code::Runonce, "`kmctl runonce` itself failed; its other codes are the pod's"),
+        (Code::Interrupted, "interrupted by the operator"),
+    ];
+}
+
 /// A command's failure.
 #[derive(Debug)]
 pub struct Failure {

@@ -14,4 +14,5 @@ pub use edit::{EditError, set_bounds};
 pub use load::{LoadError, Loaded, load, load_mesos};
 pub use network::{Network, Route, clash, routes};
 pub use problem::{Place, Problem};
+pub use schema::{KeyReference, json_schema, reference};
 pub use spec::*;

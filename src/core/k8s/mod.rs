@@ -1,6 +1,7 @@
 //! Kubernetes: client, server-side apply, leases, watches, and what differs between versions, in one place.
 pub mod client;
 mod components;
+pub mod events;
 pub mod lease;
 mod manifests;
 pub mod names;

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use super::decide::{Binding, Token};
+use kmctl_core::k8s::events::FAILED_SCHEDULING;
 use kmctl_core::k8s::names::MANAGER;
 use kmctl_core::k8s::names::{
     BOOTSTRAP_GROUP, EXECUTOR_ANNOTATION, FRAMEWORK_CONFIG_MAP, GRANT_ANNOTATION, MANAGED_BY_LABEL, NAMESPACE,
@@ -262,8 +263,8 @@ impl Api {
         let event = json!({
             "metadata": {"name": format!("{name}.{}", random(16)), "namespace": namespace},
             "involvedObject": {"apiVersion": "v1", "kind": "Pod", "namespace": namespace, "name": name, "uid": uid},
-            "reason": "FailedScheduling", "message": message, "type": "Warning", "count": 1,
-            "firstTimestamp": now, "lastTimestamp": now, "source": {"component": MANAGER},
+            "reason": FAILED_SCHEDULING.reason, "message": message, "type": "Warning", "count": 1,
+            "firstTimestamp": now, "lastTimestamp": now, "source": {"component": FAILED_SCHEDULING.component},
             "reportingComponent": MANAGER, "reportingInstance": "",
         });
         let event: PodEvent = serde_json::from_value(event).map_err(kube::Error::SerdeError)?;

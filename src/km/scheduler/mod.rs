@@ -11,7 +11,7 @@ pub mod decide;
 mod effects;
 mod extender;
 mod framework;
-mod metrics;
+pub mod metrics;
 pub mod run;
 pub mod standby;
 mod watches;

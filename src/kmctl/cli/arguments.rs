@@ -7,8 +7,8 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use super::context::{Context, LogFormat, OutputFormat, Settings};
 use super::{
-    bundle, check, completions, down, init, kubeconfig, logs, plan, question, render, runonce, scale, status, up,
-    version, why,
+    bundle, check, completions, down, init, kubeconfig, logs, plan, question, render, runonce, scale, schema, status,
+    up, version, why,
 };
 use crate::failure::{Code, Failure};
 
@@ -75,6 +75,8 @@ enum Command {
     Why(why::Args),
     /// Show what a component, a node or a task wrote
     Logs(logs::Args),
+    /// Print the JSON Schema of cluster.yaml, for editors
+    Schema(schema::Args),
     /// Fetch the administrator's kubeconfig
     Kubeconfig(kubeconfig::Args),
     /// Print what a shell needs to complete commands and flags
@@ -99,6 +101,7 @@ impl Command {
             Command::Why(args) => why::run(args, context).await,
             Command::Logs(args) => logs::run(args, context).await,
             Command::Kubeconfig(args) => kubeconfig::run(args, context).await,
+            Command::Schema(args) => schema::run(args, context),
             Command::Init(args) => init::run(args, context).await,
             Command::Completions(args) => completions::run(args, context),
             Command::Version(args) => version::run(args, context),
@@ -129,7 +132,7 @@ impl Global {
 }
 
 /// The whole command line, for completions and tests.
-pub(crate) fn command() -> clap::Command {
+pub fn command() -> clap::Command {
     Arguments::command()
 }
 

@@ -16,11 +16,12 @@ mod render;
 mod report;
 mod runonce;
 mod scale;
+mod schema;
 mod status;
 mod up;
 mod version;
 pub(crate) mod why;
 
 pub use crate::failure::{Code, Failure};
-pub use arguments::main;
+pub use arguments::{command, main};
 pub use context::{Context, LogFormat, OutputFormat, Settings};

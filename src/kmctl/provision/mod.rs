@@ -8,6 +8,7 @@ mod desired_state;
 mod failures;
 mod inspect;
 mod mesos_status;
+mod operator;
 pub mod phases;
 mod planning;
 mod preflight;
@@ -19,7 +20,8 @@ mod work;
 
 pub use desired_state::{DesiredState, desired_state, empty_bundle, inputs, manifests, mesos_secret, open_bundle};
 pub use mesos_status::MesosStatus;
+pub use operator::Operator;
 pub use rendered_files::rendered_files;
 pub use saved_plan::read_saved_plan;
-pub use session::{Operator, Session};
+pub use session::Session;
 pub use teardown::Teardown;

@@ -6,8 +6,9 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::check::{self, Report as CheckReport};
 use super::inspect::{InspectOptions, Wait};
+use super::operator::Operator;
 use super::saved_plan::check_drift;
-use super::session::{Operator, Session};
+use super::session::Session;
 use super::teardown::{self, Teardown};
 use super::{MesosStatus, converge, failures, inspect, mesos_status, open_bundle, planning, preflight, work};
 use crate::apply::{self, Limits, Removing};

@@ -1,30 +1,12 @@
-//! What a command hands to its phases: where progress is reported, how hosts are reached, and whom to ask.
+//! What a command hands to its phases: where progress is reported, and how hosts are reached.
 use std::path::PathBuf;
 use std::time::Duration;
 
-use async_trait::async_trait;
-
-use super::teardown::Teardown;
-use crate::apply::Report;
 use crate::failure::Failure;
 use crate::host::ssh::{Secrets, SshSettings};
 use crate::host::{HostError, SshHost};
-use crate::plan::Plan;
 use kmctl_core::cluster::{HostSpec, Loaded, SshSpec, Sudo, jump_host, quantity};
 use kmctl_core::progress::Progress;
-
-/// The operator, as far as phases have to show something or to ask.
-#[async_trait]
-pub trait Operator: Send + Sync {
-    /// Shows a plan that interrupts or removes something. Whether to carry it out.
-    async fn approve_plan(&self, plan: &Plan) -> Result<bool, Failure>;
-
-    /// Shows what would be taken down. Whether to do so.
-    async fn approve_teardown(&self, teardown: &Teardown) -> Result<bool, Failure>;
-
-    /// Shows what became of every host.
-    fn show_report(&self, report: &Report);
-}
 
 /// Everything a command's phases have in common.
 #[derive(Clone)]

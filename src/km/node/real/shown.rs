@@ -13,6 +13,7 @@ use tracing::warn;
 use super::super::deps::DepError;
 use super::super::view::api::Clients;
 use super::packet_filter::Choice;
+use kmctl_core::k8s::events::PROXY_MODE_UNAVAILABLE;
 use kmctl_core::k8s::names::{NAMESPACE_OF_NODE_EVENTS, PROXY_MODE_ANNOTATION, PROXY_REASON_ANNOTATION};
 
 const RETRY: Duration = Duration::from_secs(2);
@@ -45,9 +46,9 @@ async fn once(api: &dyn Clients, node: &str, choice: &Choice) -> Result<(), DepE
         "metadata": { "name": format!("{node}.{:x}", now.as_nanosecond()), "namespace": NAMESPACE_OF_NODE_EVENTS },
         // As the kubelet does: of a Node's events the uid is its name.
         "involvedObject": { "apiVersion": "v1", "kind": "Node", "name": node, "uid": node },
-        "type": "Warning", "reason": "ProxyModeUnavailable",
+        "type": "Warning", "reason": PROXY_MODE_UNAVAILABLE.reason,
         "message": format!("kube-proxy writes with {}, not with nftables: {why}", choice.shown()),
-        "source": { "component": "km-node", "host": node },
+        "source": { "component": PROXY_MODE_UNAVAILABLE.component, "host": node },
         "firstTimestamp": now.to_string(), "lastTimestamp": now.to_string(), "count": 1,
     });
     let event: Event = serde_json::from_value(event).map_err(DepError::other("make an event"))?;

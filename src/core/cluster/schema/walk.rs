@@ -1,135 +1,20 @@
-//! The keys of cluster.yaml and what may stand under them, as a table, and a walk that collects everything that does
-//! not fit. The types in `spec` say the same to serde, which stops at the first problem and knows no nearest key.
+//! Compares a file with the table of keys and collects every problem. The types in `spec` tell serde the same, but serde stops
+//! at the first problem and suggests no similar key.
 use serde_json::json;
 
-use super::problem::Problem;
-use super::tree::{Node, Value};
+use super::keys::{Field, Kind, ROOT};
+use crate::cluster::problem::Problem;
+use crate::cluster::tree::{Node, Value};
 
-/// What may stand under a key.
-enum Kind {
-    /// Any scalar.
-    Text,
-    /// A whole number up to a limit.
-    Number(u64),
-    /// One of these words.
-    Word(&'static [&'static str]),
-    /// A text, or a list of texts.
-    TextOrList,
-    /// A list of texts.
-    Texts,
-    /// A list of mappings.
-    Maps(&'static [Field]),
-    /// A mapping.
-    Map(&'static [Field]),
-}
-
-struct Field {
-    name: &'static str,
-    kind: Kind,
-    required: bool,
-}
-
-const fn need(name: &'static str, kind: Kind) -> Field {
-    Field { name, kind, required: true }
-}
-
-const fn may(name: &'static str, kind: Kind) -> Field {
-    Field { name, kind, required: false }
-}
-
-const PORT: Kind = Kind::Number(u16::MAX as u64);
-const COUNT: Kind = Kind::Number(u32::MAX as u64);
-
-const SSH: &[Field] = &[
-    may("user", Kind::Text),
-    may("port", PORT),
-    may("identityFile", Kind::Text),
-    may("knownHosts", Kind::Text),
-    may("jump", Kind::Texts),
-    may("sudo", Kind::Word(&["none", "nopasswd", "password"])),
-    may("connectTimeout", Kind::Text),
-];
-
-const QUANTITIES: &[Field] = &[need("cpu", Kind::Text), need("memory", Kind::Text)];
-
-const ROOT: &[Field] = &[
-    need("apiVersion", Kind::Text),
-    need("kind", Kind::Text),
-    need("metadata", Kind::Map(&[need("name", Kind::Text)])),
-    need(
-        "spec",
-        Kind::Map(&[
-            need(
-                "mesos",
-                Kind::Map(&[
-                    need("master", Kind::TextOrList),
-                    may("user", Kind::Text),
-                    may("roles", Kind::Texts),
-                    may("principal", Kind::Text),
-                    may("secretFile", Kind::Text),
-                    may("caFile", Kind::Text),
-                    may("frameworkName", Kind::Text),
-                ]),
-            ),
-            may("ssh", Kind::Map(SSH)),
-            need(
-                "controlPlane",
-                Kind::Map(&[
-                    need("endpoint", Kind::Text),
-                    need(
-                        "hosts",
-                        Kind::Maps(&[
-                            need("address", Kind::Text),
-                            may("name", Kind::Text),
-                            may("hostKey", Kind::Text),
-                            may("ssh", Kind::Map(SSH)),
-                        ]),
-                    ),
-                ]),
-            ),
-            may(
-                "kubernetes",
-                Kind::Map(&[
-                    may("version", Kind::Text),
-                    may("serviceCIDR", Kind::Text),
-                    may("clusterDomain", Kind::Text),
-                    may("nodePortRange", Kind::Text),
-                ]),
-            ),
-            may(
-                "nodes",
-                Kind::Map(&[
-                    may("min", COUNT),
-                    may("max", COUNT),
-                    may("idleTimeout", Kind::Text),
-                    may("overhead", Kind::Map(QUANTITIES)),
-                    may("podDefaults", Kind::Map(QUANTITIES)),
-                    may("constraints", Kind::Maps(&[need("attribute", Kind::Text), need("in", Kind::Texts)])),
-                    may("rootDir", Kind::Text),
-                ]),
-            ),
-            may(
-                "network",
-                Kind::Map(&[
-                    may("mode", Kind::Word(&["hostPorts", "cni"])),
-                    may("podCIDR", Kind::Text),
-                    may("proxyMode", Kind::Word(&["iptables", "nftables"])),
-                ]),
-            ),
-            may("bundle", Kind::Text),
-        ]),
-    ),
-];
-
-/// What is left of a file when everything that does not fit is taken out and everything missing is filled in, so that
-/// the rest of it can still be checked.
-pub(super) struct Walked {
-    pub(super) problems: Vec<Problem>,
-    pub(super) remainder: serde_json::Value,
+/// A file without what does not match the table and with placeholders for what is missing, so that the rest of it can still be
+/// checked.
+pub(in crate::cluster) struct Walked {
+    pub(in crate::cluster) problems: Vec<Problem>,
+    pub(in crate::cluster) remainder: serde_json::Value,
 }
 
 /// Compares a file with the table.
-pub(super) fn walk(root: &Node) -> Walked {
+pub(in crate::cluster) fn walk(root: &Node) -> Walked {
     let mut problems = Vec::new();
     let remainder = map(ROOT, root, "", &mut problems);
     Walked { problems, remainder }
@@ -269,29 +154,9 @@ fn find(fields: &[Field], key: &str, name: &str, places: &mut Vec<String>) {
 fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let lower = name.to_lowercase();
     let (distance, best) = candidates
-        .map(|candidate| (edits(&lower, &candidate.to_lowercase()), candidate))
-        .min_by_key(|(edits, _)| *edits)?;
+        .map(|candidate| (strsim::osa_distance(&lower, &candidate.to_lowercase()), candidate))
+        .min_by_key(|(distance, _)| *distance)?;
     (distance <= (best.len() / 3).max(1)).then_some(best)
-}
-
-/// How many letters have to be inserted, removed, replaced or swapped with their neighbour to turn one into the other.
-fn edits(from: &str, to: &str) -> usize {
-    let (from, to): (Vec<char>, Vec<char>) = (from.chars().collect(), to.chars().collect());
-    let mut before: Vec<usize> = Vec::new();
-    let mut last: Vec<usize> = (0..=to.len()).collect();
-    for (row, a) in from.iter().enumerate() {
-        let mut next = vec![row + 1];
-        for (column, b) in to.iter().enumerate() {
-            let replaced = last[column] + usize::from(a != b);
-            let mut best = replaced.min(last[column + 1] + 1).min(next[column] + 1);
-            if row > 0 && column > 0 && *a == to[column - 1] && from[row - 1] == *b {
-                best = best.min(before[column - 1] + 1);
-            }
-            next.push(best);
-        }
-        (before, last) = (last, next);
-    }
-    last.last().copied().unwrap_or(0)
 }
 
 #[cfg(test)]
