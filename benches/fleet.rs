@@ -19,7 +19,7 @@ use kmctl::apply::{HostState, Limits, Member, Verified, Work, run};
 use kmctl::host::fake::told;
 use kmctl::host::{Command, Host, HostError, Output, Stream};
 use kmctl::inventory::look;
-use kmctl::plan::{Circumstances, Inputs, decide, desired};
+use kmctl::plan::{PlanContext, Inputs, decide, desired};
 use kmctl_core::bundle::{Bundle, create, hex_digest, required};
 use kmctl_core::cluster::Cluster;
 use kmctl_core::progress::Progress;
@@ -115,7 +115,7 @@ async fn up(folder: &Path, bundle: &Arc<Bundle>, count: usize) -> f64 {
         seen.push(look.await.unwrap());
     }
     let found: Vec<_> = seen.iter().map(|(_, manifest, found)| (manifest.clone(), found.clone())).collect();
-    let plan = decide(&found, &km.1, &Circumstances::default()).unwrap();
+    let plan = decide(&found, &km.1, &PlanContext::default()).unwrap();
     let members =
         seen.into_iter().zip(plan.hosts).map(|((host, manifest, found), plan)| Member { host, manifest, found, plan });
     let report = run(members.collect(), Vec::new(), Vec::new(), &work).await;
