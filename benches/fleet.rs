@@ -19,7 +19,7 @@ use kmctl::apply::{HostState, Limits, Member, Verified, Work, run};
 use kmctl::host::fake::told;
 use kmctl::host::{Command, Host, HostError, Output, Stream};
 use kmctl::inventory::look;
-use kmctl::plan::{PlanContext, Inputs, decide, desired};
+use kmctl::plan::{Inputs, PlanContext, decide, desired};
 use kmctl_core::bundle::{Bundle, create, hex_digest, required};
 use kmctl_core::cluster::Cluster;
 use kmctl_core::progress::Progress;

@@ -49,8 +49,12 @@ file says so:
     .to_owned();
     for key in reference() {
         if key.is_section && key.path.matches('.').count() <= 1 {
-            write!(text, "\n## {}\n\n{}\n\n| key | value | default | meaning |\n| --- | --- | --- | --- |\n", key.path, key.about)
-                .expect("a string");
+            write!(
+                text,
+                "\n## {}\n\n{}\n\n| key | value | default | meaning |\n| --- | --- | --- | --- |\n",
+                key.path, key.about
+            )
+            .expect("a string");
             if !key.path.contains('.') {
                 continue;
             }
@@ -64,7 +68,8 @@ file says so:
         }
         let name = if key.required { format!("**`{}`**", key.path) } else { format!("`{}`", key.path) };
         let default = key.default.map(|default| format!("`{default}`")).unwrap_or_default();
-        writeln!(text, "| {name} | {} | {} | {} |", cell(&key.kind), cell(&default), cell(key.about)).expect("a string");
+        writeln!(text, "| {name} | {} | {} | {} |", cell(&key.kind), cell(&default), cell(key.about))
+            .expect("a string");
     }
     page("cluster-yaml.md", &text);
 }

@@ -69,17 +69,37 @@ const MESOS: &[Field] = &[
          and km scheduler find the leading one.",
     ),
     may("user", Kind::Text, "User that executors run as."),
-    may("roles", Kind::Texts, "Roles the framework subscribes with. Pods use the first one unless an annotation names another."),
+    may(
+        "roles",
+        Kind::Texts,
+        "Roles the framework subscribes with. Pods use the first one unless an annotation names another.",
+    ),
     may("principal", Kind::Text, "Principal, where Mesos authenticates frameworks. Empty: no authentication."),
-    may("secretFile", Kind::Text, "File with the principal's secret, relative to cluster.yaml. `principal` and `secretFile` need each other."),
-    may("caFile", Kind::Text, "CA certificates in PEM, relative to cluster.yaml, for masters that are written as `https://`."),
-    may("frameworkName", Kind::Text, "Name of the framework, unique in Mesos. Empty: `kubernetes-` and the cluster's name."),
+    may(
+        "secretFile",
+        Kind::Text,
+        "File with the principal's secret, relative to cluster.yaml. `principal` and `secretFile` need each other.",
+    ),
+    may(
+        "caFile",
+        Kind::Text,
+        "CA certificates in PEM, relative to cluster.yaml, for masters that are written as `https://`.",
+    ),
+    may(
+        "frameworkName",
+        Kind::Text,
+        "Name of the framework, unique in Mesos. Empty: `kubernetes-` and the cluster's name.",
+    ),
 ];
 
 const HOST: &[Field] = &[
     need("address", Kind::Text, "Address that SSH and the other hosts connect to."),
     may("name", Kind::Text, "Name of the host in messages and of its etcd member. Empty: the address."),
-    may("hostKey", Kind::Text, "Fingerprint of the host's SSH key, as `ssh-keygen -lf` prints it. Empty: known_hosts decides."),
+    may(
+        "hostKey",
+        Kind::Text,
+        "Fingerprint of the host's SSH key, as `ssh-keygen -lf` prints it. Empty: known_hosts decides.",
+    ),
     may("ssh", Kind::Map(SSH), "What differs from `spec.ssh` for this host."),
 ];
 
@@ -90,7 +110,11 @@ const SPEC: &[Field] = &[
         "controlPlane",
         Kind::Map(&[
             need("endpoint", Kind::Text, "Address of the API server for clients and nodes, `host:port`."),
-            need("hosts", Kind::Maps(HOST), "Control-plane hosts. An even number of them tolerates no more failures than one less."),
+            need(
+                "hosts",
+                Kind::Maps(HOST),
+                "Control-plane hosts. An even number of them tolerates no more failures than one less.",
+            ),
         ]),
         "The hosts that run etcd, the API server, and the controllers. `kmctl runonce` works without it.",
     ),
@@ -100,7 +124,11 @@ const SPEC: &[Field] = &[
             may("version", Kind::Text, "Version of Kubernetes. Absent: the version of the bundle, where there is one."),
             may("serviceCIDR", Kind::Text, "Addresses of Services, IPv4 in CIDR notation, /12 to /28."),
             may("clusterDomain", Kind::Text, "DNS domain of the cluster."),
-            may("nodePortRange", Kind::Text, "Ports of NodePort Services, `first-last`. They must not be ports that Mesos offers."),
+            may(
+                "nodePortRange",
+                Kind::Text,
+                "Ports of NodePort Services, `first-last`. They must not be ports that Mesos offers.",
+            ),
         ]),
         "Version and addresses of Kubernetes.",
     ),
@@ -110,7 +138,11 @@ const SPEC: &[Field] = &[
             may("min", COUNT, "Number of nodes that are kept when idle. `kmctl scale` changes it live."),
             may("max", COUNT, "Maximum number of nodes. Absent: every eligible agent. `kmctl scale` changes it live."),
             may("idleTimeout", Kind::Text, "How long a node without pods is kept, a duration such as `10m`."),
-            may("overhead", Kind::Map(QUANTITIES), "What the node's own processes get in Mesos, beside the pods' tasks."),
+            may(
+                "overhead",
+                Kind::Map(QUANTITIES),
+                "What the node's own processes get in Mesos, beside the pods' tasks.",
+            ),
             may("podDefaults", Kind::Map(QUANTITIES), "What a container gets that requests nothing."),
             may(
                 "constraints",
@@ -120,7 +152,11 @@ const SPEC: &[Field] = &[
                 ]),
                 "Which agents may become nodes: those whose attributes have one of the accepted values, for every constraint.",
             ),
-            may("rootDir", Kind::Text, "Directory for the nodes' files on agents. Empty: `/var/lib/kmctl/` and the cluster's name."),
+            may(
+                "rootDir",
+                Kind::Text,
+                "Directory for the nodes' files on agents. Empty: `/var/lib/kmctl/` and the cluster's name.",
+            ),
         ]),
         "Number and size of nodes.",
     ),
@@ -133,7 +169,11 @@ const SPEC: &[Field] = &[
                 "How pods are reached. `hostPorts`: through host ports that Mesos granted. `cni`: at their own addresses, by a CNI \
                  plugin from the bundle.",
             ),
-            may("podCIDR", Kind::Text, "With `hostPorts`: addresses of pods, the same on every node. With `cni`: the network of all pods. IPv4 in CIDR notation, /8 to /28."),
+            may(
+                "podCIDR",
+                Kind::Text,
+                "With `hostPorts`: addresses of pods, the same on every node. With `cni`: the network of all pods. IPv4 in CIDR notation, /8 to /28.",
+            ),
             may(
                 "proxyMode",
                 Kind::Word(&["iptables", "nftables"]),

@@ -3,9 +3,9 @@
 mod json_schema;
 mod keys;
 mod reference;
-mod walk;
 #[cfg(test)]
 mod tests;
+mod walk;
 
 pub use json_schema::json_schema;
 pub use reference::{KeyReference, reference};
