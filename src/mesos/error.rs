@@ -1,4 +1,4 @@
-//! What can go wrong between a client and Mesos.
+//! Errors between a client and Mesos.
 use std::time::Duration;
 
 use super::masters::leader_of;
@@ -8,125 +8,125 @@ use super::transport::{Reply, Transport, TransportError};
 /// A call or a stream that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum MesosError {
-    /// A list of masters that cannot be used.
+    /// The list of masters cannot be used.
     #[error("`{given}` is not an address of a Mesos master: {problem}")]
     Address {
-        /// What was given.
+        /// The address as given.
         given: String,
-        /// Why not.
+        /// Why the address cannot be used.
         problem: &'static str,
     },
     /// A file of the connection's settings cannot be read.
     #[error("read {path}")]
     File {
-        /// Which.
+        /// Path of the file.
         path: std::path::PathBuf,
-        /// Why.
+        /// The I/O error.
         #[source]
         source: std::io::Error,
     },
     /// The server did not answer.
     #[error(transparent)]
     Transport(#[from] TransportError),
-    /// None of the masters leads.
+    /// None of the masters is the leader.
     #[error("no leading Mesos master: {}", .attempts.join("; "))]
     NoLeader {
-        /// Each master and what it said.
+        /// Each master and its answer.
         attempts: Vec<String>,
     },
-    /// The server no longer leads, or is not ready.
+    /// The server is no longer the leader, or is not ready.
     #[error("{target} is not the leading Mesos master (any more)")]
     NotLeading {
-        /// The server.
+        /// URL of the server.
         target: String,
-        /// `scheme://host:port` of the leader, if it is known.
+        /// `scheme://host:port` of the leader, if known.
         leader: Option<String>,
     },
-    /// The secret is wrong, or there is none.
+    /// The secret is wrong or missing.
     #[error("{}", unauthenticated(.target, .principal.as_deref()))]
     Unauthenticated {
-        /// The server.
+        /// URL of the server.
         target: String,
-        /// Who asked.
+        /// Principal of the request.
         principal: Option<String>,
     },
     /// The principal may not do this, or the framework is not subscribed.
     #[error("Mesos forbids {call}: {message}")]
     Forbidden {
-        /// The call.
+        /// Name of the call.
         call: &'static str,
-        /// Its reason.
+        /// Reason given by Mesos.
         message: String,
     },
-    /// The call is wrong or comes from an old subscription.
+    /// The call is invalid or belongs to an old subscription.
     #[error("Mesos refused {call} (status {status}): {message}")]
     Refused {
-        /// The call.
+        /// Name of the call.
         call: &'static str,
         /// HTTP status.
         status: u16,
-        /// Its reason.
+        /// Reason given by Mesos.
         message: String,
     },
-    /// An endpoint that is no part of the v1 API did not answer.
+    /// An endpoint outside the v1 API did not answer successfully.
     #[error("{url} answered {status}: {message}")]
     Endpoint {
-        /// The endpoint.
+        /// URL of the endpoint.
         url: String,
         /// HTTP status.
         status: u16,
-        /// The first line of its reason.
+        /// First line of the reason.
         message: String,
     },
     /// The master ended the subscription with an ERROR event.
     #[error("Mesos refused the subscription: {message}")]
     Subscription {
-        /// Its reason.
+        /// Reason given by Mesos.
         message: String,
     },
-    /// The framework was torn down or its failover timeout has passed; its id can never be used again.
+    /// The framework was torn down or its failover timeout has passed. Its id can never be used again.
     #[error("the framework has been removed from Mesos")]
     FrameworkRemoved,
-    /// No sign of life.
+    /// No event arrived in time.
     #[error("no event from {target} for {silence:?}")]
     Silent {
-        /// The server.
+        /// URL of the server.
         target: String,
-        /// For how long.
+        /// Length of the silence.
         silence: Duration,
     },
     /// The server closed the stream.
     #[error("{target} closed the stream of events")]
     Closed {
-        /// The server.
+        /// URL of the server.
         target: String,
     },
-    /// The stream broke.
+    /// The stream failed.
     #[error("read events from {target}")]
     Stream {
-        /// The server.
+        /// URL of the server.
         target: String,
-        /// Why.
+        /// The error of the stream.
         #[source]
         source: RecordIoError,
     },
-    /// A message that this program cannot read.
+    /// A message cannot be parsed.
     #[error("understand {what} from {target}")]
     Malformed {
-        /// Which.
+        /// Kind of the message.
         what: &'static str,
-        /// The server.
+        /// URL of the server.
         target: String,
-        /// Why.
+        /// The JSON error.
         #[source]
         source: serde_json::Error,
     },
-    /// A message that cannot be written.
+    /// A message cannot be encoded.
     #[error("write {what} as JSON")]
     Encode {
-        /// Which.
+        /// Kind of the message.
         what: &'static str,
-        /// Why.
+        /// The JSON error.
         #[source]
         source: serde_json::Error,
     },
@@ -140,7 +140,7 @@ fn unauthenticated(target: &str, principal: Option<&str>) -> String {
 }
 
 impl MesosError {
-    /// What a reply that is no success means.
+    /// The error for an unsuccessful reply.
     pub(super) async fn refusal(
         transport: &dyn Transport,
         principal: Option<String>,
@@ -156,7 +156,7 @@ impl MesosError {
         }
     }
 
-    /// Whether a later attempt may succeed without anybody changing anything.
+    /// Whether a later attempt may succeed without any change by the operator.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Transport(_)
@@ -177,7 +177,7 @@ impl MesosError {
         }
     }
 
-    /// What the operator can do about it.
+    /// What the operator can do about the error.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Unauthenticated { .. } => {

@@ -1,7 +1,7 @@
 //! Apache Mesos' v1 HTTP APIs: wire types (JSON), RecordIO, scheduler, executor and operator clients.
 //!
-//! Nothing in here knows Kubernetes. Policy (what to accept, when to reconnect) is the caller's; this module turns
-//! calls into requests and streams into typed events, and says clearly what Mesos refused and why.
+//! This crate knows nothing about Kubernetes. Policy (what to accept, when to reconnect) is up to the caller. The crate
+//! turns calls into requests and streams into typed events, and reports clearly what Mesos refused and why.
 #![warn(missing_docs)]
 
 mod error;

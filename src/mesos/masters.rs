@@ -1,4 +1,4 @@
-//! Finds the leading master: whoever does not lead answers with a redirect to the one that does.
+//! Finds the leading master: every other master answers with a redirect to the leader.
 use std::path::Path;
 use std::sync::Arc;
 
@@ -7,10 +7,10 @@ use super::transport::{
     Authentication, HttpSettings, HttpTransport, Reply, Request, Secret, Transport, TransportError,
 };
 
-/// A redirect names the leader; one more covers an election in between.
+/// A redirect names the leader; a second one covers an election in between.
 const REDIRECTS: usize = 2;
 
-/// The masters of one Mesos cluster, and how to talk to them.
+/// The masters of one Mesos cluster, and the connections to them.
 #[derive(Clone, Debug)]
 pub struct Masters {
     masters: Vec<Arc<dyn Transport>>,
@@ -18,7 +18,7 @@ pub struct Masters {
 }
 
 impl Masters {
-    /// Masters as `host:port` or URLs without a path.
+    /// Masters given as `host:port` or as URLs without a path.
     pub fn new(masters: &[String], settings: &HttpSettings) -> Result<Self, MesosError> {
         let bases = masters.iter().map(|given| base_url(given)).collect::<Result<Vec<_>, _>>()?;
         let Some(first) = bases.first() else {
@@ -29,7 +29,8 @@ impl Masters {
         Ok(Self { masters, principal: settings.authentication.principal().map(str::to_owned) })
     }
 
-    /// The same, each reached in the way that `connect` makes of its URL. `principal`: who asks.
+    /// The same, with a transport that `connect` creates from each master's URL. `principal`: the principal of the
+    /// requests.
     pub fn through(
         masters: &[String],
         principal: Option<String>,
@@ -43,7 +44,7 @@ impl Masters {
         Ok(Self { masters, principal })
     }
 
-    /// The same, with the secret and the CA read from files; an empty principal means no authentication.
+    /// The same, with the secret and the CA read from files. An empty principal means no authentication.
     pub fn open(
         masters: &[String],
         principal: &str,
@@ -63,15 +64,15 @@ impl Masters {
         Self::new(masters, &HttpSettings { authentication, ca_pem, unix_socket: None })
     }
 
-    /// Who asks, for messages and for looking up frameworks.
+    /// Principal of the requests, for messages and for finding frameworks.
     pub fn principal(&self) -> Option<&str> {
         self.principal.as_deref()
     }
 
-    /// Another server of the same Mesos at `address` (`host:port`), an agent, reached with the same credentials and as
-    /// the masters are: where they have TLS, no secret goes to it in plain text.
+    /// A transport to `address` (`host:port`), another server of the same Mesos cluster (an agent). Uses the masters'
+    /// credentials and scheme: if the masters use TLS, no secret is sent to the server in plain text.
     pub fn reach(&self, address: &str) -> Arc<dyn Transport> {
-        // There is always a first master: without one there are no `Masters`.
+        // There is always a first master: `Masters` cannot be created without one.
         let first = &self.masters[0];
         let scheme = first.target().split("://").next().unwrap_or("https");
         first.other(&format!("{scheme}://{address}"))
@@ -120,14 +121,14 @@ impl Masters {
     }
 }
 
-/// An error and what caused it, on one line, without what HTTP clients add to it, which says nothing.
+/// An error and its causes on one line, without the meaningless text that HTTP clients add.
 fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string);
     let telling = causes.filter(|text| text != "client error (Connect)");
     telling.collect::<Vec<_>>().join(": ")
 }
 
-/// `scheme://host:port` of what the user wrote.
+/// `scheme://host:port` of the user's input.
 fn base_url(given: &str) -> Result<String, MesosError> {
     let refuse = |problem| Err(MesosError::Address { given: given.to_owned(), problem });
     let url = if given.contains("://") { given.to_owned() } else { format!("http://{given}") };
@@ -148,7 +149,7 @@ fn base_url(given: &str) -> Result<String, MesosError> {
     Ok(format!("{scheme}://{}:{port}", authority.host()))
 }
 
-/// The leader that a redirect names, `scheme://host:port`. The scheme stays as it was, so that no redirect moves a
+/// The leader that a redirect names, as `scheme://host:port`. The scheme must not change, so that no redirect moves a
 /// secret from TLS to plain text.
 pub(super) fn leader_of(asked: &str, location: Option<&str>) -> Option<String> {
     let (scheme, _) = asked.split_once("://")?;

@@ -1,50 +1,50 @@
-//! RecordIO: each record is its length in decimal, a newline, then so many bytes.
+//! RecordIO: each record is its length in decimal, a newline, and that many bytes.
 use bytes::{Buf, Bytes, BytesMut};
 use tokio_util::codec::{Decoder, Encoder};
 
-/// Longest record read by default. Offers of a thousand agents with long port lists stay far below it.
+/// Default limit for the length of a record. Offers of a thousand agents with long port lists are far below it.
 pub const RECORD_LIMIT: usize = 64 << 20;
 
-/// Digits of the largest length there can be.
+/// Digits of the largest possible length.
 const LENGTH_DIGITS: usize = 20;
 
-/// Reads and writes records.
+/// Codec that reads and writes records.
 #[derive(Clone, Copy, Debug)]
 pub struct RecordIo {
     limit: usize,
-    /// Length of the record that is being read, once its header is complete.
+    /// Length of the record being read, once its header is complete.
     expected: Option<usize>,
 }
 
-/// Why a stream of records cannot be read on.
+/// Why a stream of records cannot be read further.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordIoError {
-    /// The connection broke.
+    /// The connection failed.
     #[error("read the stream")]
     Read(#[from] std::io::Error),
-    /// What should be a length is none.
+    /// The header of a record is not a length.
     #[error("expected a record's length, found `{found}`")]
     Length {
-        /// The bytes, made readable.
+        /// The bytes, converted to readable text.
         found: String,
     },
     /// The record is too long.
     #[error("a record of {length} bytes is longer than the limit of {limit}")]
     TooLong {
-        /// Its length.
+        /// Length of the record in bytes.
         length: usize,
-        /// The limit.
+        /// The limit in bytes.
         limit: usize,
     },
 }
 
 impl RecordIo {
-    /// With a limit for one record, in bytes.
+    /// A codec with a limit for one record, in bytes.
     pub fn new(limit: usize) -> Self {
         Self { limit, expected: None }
     }
 
-    /// Takes the header off the buffer if it is complete.
+    /// Removes the header from the buffer if it is complete, and returns the length.
     fn length(&self, source: &mut BytesMut) -> Result<Option<usize>, RecordIoError> {
         let Some(end) = source.iter().position(|byte| *byte == b'\n') else {
             if source.len() > LENGTH_DIGITS || source.iter().any(|byte| !byte.is_ascii_digit()) {
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn a_stream_split_anywhere_gives_the_same_records() {
-        // Newlines and digits inside a record must not be taken for a header.
+        // Newlines and digits inside a record must not be mistaken for a header.
         let complete = b"5\nhello0\n12\n3\nabc\n{}7\n\n0";
         let whole = records(&[complete]).unwrap();
         assert_eq!(whole, [&b"hello"[..], b"", b"3\nabc\n{}7\n\n0"]);

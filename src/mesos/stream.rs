@@ -1,4 +1,4 @@
-//! A subscription's stream of events: records, decoded, with a watch on silence.
+//! A subscription's stream of events: decodes records and detects silence.
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -33,7 +33,7 @@ impl Events {
         self.silence = Some(silence);
     }
 
-    /// The next event. May be dropped and called again: neither an event nor the time of the last one is lost.
+    /// The next event. Cancel-safe: neither an event nor the time of the last one is lost if the future is dropped.
     pub(super) async fn next<E: DeserializeOwned>(&mut self) -> Result<E, MesosError> {
         let record = match self.silence {
             None => self.records.next().await,
@@ -55,7 +55,7 @@ impl Events {
     }
 }
 
-/// Reads an event; one without a type, which is how a newer kind may arrive, is read as one of an unknown type.
+/// Parses an event. An event without a type, which is how a newer kind may arrive, becomes one of an unknown type.
 fn parse<E: DeserializeOwned>(bytes: &[u8]) -> serde_json::Result<E> {
     #[derive(Deserialize)]
     struct Kind {

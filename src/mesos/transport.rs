@@ -1,6 +1,6 @@
-//! One request and its reply, apart from how they travel. The clients encode calls and decode replies; a transport
-//! carries them: [`HttpTransport`] over TCP or a Unix socket, and whatever else implements [`Transport`] (the
-//! operator's tool talks through SSH).
+//! One request and its reply, independent of the connection. The clients encode calls and decode replies. A transport
+//! carries them: [`HttpTransport`] over TCP or a Unix socket, or any other implementation of [`Transport`] (the
+//! operator's tool connects through SSH).
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,21 +18,21 @@ use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, LOCATION};
 /// Name of the header that ties calls to a subscription.
 pub const STREAM_ID: &str = "mesos-stream-id";
 
-/// Time to open a connection: whoever does not answer is named within three seconds.
+/// Limit for opening a connection: a server that does not answer is reported within three seconds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Time until the head of a reply. A busy master answers GET_STATE late, but not this late.
+/// Limit for the head of a reply to arrive. A busy master answers GET_STATE late, but not this late.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Longest body that is read as a whole; a master's state with ten thousand tasks is about 50 MB.
 const BODY_LIMIT: usize = 256 << 20;
 
-/// A secret that no log shows.
+/// A secret that is never shown in logs.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Wraps it.
+    /// Wraps a secret.
     pub fn new(value: impl Into<String>) -> Self {
         Self(value.into())
     }
@@ -44,25 +44,25 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// How a client says who it is.
+/// How a client authenticates.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Authentication {
-    /// Not at all.
+    /// No authentication.
     #[default]
     None,
-    /// Frameworks and operators.
+    /// For frameworks and operators.
     Basic {
-        /// The name.
+        /// Name that the secret belongs to.
         principal: String,
-        /// Its secret.
+        /// Secret of the principal.
         secret: Secret,
     },
-    /// Executors, with the token that their agent gave them.
+    /// For executors, with the token from their agent.
     Bearer(Secret),
 }
 
 impl Authentication {
-    /// The name that stands in messages.
+    /// The name to show in messages.
     pub fn principal(&self) -> Option<&str> {
         match self {
             Self::Basic { principal, .. } => Some(principal),
@@ -89,11 +89,11 @@ impl Authentication {
 /// A request: GET without a body, POST of JSON with one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Request {
-    /// Begins with `/`.
+    /// Path, starting with `/`.
     pub path: String,
-    /// JSON.
+    /// JSON to post.
     pub body: Option<Vec<u8>>,
-    /// Ties the call to a subscription.
+    /// Identifier of the subscription that the call belongs to.
     pub stream_id: Option<String>,
 }
 
@@ -103,24 +103,24 @@ impl Request {
         Self { path: path.into(), body: Some(body), stream_id: None }
     }
 
-    /// A GET.
+    /// A GET without a body.
     pub fn get(path: impl Into<String>) -> Self {
         Self { path: path.into(), body: None, stream_id: None }
     }
 }
 
-/// A body as it arrives.
+/// A body, read as it arrives.
 pub type Body = BoxStream<'static, io::Result<Bytes>>;
 
-/// A reply whose body may never end.
+/// A reply whose body may be endless.
 pub struct Reply {
     /// HTTP status.
     pub status: u16,
-    /// Where else to ask.
+    /// Target of a redirect.
     pub location: Option<String>,
-    /// The subscription's id.
+    /// Identifier of the subscription.
     pub stream_id: Option<String>,
-    /// The body.
+    /// Body of the reply.
     pub body: Body,
 }
 
@@ -143,7 +143,7 @@ impl Reply {
         }
     }
 
-    /// Reads the beginning of the body as a message for people.
+    /// Reads the start of the body as a message for people.
     pub async fn message(self) -> String {
         let text = match self.read().await {
             Ok(bytes) => String::from_utf8_lossy(&bytes[..bytes.len().min(2000)]).trim().to_owned(),
@@ -169,7 +169,7 @@ pub struct TransportError {
 }
 
 impl TransportError {
-    /// What was being done, and why it failed.
+    /// What was attempted, and why it failed.
     pub fn new(what: impl Into<String>, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self { what: what.into(), source: source.into() }
     }
@@ -184,18 +184,18 @@ pub trait Transport: Send + Sync + fmt::Debug {
     /// The server, for messages: a URL without secrets.
     fn target(&self) -> &str;
 
-    /// The same way, and the same credentials, to another server of the same Mesos.
+    /// A transport to another server of the same Mesos cluster, of the same kind and with the same credentials.
     fn other(&self, base: &str) -> Arc<dyn Transport>;
 }
 
 /// Settings of [`HttpTransport`] besides the address.
 #[derive(Clone, Debug, Default)]
 pub struct HttpSettings {
-    /// Who asks.
+    /// Credentials of the requests.
     pub authentication: Authentication,
-    /// PEM of the CA to trust in place of the system's.
+    /// PEM of the CA to trust instead of the system's CAs.
     pub ca_pem: Option<Vec<u8>>,
-    /// Unix socket to connect to in place of the URL's host.
+    /// Unix socket to connect to instead of the URL's host.
     pub unix_socket: Option<PathBuf>,
 }
 
@@ -221,22 +221,22 @@ impl HttpTransport {
         Ok(Self { base: base.trim_end_matches('/').to_owned(), client, authorization })
     }
 
-    /// The same settings for another server.
+    /// A transport with the same settings to another server.
     pub fn to(&self, base: &str) -> Self {
         Self { base: base.trim_end_matches('/').to_owned(), ..self.clone() }
     }
 
-    /// As a trait object.
+    /// The transport as a trait object.
     pub fn shared(self) -> Arc<dyn Transport> {
         Arc::new(self)
     }
 }
 
 fn client(base: &str, ca_pem: Option<&[u8]>, socket: Option<&Path>) -> Result<reqwest::Client, TransportError> {
-    // reqwest is built without a TLS provider and would panic; both programs install one, tests may not have.
+    // reqwest is built without a TLS provider and would panic. Both binaries install one, but tests may not have.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    // No proxy from the environment: masters and agents are internal addresses. No redirects: the clients follow
-    // them, because the leader's address must be kept for the calls.
+    // No proxy from the environment: masters and agents have internal addresses. No redirects: the clients follow them,
+    // because the leader's address must be kept for the calls.
     let mut builder = reqwest::Client::builder()
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())

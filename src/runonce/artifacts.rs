@@ -1,5 +1,5 @@
-//! What nodes of a run fetch: a list from a server of artifacts, or kmctl itself as that server, out of the bundle.
-//! Files are public and verified by whoever fetches them; what must not be forged is the list.
+//! The artifacts that nodes of a run fetch: the list of an artifact server, or kmctl itself as that server, with files
+//! from the bundle. Files are public, and the node that fetches one verifies it. What must not be forged is the list.
 use std::io::Read;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -25,22 +25,23 @@ use kmctl_core::protocol::launch::Artifact;
 /// Port of km scheduler's artifact server.
 pub const SCHEDULER_PORT: u16 = 10271;
 
-/// How much is handed on at once.
+/// Bytes per chunk of a response.
 const CHUNK: usize = 256 << 10;
 
-/// What nodes are told to fetch.
+/// The artifacts that nodes fetch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Offered {
-    /// The program that executors run.
+    /// The binary that executors run.
     pub km: KmProgram,
-    /// Everything else.
+    /// All other files.
     pub files: Vec<Artifact>,
-    /// Kubernetes version of it.
+    /// Kubernetes version of the files.
     pub kubernetes: String,
 }
 
 impl Offered {
-    /// What the server at `base` has, with every address at `base`: that is how agents reach it.
+    /// The artifacts of the server at `base`, with every URL at `base`, because agents reach the server at that
+    /// address.
     pub fn at(base: &str, index: ArtifactIndex) -> Offered {
         let base = base.trim_end_matches('/');
         let url = |sha256: &str| format!("{base}/artifacts/{sha256}");
@@ -50,35 +51,33 @@ impl Offered {
     }
 }
 
-/// Why kmctl cannot be the server.
+/// Why kmctl cannot serve artifacts.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The program beside kmctl.
+    /// The km binary beside kmctl cannot be read.
     #[error("read {path}")]
     Km {
-        /// Where it should be.
+        /// Where the binary should be.
         path: PathBuf,
-        /// Why not.
         #[source]
         source: std::io::Error,
     },
-    /// No address.
+    /// No address of this machine was found.
     #[error("find the address of this machine that {target} sees")]
     Address {
-        /// Who should see it.
+        /// The server that should see the address.
         target: String,
-        /// Why not.
         #[source]
         source: std::io::Error,
     },
-    /// The port.
+    /// The address cannot be bound.
     #[error("listen on {0}")]
     Listen(SocketAddr, #[source] std::io::Error),
 }
 
-/// kmctl as a server of artifacts, while this lives.
+/// kmctl as an artifact server; stops when dropped.
 pub struct Server {
-    /// What it has.
+    /// The served artifacts.
     pub offered: Offered,
     /// `http://address:port`.
     pub base: String,
@@ -94,7 +93,7 @@ struct Shared {
 }
 
 impl Server {
-    /// Serves the bundle's files for nodes and `km` on `listen`; port 0 takes any.
+    /// Serves the bundle's files for nodes and `km` on `listen`; port 0 selects a free port.
     pub async fn start(bundle: Arc<Bundle>, km: &Path, listen: SocketAddr) -> Result<Server, ServeError> {
         let sha256 = hash(km).map_err(|source| ServeError::Km { path: km.to_owned(), source })?;
         let manifest = bundle.manifest();
@@ -116,19 +115,19 @@ impl Server {
         Ok(Server { offered, base, fetched, _task: AbortOnDropHandle::new(task) })
     }
 
-    /// Whether anybody has fetched something: agents reach it.
+    /// Whether an artifact was requested, which shows that agents can reach the server.
     pub fn reached(&self) -> Arc<AtomicBool> {
         self.fetched.clone()
     }
 }
 
-/// This machine's address on the way to `target` (`host:port`).
+/// This machine's address on the route to `target` (`host:port`).
 pub fn address_towards(target: &str) -> Result<IpAddr, ServeError> {
     let failed = |source| ServeError::Address { target: target.to_owned(), source };
     let to = target.to_socket_addrs().map_err(failed)?.next();
     let to = to.ok_or_else(|| failed(std::io::Error::new(std::io::ErrorKind::NotFound, "it has no address")))?;
     let any: IpAddr = if to.is_ipv4() { [0, 0, 0, 0].into() } else { std::net::Ipv6Addr::UNSPECIFIED.into() };
-    // Nothing is sent: connecting only chooses the way.
+    // Nothing is sent: connecting only selects the route.
     let socket = UdpSocket::bind((any, 0)).map_err(failed)?;
     socket.connect(to).map_err(failed)?;
     Ok(socket.local_addr().map_err(failed)?.ip())
@@ -148,7 +147,7 @@ async fn artifact(State(shared): State<Arc<Shared>>, Segment(sha256): Segment<St
     stream(Ok(file.size), move || bundle.packed(&path).map(|(packed, _)| GzDecoder::new(packed)))
 }
 
-/// Hands on what `open` reads, on a thread of its own: unpacking blocks.
+/// Streams what `open` reads, from a separate thread because unpacking blocks.
 fn stream<R: Read>(size: std::io::Result<u64>, open: impl FnOnce() -> std::io::Result<R> + Send + 'static) -> Response {
     let Ok(size) = size else { return StatusCode::INTERNAL_SERVER_ERROR.into_response() };
     let (pieces, receiver) = mpsc::channel::<std::io::Result<bytes::Bytes>>(4);
@@ -158,7 +157,7 @@ fn stream<R: Read>(size: std::io::Result<u64>, open: impl FnOnce() -> std::io::R
             loop {
                 match source.read(&mut buffer)? {
                     0 => return Ok(()),
-                    // An error: whoever fetched it is gone.
+                    // An error means that the client is gone.
                     count if pieces.blocking_send(Ok(buffer[..count].to_vec().into())).is_err() => return Ok(()),
                     _ => {}
                 }

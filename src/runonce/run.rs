@@ -1,5 +1,5 @@
-//! Carries a run's framework out: subscribes, feeds [`decide::framework`](super::decide::framework), makes its calls,
-//! and tears the framework down when the run is over.
+//! Executes a run's framework: subscribes, passes events to [`decide::framework`](super::decide::framework), sends its
+//! calls, and tears the framework down when the run is over.
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -13,37 +13,37 @@ use mesos::MesosError;
 use mesos::scheduler::{Call, Caller, Event as FromMesos, Kill, Message, Scheduler, Subscription};
 use mesos::types::{Bytes, Filters, FrameworkCapabilityType, FrameworkInfo, KillPolicy, Operation};
 
-/// Seconds for which nodes outlive a lost kmctl. With their own time to end it must stay below half a minute.
+/// Seconds for which nodes outlive a lost kmctl. Together with their own time to stop it must be below half a minute.
 pub const FAILOVER_TIMEOUT: f64 = 10.0;
 
-/// How often time is an event.
+/// Interval of [`Event::Tick`].
 const TICK: Duration = Duration::from_millis(500);
-/// Between attempts to subscribe again.
+/// Pause between attempts to subscribe again.
 const RETRY: Duration = Duration::from_secs(1);
-/// How long the teardown may be tried; Mesos ends the framework by itself after that.
+/// Limit for the teardown; Mesos removes the framework by itself after that.
 const TEARDOWN_LIMIT: Duration = Duration::from_secs(5);
-/// How long agents may take to fetch something from kmctl after the first launch.
+/// Limit for agents to fetch something from kmctl after the first launch.
 const REACH_LIMIT: Duration = Duration::from_secs(30);
 
 /// How a run is watched, and what may end it.
 pub struct Watch {
-    /// From the beginning of the run to its end.
+    /// Limit from the start of the run to its end.
     pub timeout: Option<Duration>,
-    /// The operator wants it to end.
+    /// Cancelled when the operator interrupts the run.
     pub interrupted: CancellationToken,
-    /// Whether agents have fetched from kmctl, and where that is; none where they fetch elsewhere.
+    /// Whether agents have fetched from kmctl, and kmctl's URL. None if agents fetch from another server.
     pub reached: Option<(Arc<AtomicBool>, String)>,
 }
 
-/// Where a run's output and progress go.
+/// Receives a run's output and progress.
 pub trait Listener: Send {
-    /// A container of the pod at this place in the file wrote something.
+    /// A container wrote output. `pod`: position of its pod in the file.
     fn output(&mut self, pod: usize, container: &str, error: bool, data: &[u8]);
-    /// For people.
+    /// A message for people.
     fn note(&mut self, text: &str);
 }
 
-/// The run's framework, as Mesos is told.
+/// The run's framework, as Mesos sees it.
 pub fn framework_info(name: String, user: String, role: String, principal: Option<String>) -> FrameworkInfo {
     use FrameworkCapabilityType::{MultiRole, PartitionAware, RegionAware, ReservationRefinement, TaskKillingState};
     let capabilities = [MultiRole, PartitionAware, ReservationRefinement, RegionAware, TaskKillingState];
@@ -59,7 +59,7 @@ pub fn framework_info(name: String, user: String, role: String, principal: Optio
     }
 }
 
-/// Runs until the pods have ended, and returns how. Nothing is left in Mesos then.
+/// Runs until the pods have ended, and returns the outcome. Nothing is left in Mesos then.
 pub async fn run(
     scheduler: &Scheduler,
     mut framework: FrameworkInfo,
@@ -69,7 +69,7 @@ pub async fn run(
 ) -> Result<Outcome, MesosError> {
     let start = Instant::now();
     let deadline = watch.timeout.map(|timeout| start + timeout);
-    // The first subscription fails loudly: a wrong secret does not get better by trying again.
+    // The first subscription fails at once, without a retry: a wrong secret remains wrong.
     let (mut subscription, mut caller) = scheduler.subscribe(&framework, &[]).await?;
     framework.id = Some(caller.framework_id().clone());
     let mut effects = run.on(Event::Subscribed, start.elapsed());
@@ -125,7 +125,7 @@ fn unreached(watch: &Watch, launched: Option<Instant>) -> Option<String> {
     })
 }
 
-/// Subscribes again; until Mesos has given the framework up, since then its tasks are gone.
+/// Subscribes again. Retries until Mesos has removed the framework, because its tasks are gone then.
 async fn again(scheduler: &Scheduler, framework: &FrameworkInfo) -> Result<(Subscription, Caller), MesosError> {
     let end = Instant::now() + Duration::from_secs_f64(2.0 * FAILOVER_TIMEOUT);
     loop {
@@ -162,7 +162,7 @@ async fn carry_out(caller: &Caller, effect: Effect, listener: &mut dyn Listener)
     };
     let name = call.name();
     if let Err(error) = caller.call(call).await {
-        // What got lost is asked for again: by the node, by Mesos, or by the next subscription.
+        // What was lost is requested again: by the node, by Mesos, or by the next subscription.
         listener.note(&format!("{name} did not reach Mesos: {error}"));
     }
 }
@@ -172,11 +172,11 @@ fn translate(event: FromMesos) -> Option<Event> {
         FromMesos::Offers { offers } => Some(Event::Offers(offers.offers)),
         FromMesos::Update { update } => Some(Event::Update(Box::new(update.status))),
         FromMesos::Message { message } => {
-            // A message that is not understood is nobody's: it comes again, or it was no loss.
+            // A message that cannot be parsed is ignored: it is sent again, or its loss does not matter.
             let what: FromNode = serde_json::from_slice(&message.data.0).ok()?;
             Some(Event::Message { agent: message.agent_id.value, executor: message.executor_id.value, what })
         }
-        // An agent that is lost may come back with its tasks; an executor that has ended does not.
+        // A lost agent may return with its tasks; an executor that has ended does not return.
         FromMesos::Failure { failure } => {
             failure.executor_id.and(failure.agent_id).map(|agent| Event::Ended { agent: agent.value })
         }
@@ -184,7 +184,7 @@ fn translate(event: FromMesos) -> Option<Event> {
     }
 }
 
-/// Ends the framework. Where that does not work Mesos does it, when the failover timeout has passed.
+/// Tears down the framework. If that fails, Mesos removes it when the failover timeout has passed.
 async fn tear_down(scheduler: &Scheduler, framework: &FrameworkInfo, caller: Caller, subscription: Subscription) {
     let ending = async {
         if caller.call(Call::Teardown).await.is_ok() {

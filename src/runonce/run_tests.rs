@@ -1,4 +1,4 @@
-//! The framework against an in-process Mesos.
+//! Tests the framework against an in-process Mesos.
 use std::sync::Mutex;
 
 use super::*;
@@ -12,7 +12,7 @@ use mesos::fake::{AgentSpec, FakeMaster, Options};
 use mesos::transport::HttpSettings;
 use mesos::types::{TaskInfo, TaskState};
 
-/// Notes what a run tells, for the test to look at while it runs.
+/// Records a run's output and notes, for the test to inspect while it runs.
 #[derive(Clone, Default)]
 struct Heard(Arc<Mutex<String>>);
 
@@ -114,7 +114,7 @@ impl Bed {
         .await
     }
 
-    /// What the framework has told its nodes so far.
+    /// Messages that the framework has sent to its nodes so far.
     fn told(&self) -> Vec<ToNode> {
         let messages = self.master.calls().into_iter().filter_map(|call| match call {
             Call::Message { message } => serde_json::from_slice(&message.data.0).ok(),

@@ -1,4 +1,4 @@
-//! Keeps an executor subscribed with its agent, through the agent's restarts.
+//! Keeps an executor subscribed with its agent across the agent's restarts.
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,47 +14,47 @@ use crate::stream::Events;
 use crate::transport::{Authentication, HttpSettings, HttpTransport, Request, Transport, TransportError};
 use crate::types::{Bytes, KillPolicy, TaskId, TaskInfo, TaskStatus};
 
-/// Pause between attempts to subscribe. A restarted agent destroys executors that do not come back within two seconds
-/// by default, so the pause is short and does not grow.
+/// Pause between attempts to subscribe. By default a restarted agent destroys executors that do not reconnect within
+/// two seconds, so the pause is short and does not grow.
 const RETRY: Duration = Duration::from_millis(400);
 
-/// Time for SUBSCRIBED to arrive.
+/// Limit for SUBSCRIBED to arrive.
 const SUBSCRIBED_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Commands and events that may wait; enough for every task of a node at once.
+/// Capacity of the queues of commands and events; enough for every task of a node at once.
 const QUEUE: usize = 1024;
 
-/// What an executor is told.
+/// An event for the executor.
 #[derive(Clone, Debug, PartialEq)]
 pub enum DriverEvent {
-    /// The agent knows the executor. Comes again after each restart of the agent.
+    /// The executor is subscribed with the agent. Repeated after each restart of the agent.
     Connected(Box<Subscribed>),
-    /// The agent is gone. With checkpointing the driver goes on trying; tasks must go on too.
+    /// The agent is gone. With checkpointing the driver keeps trying; tasks must keep running too.
     Disconnected,
-    /// A task to start. Comes once per task as long as no state of it was acknowledged.
+    /// A task to start. Sent once per task as long as none of its states was acknowledged.
     Launch(Box<TaskInfo>),
-    /// A task to end.
+    /// A task to stop.
     Kill {
-        /// Which.
+        /// Task to stop.
         task_id: TaskId,
-        /// In place of the task's own.
+        /// Replaces the task's own kill policy.
         kill_policy: Option<KillPolicy>,
     },
-    /// From the framework.
+    /// A message from the framework.
     Message(Bytes),
     /// The agent refused something; for the log.
     Error(String),
-    /// End all tasks, report them, then end.
+    /// Stop all tasks, report them, then exit.
     Shutdown(ShutdownReason),
 }
 
-/// Why an executor has to end.
+/// Why an executor has to exit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ShutdownReason {
-    /// The agent or the framework says so; states are still delivered.
+    /// Requested by the agent or the framework; states are still delivered.
     Asked,
-    /// The agent did not come back within the recovery timeout, or the framework does not checkpoint. The driver has
-    /// stopped, nothing is delivered any more.
+    /// The agent did not return within the recovery timeout, or the framework does not checkpoint. The driver has
+    /// stopped, and nothing is delivered any more.
     AgentGone,
 }
 
@@ -63,11 +63,12 @@ enum Command {
     Message(Bytes),
 }
 
-/// The executor's end of the driver. Clones share it; when the last is dropped, the driver ends and closes the stream.
+/// The executor's handle on the driver. Clones share it; when the last is dropped, the driver stops and closes the
+/// stream.
 #[derive(Clone, Debug)]
 pub struct ExecutorDriver {
     commands: mpsc::Sender<Command>,
-    /// States that were reported and not acknowledged.
+    /// Number of states that were reported and not acknowledged.
     waiting: Arc<watch::Sender<usize>>,
 }
 
@@ -99,21 +100,21 @@ impl ExecutorDriver {
         Ok((Self { commands, waiting }, events))
     }
 
-    /// Reports a task's state: at once if the agent is there, else when it comes back; again and again until it is
-    /// acknowledged. The driver fills in source, executor id, uuid and time.
+    /// Reports a task's state. It is sent at once if the agent is connected, otherwise after the next subscription, and
+    /// repeated until it is acknowledged. The driver sets source, executor id, uuid and time.
     pub async fn update(&self, status: TaskStatus) {
-        // Counted here and not in the loop, so that flush sees what still sits in the queue.
+        // Counted here and not in the loop, so that `flush` sees states that are still queued.
         self.waiting.send_modify(|count| *count += 1);
-        // Sending fails only after Shutdown(AgentGone), when there is nobody left to tell.
+        // Sending fails only after Shutdown(AgentGone), when there is no agent left to report to.
         let _ = self.commands.send(Command::Update(Box::new(status))).await;
     }
 
-    /// Talks to the framework; may get lost.
+    /// Sends a message to the framework; it may be lost.
     pub async fn message(&self, data: Bytes) {
         let _ = self.commands.send(Command::Message(data)).await;
     }
 
-    /// Waits until the agent has acknowledged every state. False if that did not happen in time.
+    /// Waits until the agent has acknowledged every state. Returns false if that did not happen in time.
     pub async fn flush(&self, timeout: Duration) -> bool {
         let mut waiting = self.waiting.subscribe();
         tokio::time::timeout(timeout, waiting.wait_for(|count| *count == 0)).await.is_ok_and(|result| result.is_ok())
@@ -122,9 +123,9 @@ impl ExecutorDriver {
 
 /// Why the driver's loop ends.
 enum End {
-    /// Nobody holds the driver or reads its events any more.
+    /// The driver or the receiver of its events was dropped.
     Dropped,
-    /// The agent did not come back.
+    /// The agent did not return.
     AgentGone,
 }
 
@@ -156,7 +157,7 @@ impl Loop {
                 warn!("the agent is gone, and the framework does not checkpoint");
                 break End::AgentGone;
             }
-            // An agent that accepts and hangs up at once must not be asked in a tight loop.
+            // An agent that accepts connections and closes them at once must not be contacted in a tight loop.
             if let Err(end) = self.pause(self.retry_pause()).await {
                 break end;
             }
@@ -166,7 +167,7 @@ impl Loop {
         }
     }
 
-    /// Subscribes, trying for the recovery timeout.
+    /// Subscribes, and retries until the recovery timeout.
     async fn connect(&mut self) -> Result<Events, End> {
         let deadline = Instant::now() + self.environment.recovery_timeout;
         let mut reported = None;
@@ -179,7 +180,7 @@ impl Loop {
                 }
                 Err(error) => {
                     debug!(error = &error as &dyn std::error::Error, "subscribe with the agent");
-                    // An agent that is not there is no news; a refusal is, once.
+                    // A missing agent is not reported. A refusal is, once.
                     let message = error.to_string();
                     if !error.is_transient() && reported.as_ref() != Some(&message) {
                         self.tell(DriverEvent::Error(message.clone())).await?;
@@ -199,7 +200,7 @@ impl Loop {
         RETRY.min(self.environment.subscription_backoff_max)
     }
 
-    /// Waits, and takes commands meanwhile, so that nobody who reports a state is held up by a missing agent.
+    /// Waits, and accepts commands meanwhile, so that a missing agent does not block a caller that reports a state.
     async fn pause(&mut self, pause: Duration) -> Result<(), End> {
         let until = Instant::now() + pause;
         loop {
@@ -234,10 +235,11 @@ impl Loop {
         }
     }
 
-    /// Serves one subscription until it breaks.
+    /// Serves one subscription until it fails.
     async fn serve(&mut self, stream: &mut Events) -> Result<(), End> {
         loop {
-            // States first: an agent that asks for more than it is told must not starve what it asked for before.
+            // States first: an agent that sends events without pause must not delay the answers to its earlier
+            // requests.
             let alive = tokio::select! {
                 biased;
                 command = self.commands.recv() => match command {
@@ -258,7 +260,7 @@ impl Loop {
         }
     }
 
-    /// Sends a command. False if the subscription must be made again: that sends what is not acknowledged, too.
+    /// Sends a command. Returns false if a new subscription is needed, which also sends what is not acknowledged.
     async fn send(&mut self, command: Command) -> Result<bool, End> {
         let (call, uuid) = match command {
             Command::Update(status) => {
@@ -269,8 +271,8 @@ impl Loop {
             Command::Message(data) => (Call::Message { message: Message { data } }, None),
         };
         let Err(error) = self.call(call).await else { return Ok(true) };
-        // Only a call that the agent calls wrong stays wrong. Anything else, also "not subscribed" from an agent that
-        // was restarted, is cured by a new subscription.
+        // Only a call that the agent rejects as invalid remains invalid. Any other error, including "not subscribed"
+        // from a restarted agent, is fixed by a new subscription.
         if !matches!(error, MesosError::Refused { status: 400, .. }) {
             info!(error = &error as &dyn std::error::Error, "the agent did not take a call");
             return Ok(false);
@@ -300,7 +302,7 @@ impl Loop {
             Event::Message { message } => self.tell(DriverEvent::Message(message.data)).await?,
             Event::Shutdown => self.tell(DriverEvent::Shutdown(ShutdownReason::Asked)).await?,
             Event::Error { error } => {
-                // Mesos asks for a new subscription after an error.
+                // Mesos requires a new subscription after an error.
                 self.tell(DriverEvent::Error(error.message)).await?;
                 return Ok(false);
             }
@@ -315,7 +317,7 @@ impl Loop {
         self.outbox.stamped(status, &self.environment.executor_id, Bytes::random_uuid(), now)
     }
 
-    /// So many states wait no longer.
+    /// Subtracts this many states from the ones that wait for an acknowledgement.
     fn settled(&self, states: usize) {
         self.waiting.send_modify(|count| *count = count.saturating_sub(states));
     }
@@ -384,7 +386,7 @@ mod tests {
         let Some(Call::Update { update: first }) = agent.next_call().await else { panic!("no update") };
         let Some(Call::Update { update: second }) = agent.next_call().await else { panic!("no update") };
         agent.acknowledge(&first.status);
-        // The acknowledgement has arrived when the event behind it has.
+        // The acknowledgement has arrived once the event after it has.
         agent.send(Event::Message { message: Message { data: Bytes(vec![1]) } });
         assert_eq!(next(&mut events).await, DriverEvent::Message(Bytes(vec![1])));
 

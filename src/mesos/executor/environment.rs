@@ -1,4 +1,4 @@
-//! What the agent tells its executor through the environment. This is the only place that reads it.
+//! The environment variables that the agent sets for its executor. Only this module reads them.
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,46 +10,46 @@ use crate::types::{ExecutorId, FrameworkId, parse_duration};
 pub struct ExecutorEnvironment {
     /// `ip:port` of the agent.
     pub agent_endpoint: String,
-    /// Prefix of the agent's API paths, `/slave(1)`, or empty. A machine may serve several libprocess actors on one
-    /// port, and only the prefix says which of them is the agent.
+    /// Prefix of the agent's API paths, such as `/slave(1)`, or empty. A machine may serve several libprocess actors on
+    /// one port, and only the prefix identifies the agent.
     pub agent_path: String,
-    /// This executor's framework.
+    /// Framework of this executor.
     pub framework_id: FrameworkId,
-    /// This executor.
+    /// Identifier of this executor.
     pub executor_id: ExecutorId,
-    /// The sandbox on the host.
+    /// The sandbox, as a path on the host.
     pub directory: Option<PathBuf>,
-    /// The sandbox as the executor sees it.
+    /// The sandbox, as a path that the executor sees.
     pub sandbox: Option<PathBuf>,
-    /// Whether the executor outlives its agent's restarts.
+    /// Whether the executor survives its agent's restarts.
     pub checkpoint: bool,
-    /// How long it waits for an agent that is gone.
+    /// How long the executor waits for a missing agent.
     pub recovery_timeout: Duration,
     /// Longest pause between two attempts to subscribe.
     pub subscription_backoff_max: Duration,
-    /// Time between SHUTDOWN and the agent's kill.
+    /// Time between SHUTDOWN and the kill by the agent.
     pub shutdown_grace_period: Duration,
-    /// Token for the agent's API, where it wants one.
+    /// Token for the agent's API, if it requires one.
     pub authentication_token: Option<Secret>,
-    /// Unix socket of the agent's API, where it has one.
+    /// Unix socket of the agent's API, if it has one.
     pub domain_socket: Option<PathBuf>,
 }
 
-/// An environment that is not an executor's.
+/// The environment is not that of an executor.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EnvironmentError {
     /// A variable is missing.
     #[error("{name} is not set; this command is started by a Mesos agent")]
     Missing {
-        /// Which.
+        /// Name of the variable.
         name: &'static str,
     },
-    /// A duration that cannot be read.
+    /// A duration cannot be parsed.
     #[error("{name}: `{value}` is not a duration such as 15mins")]
     Duration {
-        /// Which.
+        /// Name of the variable.
         name: &'static str,
-        /// Its value.
+        /// Value of the variable.
         value: String,
     },
 }
@@ -60,12 +60,12 @@ const SUBSCRIPTION_BACKOFF_MAX: Duration = Duration::from_secs(2);
 const SHUTDOWN_GRACE_PERIOD: Duration = Duration::from_secs(5);
 
 impl ExecutorEnvironment {
-    /// Reads the process' environment.
+    /// Reads the environment of this process.
     pub fn from_env() -> Result<Self, EnvironmentError> {
         Self::read(|name| std::env::var(name).ok())
     }
 
-    /// Reads any environment.
+    /// Reads an environment through a lookup function.
     pub fn read(variable: impl Fn(&'static str) -> Option<String>) -> Result<Self, EnvironmentError> {
         let set = |name| variable(name).filter(|value| !value.is_empty());
         let required = |name| set(name).ok_or(EnvironmentError::Missing { name });

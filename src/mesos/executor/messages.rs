@@ -1,4 +1,4 @@
-//! What an agent tells its executor, and the other way round.
+//! Messages between an agent and its executor.
 use serde::{Deserialize, Serialize};
 
 use crate::types::{
@@ -6,45 +6,45 @@ use crate::types::{
     TaskStatus,
 };
 
-/// An event of the executor's stream. Each variant's one field has the name of the message on the wire.
+/// An event of the executor's stream. The only field of each variant has the name of the message on the wire.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Event {
-    /// The subscription holds.
+    /// The subscription is established.
     Subscribed {
-        /// For whom.
+        /// Terms of the subscription.
         subscribed: Box<Subscribed>,
     },
     /// A task to start.
     Launch {
-        /// Which.
+        /// The task.
         launch: Box<Launch>,
     },
-    /// A task to end.
+    /// A task to stop.
     Kill {
-        /// Which.
+        /// The task, and how to kill it.
         kill: Kill,
     },
-    /// The framework has taken note of a status.
+    /// The framework has acknowledged a status.
     Acknowledged {
-        /// Which.
+        /// The acknowledged status.
         acknowledged: Acknowledged,
     },
-    /// The framework talks to the executor.
+    /// A message from the framework.
     Message {
-        /// What.
+        /// The message.
         message: Message,
     },
-    /// The agent refuses.
+    /// The agent reports an error.
     Error {
-        /// Why.
+        /// Reason given by the agent.
         error: Error,
     },
-    /// End all tasks, then the executor, within its grace period.
+    /// Stop all tasks, then exit, within the executor's grace period.
     Shutdown,
-    /// A sign of life.
+    /// Keep-alive.
     Heartbeat,
-    /// An event that this program does not know or does not use.
+    /// An event that this crate does not know or does not use.
     #[serde(other)]
     Unknown,
 }
@@ -54,9 +54,9 @@ pub enum Event {
 pub struct Subscribed {
     /// The executor, as its framework described it.
     pub executor_info: ExecutorInfo,
-    /// The framework.
+    /// Framework of the executor.
     pub framework_info: FrameworkInfo,
-    /// The agent.
+    /// Agent that runs the executor.
     pub agent_info: AgentInfo,
     /// The Mesos container that the executor runs in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -66,78 +66,78 @@ pub struct Subscribed {
 /// A task to start.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Launch {
-    /// It.
+    /// The task, as the framework described it.
     pub task: TaskInfo,
 }
 
-/// A task to end.
+/// A task to stop.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kill {
-    /// Which.
+    /// Task to stop.
     pub task_id: TaskId,
-    /// In place of the task's own.
+    /// Replaces the task's own kill policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kill_policy: Option<KillPolicy>,
 }
 
-/// A status that the framework has taken note of.
+/// A status that the framework has acknowledged.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Acknowledged {
-    /// Of which task.
+    /// Task of the status.
     pub task_id: TaskId,
-    /// Which status.
+    /// UUID of the status.
     pub uuid: Bytes,
 }
 
-/// Bytes between framework and executor.
+/// A message between framework and executor.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
-    /// They.
+    /// Content of the message.
     pub data: Bytes,
 }
 
-/// Why the agent refuses.
+/// An error reported by the agent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Error {
-    /// In words.
+    /// Reason, as text.
     pub message: String,
 }
 
-/// A call, with the executor that makes it.
+/// A call, with the executor that sends it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ExecutorCall {
-    /// Who.
+    /// Executor that sends the call.
     pub executor_id: ExecutorId,
-    /// Of which framework.
+    /// Framework of the executor.
     pub framework_id: FrameworkId,
     /// The call.
     #[serde(flatten)]
     pub call: Call,
 }
 
-/// A call. Each variant's one field has the name of the message on the wire.
+/// A call. The only field of each variant has the name of the message on the wire.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "SCREAMING_SNAKE_CASE")]
 #[expect(clippy::large_enum_variant, reason = "calls are few and short-lived; a box would only hide them")]
 pub enum Call {
     /// Opens the stream of events.
     Subscribe {
-        /// With what the agent may not know.
+        /// Tasks and states that the agent may not know.
         subscribe: Subscribe,
     },
-    /// A task's state.
+    /// Reports a task's state.
     Update {
-        /// It.
+        /// The state.
         update: Update,
     },
-    /// Talks to the framework; may get lost.
+    /// Sends a message to the framework; it may be lost.
     Message {
-        /// What.
+        /// The message.
         message: Message,
     },
-    /// A sign of life.
+    /// Keep-alive.
     Heartbeat,
-    /// A call that this program does not know.
+    /// A call that this crate does not know.
     #[serde(other)]
     Unknown,
 }
@@ -145,17 +145,17 @@ pub enum Call {
 /// Opens the stream of events.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Subscribe {
-    /// Tasks of which no status was acknowledged yet.
+    /// Tasks without any acknowledged status.
     #[serde(default)]
     pub unacknowledged_tasks: Vec<TaskInfo>,
-    /// States that were not acknowledged yet, in order.
+    /// States that are not acknowledged yet, in order.
     #[serde(default)]
     pub unacknowledged_updates: Vec<Update>,
 }
 
-/// A task's state.
+/// Reports a task's state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Update {
-    /// It, with uuid, timestamp and source.
+    /// The status, with uuid, timestamp and source.
     pub status: TaskStatus,
 }

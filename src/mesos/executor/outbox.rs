@@ -1,4 +1,4 @@
-//! What the agent has not acknowledged yet. Pure: the driver carries it out.
+//! What the agent has not acknowledged yet. Pure: the driver does the I/O.
 use super::{Acknowledged, Subscribe, Update};
 use crate::types::{Bytes, ExecutorId, StatusSource, TaskInfo, TaskStatus};
 
@@ -10,7 +10,7 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    /// A task arrived. False if it did before: an agent that restarts in the middle of a launch sends it again.
+    /// Records a task. Returns false if it is known: an agent that restarts in the middle of a launch sends it again.
     pub(super) fn launched(&mut self, task: &TaskInfo) -> bool {
         if self.tasks.iter().any(|known| known.task_id == task.task_id) {
             return false;
@@ -19,7 +19,7 @@ impl Outbox {
         true
     }
 
-    /// Fills in what every state must carry, and keeps it until it is acknowledged.
+    /// Sets the fields that every state must have, and keeps the state until it is acknowledged.
     pub(super) fn stamped(
         &mut self,
         mut status: TaskStatus,
@@ -36,21 +36,21 @@ impl Outbox {
         update
     }
 
-    /// The agent has a state on its disk; from now on it cares for it, and knows the task. Returns how many states
-    /// wait no longer: none for one that was acknowledged twice.
+    /// Records an acknowledgement: the agent has the state on its disk, is responsible for it from now on, and knows
+    /// the task. Returns how many states stopped waiting: 0 if the state was acknowledged before.
     pub(super) fn acknowledged(&mut self, acknowledged: &Acknowledged) -> usize {
         self.tasks.retain(|task| task.task_id != acknowledged.task_id);
         self.refused(Some(&acknowledged.uuid))
     }
 
-    /// The agent refuses a state for good; sending it again would be refused again.
+    /// Drops a state that the agent refuses permanently, because it would be refused again.
     pub(super) fn refused(&mut self, uuid: Option<&Bytes>) -> usize {
         let before = self.updates.len();
         self.updates.retain(|update| update.status.uuid.as_ref() != uuid);
         before - self.updates.len()
     }
 
-    /// What a subscription tells the agent.
+    /// The content of a subscription.
     pub(super) fn subscribe(&self) -> Subscribe {
         Subscribe { unacknowledged_tasks: self.tasks.clone(), unacknowledged_updates: self.updates.clone() }
     }

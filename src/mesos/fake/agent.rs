@@ -1,4 +1,4 @@
-//! An agent that speaks the executor API with one executor.
+//! An agent with one executor, which implements the executor API.
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,7 +17,7 @@ use super::server::records;
 use crate::executor::{Acknowledged, Call, Event, ExecutorCall, ExecutorEnvironment, Kill, Launch, Subscribed};
 use crate::types::{TaskId, TaskInfo, TaskStatus};
 
-/// A call of the executor; [`FakeAgent::next_call`] gives them in order.
+/// A call of the executor; [`FakeAgent::next_call`] returns them in order.
 pub type AgentCall = Call;
 
 /// An agent in this process. Dropping it closes its port.
@@ -52,7 +52,7 @@ impl Drop for FakeAgent {
 }
 
 impl FakeAgent {
-    /// Starts one on a free port of 127.0.0.1. It acknowledges states by itself.
+    /// Starts an agent on a free port of 127.0.0.1. It acknowledges states by itself.
     pub async fn start() -> io::Result<Self> {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
@@ -71,7 +71,7 @@ impl FakeAgent {
         Ok(Self { shared, address, calls: tokio::sync::Mutex::new(calls), _stop: stop.drop_guard() })
     }
 
-    /// The environment of its executor.
+    /// The environment of the agent's executor.
     pub fn environment(&self) -> ExecutorEnvironment {
         ExecutorEnvironment {
             agent_endpoint: self.address.to_string(),
@@ -89,19 +89,19 @@ impl FakeAgent {
         }
     }
 
-    /// Sends any event.
+    /// Sends any event to the executor.
     pub fn send(&self, event: Event) {
         if let Some(stream) = &self.shared.state().stream {
             let _ = stream.send(event);
         }
     }
 
-    /// Asks for a task.
+    /// Sends a task to launch.
     pub fn launch(&self, task: TaskInfo) {
         self.send(Event::Launch { launch: Box::new(Launch { task }) });
     }
 
-    /// Ends a task.
+    /// Kills a task.
     pub fn kill(&self, task_id: TaskId) {
         self.send(Event::Kill { kill: Kill { task_id, kill_policy: None } });
     }
@@ -112,24 +112,24 @@ impl FakeAgent {
         self.send(Event::Acknowledged { acknowledged: Acknowledged { task_id: status.task_id.clone(), uuid } });
     }
 
-    /// Whether states are acknowledged as they come.
+    /// Sets whether states are acknowledged as they arrive.
     pub fn set_acknowledging(&self, acknowledge: bool) {
         self.shared.state().acknowledge = acknowledge;
     }
 
-    /// Breaks the stream and answers nothing but 503, as an agent that recovers does.
+    /// Breaks the stream and answers every call with 503, as a recovering agent does.
     pub fn go_down(&self) {
         let mut state = self.shared.state();
         state.stream = None;
         state.down = true;
     }
 
-    /// Is back.
+    /// Makes the agent available again.
     pub fn come_back(&self) {
         self.shared.state().down = false;
     }
 
-    /// The executor's next call; none within five seconds is none at all.
+    /// The executor's next call; none if there is no call within five seconds.
     pub async fn next_call(&self) -> Option<Call> {
         tokio::time::timeout(Duration::from_secs(5), self.calls.lock().await.recv()).await.ok().flatten()
     }

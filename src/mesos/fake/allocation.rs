@@ -1,4 +1,4 @@
-//! Who is offered what.
+//! Decides which framework is offered what.
 use tokio::time::Instant;
 
 use super::cluster::{Cluster, Framework, Offered};
@@ -7,7 +7,8 @@ use crate::scheduler::{Event, Offers};
 use crate::types::{AgentId, AllocationInfo, FrameworkCapabilityType, FrameworkId, Offer, OfferId};
 
 impl Cluster {
-    /// Offers all that is free. One framework gets the whole rest of an agent, the one that has least comes first.
+    /// Offers everything that is free. One framework gets the whole rest of an agent; the framework that holds least is
+    /// served first.
     pub(super) fn allocate(&mut self, now: Instant) {
         let agents: Vec<AgentId> = self.agents.keys().cloned().collect();
         for agent in agents {
@@ -66,13 +67,13 @@ impl Cluster {
     }
 }
 
-/// Mesos hides agents with a fault domain of another region. The fake's master has no domain, so every domain is
-/// another one.
+/// Mesos hides agents whose fault domain is in another region. The fake's master has no domain, so every domain counts
+/// as another region.
 fn reaches(framework: &Framework, domain: bool) -> bool {
     !domain || framework.has(FrameworkCapabilityType::RegionAware)
 }
 
-/// Thousandths of cpus that a framework holds.
+/// Thousandths of CPUs that a framework holds.
 fn held(framework: &Framework) -> i64 {
     let tasks = framework.tasks.values().filter(|task| !task.state.is_terminal()).map(|task| &task.pool);
     tasks.chain(framework.executors.values().map(|executor| &executor.pool)).map(|pool| pool.scalar("cpus")).sum()

@@ -12,7 +12,7 @@ use crate::types::{Filters, FrameworkId, MasterInfo, OfferId, StatusReason, Task
 const REFUSE_SECONDS: f64 = 5.0;
 
 impl Cluster {
-    /// A subscription: its stream's id and its events.
+    /// Subscribes a framework. Returns the framework's id, the stream's id and the events.
     pub(super) fn subscribe(
         &mut self,
         subscribe: Subscribe,
@@ -68,7 +68,7 @@ impl Cluster {
             },
         });
         framework.send(Event::Heartbeat);
-        // Agents send what was not acknowledged again.
+        // Agents send again what was not acknowledged.
         for task in framework.tasks.values() {
             if let Some(status) = task.unacknowledged.front() {
                 framework.send(Event::Update { update: crate::scheduler::Update { status: status.clone() } });
@@ -77,7 +77,7 @@ impl Cluster {
         Ok((id, stream_id, events))
     }
 
-    /// Any other call.
+    /// Handles any other call.
     pub(super) fn call(
         &mut self,
         id: &FrameworkId,
@@ -139,7 +139,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Gives offers back.
+    /// Declines offers.
     fn decline(&mut self, id: &FrameworkId, offers: &[OfferId], filters: Option<Filters>, now: Instant) {
         for offer in offers {
             if self.offers.get(offer).is_some_and(|offered| offered.framework == *id)
@@ -160,7 +160,7 @@ impl Cluster {
         }
     }
 
-    /// Ends an executor; what its tasks become and why is the caller's choice.
+    /// Ends an executor. The caller chooses the state of its tasks and the reason.
     pub(super) fn end_executor(
         &mut self,
         id: &FrameworkId,
@@ -194,12 +194,12 @@ impl Cluster {
     }
 }
 
-/// No roles named means all of them.
+/// An empty list of roles means all roles.
 fn matches_roles(named: &[String], role: &String) -> bool {
     named.is_empty() || named.contains(role)
 }
 
-/// When a filter ends.
+/// When a filter expires.
 pub(super) fn until(filters: Option<Filters>, now: Instant) -> Instant {
     let seconds = filters.and_then(|filters| filters.refuse_seconds).unwrap_or(REFUSE_SECONDS);
     now + Duration::try_from_secs_f64(seconds).unwrap_or_default()

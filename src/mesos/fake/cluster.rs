@@ -1,4 +1,4 @@
-//! What the fake master knows. No I/O: events go into channels that the server drains.
+//! State of the fake master. No I/O: events are sent to channels that the server drains.
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -16,18 +16,18 @@ use crate::types::{
 /// An agent to add.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AgentSpec {
-    /// Its name.
+    /// Hostname of the agent.
     pub hostname: String,
-    /// All that it has.
+    /// All resources of the agent.
     pub resources: Vec<Resource>,
-    /// What its operator says about it.
+    /// Attributes, as an operator would set them.
     pub attributes: Vec<Attribute>,
-    /// Where it stands.
+    /// Region and zone of the agent.
     pub domain: Option<DomainInfo>,
 }
 
 impl AgentSpec {
-    /// An agent with these amounts and the default range of ports.
+    /// An agent with these amounts (`mem` in MB) and the default range of ports.
     pub fn new(hostname: &str, cpus: f64, mem: f64) -> Self {
         let resources = vec![
             Resource::scalar("cpus", cpus),
@@ -82,14 +82,14 @@ pub(super) struct Framework {
     pub(super) filters: Vec<Filter>,
     pub(super) executors: BTreeMap<(AgentId, ExecutorId), Executor>,
     pub(super) tasks: BTreeMap<TaskId, Task>,
-    /// Cut off at; torn down when the failover timeout has passed since.
+    /// Time of the disconnection; the framework is torn down when the failover timeout has passed since.
     pub(super) disconnected: Option<Instant>,
 }
 
 impl Framework {
     pub(super) fn send(&self, event: Event) {
         if let Some((_, stream)) = &self.stream {
-            // A stream whose reader is gone is noticed by the server.
+            // The server notices a stream whose reader is gone.
             let _ = stream.send(event);
         }
     }
@@ -112,13 +112,13 @@ pub(super) struct Task {
     pub(super) info: TaskInfo,
     pub(super) executor: ExecutorId,
     pub(super) pool: Pool,
-    /// The newest state that the master has.
+    /// The latest state that the master knows.
     pub(super) state: TaskState,
-    /// States that the agent has not sent yet: it waits for the acknowledgement of the first.
+    /// Unacknowledged states, oldest first. Only the first was sent: the agent waits for its acknowledgement.
     pub(super) unacknowledged: VecDeque<TaskStatus>,
 }
 
-/// A call that is refused.
+/// A refused call.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
     pub(super) status: u16,
@@ -134,27 +134,27 @@ impl Refusal {
 #[derive(Default)]
 pub(super) struct Cluster {
     pub(super) master_id: String,
-    /// Where the master listens, and its agents with it.
+    /// Address of the master, and of its agents.
     pub(super) address: Option<SocketAddr>,
     pub(super) heartbeat: Duration,
     pub(super) agents: BTreeMap<AgentId, Agent>,
     pub(super) frameworks: BTreeMap<FrameworkId, Framework>,
     pub(super) removed: BTreeMap<FrameworkId, FrameworkInfo>,
     pub(super) offers: BTreeMap<OfferId, Offered>,
-    /// Whether tasks stay as they are launched until the test says what they do.
+    /// Whether tasks keep the state of their launch until the test reports another one.
     pub(super) manual: bool,
     pub(super) calls: Vec<Call>,
     pub(super) counter: u64,
 }
 
 impl Cluster {
-    /// A number that was never given before.
+    /// A number that was never returned before.
     pub(super) fn next(&mut self) -> u64 {
         self.counter += 1;
         self.counter
     }
 
-    /// An id that was never given before.
+    /// An id that was never returned before.
     pub(super) fn name(&mut self, kind: &str) -> String {
         let number = self.next();
         format!("{}-{kind}{number}", self.master_id)
@@ -167,7 +167,7 @@ impl Cluster {
         id
     }
 
-    /// Forgets a framework and all that it holds.
+    /// Removes a framework and everything that it holds.
     pub(super) fn remove_framework(&mut self, id: &FrameworkId) {
         self.rescind_all(id, false);
         let Some(framework) = self.frameworks.remove(id) else { return };
@@ -180,7 +180,7 @@ impl Cluster {
         self.removed.insert(id.clone(), framework.info);
     }
 
-    /// Gives back every offer that a framework holds.
+    /// Rescinds every offer that a framework holds.
     pub(super) fn rescind_all(&mut self, id: &FrameworkId, tell: bool) {
         let ids: Vec<OfferId> = self
             .offers
@@ -204,7 +204,7 @@ impl Cluster {
         }
     }
 
-    /// Cuts a framework off, as a broken connection does.
+    /// Disconnects a framework, as a broken connection does.
     pub(super) fn disconnect(&mut self, id: &FrameworkId, stream_id: &str, now: Instant) {
         let Some(framework) = self.frameworks.get_mut(id) else { return };
         if framework.stream.as_ref().is_some_and(|(current, _)| current == stream_id) {

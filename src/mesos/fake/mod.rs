@@ -1,9 +1,8 @@
-//! An in-process Mesos for tests: a master that speaks the scheduler and operator APIs over HTTP, with agents and
-//! executors that exist only as numbers, and an agent that speaks the executor API. `/state` and the agents' flags can
-//! be read, as `kmctl` does. The cases in `tests/contract`
-//! run against it and against a real Mesos, so that it cannot drift from what it stands for.
+//! An in-process Mesos for tests: a master with the scheduler and operator APIs over HTTP, whose agents and executors
+//! exist only as numbers, and an agent with the executor API. `/state` and the agents' flags can be read, as `kmctl`
+//! does. The cases in `tests/contract` run against this fake and against a real Mesos, so that the two cannot diverge.
 //!
-//! Left out: reservations, volumes, quota, weights, maintenance, inverse offers, authorization by ACL.
+//! Not implemented: reservations, volumes, quota, weights, maintenance, inverse offers, authorization by ACL.
 mod agent;
 mod allocation;
 mod calls;

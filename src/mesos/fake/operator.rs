@@ -7,7 +7,7 @@ use crate::operator as messages;
 use crate::types::{AgentCapability, AgentCapabilityType, AgentId, FrameworkId};
 
 impl Cluster {
-    /// Answers a call; none for one that has no answer.
+    /// Answers a call; none if the call has no answer.
     pub(super) fn operate(&mut self, call: &Value) -> Result<Option<Value>, Refusal> {
         let kind = call.get("type").and_then(Value::as_str).unwrap_or_default();
         let answer = match kind {
@@ -61,18 +61,18 @@ impl Cluster {
         messages::Agents { agents: agents.collect(), recovered_agents: Vec::new() }
     }
 
-    /// Where the agent at `index` can be asked, as libprocess writes it.
+    /// Address of the API of the agent at `index`, in libprocess' notation.
     pub(super) fn agent_pid(&self, index: usize) -> String {
         let address = self.address.map_or_else(|| "127.0.0.1:5051".to_owned(), |address| address.to_string());
         format!("slave({})@{address}", index + 1)
     }
 
-    /// The executors of the agent that calls itself `slave(N)`.
+    /// Answers a call to the agent with the process name `slave(N)`: the executors of the agent.
     pub(super) fn operate_agent(&self, process: &str, call: &Value) -> Result<Value, Refusal> {
         let id = self.agents.keys().enumerate().find(|(index, _)| format!("slave({})", index + 1) == process);
         let mut found = self.executors_message();
         found.executors.retain(|executor| id.is_some_and(|(_, id)| executor.agent_id.as_ref() == Some(id)));
-        // An agent does not say that it is the one.
+        // An agent omits its own id.
         found.executors.iter_mut().for_each(|executor| executor.agent_id = None);
         match call.get("type").and_then(Value::as_str) {
             Some("GET_EXECUTORS") => Ok(json!({"type": "GET_EXECUTORS", "get_executors": found})),
@@ -141,7 +141,7 @@ impl Cluster {
     }
 }
 
-/// What a framework's tasks and executors take.
+/// Resources in use by a framework's tasks and executors.
 fn allocated(framework: &Framework) -> Pool {
     let mut pool = Pool::default();
     for task in framework.tasks.values().filter(|task| !task.state.is_terminal()) {

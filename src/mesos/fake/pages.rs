@@ -1,5 +1,5 @@
-//! What masters and agents show to a plain GET: `/state`, and the agents' `/flags`, as far as somebody reads them. The
-//! master answers for its agents, too: they exist only as numbers.
+//! Pages that masters and agents serve to a plain GET: `/state` and the agents' `/flags`, limited to the fields that
+//! are read. The master also answers for its agents, because they exist only as numbers.
 use serde_json::{Map, Value, json};
 
 use super::cluster::{Agent, Cluster, Framework};
@@ -7,7 +7,7 @@ use super::pool::Pool;
 use crate::types::{AgentId, ValueType};
 
 impl Cluster {
-    /// `/state`.
+    /// The page `/state`.
     pub(super) fn state_page(&self, authenticates: bool) -> Value {
         let address = self.address.map(|address| address.to_string()).unwrap_or_default();
         let slaves = self.agents.iter().enumerate().map(|(index, (id, agent))| self.slave(index, id, agent));
@@ -60,7 +60,7 @@ impl Cluster {
     }
 }
 
-/// `/flags` of the agent whose process is called `slave(N)`: an agent as docs/getting-started.md wants it.
+/// `/flags` of the agent with the process name `slave(N)`, with the flags that docs/getting-started.md requires.
 pub(super) fn agent_flags(process: &str) -> Value {
     json!({ "flags": {
         "launcher": "linux",
@@ -88,7 +88,7 @@ fn tasks(framework: &Framework) -> Vec<Value> {
         .collect()
 }
 
-/// `{"cpus":2.0,"mem":1024.0,"ports":"[31000-32000]"}`; what there is none of is left out.
+/// `{"cpus":2.0,"mem":1024.0,"ports":"[31000-32000]"}`; empty resources are omitted.
 fn amounts(pool: &Pool) -> Value {
     let mut page = Map::new();
     for resource in pool.resources(None) {

@@ -1,4 +1,4 @@
-//! Amounts of resources, exact: Mesos counts scalars in thousandths.
+//! Exact amounts of resources: Mesos counts scalars in thousandths.
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::types::{Resource, ValueType};
@@ -11,7 +11,7 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    /// Sums resources up.
+    /// Sums up resources.
     pub(super) fn of(resources: &[Resource]) -> Self {
         let mut pool = Self::default();
         for resource in resources {
@@ -56,7 +56,7 @@ impl Pool {
         }
     }
 
-    /// Whether there is enough to make an offer of: Mesos wants 0.01 cpus or 32 MB.
+    /// Whether there is enough for an offer: Mesos requires 0.01 CPUs or 32 MB.
     pub(super) fn is_allocatable(&self) -> bool {
         self.scalar("cpus") >= 10 || self.scalar("mem") >= 32_000
     }
@@ -65,7 +65,7 @@ impl Pool {
         self.scalars.get(name).copied().unwrap_or(0)
     }
 
-    /// As an offer shows them; without a role as the operator API does.
+    /// The resources as in an offer or, without a role, as in the operator API.
     pub(super) fn resources(&self, role: Option<&str>) -> Vec<Resource> {
         let scalars = self.scalars.iter().filter(|(_, amount)| **amount > 0);
         let scalars = scalars.map(|(name, amount)| Resource::scalar(name, *amount as f64 / 1000.0));

@@ -29,19 +29,19 @@ use crate::types::{self, AgentId, ExecutorId, FrameworkId, StatusReason, TaskId,
 /// How a fake master behaves.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Time between two rounds of offers; Mesos has one second.
+    /// Time between two rounds of offers; one second in Mesos.
     pub allocation_interval: Duration,
-    /// Time between two heartbeats; Mesos has 15 seconds.
+    /// Time between two heartbeats; 15 seconds in Mesos.
     pub heartbeat_interval: Duration,
-    /// Where it listens.
+    /// Address to listen on.
     pub listen: SocketAddr,
-    /// Who must authenticate as whom.
+    /// Credentials that clients must authenticate with.
     pub authentication: Authentication,
-    /// Whoever reads `/state` and its like must authenticate as well (`--authenticate_http_readonly`).
+    /// Requires authentication for `/state` and similar pages as well (`--authenticate_http_readonly`).
     pub authenticate_readers: bool,
-    /// Tasks stay staging until the test reports their states.
+    /// Tasks remain staging until the test reports their states.
     pub manual: bool,
-    /// Does not lead: redirects everything to `host:port`.
+    /// `host:port` of the leader, if this master is not the leader: everything is redirected there.
     pub redirect_to: Option<String>,
 }
 
@@ -73,14 +73,14 @@ struct Shared {
 }
 
 impl Shared {
-    /// A panicking test must not hide behind a poisoned lock.
+    /// A poisoned lock must not hide a panicking test.
     fn cluster(&self) -> MutexGuard<'_, Cluster> {
         self.cluster.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl FakeMaster {
-    /// Starts one; where the options do not say otherwise, on a free port of 127.0.0.1.
+    /// Starts a master, by default on a free port of 127.0.0.1.
     pub async fn start(options: Options) -> io::Result<Self> {
         let listener = tokio::net::TcpListener::bind(options.listen).await?;
         let address = listener.local_addr()?;
@@ -119,7 +119,7 @@ impl FakeMaster {
         Ok(Self { shared, _stop: stop.drop_guard() })
     }
 
-    /// `host:port`.
+    /// `host:port` of the master.
     pub fn address(&self) -> String {
         self.shared.address.to_string()
     }
@@ -129,7 +129,7 @@ impl FakeMaster {
         self.shared.cluster().add_agent(spec)
     }
 
-    /// Loses an agent.
+    /// Removes an agent, as if it were lost.
     pub fn remove_agent(&self, agent: &AgentId) {
         self.shared.cluster().remove_agent(agent);
     }
@@ -150,7 +150,7 @@ impl FakeMaster {
         }
     }
 
-    /// Says something to the framework as an executor would.
+    /// Sends a message to the framework as an executor would.
     pub fn message(&self, executor: &ExecutorId, data: types::Bytes) {
         let cluster = self.shared.cluster();
         if let Some((framework, agent_id)) = cluster.locate(executor)
@@ -169,7 +169,7 @@ impl FakeMaster {
         }
     }
 
-    /// Breaks every stream; frameworks live on until their failover timeout.
+    /// Breaks every stream; frameworks remain until their failover timeout.
     pub fn disconnect_all(&self) {
         let mut cluster = self.shared.cluster();
         let now = Instant::now();
@@ -183,7 +183,7 @@ impl FakeMaster {
         }
     }
 
-    /// Takes all offers back.
+    /// Rescinds all offers.
     pub fn rescind_all(&self) {
         let mut cluster = self.shared.cluster();
         let frameworks: Vec<FrameworkId> = cluster.frameworks.keys().cloned().collect();
@@ -192,12 +192,12 @@ impl FakeMaster {
         }
     }
 
-    /// Goes silent: streams stay open, but no heartbeat comes any more.
+    /// Stops the heartbeats; streams remain open.
     pub fn stop_heartbeats(&self) {
         self.shared.heartbeats.store(false, std::sync::atomic::Ordering::Relaxed);
     }
 
-    /// Calls that were taken so far, subscriptions apart.
+    /// Calls that were accepted so far, without subscriptions.
     pub fn calls(&self) -> Vec<Call> {
         self.shared.cluster().calls.clone()
     }
@@ -228,7 +228,7 @@ async fn tick(shared: Arc<Shared>, stop: CancellationToken) {
     }
 }
 
-/// A redirect to the leader, or a refusal of who is not authenticated; else the principal.
+/// The principal, or a redirect to the leader, or a refusal of an unauthenticated request.
 fn admit(shared: &Shared, headers: &HeaderMap, path: &str) -> Result<Option<String>, Box<Response>> {
     if let Some(leader) = &shared.options.redirect_to {
         let location = format!("//{leader}{path}");
@@ -283,7 +283,8 @@ async fn scheduler(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: 
 }
 
 async fn operator(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
-    // Like a real master's defaults: only frameworks must authenticate, but whoever does not lead redirects.
+    // As the defaults of a real master: only frameworks must authenticate, but a master that is not the leader
+    // redirects.
     if shared.options.redirect_to.is_some()
         && let Err(response) = admit(&shared, &headers, "/api/v1")
     {
@@ -328,7 +329,7 @@ async fn agent_operator(State(shared): State<Arc<Shared>>, Path(process): Path<S
     }
 }
 
-/// `page`, for whoever may read it.
+/// Returns `page` if the client may read it.
 fn read(State(shared): State<Arc<Shared>>, headers: HeaderMap, path: &str, page: Value) -> Response {
     if (shared.options.authenticate_readers || shared.options.redirect_to.is_some())
         && let Err(response) = admit(&shared, &headers, path)
@@ -338,7 +339,7 @@ fn read(State(shared): State<Arc<Shared>>, headers: HeaderMap, path: &str, page:
     axum::Json(page).into_response()
 }
 
-/// Notices that the reader of a stream is gone.
+/// Disconnects the framework when the reader of its stream is gone.
 struct StreamGuard {
     shared: Arc<Shared>,
     id: FrameworkId,

@@ -11,7 +11,7 @@ use crate::types::{
 };
 
 impl Cluster {
-    /// Uses offers: all of one agent and role, or every task is lost.
+    /// Accepts offers: all must be of one agent and role, otherwise every task is dropped.
     pub(super) fn accept(&mut self, id: &FrameworkId, accept: Accept, now: Instant) {
         let tasks: Vec<TaskInfo> = accept
             .operations
@@ -115,7 +115,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// A state that the master itself makes; it wants no acknowledgement.
+    /// Reports a state that the master itself sets; it needs no acknowledgement.
     fn refuse(&mut self, id: &FrameworkId, task: &TaskInfo, state: TaskState, reason: StatusReason, message: &str) {
         let mut status = TaskStatus::new(task.task_id.clone(), state).with_message(message);
         status.agent_id = Some(task.agent_id.clone());
@@ -130,8 +130,8 @@ impl Cluster {
         }
     }
 
-    /// A state from an executor, or from the agent where there is a reason. The agent sends the states of one task one
-    /// by one, each after the acknowledgement of the one before.
+    /// Reports a state from an executor, or from the agent if there is a reason. The agent sends the states of one task
+    /// one by one, each after the acknowledgement of the previous one.
     pub(super) fn report(
         &mut self,
         id: &FrameworkId,
@@ -157,7 +157,7 @@ impl Cluster {
         status.uuid = Some(Bytes::random_uuid());
         task.unacknowledged.push_back(status.clone());
         let first = task.unacknowledged.len() == 1;
-        // The master keeps the newest state at once, and a terminal one frees the resources before it is acknowledged.
+        // The master records the newest state at once. A terminal state frees the resources before it is acknowledged.
         task.state = state;
         let freed = state.is_terminal().then(|| (task.info.agent_id.clone(), task.pool.clone()));
         if first && let Some(framework) = self.frameworks.get(id) {
@@ -218,7 +218,7 @@ impl Cluster {
         }
     }
 
-    /// What the master says of a task that it does not know: gone, if it knows the agent.
+    /// Reports the state of a task that the master does not know: gone, if the master knows the agent.
     fn unknown(&self, id: &FrameworkId, task_id: &TaskId, agent: Option<&AgentId>) {
         let aware =
             self.frameworks.get(id).is_some_and(|framework| framework.has(FrameworkCapabilityType::PartitionAware));
@@ -233,7 +233,7 @@ impl Cluster {
         self.master_says(id, status, StatusReason::Reconciliation);
     }
 
-    /// An agent is gone: its offers, executors and tasks with it.
+    /// Removes an agent with its offers, executors and tasks.
     pub(super) fn remove_agent(&mut self, agent: &AgentId) {
         if self.agents.remove(agent).is_none() {
             return;
@@ -287,8 +287,8 @@ impl Cluster {
     }
 }
 
-/// Whether an executor may stand for a running one: command, data and resources must be the same, the resources'
-/// roles included. Those that name no role get the offer's.
+/// Whether an executor is compatible with a running one: command, data and resources must be the same, including the
+/// resources' roles. Resources without a role get the offer's role.
 fn same_executor(running: &ExecutorInfo, given: &ExecutorInfo, role: &str) -> bool {
     let comparable = |info: &ExecutorInfo| {
         let mut info = info.clone();

@@ -1,5 +1,5 @@
-//! Asks masters and agents. Encoding and decoding stand apart from travelling, so that a caller with a way of its own
-//! (a stream through SSH) implements only [`Transport`].
+//! Queries masters and agents. Encoding and decoding are separate from the transport, so that a caller with its own
+//! connection (a stream through SSH) implements only [`Transport`].
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ pub fn encode(prefix: &str, call: &'static str) -> Request {
     Request::post(format!("{prefix}/api/v1"), json!({"type": call}).to_string().into_bytes())
 }
 
-/// The part of a reply that answers `call`: GET_AGENTS is answered in the field `get_agents`.
+/// The part of a reply that answers `call`: the answer to GET_AGENTS is in the field `get_agents`.
 pub fn decode<R: DeserializeOwned>(call: &'static str, reply: &[u8]) -> serde_json::Result<R> {
     let mut reply: Value = serde_json::from_slice(reply)?;
     let answer = reply.get_mut(call.to_lowercase()).map(Value::take).unwrap_or_else(|| json!({}));
@@ -33,23 +33,23 @@ pub struct Operator {
 }
 
 impl Operator {
-    /// Of a master, which must lead: others answer with a redirect, [`MesosError::NotLeading`].
+    /// For a master, which must be the leader: others answer with a redirect, [`MesosError::NotLeading`].
     pub fn master(transport: Arc<dyn Transport>) -> Self {
         Self { transport, prefix: String::new(), principal: None }
     }
 
-    /// Of an agent, whose API lies below `prefix`, as [`super::Agent::path`] says.
+    /// For an agent, whose API is below `prefix`, as returned by [`super::Agent::path`].
     pub fn agent(transport: Arc<dyn Transport>, prefix: impl Into<String>) -> Self {
         Self { transport, prefix: prefix.into(), principal: None }
     }
 
-    /// Of the leading master.
+    /// For the leading master.
     pub async fn leading(masters: &Masters) -> Result<Self, MesosError> {
         let transport = masters.leader().await?;
         Ok(Self { transport, prefix: String::new(), principal: masters.principal().map(str::to_owned) })
     }
 
-    /// Where it asks, for messages.
+    /// URL of the server, for messages.
     pub fn target(&self) -> &str {
         self.transport.target()
     }
@@ -59,17 +59,17 @@ impl Operator {
         self.ask("GET_AGENTS").await
     }
 
-    /// Frameworks, living and ended.
+    /// Frameworks, running and ended.
     pub async fn frameworks(&self) -> Result<Frameworks, MesosError> {
         self.ask("GET_FRAMEWORKS").await
     }
 
-    /// Tasks, living and ended.
+    /// Tasks, running and ended.
     pub async fn tasks(&self) -> Result<Tasks, MesosError> {
         self.ask("GET_TASKS").await
     }
 
-    /// Living executors.
+    /// Running executors.
     pub async fn executors(&self) -> Result<Executors, MesosError> {
         self.ask("GET_EXECUTORS").await
     }
@@ -79,12 +79,12 @@ impl Operator {
         self.ask("GET_ROLES").await
     }
 
-    /// Agents, frameworks, executors and tasks at one moment.
+    /// Agents, frameworks, executors and tasks at one point in time.
     pub async fn state(&self) -> Result<State, MesosError> {
         self.ask("GET_STATE").await
     }
 
-    /// Settings that have a value.
+    /// Flags that have a value.
     pub async fn flags(&self) -> Result<BTreeMap<String, String>, MesosError> {
         let flags: Flags = self.ask("GET_FLAGS").await?;
         Ok(flags.flags.into_iter().filter_map(|flag| Some((flag.name, flag.value?))).collect())
@@ -95,14 +95,14 @@ impl Operator {
         Ok(self.ask::<Version>("GET_VERSION").await?.version_info.version)
     }
 
-    /// Ends a framework and all its tasks. An id that the master does not know is refused.
+    /// Tears down a framework and all its tasks. An id that the master does not know is refused.
     pub async fn teardown(&self, framework: &FrameworkId) -> Result<(), MesosError> {
         let body = json!({"type": "TEARDOWN", "teardown": {"framework_id": framework}});
         let request = Request::post(format!("{}/api/v1", self.prefix), body.to_string().into_bytes());
         self.send(request, "TEARDOWN").await.map(drop)
     }
 
-    /// Makes any call without arguments.
+    /// Sends any call without arguments.
     pub async fn ask<R: DeserializeOwned>(&self, call: &'static str) -> Result<R, MesosError> {
         let reply = self.send(encode(&self.prefix, call), call).await?;
         decode(call, &reply).map_err(|source| MesosError::Malformed {
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn an_agents_own_executors_come_without_the_agents_id() {
-        // As an agent of Mesos 1.11 answers.
+        // The answer of an agent of Mesos 1.11.
         let reply = br#"{"type":"GET_EXECUTORS","get_executors":{"executors":[{"executor_info":{"type":"CUSTOM",
             "executor_id":{"value":"agent1.708cd441"},"framework_id":{"value":"F0"}}}],"completed_executors":[]}}"#;
         let executors: Executors = decode("GET_EXECUTORS", reply).unwrap();

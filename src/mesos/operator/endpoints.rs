@@ -1,4 +1,5 @@
-//! Reads what only masters' and agents' plain endpoints tell (`/state`, `/weights`, `/files/read`), as JSON.
+//! Reads the plain endpoints of masters and agents (`/state`, `/weights`, `/files/read`) as JSON, for what only they
+//! provide.
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
@@ -14,7 +15,7 @@ pub struct Endpoints {
 }
 
 impl Endpoints {
-    /// Of the cluster that these masters lead.
+    /// For the cluster that these masters lead.
     pub fn new(masters: Masters) -> Self {
         Self { masters }
     }
@@ -24,8 +25,8 @@ impl Endpoints {
         self.ask_leader(&Request::get(path)).await
     }
 
-    /// Makes a call without arguments of the v1 API to the leading master. Unlike
-    /// [`Operator::ask`](super::Operator::ask) it gives the whole reply.
+    /// Sends a call of the v1 API without arguments to the leading master. Unlike
+    /// [`Operator::ask`](super::Operator::ask) it returns the whole reply.
     pub async fn call<T: DeserializeOwned>(&self, call: &'static str) -> Result<T, MesosError> {
         self.ask_leader(&super::encode("", call)).await
     }
@@ -35,8 +36,8 @@ impl Endpoints {
         self.understood(&transport, &request.path, reply).await
     }
 
-    /// Reads `path` at `address` (`host:port`), a server of this Mesos that was found out from its leading master. It is asked itself:
-    /// where it sends elsewhere, nobody follows, so that no redirect takes the credentials to a stranger.
+    /// Reads `path` at `address` (`host:port`), a server of this Mesos cluster that was found through the leading
+    /// master. Redirects are not followed, so that no redirect sends the credentials to an unknown server.
     pub async fn at<T: DeserializeOwned>(&self, address: &str, path: &str) -> Result<T, MesosError> {
         let transport = self.masters.reach(address);
         let reply = transport.send(Request::get(path)).await?;
@@ -53,7 +54,7 @@ impl Endpoints {
         match reply.status {
             200 => {
                 let bytes = reply.read().await?;
-                // A file's piece may begin or end within a letter.
+                // A piece of a file may start or end within a character.
                 let text = String::from_utf8_lossy(&bytes);
                 serde_json::from_str(&text).map_err(|source| MesosError::Malformed {
                     what: "an answer",
@@ -80,7 +81,7 @@ mod tests {
     use super::*;
     use crate::transport::{Authentication, HttpSettings, Secret};
 
-    /// Answers every request with what `reply` makes of it, one connection at a time.
+    /// Answers every request with the result of `reply`, one connection at a time.
     async fn server(reply: impl Fn(&str) -> String + Send + 'static) -> String {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
@@ -110,7 +111,7 @@ mod tests {
         Endpoints::new(Masters::new(&[master.to_owned()], &settings).unwrap())
     }
 
-    /// `p:s` was sent along.
+    /// Whether the credentials `p:s` were sent.
     fn has_credentials(request: &str) -> bool {
         request.to_lowercase().contains("authorization: basic cdpz")
     }

@@ -6,13 +6,13 @@ use crate::types::{
     TaskId, TaskState, TaskStatus, TimeInfo,
 };
 
-/// Agents of a master.
+/// Reply to GET_AGENTS.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Agents {
-    /// Registered ones.
+    /// Registered agents.
     #[serde(default)]
     pub agents: Vec<Agent>,
-    /// Ones that a new master waits for.
+    /// Agents that a new master waits for.
     #[serde(default)]
     pub recovered_agents: Vec<AgentInfo>,
 }
@@ -20,57 +20,58 @@ pub struct Agents {
 /// An agent as its master sees it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Agent {
-    /// Name, port, attributes, domain.
+    /// Hostname, port, attributes and domain.
     pub agent_info: AgentInfo,
-    /// Whether it is connected.
+    /// Whether the agent is connected.
     #[serde(default)]
     pub active: bool,
-    /// Whether an operator took it out of service.
+    /// Whether an operator took the agent out of service.
     #[serde(default)]
     pub deactivated: bool,
     /// Version of Mesos.
     #[serde(default)]
     pub version: String,
-    /// Actor and address, `slave(1)@10.0.0.9:5051`.
+    /// Actor and address, such as `slave(1)@10.0.0.9:5051`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<String>,
-    /// All that it has.
+    /// All resources of the agent.
     #[serde(default)]
     pub total_resources: Vec<Resource>,
-    /// Taken by tasks and executors.
+    /// Resources in use by tasks and executors.
     #[serde(default)]
     pub allocated_resources: Vec<Resource>,
-    /// Offered to somebody right now.
+    /// Resources that are currently offered to a framework.
     #[serde(default)]
     pub offered_resources: Vec<Resource>,
-    /// What it understands.
+    /// Features that the agent supports.
     #[serde(default)]
     pub capabilities: Vec<AgentCapability>,
-    /// Present while it is being drained.
+    /// Present while the agent is being drained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain_info: Option<serde_json::Value>,
 }
 
 impl Agent {
-    /// Prefix of its API's paths, `/slave(1)`: where several actors share a port, only the prefix finds the agent.
+    /// Prefix of the API's paths, such as `/slave(1)`. Where several actors share a port, only the prefix identifies
+    /// the agent.
     pub fn path(&self) -> String {
         let actor = self.pid.as_deref().and_then(|pid| pid.split_once('@')).map(|(actor, _)| actor);
         actor.map(|actor| format!("/{actor}")).unwrap_or_default()
     }
 
-    /// `address:port` of its API, as it told the master.
+    /// `address:port` of the API, as the agent reported it to the master.
     pub fn endpoint(&self) -> Option<&str> {
         self.pid.as_deref().and_then(|pid| pid.split_once('@')).map(|(_, endpoint)| endpoint)
     }
 }
 
-/// Frameworks of a master.
+/// Reply to GET_FRAMEWORKS.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Frameworks {
-    /// Living ones, connected or within their failover timeout.
+    /// Running frameworks, connected or within their failover timeout.
     #[serde(default)]
     pub frameworks: Vec<Framework>,
-    /// Ended ones; their ids are used up.
+    /// Ended frameworks; their ids cannot be used again.
     #[serde(default)]
     pub completed_frameworks: Vec<Framework>,
 }
@@ -78,41 +79,41 @@ pub struct Frameworks {
 /// A framework as the master sees it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Framework {
-    /// Id, name, principal, roles.
+    /// Id, name, principal and roles.
     pub framework_info: FrameworkInfo,
-    /// Whether it gets offers.
+    /// Whether the framework gets offers.
     #[serde(default)]
     pub active: bool,
-    /// Whether its scheduler is there.
+    /// Whether the framework's scheduler is connected.
     #[serde(default)]
     pub connected: bool,
-    /// Whether a new master knows it from agents only.
+    /// Whether a new master knows the framework only from agents.
     #[serde(default)]
     pub recovered: bool,
-    /// When it came.
+    /// Time of registration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registered_time: Option<TimeInfo>,
-    /// Offers that it holds.
+    /// Offers that the framework holds.
     #[serde(default)]
     pub offers: Vec<Offer>,
-    /// Taken by its tasks and executors.
+    /// Resources in use by the framework's tasks and executors.
     #[serde(default)]
     pub allocated_resources: Vec<Resource>,
-    /// Offered to it right now.
+    /// Resources that are currently offered to the framework.
     #[serde(default)]
     pub offered_resources: Vec<Resource>,
 }
 
-/// Tasks of a master.
+/// Reply to GET_TASKS.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Tasks {
-    /// Living ones.
+    /// Tasks that have not ended.
     #[serde(default)]
     pub tasks: Vec<Task>,
-    /// On agents that cannot be reached.
+    /// Tasks on unreachable agents.
     #[serde(default)]
     pub unreachable_tasks: Vec<Task>,
-    /// Ended ones, as many as the master keeps.
+    /// Ended tasks, as many as the master keeps.
     #[serde(default)]
     pub completed_tasks: Vec<Task>,
 }
@@ -120,34 +121,34 @@ pub struct Tasks {
 /// A task as the master sees it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Task {
-    /// Its name.
+    /// Name, set by the framework.
     pub name: String,
-    /// Its id.
+    /// Identifier, chosen by the framework.
     pub task_id: TaskId,
-    /// Its framework.
+    /// Framework of the task.
     pub framework_id: FrameworkId,
-    /// Its executor; absent for a command task.
+    /// Executor of the task; absent for a command task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub executor_id: Option<ExecutorId>,
-    /// Its agent.
+    /// Agent of the task.
     pub agent_id: AgentId,
-    /// The newest state.
+    /// The latest state.
     pub state: TaskState,
-    /// What it takes.
+    /// Resources of the task.
     #[serde(default)]
     pub resources: Vec<Resource>,
-    /// Its states, oldest first.
+    /// Reported states, oldest first.
     #[serde(default)]
     pub statuses: Vec<TaskStatus>,
-    /// Its labels.
+    /// Labels, set by the framework.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<Labels>,
 }
 
-/// Executors of a master.
+/// Reply to GET_EXECUTORS.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Executors {
-    /// Living ones.
+    /// Running executors.
     #[serde(default)]
     pub executors: Vec<Executor>,
 }
@@ -155,66 +156,66 @@ pub struct Executors {
 /// An executor as the master sees it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Executor {
-    /// As its framework described it, with the framework's id added.
+    /// The framework's description of the executor, with the framework's id added.
     pub executor_info: ExecutorInfo,
-    /// Where it lives; an agent that is asked itself leaves it out.
+    /// Agent that runs the executor; absent in an agent's own reply.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_id: Option<AgentId>,
 }
 
-/// Everything at one moment.
+/// Reply to GET_STATE: everything at one point in time.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct State {
-    /// Tasks.
+    /// As in the reply to GET_TASKS.
     #[serde(default)]
     pub get_tasks: Tasks,
-    /// Executors.
+    /// As in the reply to GET_EXECUTORS.
     #[serde(default)]
     pub get_executors: Executors,
-    /// Frameworks.
+    /// As in the reply to GET_FRAMEWORKS.
     #[serde(default)]
     pub get_frameworks: Frameworks,
-    /// Agents.
+    /// As in the reply to GET_AGENTS.
     #[serde(default)]
     pub get_agents: Agents,
 }
 
-/// One setting of a master or agent.
+/// One flag of a master or agent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flag {
-    /// Its name, with underscores.
+    /// Name, with underscores.
     pub name: String,
-    /// Its value; absent if it is not set.
+    /// Value; absent if the flag is not set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
 }
 
-/// Settings of a master or agent.
+/// Reply to GET_FLAGS.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flags {
-    /// They.
+    /// Flags of the master or agent.
     #[serde(default)]
     pub flags: Vec<Flag>,
 }
 
-/// A version.
+/// A version of Mesos.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VersionInfo {
-    /// `1.11.0`.
+    /// Such as `1.11.0`.
     pub version: String,
 }
 
-/// A version.
+/// Reply to GET_VERSION.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Version {
-    /// It.
+    /// Version of the master or agent.
     pub version_info: VersionInfo,
 }
 
-/// Roles of a master.
+/// Reply to GET_ROLES.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Roles {
-    /// They.
+    /// Roles of the master.
     #[serde(default)]
     pub roles: Vec<Role>,
 }
@@ -222,15 +223,15 @@ pub struct Roles {
 /// A role as the master sees it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Role {
-    /// Its name.
+    /// Name of the role.
     pub name: String,
-    /// Its share.
+    /// Weight, which determines the role's share.
     #[serde(default)]
     pub weight: f64,
-    /// Frameworks in it.
+    /// Frameworks in the role.
     #[serde(default)]
     pub frameworks: Vec<FrameworkId>,
-    /// Taken by them.
+    /// Resources in use by these frameworks.
     #[serde(default)]
     pub resources: Vec<Resource>,
 }

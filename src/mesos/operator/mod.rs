@@ -1,4 +1,4 @@
-//! The operator API, `/api/v1` of masters and agents: what there is, and ending a framework.
+//! The operator API, `/api/v1` of masters and agents: queries, and the teardown of a framework.
 mod client;
 mod endpoints;
 mod messages;

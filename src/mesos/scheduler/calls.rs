@@ -1,14 +1,14 @@
-//! What a framework asks of the master.
+//! Calls of a framework to the master.
 use serde::{Deserialize, Serialize};
 
 use crate::types::{
     AgentId, Bytes, ExecutorId, Filters, FrameworkId, FrameworkInfo, KillPolicy, OfferId, Operation, TaskId, TaskStatus,
 };
 
-/// A call, with the framework that makes it; the client adds the id.
+/// A call, with the framework that sends it; the client sets the id.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FrameworkCall {
-    /// Absent only at the very first subscription.
+    /// Absent only in the very first subscription.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub framework_id: Option<FrameworkId>,
     /// The call.
@@ -16,68 +16,68 @@ pub struct FrameworkCall {
     pub call: Call,
 }
 
-/// A call. Each variant's one field has the name of the message on the wire.
+/// A call. The only field of each variant has the name of the message on the wire.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Call {
     /// Opens the stream of events.
     Subscribe {
-        /// As whom.
+        /// The framework that subscribes.
         subscribe: Subscribe,
     },
-    /// Ends the framework and all its tasks.
+    /// Tears down the framework and all its tasks.
     Teardown,
-    /// Uses offers.
+    /// Accepts offers.
     Accept {
-        /// How.
+        /// The offers and the operations on them.
         accept: Accept,
     },
-    /// Gives offers back.
+    /// Declines offers.
     Decline {
-        /// Which.
+        /// The offers.
         decline: Decline,
     },
-    /// Wants offers again, and forgets all filters.
+    /// Requests offers again, and removes all filters.
     Revive {
-        /// For which roles.
+        /// Roles to revive.
         revive: Roles,
     },
-    /// Wants no offers.
+    /// Stops offers.
     Suppress {
-        /// For which roles.
+        /// Roles to suppress.
         suppress: Roles,
     },
-    /// Ends a task.
+    /// Kills a task.
     Kill {
-        /// Which.
+        /// The task, and how to kill it.
         kill: Kill,
     },
-    /// Ends an executor and its tasks.
+    /// Shuts down an executor and its tasks.
     Shutdown {
-        /// Which.
+        /// The executor.
         shutdown: Shutdown,
     },
-    /// Has taken note of a status.
+    /// Acknowledges a status.
     Acknowledge {
-        /// Which.
+        /// The status.
         acknowledge: Acknowledge,
     },
-    /// Asks for states of tasks.
+    /// Requests the states of tasks.
     Reconcile {
-        /// Which; none means all that the master knows.
+        /// The tasks; empty means all that the master knows.
         reconcile: Reconcile,
     },
-    /// Talks to an executor; may get lost.
+    /// Sends a message to an executor; it may be lost.
     Message {
-        /// What.
+        /// The message.
         message: super::Message,
     },
-    /// Changes the framework's info.
+    /// Updates the framework's info.
     UpdateFramework {
-        /// To what.
+        /// The new info.
         update_framework: UpdateFramework,
     },
-    /// A call that this program does not know.
+    /// A call that this crate does not know.
     #[serde(other)]
     Unknown,
 }
@@ -85,144 +85,144 @@ pub enum Call {
 /// Opens the stream of events.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Subscribe {
-    /// As whom.
+    /// The framework that subscribes.
     pub framework_info: FrameworkInfo,
-    /// Roles that want no offers for now.
+    /// Roles that get no offers for now.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub suppressed_roles: Vec<String>,
 }
 
-/// Uses offers. All must be of one agent and one role; what is not used goes back.
+/// Accepts offers. All must be of one agent and one role. What is not used is returned to the master.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Accept {
-    /// The offers.
+    /// Offers to accept.
     #[serde(default)]
     pub offer_ids: Vec<OfferId>,
-    /// What to do with them, in order.
+    /// Operations on the offers, in order.
     #[serde(default)]
     pub operations: Vec<Operation>,
-    /// For what is left over.
+    /// Filter for the unused rest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filters: Option<Filters>,
 }
 
-/// Gives offers back.
+/// Declines offers.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Decline {
-    /// The offers.
+    /// Offers to decline.
     #[serde(default)]
     pub offer_ids: Vec<OfferId>,
-    /// How long they are not wanted again.
+    /// How long the resources are not offered again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filters: Option<Filters>,
 }
 
-/// Roles; none means all of the framework's.
+/// Roles; empty means all roles of the framework.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Roles {
-    /// They.
+    /// Names of the roles.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub roles: Vec<String>,
 }
 
-/// Ends a task.
+/// Kills a task.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kill {
-    /// Which.
+    /// Task to kill.
     pub task_id: TaskId,
-    /// Where; helps a master that does not know the task.
+    /// Agent of the task; helps a master that does not know the task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_id: Option<AgentId>,
-    /// In place of the task's own.
+    /// Replaces the task's own kill policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kill_policy: Option<KillPolicy>,
 }
 
-/// Ends an executor.
+/// Shuts down an executor.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shutdown {
-    /// Which.
+    /// Executor to shut down.
     pub executor_id: ExecutorId,
-    /// Where.
+    /// Agent that runs the executor.
     pub agent_id: AgentId,
 }
 
-/// Has taken note of a status.
+/// Acknowledges a status.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Acknowledge {
-    /// As the status names it.
+    /// Agent named in the status.
     pub agent_id: AgentId,
-    /// As the status names it.
+    /// Task named in the status.
     pub task_id: TaskId,
-    /// As the status has it.
+    /// UUID of the status.
     pub uuid: Bytes,
 }
 
 /// A task to reconcile.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReconcileTask {
-    /// Which.
+    /// Task whose state is requested.
     pub task_id: TaskId,
-    /// Where it should be: lets the master answer for agents that it waits for.
+    /// Expected agent of the task; lets the master answer for agents that it waits for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_id: Option<AgentId>,
 }
 
-/// Asks for states of tasks.
+/// Requests the states of tasks.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reconcile {
-    /// Which; none means all that the master knows.
+    /// The tasks; empty means all that the master knows.
     #[serde(default)]
     pub tasks: Vec<ReconcileTask>,
 }
 
-/// Changes the framework's info.
+/// Updates the framework's info.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct UpdateFramework {
-    /// The new one, all of it.
+    /// The new info, which replaces the old one completely.
     pub framework_info: FrameworkInfo,
-    /// Roles that want no offers for now.
+    /// Roles that get no offers for now.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub suppressed_roles: Vec<String>,
 }
 
 impl Call {
-    /// Launches tasks on offers of one agent and role.
+    /// Applies operations to offers of one agent and role.
     pub fn accept(offer_ids: Vec<OfferId>, operations: Vec<Operation>, filters: Filters) -> Self {
         Self::Accept { accept: Accept { offer_ids, operations, filters: Some(filters) } }
     }
 
-    /// Gives offers back.
+    /// Declines offers.
     pub fn decline(offer_ids: Vec<OfferId>, filters: Filters) -> Self {
         Self::Decline { decline: Decline { offer_ids, filters: Some(filters) } }
     }
 
-    /// Wants offers again for these roles, or for all.
+    /// Requests offers again for these roles; empty means all.
     pub fn revive(roles: Vec<String>) -> Self {
         Self::Revive { revive: Roles { roles } }
     }
 
-    /// Wants no offers for these roles, or for all.
+    /// Stops offers for these roles; empty means all.
     pub fn suppress(roles: Vec<String>) -> Self {
         Self::Suppress { suppress: Roles { roles } }
     }
 
-    /// Ends a task.
+    /// Kills a task.
     pub fn kill(task_id: TaskId, agent_id: Option<AgentId>) -> Self {
         Self::Kill { kill: Kill { task_id, agent_id, kill_policy: None } }
     }
 
-    /// Ends an executor.
+    /// Shuts down an executor.
     pub fn shutdown(executor_id: ExecutorId, agent_id: AgentId) -> Self {
         Self::Shutdown { shutdown: Shutdown { executor_id, agent_id } }
     }
 
-    /// Asks for the states of these tasks, or of all.
+    /// Requests the states of these tasks; empty means all.
     pub fn reconcile(tasks: Vec<ReconcileTask>) -> Self {
         Self::Reconcile { reconcile: Reconcile { tasks } }
     }
 
-    /// Acknowledges a status; none for one that wants no acknowledgement (from the master itself).
+    /// Acknowledges a status. Returns none if the status needs no acknowledgement (it is from the master itself).
     pub fn acknowledge(status: &TaskStatus) -> Option<Self> {
         let (agent_id, uuid) = (status.agent_id.clone()?, status.uuid.clone()?);
         Some(Self::Acknowledge { acknowledge: Acknowledge { agent_id, task_id: status.task_id.clone(), uuid } })

@@ -1,4 +1,4 @@
-//! Subscribes a framework and makes its calls.
+//! Subscribes a framework and sends its calls.
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,29 +12,29 @@ use crate::types::{FrameworkId, FrameworkInfo};
 const PATH: &str = "/api/v1/scheduler";
 
 /// Heartbeat intervals without any event after which the connection counts as dead. One late heartbeat is normal on a
-/// busy master; the wait for a second one is already half a minute with Mesos' interval of 15 s.
+/// busy master. Waiting for a second one already takes half a minute with Mesos' interval of 15 s.
 const MISSED_HEARTBEATS: u32 = 2;
 
-/// Mesos' own heartbeat interval, for a master that does not say.
+/// Mesos' own heartbeat interval, for a master that does not send one.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
 
-/// Time for SUBSCRIBED to arrive; the master authorizes the framework before it sends it.
+/// Limit for SUBSCRIBED to arrive; the master authorizes the framework before it sends it.
 const SUBSCRIBED_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A framework's way to its Mesos cluster.
+/// A framework's connection to its Mesos cluster.
 #[derive(Clone, Debug)]
 pub struct Scheduler {
     masters: Masters,
 }
 
 impl Scheduler {
-    /// Of this cluster.
+    /// For this cluster.
     pub fn new(masters: Masters) -> Self {
         Self { masters }
     }
 
-    /// Subscribes with the leading master. `framework.id` is absent the first time; afterwards it must be what
-    /// SUBSCRIBED said then, because Mesos takes any other text for a new framework with that id.
+    /// Subscribes with the leading master. `framework.id` is absent the first time. Afterwards it must be the id from
+    /// SUBSCRIBED, because Mesos treats any other text as a new framework with that id.
     ///
     /// A second subscription of the same framework ends the first one.
     pub async fn subscribe(
@@ -70,9 +70,9 @@ impl Scheduler {
     }
 }
 
-/// An ERROR event's meaning.
+/// Converts the message of an ERROR event into an error.
 fn subscription_error(message: String) -> MesosError {
-    // Mesos has no code for it; this is the text of 1.x for an id that is used up.
+    // Mesos has no code for it. This is the text of 1.x for an id that cannot be used again.
     if message.contains("Framework has been removed") {
         MesosError::FrameworkRemoved
     } else {
@@ -88,7 +88,7 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    /// Its terms: the framework's id and the master.
+    /// Terms of the subscription: the framework's id and the master.
     pub fn subscribed(&self) -> &Subscribed {
         &self.subscribed
     }
@@ -103,8 +103,8 @@ impl Subscription {
     }
 }
 
-/// Makes calls in the name of a subscription. Calls of one caller reach the master in order only if each is awaited
-/// before the next is made.
+/// Sends calls on behalf of a subscription. Calls of one caller reach the master in order only if each is awaited
+/// before the next is sent.
 #[derive(Clone, Debug)]
 pub struct Caller {
     transport: Arc<dyn Transport>,
@@ -114,13 +114,13 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// The framework.
+    /// Identifier of the framework.
     pub fn framework_id(&self) -> &FrameworkId {
         &self.framework_id
     }
 
-    /// Makes a call. Success means that the master has taken it, not that it has worked: tasks that it then refuses
-    /// come back as TASK_ERROR or TASK_LOST.
+    /// Sends a call. Success means that the master has accepted the call, not that it has worked: tasks that the master
+    /// then refuses are reported as TASK_ERROR or TASK_LOST.
     pub async fn call(&self, call: Call) -> Result<(), MesosError> {
         let name = call.name();
         let call = FrameworkCall { framework_id: Some(self.framework_id.clone()), call };

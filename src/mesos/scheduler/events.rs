@@ -1,50 +1,50 @@
-//! What the master tells a framework.
+//! Events from the master for a framework.
 use serde::{Deserialize, Serialize};
 
 use crate::types::{AgentId, Bytes, ExecutorId, FrameworkId, MasterInfo, Offer, OfferId, TaskStatus};
 
-/// An event of the subscription's stream. Each variant's one field has the name of the message on the wire.
+/// An event of the subscription's stream. The only field of each variant has the name of the message on the wire.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Event {
-    /// The subscription holds.
+    /// The subscription is established.
     Subscribed {
-        /// Its terms.
+        /// Terms of the subscription.
         subscribed: Subscribed,
     },
-    /// Resources to take or to decline.
+    /// Resources to accept or decline.
     Offers {
-        /// They.
+        /// The offers.
         offers: Offers,
     },
-    /// An offer is gone.
+    /// An offer is no longer valid.
     Rescind {
-        /// Which.
+        /// The offer.
         rescind: Rescind,
     },
     /// A task's state.
     Update {
-        /// It.
+        /// The state.
         update: Update,
     },
-    /// An executor's message.
+    /// A message from an executor.
     Message {
-        /// It.
+        /// The message.
         message: Message,
     },
     /// An agent or an executor is gone.
     Failure {
-        /// Which.
+        /// The agent or executor.
         failure: Failure,
     },
     /// The master refuses a call or the whole subscription.
     Error {
-        /// Why.
+        /// Reason given by the master.
         error: Error,
     },
-    /// A sign of life.
+    /// Keep-alive.
     Heartbeat,
-    /// An event that this program does not know or does not use.
+    /// An event that this crate does not know or does not use.
     #[serde(other)]
     Unknown,
 }
@@ -52,67 +52,67 @@ pub enum Event {
 /// Terms of a subscription.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Subscribed {
-    /// The framework's id: new at the first subscription.
+    /// Identifier of the framework; new in the first subscription.
     pub framework_id: FrameworkId,
-    /// A heartbeat comes at least so often.
+    /// Longest time between two heartbeats, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heartbeat_interval_seconds: Option<f64>,
-    /// The master.
+    /// The master that the framework is subscribed with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub master_info: Option<MasterInfo>,
 }
 
-/// Offers.
+/// Resources to accept or decline.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Offers {
-    /// They.
+    /// The offers.
     #[serde(default)]
     pub offers: Vec<Offer>,
 }
 
-/// An offer that is gone.
+/// An offer that is no longer valid.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rescind {
-    /// Which.
+    /// Identifier of the offer.
     pub offer_id: OfferId,
 }
 
 /// A task's state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Update {
-    /// It. With a `uuid` it must be acknowledged, or it comes again.
+    /// The status. If it has a `uuid`, it must be acknowledged, otherwise it is sent again.
     pub status: TaskStatus,
 }
 
-/// An executor's message; may get lost.
+/// A message from an executor; may be lost.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
-    /// From this agent.
+    /// Agent of the executor.
     pub agent_id: AgentId,
-    /// From this executor.
+    /// Executor that sent the message.
     pub executor_id: ExecutorId,
-    /// Its bytes.
+    /// Content of the message.
     pub data: Bytes,
 }
 
-/// An agent is gone, or, with an executor id, an executor has ended.
+/// An agent is gone or, with an executor id, an executor has ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// The agent.
+    /// The agent that is gone, or the agent of the executor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_id: Option<AgentId>,
-    /// The executor.
+    /// The executor that has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub executor_id: Option<ExecutorId>,
-    /// Its wait status.
+    /// Wait status of the executor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<i32>,
 }
 
-/// Why the master refuses.
+/// A refusal by the master.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Error {
-    /// In words.
+    /// Reason, as text.
     pub message: String,
 }
 

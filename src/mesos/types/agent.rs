@@ -1,25 +1,25 @@
-//! Agents, masters and where they stand.
+//! Agents, masters and their locations.
 use serde::{Deserialize, Serialize};
 
 use super::{AgentCapabilityType, AgentId, Attribute, Resource};
 
-/// Something with a name.
+/// An object that carries only a name; used for regions and zones.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Named {
-    /// The name.
+    /// The name, set by the operator.
     pub name: String,
 }
 
-/// Region and zone.
+/// Region and zone of a machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FaultDomain {
-    /// Far apart.
+    /// Regions are far apart.
     pub region: Named,
-    /// Close together, failing apart.
+    /// Zones of a region are close together but fail independently.
     pub zone: Named,
 }
 
-/// Where a machine stands.
+/// Location of a machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DomainInfo {
     /// Region and zone, if the operator set them.
@@ -35,16 +35,16 @@ impl DomainInfo {
     }
 }
 
-/// A network address.
+/// Network address of a server.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Address {
-    /// Name of the machine.
+    /// Hostname of the machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
-    /// Its address.
+    /// IP address of the machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ip: Option<String>,
-    /// Port.
+    /// TCP port.
     pub port: u16,
 }
 
@@ -53,60 +53,60 @@ pub struct Address {
 pub struct Url {
     /// `http` or `https`.
     pub scheme: String,
-    /// Machine and port.
+    /// Host and port.
     pub address: Address,
-    /// Path.
+    /// Path below the address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
 }
 
-/// Something an agent understands.
+/// A feature that an agent supports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentCapability {
-    /// What; a capability newer than the other side's own words arrives without any.
+    /// The feature. Mesos sends a capability that it has no name for without this field; it is read as `Unknown`.
     #[serde(rename = "type", default)]
     pub kind: AgentCapabilityType,
 }
 
-/// An agent.
+/// An agent, as the master and its executors see it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct AgentInfo {
-    /// The name that its operator gave it.
+    /// Hostname, set by the agent's operator.
     pub hostname: String,
-    /// Port of its API.
+    /// Port of the agent's API.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
-    /// All of its resources.
+    /// All resources of the agent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub resources: Vec<Resource>,
-    /// What its operator says about it.
+    /// Attributes, set by the agent's operator.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attributes: Vec<Attribute>,
-    /// Its id.
+    /// Identifier, assigned by the master.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<AgentId>,
-    /// Where it stands.
+    /// Region and zone of the agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub domain: Option<DomainInfo>,
 }
 
-/// A master.
+/// A master, as it describes itself to frameworks.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MasterInfo {
-    /// Changes whenever the master process does.
+    /// Changes with every restart of the master process.
     pub id: String,
-    /// Its API port.
+    /// Port of the master's API.
     pub port: u16,
-    /// Its name.
+    /// Hostname of the machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
     /// Version of Mesos.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// Its address.
+    /// Network address of the master's API.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<Address>,
-    /// Where it stands.
+    /// Region and zone of the master.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub domain: Option<DomainInfo>,
 }

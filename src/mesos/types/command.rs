@@ -6,18 +6,18 @@ use super::{Bytes, DurationInfo, ExecutorId, ExecutorType, FrameworkId, Labels, 
 /// A file that the agent fetches into the sandbox.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Uri {
-    /// Where from.
+    /// Source of the file.
     pub value: String,
-    /// Makes it executable, and does not unpack it.
+    /// Makes the file executable and does not unpack it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub executable: Option<bool>,
-    /// Unpacks an archive; true unless said otherwise.
+    /// Unpacks an archive; defaults to true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extract: Option<bool>,
-    /// Keeps it in the agent's fetcher cache.
+    /// Keeps the file in the agent's fetcher cache.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<bool>,
-    /// Name in the sandbox.
+    /// File name in the sandbox.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_file: Option<String>,
 }
@@ -25,9 +25,9 @@ pub struct Uri {
 /// An environment variable.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EnvironmentVariable {
-    /// Its name.
+    /// Name of the variable.
     pub name: String,
-    /// Its value.
+    /// Value of the variable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
 }
@@ -35,37 +35,37 @@ pub struct EnvironmentVariable {
 /// Environment of a command.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Environment {
-    /// The variables.
+    /// Variables to set.
     #[serde(default)]
     pub variables: Vec<EnvironmentVariable>,
 }
 
-/// What to run.
+/// A command to run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommandInfo {
-    /// Files to fetch first.
+    /// Files to fetch before the command starts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub uris: Vec<Uri>,
-    /// Environment.
+    /// Environment variables of the command.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub environment: Option<Environment>,
-    /// Whether `value` is a line for `/bin/sh -c`; true unless said otherwise.
+    /// Whether `value` is a line for `/bin/sh -c`; defaults to true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shell: Option<bool>,
-    /// The line, or the program.
+    /// The shell line, or the binary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
-    /// Arguments, the program's name first; only without a shell.
+    /// Arguments, starting with the binary's name; only without a shell.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub arguments: Vec<String>,
-    /// Runs as this user.
+    /// User to run as.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
 }
 
 impl CommandInfo {
-    /// Fetches a program and runs it only if it has this sha256: Mesos' fetcher checks nothing, and the program may
-    /// come over plain HTTP and run as root. The hash must be hexadecimal and the name a plain file name.
+    /// Fetches a binary and runs it only if it has this SHA-256. Mesos' fetcher verifies nothing, and the binary may be
+    /// fetched over plain HTTP and run as root. The hash must be hexadecimal and the name a plain file name.
     pub fn verified(name: &str, uri: &str, sha256: &str, arguments: &[&str]) -> Self {
         let quoted: Vec<String> =
             arguments.iter().map(|argument| format!("'{}'", argument.replace('\'', r"'\''"))).collect();
@@ -73,7 +73,7 @@ impl CommandInfo {
         let fetched = Uri {
             value: uri.to_owned(),
             executable: Some(true),
-            // The cache's key is the URI, so a URI that names its hash never gives an old file.
+            // The cache's key is the URI, so a URI that contains the hash never returns an outdated file.
             cache: Some(true),
             output_file: Some(name.to_owned()),
             ..Uri::default()
@@ -82,43 +82,43 @@ impl CommandInfo {
     }
 }
 
-/// An executor. While one lives, every task for it must carry exactly the same info (labels and grace period apart),
-/// so keep it and send it verbatim.
+/// An executor. While one is running, every task for it must carry exactly the same info, except for labels and grace
+/// period. Therefore keep the info and send it verbatim.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ExecutorInfo {
-    /// Custom, for this project.
+    /// `Custom` in this project.
     #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<ExecutorType>,
-    /// Its id.
+    /// Identifier, chosen by the framework.
     pub executor_id: ExecutorId,
-    /// Its framework; the master fills it in.
+    /// Framework of the executor, set by the master.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub framework_id: Option<FrameworkId>,
-    /// What to run.
+    /// Command that starts the executor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<CommandInfo>,
-    /// Container settings, handed through.
+    /// Container settings, passed through unchanged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<serde_json::Value>,
-    /// What it takes for itself, next to its tasks.
+    /// Resources of the executor itself, in addition to its tasks' resources.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub resources: Vec<Resource>,
-    /// Shown in Mesos.
+    /// Name, shown in Mesos.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Old grouping name.
+    /// Legacy grouping name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
-    /// Handed to the executor.
+    /// Data for the executor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<Bytes>,
-    /// Service discovery, handed through.
+    /// Service discovery, passed through unchanged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub discovery: Option<serde_json::Value>,
-    /// Time between SHUTDOWN and the agent's kill.
+    /// Time between SHUTDOWN and the kill by the agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shutdown_grace_period: Option<DurationInfo>,
-    /// Shown in Mesos.
+    /// Labels, shown in Mesos.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<Labels>,
 }

@@ -3,7 +3,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Defines an enum whose variants are the given words, plus `Unknown` for every other word.
+/// Defines an enum with one variant per given word, plus `Unknown` for every other word.
 macro_rules! words {
     ($($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)* })*) => {$(
         $(#[$doc])*
@@ -11,14 +11,14 @@ macro_rules! words {
         #[allow(missing_docs, reason = "the words are Mesos' own")]
         pub enum $name {
             $($(#[$variant_doc])* #[serde(rename = $word)] $variant,)*
-            /// A word that this program does not know.
+            /// A word that this crate does not know.
             #[default]
             #[serde(other, rename = "UNKNOWN")]
             Unknown,
         }
 
         impl $name {
-            /// The word that Mesos uses.
+            /// The word on the wire.
             pub fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$variant => $word,)*
@@ -44,13 +44,13 @@ words! {
         Text = "TEXT",
     }
 
-    /// How a reservation came to be.
+    /// How a reservation was created.
     ReservationType {
         Static = "STATIC",
         Dynamic = "DYNAMIC",
     }
 
-    /// What a framework understands.
+    /// A feature that a framework supports.
     FrameworkCapabilityType {
         RevocableResources = "REVOCABLE_RESOURCES",
         TaskKillingState = "TASK_KILLING_STATE",
@@ -62,7 +62,7 @@ words! {
         RegionAware = "REGION_AWARE",
     }
 
-    /// What an agent understands.
+    /// A feature that an agent supports.
     AgentCapabilityType {
         MultiRole = "MULTI_ROLE",
         HierarchicalRole = "HIERARCHICAL_ROLE",
@@ -80,7 +80,7 @@ words! {
         Custom = "CUSTOM",
     }
 
-    /// State of a task. `TaskUnknown` is the master's word for a task it has never heard of.
+    /// State of a task. `TaskUnknown` is what the master reports for a task that it does not know.
     TaskState {
         Staging = "TASK_STAGING",
         Starting = "TASK_STARTING",
@@ -98,14 +98,14 @@ words! {
         TaskUnknown = "TASK_UNKNOWN",
     }
 
-    /// Who wrote a status.
+    /// Sender of a status.
     StatusSource {
         Master = "SOURCE_MASTER",
         Agent = "SOURCE_AGENT",
         Executor = "SOURCE_EXECUTOR",
     }
 
-    /// Why a task is in its state.
+    /// Reason for a task's state.
     StatusReason {
         CommandExecutorFailed = "REASON_COMMAND_EXECUTOR_FAILED",
         ContainerLaunchFailed = "REASON_CONTAINER_LAUNCH_FAILED",
@@ -152,8 +152,8 @@ words! {
 }
 
 impl TaskState {
-    /// Whether the task holds nothing any more and never will again. An unreachable task may come back, and a word
-    /// that this program does not know says nothing, so neither is final.
+    /// Whether the task holds no resources and never will again. An unreachable task may return, and a word that this
+    /// crate does not know implies nothing, so neither is final.
     pub fn is_terminal(self) -> bool {
         match self {
             Self::Finished

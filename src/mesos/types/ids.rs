@@ -42,9 +42,9 @@ macro_rules! id {
 }
 
 id! {
-    /// A framework, given by the master at the first subscription and kept for the framework's whole life.
+    /// A framework, assigned by the master at the first subscription and valid for the framework's whole life.
     FrameworkId;
-    /// An agent; survives its restart as long as its work folder does.
+    /// An agent; survives a restart of the agent as long as its work directory does.
     AgentId;
     /// An executor, chosen by the framework.
     ExecutorId;
@@ -73,14 +73,14 @@ pub struct ContainerId {
 pub struct Bytes(pub Vec<u8>);
 
 impl Bytes {
-    /// A fresh random UUID in its 16 bytes, as `TaskStatus.uuid` wants it.
+    /// A new random UUID as its 16 bytes, as `TaskStatus.uuid` requires.
     pub fn random_uuid() -> Self {
         Self(uuid::Uuid::new_v4().as_bytes().to_vec())
     }
 }
 
 impl fmt::Debug for Bytes {
-    // Task data carries one-time tokens, so a debug line shows only how much there is.
+    // Task data contains one-time tokens, so debug output shows only the length.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "<{} bytes>", self.0.len())
     }

@@ -1,8 +1,8 @@
-//! Messages of the v1 APIs, in the JSON that Mesos reads and writes. Only what this project uses is spelled out.
+//! Messages of the v1 APIs, in the JSON that Mesos reads and writes. Only what this project uses is modelled.
 //!
-//! Rules that hold for all of them: unknown fields are ignored; a field that Mesos may leave out is an `Option` or an
-//! empty `Vec` and is not written when it is absent; an enum value that is newer than this program becomes the variant
-//! `Unknown` instead of an error, so that one new word never cuts the connection.
+//! Rules for all of them: unknown fields are ignored. A field that Mesos may omit is an `Option` or an empty `Vec`, and
+//! is not written when it is absent. An unknown enum value becomes the variant `Unknown` instead of an error, so that
+//! one new value never breaks the connection.
 mod agent;
 mod command;
 mod enums;

@@ -1,4 +1,4 @@
-//! Offers and what is done with them.
+//! Offers and the operations on them.
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -6,52 +6,52 @@ use super::{
     Resource, TaskInfo, TimeInfo, Url,
 };
 
-/// Maintenance that an operator announced.
+/// Maintenance announced by an operator.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unavailability {
-    /// From when on.
+    /// Start of the maintenance.
     pub start: TimeInfo,
-    /// For how long; absent means for good.
+    /// Length of the maintenance; absent means permanent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration: Option<DurationInfo>,
 }
 
-/// Resources of one agent for one role.
+/// Resources of one agent, offered to one role.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Offer {
-    /// Its id.
+    /// Identifier, used to accept or decline the offer.
     pub id: OfferId,
-    /// To whom.
+    /// Framework that the offer is made to.
     pub framework_id: FrameworkId,
-    /// Of which agent.
+    /// Agent that the resources belong to.
     pub agent_id: AgentId,
-    /// The agent's name.
+    /// Hostname of the agent.
     pub hostname: String,
-    /// The agent's API.
+    /// URL of the agent's API.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<Url>,
-    /// Where the agent stands.
+    /// Region and zone of the agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub domain: Option<DomainInfo>,
-    /// What.
+    /// The offered resources.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub resources: Vec<Resource>,
-    /// What the agent's operator says about it.
+    /// Attributes, set by the agent's operator.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attributes: Vec<Attribute>,
-    /// The framework's executors that live on the agent.
+    /// The framework's executors that run on the agent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub executor_ids: Vec<ExecutorId>,
-    /// Announced maintenance.
+    /// Announced maintenance of the agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unavailability: Option<Unavailability>,
-    /// For which role.
+    /// Role that the resources are allocated to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allocation_info: Option<AllocationInfo>,
 }
 
 impl Offer {
-    /// The role that it is made to.
+    /// The role that the offer is made to.
     pub fn role(&self) -> Option<&str> {
         self.allocation_info.as_ref().and_then(|info| info.role.as_deref())
     }
@@ -60,7 +60,7 @@ impl Offer {
 /// Tasks to launch.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Launch {
-    /// The tasks.
+    /// The tasks, each with the agent and resources it uses.
     #[serde(default)]
     pub task_infos: Vec<TaskInfo>,
 }
@@ -68,48 +68,48 @@ pub struct Launch {
 /// Resources to reserve.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Reserve {
-    /// Before.
+    /// Resources before the reservation.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub source: Vec<Resource>,
-    /// After.
+    /// Resources after the reservation.
     #[serde(default)]
     pub resources: Vec<Resource>,
 }
 
-/// Resources to give back to everybody.
+/// Reserved resources to make available to all roles again.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Unreserve {
-    /// As they are reserved.
+    /// Resources with their current reservations.
     #[serde(default)]
     pub resources: Vec<Resource>,
 }
 
-/// What to do with accepted offers.
+/// An operation on accepted offers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Operation {
     /// Launches tasks.
     Launch {
-        /// Which.
+        /// Tasks to launch.
         launch: Launch,
     },
     /// Reserves resources.
     Reserve {
-        /// For feedback.
+        /// Requests feedback about the operation.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         id: Option<OperationId>,
-        /// Which.
+        /// Resources to reserve.
         reserve: Reserve,
     },
-    /// Gives a reservation back.
+    /// Releases a reservation.
     Unreserve {
-        /// For feedback.
+        /// Requests feedback about the operation.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         id: Option<OperationId>,
-        /// Which.
+        /// Resources to release.
         unreserve: Unreserve,
     },
-    /// An operation that this program does not know.
+    /// An operation that this crate does not know.
     #[serde(other)]
     Unknown,
 }
@@ -121,16 +121,16 @@ impl Operation {
     }
 }
 
-/// How long what an ACCEPT or DECLINE leaves over is not offered again.
+/// How long the unused rest of an ACCEPT or DECLINE is not offered again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Filters {
-    /// Seconds; Mesos takes 5 when it is absent.
+    /// Seconds; Mesos uses 5 if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refuse_seconds: Option<f64>,
 }
 
 impl Filters {
-    /// Not offered again for so many seconds.
+    /// A filter for this many seconds.
     pub fn refuse(seconds: f64) -> Self {
         Self { refuse_seconds: Some(seconds) }
     }

@@ -11,7 +11,7 @@ use super::{
 /// How a task is killed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KillPolicy {
-    /// Time to end by itself.
+    /// Time that the task has to stop by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grace_period: Option<DurationInfo>,
 }
@@ -19,132 +19,132 @@ pub struct KillPolicy {
 /// A task to launch.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TaskInfo {
-    /// Shown in Mesos.
+    /// Name, shown in Mesos.
     pub name: String,
-    /// Its id, never used twice.
+    /// Identifier, never reused.
     pub task_id: TaskId,
-    /// Where.
+    /// Agent to run the task on.
     pub agent_id: AgentId,
-    /// What it takes, next to its executor.
+    /// Resources of the task, in addition to its executor's resources.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub resources: Vec<Resource>,
-    /// Its executor; or a command, never both.
+    /// Executor of the task; either this or `command` is set, never both.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub executor: Option<ExecutorInfo>,
-    /// A command for Mesos' own executor.
+    /// Command for Mesos' own executor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<CommandInfo>,
-    /// How it is killed.
+    /// How the task is killed, unless the KILL call sets its own policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kill_policy: Option<KillPolicy>,
-    /// Handed to the executor; Mesos shows it to nobody.
+    /// Data for the executor; not shown by Mesos.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<Bytes>,
-    /// Shown in Mesos.
+    /// Labels, shown in Mesos.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<Labels>,
-    /// Service discovery, handed through.
+    /// Service discovery, passed through unchanged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub discovery: Option<serde_json::Value>,
-    /// Upper bounds for `cpus` and `mem`; only for agents with TASK_RESOURCE_LIMITS.
+    /// Upper limits for `cpus` and `mem`; only for agents with TASK_RESOURCE_LIMITS.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub limits: BTreeMap<String, Scalar>,
 }
 
-/// An address of a task.
+/// An IP address of a task.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IpAddress {
-    /// Family.
+    /// Address family.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<AddressProtocol>,
-    /// The address.
+    /// The address as text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ip_address: Option<String>,
 }
 
-/// A network of a task.
+/// A network that a task is connected to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkInfo {
-    /// Its addresses.
+    /// Addresses of the task in this network.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ip_addresses: Vec<IpAddress>,
-    /// Its name.
+    /// Name of the network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
 }
 
-/// A task's container as seen on its agent.
+/// A task's container, as seen on its agent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerStatus {
-    /// The Mesos container.
+    /// Identifier of the Mesos container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container_id: Option<ContainerId>,
-    /// Its networks.
+    /// Networks of the container.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub network_infos: Vec<NetworkInfo>,
-    /// Process id of its executor on the agent.
+    /// Process id of the executor on the agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub executor_pid: Option<u32>,
 }
 
-/// The limit that a container ran into.
+/// The limit that a container exceeded.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TaskResourceLimitation {
-    /// What there was too little of.
+    /// The resources that were insufficient.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub resources: Vec<Resource>,
 }
 
-/// A task's state, from executor, agent or master.
+/// State of a task, reported by its executor, the agent or the master.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TaskStatus {
-    /// Which task.
+    /// Task that the status belongs to.
     pub task_id: TaskId,
-    /// Its state.
+    /// State of the task.
     pub state: TaskState,
-    /// For people.
+    /// Explanation for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// Who says so.
+    /// Sender of the status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<StatusSource>,
-    /// Why.
+    /// Reason for the state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<StatusReason>,
-    /// From the executor, for the framework.
+    /// Data from the executor for the framework.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<Bytes>,
-    /// On which agent.
+    /// Agent of the task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_id: Option<AgentId>,
-    /// By which executor.
+    /// Executor of the task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub executor_id: Option<ExecutorId>,
-    /// Seconds since 1970.
+    /// Time of the status, in seconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timestamp: Option<f64>,
-    /// To be acknowledged if present.
+    /// Identifier of the status; if present, the status must be acknowledged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uuid: Option<Bytes>,
     /// Result of a health check.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub healthy: Option<bool>,
-    /// For the framework.
+    /// Labels for the framework.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<Labels>,
-    /// Its container.
+    /// Container of the task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container_status: Option<ContainerStatus>,
-    /// Since when its agent cannot be reached.
+    /// Time since when the agent is unreachable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unreachable_time: Option<TimeInfo>,
-    /// The limit that ended it.
+    /// Limit that ended the task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limitation: Option<TaskResourceLimitation>,
 }
 
 impl TaskStatus {
-    /// A state, with everything else absent.
+    /// A status with only the task and its state; all other fields are absent.
     pub fn new(task_id: impl Into<TaskId>, state: TaskState) -> Self {
         Self {
             task_id: task_id.into(),
@@ -165,7 +165,7 @@ impl TaskStatus {
         }
     }
 
-    /// The same, with words for people.
+    /// The same status, with an explanation for people.
     #[must_use]
     pub fn with_message(mut self, message: impl Into<String>) -> Self {
         self.message = Some(message.into());

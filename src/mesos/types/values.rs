@@ -1,4 +1,4 @@
-//! Resources, attributes and the values they carry.
+//! Resources, attributes and their values.
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -21,7 +21,7 @@ pub struct Range {
     pub end: u64,
 }
 
-/// Intervals.
+/// A list of intervals.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ranges {
     /// The intervals.
@@ -44,30 +44,30 @@ pub struct Text {
     pub value: String,
 }
 
-/// Something an agent's operator says about the machine.
+/// A property of a machine, set by the agent's operator.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Attribute {
-    /// Its name; may repeat.
+    /// Name of the attribute; may repeat.
     pub name: String,
     /// Which of the values is set.
     #[serde(rename = "type")]
     pub kind: ValueType,
-    /// A number.
+    /// Value of kind SCALAR.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scalar: Option<Scalar>,
-    /// Intervals.
+    /// Value of kind RANGES.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ranges: Option<Ranges>,
-    /// Words.
+    /// Value of kind SET.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub set: Option<Set>,
-    /// A word.
+    /// Value of kind TEXT.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<Text>,
 }
 
 impl Attribute {
-    /// A word.
+    /// An attribute whose value is a word.
     pub fn text(name: impl Into<String>, value: impl Into<String>) -> Self {
         Self {
             name: name.into(),
@@ -79,7 +79,7 @@ impl Attribute {
         }
     }
 
-    /// A number.
+    /// An attribute whose value is a number.
     pub fn scalar(name: impl Into<String>, value: f64) -> Self {
         Self {
             name: name.into(),
@@ -95,7 +95,7 @@ impl Attribute {
 /// The role that an offer's resources are allocated to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AllocationInfo {
-    /// The role.
+    /// Name of the role.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<String>,
 }
@@ -103,45 +103,45 @@ pub struct AllocationInfo {
 /// One level of reservation.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ReservationInfo {
-    /// By the agent's operator, or at run time.
+    /// Static (by the agent's operator) or dynamic (at run time).
     #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<ReservationType>,
-    /// For this role.
+    /// Role that the resource is reserved for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<String>,
-    /// By this principal.
+    /// Principal that reserved the resource.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub principal: Option<String>,
-    /// Handed back as it came.
+    /// Labels, returned to Mesos unchanged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<Labels>,
 }
 
-/// A share of an agent. What this project does not interpret (`disk`, `revocable`, `shared`) is handed back to Mesos
-/// as it came, because a resource is only accepted if it equals what was offered.
+/// A share of an agent. Fields that this project does not interpret (`disk`, `revocable`, `shared`) are returned to
+/// Mesos unchanged, because a resource is accepted only if it equals the offered one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Resource {
-    /// `cpus`, `mem`, `disk`, `ports`, `gpus` or an operator's own.
+    /// `cpus`, `mem`, `disk`, `ports`, `gpus` or a name that the operator defined.
     pub name: String,
     /// Which of the values is set.
     #[serde(rename = "type")]
     pub kind: ValueType,
-    /// An amount.
+    /// Amount, for kind SCALAR.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scalar: Option<Scalar>,
-    /// Ports, for example.
+    /// Intervals, for kind RANGES; ports, for example.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ranges: Option<Ranges>,
-    /// Words.
+    /// Words, for kind SET.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub set: Option<Set>,
-    /// Old form of a static reservation; absent for frameworks with RESERVATION_REFINEMENT.
+    /// Legacy form of a static reservation; absent for frameworks with RESERVATION_REFINEMENT.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<String>,
-    /// The role that it is offered to.
+    /// The role that the resource is offered to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allocation_info: Option<AllocationInfo>,
-    /// Reservations, the outermost first; none means unreserved.
+    /// Reservations, outermost first; empty means unreserved.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reservations: Vec<ReservationInfo>,
     /// The resource provider, for resources that are not the agent's own.
@@ -150,10 +150,10 @@ pub struct Resource {
     /// Volumes and disks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<serde_json::Value>,
-    /// Present if Mesos may take it back.
+    /// Present if Mesos may revoke the resource.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revocable: Option<serde_json::Value>,
-    /// Present if several tasks may use it.
+    /// Present if several tasks may use the resource.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shared: Option<serde_json::Value>,
 }
@@ -187,36 +187,36 @@ impl Resource {
         Self { ranges: Some(Ranges { range }), ..Self::of(name, ValueType::Ranges) }
     }
 
-    /// The same, allocated to a role.
+    /// The same resource, allocated to a role.
     #[must_use]
     pub fn allocated_to(mut self, role: impl Into<String>) -> Self {
         self.allocation_info = Some(AllocationInfo { role: Some(role.into()) });
         self
     }
 
-    /// The amount of a scalar; 0 for anything else.
+    /// The amount of a scalar; 0 for any other kind.
     pub fn amount(&self) -> f64 {
         self.scalar.map_or(0.0, |scalar| scalar.value)
     }
 
-    /// The intervals, both ends included; none for anything else.
+    /// The intervals, both ends included; empty for any other kind.
     pub fn intervals(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         self.ranges.iter().flat_map(|ranges| ranges.range.iter().map(|range| (range.begin, range.end)))
     }
 
-    /// The role that it is offered to.
+    /// The role that the resource is offered to.
     pub fn allocation_role(&self) -> Option<&str> {
         self.allocation_info.as_ref().and_then(|info| info.role.as_deref())
     }
 
-    /// Whether it is a plain share that any task of the role may use: no volume, nothing that Mesos may take back, no
-    /// resource provider.
+    /// Whether the resource is a plain share that any task of the role may use: not a volume, not revocable, not
+    /// shared, and not from a resource provider.
     pub fn is_plain(&self) -> bool {
         self.disk.is_none() && self.revocable.is_none() && self.shared.is_none() && self.provider_id.is_none()
     }
 }
 
-/// A key and, maybe, a value.
+/// A key with an optional value.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Label {
     /// The key.
@@ -226,10 +226,10 @@ pub struct Label {
     pub value: Option<String>,
 }
 
-/// Labels.
+/// A list of labels.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Labels {
-    /// In order; a key may repeat.
+    /// The labels, in order; a key may repeat.
     #[serde(default)]
     pub labels: Vec<Label>,
 }
@@ -237,7 +237,7 @@ pub struct Labels {
 /// A span of time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DurationInfo {
-    /// Nanoseconds, a JSON number.
+    /// Length in nanoseconds, a JSON number.
     pub nanoseconds: i64,
 }
 
@@ -248,13 +248,14 @@ impl From<Duration> for DurationInfo {
 }
 
 impl DurationInfo {
-    /// As a duration; a negative span counts as none.
+    /// The span as a duration; a negative span counts as zero.
     pub fn duration(self) -> Duration {
         Duration::from_nanos(u64::try_from(self.nanoseconds).unwrap_or(0))
     }
 }
 
-/// A duration as Mesos writes it: a number, maybe with a fraction, and one unit; none if it is anything else.
+/// Parses a duration as Mesos writes it: a number, optionally with a fraction, and one unit. Returns none for other
+/// text.
 pub fn parse_duration(text: &str) -> Option<Duration> {
     let unit_at = text.find(|c: char| c.is_ascii_alphabetic())?;
     let (number, unit) = text.split_at(unit_at);
@@ -272,7 +273,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(number.parse::<f64>().ok()? * seconds).ok()
 }
 
-/// A moment.
+/// A point in time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimeInfo {
     /// Nanoseconds since 1970, a JSON number.

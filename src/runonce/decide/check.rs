@@ -1,4 +1,4 @@
-//! What of a pod needs an API server or a scheduler, told by name before anything starts.
+//! Finds what in a pod needs an API server or a scheduler, and reports it by name before anything starts.
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Container, Pod, PodSpec, ResourceRequirements, Secret, Volume};
@@ -7,7 +7,7 @@ use super::documents::{Given, Key, Problem, key_of};
 use super::rewrite::{References, references};
 use kmctl_core::model::requests::GRANTED;
 
-/// Everything that keeps the file's pods from running without an API server.
+/// Everything that prevents the file's pods from running without an API server.
 pub fn check(given: &Given) -> Vec<Problem> {
     let mut problems = Vec::new();
     for pod in &given.pods {
@@ -130,7 +130,7 @@ fn whole(pod: &Pod, spec: &PodSpec, found: &mut Found) {
     );
 }
 
-/// Why a volume cannot be had. Kinds are listed that work, since every new kind is another controller's.
+/// Why a volume is not available. The kinds that work are listed, because every new kind needs another controller.
 fn unfit_volume(volume: &Volume) -> Option<String> {
     let Volume {
         name: _,
@@ -194,7 +194,7 @@ fn ungranted(place: &str, resources: Option<&ResourceRequirements>, found: &mut 
     }
 }
 
-/// ConfigMaps and secrets that are named and not given, and keys that they lack.
+/// ConfigMaps and secrets that are referenced but not given, and keys that they lack.
 fn missing(pod: &Pod, given: &Given, found: &mut Found) {
     let Some(spec) = &pod.spec else { return };
     let (namespace, _) = key_of(&pod.metadata);
@@ -232,7 +232,7 @@ fn config_map_keys(map: &ConfigMap) -> Vec<&String> {
     map.data.iter().flat_map(BTreeMap::keys).chain(map.binary_data.iter().flat_map(BTreeMap::keys)).collect()
 }
 
-/// Pods that would run for ever: they run as if `restartPolicy: Never` stood there.
+/// Pods that would run indefinitely. They run as if they had `restartPolicy: Never`.
 pub fn never_instead_of_always(given: &Given) -> Vec<String> {
     let always = |pod: &&Pod| {
         let policy = pod.spec.as_ref().and_then(|spec| spec.restart_policy.as_deref());

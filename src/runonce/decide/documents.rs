@@ -1,4 +1,4 @@
-//! From the documents of a file to pods, configMaps and secrets, with everything wrong told at once.
+//! Parses the documents of a file into pods, configMaps and secrets, and reports all problems at once.
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -9,17 +9,16 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// Something that keeps a file from being run.
+/// A problem that prevents a file from being run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// The object and, maybe, the field: `pod web: spec.volumes[0]`.
+    /// The object and, optionally, the field: `pod web: spec.volumes[0]`.
     pub place: String,
     /// What is wrong with it.
     pub text: String,
 }
 
 impl Problem {
-    /// A problem at a place.
     pub fn new(place: impl Into<String>, text: impl Into<String>) -> Self {
         Problem { place: place.into(), text: text.into() }
     }
@@ -34,24 +33,23 @@ impl fmt::Display for Problem {
 /// Namespace and name.
 pub type Key = (String, String);
 
-/// What a file gives.
+/// The objects in a file.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Given {
     /// Pods, in the order of the file.
     pub pods: Vec<Pod>,
-    /// ConfigMaps.
     pub config_maps: BTreeMap<Key, ConfigMap>,
     /// Secrets, with `stringData` in `data`.
     pub secrets: BTreeMap<Key, Secret>,
 }
 
-/// Namespace (`default` where none is written) and name of an object.
+/// Namespace (`default` if none is given) and name of an object.
 pub fn key_of(metadata: &ObjectMeta) -> Key {
     let namespace = metadata.namespace.clone().filter(|namespace| !namespace.is_empty());
     (namespace.unwrap_or_else(|| "default".to_owned()), metadata.name.clone().unwrap_or_default())
 }
 
-/// Reads documents, in their order.
+/// Parses documents in their order.
 pub fn read(documents: Vec<Value>) -> Result<Given, Vec<Problem>> {
     let (mut given, mut problems) = (Given::default(), Vec::new());
     for (index, document) in documents.into_iter().enumerate() {
@@ -139,12 +137,12 @@ fn is_name(name: &str) -> bool {
     name.len() <= 253 && name.split('.').all(label)
 }
 
-/// Reads a document as its type. Keys that the type does not know are problems: a kubelet would ignore them silently.
+/// Parses a document as its type. Keys that the type does not know are problems: a kubelet would ignore them silently.
 fn typed<T: DeserializeOwned + Serialize>(place: &str, document: Value, problems: &mut Vec<Problem>) -> Option<T> {
     let object: T = match serde_json::from_value(document.clone()) {
         Ok(object) => object,
         Err(error) => {
-            // Not the error's own value, which may be a secret's: only what was expected.
+            // The value in the error may be a secret's, so only the expectation is reported.
             problems.push(Problem::new(place, told(&error.to_string())));
             return None;
         }
@@ -158,7 +156,7 @@ fn typed<T: DeserializeOwned + Serialize>(place: &str, document: Value, problems
     Some(object)
 }
 
-/// An error of serde without the value that it shows: `invalid type: string "…", expected …`.
+/// An error of serde without the value that it contains: `invalid type: string "…", expected …`.
 fn told(error: &str) -> String {
     match error.split_once(", expected ") {
         Some((_, expected)) => format!("does not fit: expected {expected}"),
@@ -173,7 +171,7 @@ fn differences(path: &str, written: &Value, known: &Value, found: &mut Vec<Strin
                 let below = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
                 match known.get(key) {
                     Some(known) => differences(&below, value, known, found),
-                    // An empty list or mapping may be left out when it is written again.
+                    // An empty list or mapping may be omitted when it is serialized again.
                     None if is_empty(value) => {}
                     None => found.push(below),
                 }

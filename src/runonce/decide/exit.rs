@@ -1,9 +1,9 @@
-//! A pod's exit code, and that of several pods.
+//! Exit codes of one pod and of several pods.
 use k8s_openapi::api::core::v1::{ContainerStatus, PodSpec, PodStatus};
 
-/// The exit code of a pod that has ended: the first that is not zero, init containers first, each in the order of the
-/// specification; 0 where every container ended well. A pod that failed without such a container (evicted, or refused
-/// by the kubelet) has none: it was not run.
+/// The exit code of a pod that has ended: the first non-zero code, init containers first, each in the order of the
+/// specification. It is 0 if every container succeeded. A pod that failed without such a container (evicted, or refused
+/// by the kubelet) has no exit code: it was not run.
 pub fn of_pod(spec: &PodSpec, status: &PodStatus) -> Option<u8> {
     let init = spec.init_containers.iter().flatten();
     let ordered = init
@@ -20,12 +20,12 @@ pub fn of_pod(spec: &PodSpec, status: &PodStatus) -> Option<u8> {
     }
 }
 
-/// The first pod's code that is not zero, in the order of the file.
+/// The first pod's non-zero code, in the order of the file.
 pub fn of_all(codes: impl IntoIterator<Item = u8>) -> u8 {
     codes.into_iter().find(|code| *code != 0).unwrap_or(0)
 }
 
-/// A container's exit code, as a process can have it.
+/// A container's exit code, as a process can return it.
 fn code(status: &ContainerStatus) -> Option<u8> {
     let ended = |state: &Option<k8s_openapi::api::core::v1::ContainerState>| {
         state.as_ref().and_then(|state| state.terminated.as_ref()).map(|ended| ended.exit_code)
@@ -33,7 +33,7 @@ fn code(status: &ContainerStatus) -> Option<u8> {
     let code = ended(&status.state).or_else(|| ended(&status.last_state))?;
     Some(match u8::try_from(code) {
         Ok(code) => code,
-        // Whatever it is, it is not success.
+        // Whatever the code is, it is not success.
         Err(_) => u8::try_from(code & 0xff).ok().filter(|low| *low != 0).unwrap_or(1),
     })
 }
@@ -71,7 +71,7 @@ mod tests {
             ("Failed", [Some(0), Some(0), None], None),
         ];
         for (phase, [init, first, second], expected) in cases {
-            // The kubelet lists statuses in an order of its own.
+            // The kubelet lists statuses in its own order.
             let status: PodStatus = serde_json::from_value(json!({
                 "phase": phase,
                 "initContainerStatuses": [container("i", init)],

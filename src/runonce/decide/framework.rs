@@ -1,7 +1,8 @@
-//! The framework of one run: takes offers that fit, launches one node on each agent with as many of the pods as the
-//! offer holds, and follows them to their ends. An [`Event`] and the time go in, [`Effect`]s come out.
+//! The framework of one run: accepts offers that are large enough, launches one node per agent with as many of the pods
+//! as the offer holds, and follows the pods until they end. Input is an [`Event`] and the time, output are [`Effect`]s.
 //!
-//! It is as short-lived as the run. Mesos forgets it soon after its connection is lost, so nothing is kept anywhere.
+//! The framework exists only as long as the run. Mesos forgets it soon after its connection is lost, so nothing is
+//! persisted.
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -16,37 +17,36 @@ use kmctl_core::protocol::launch::Artifact;
 use kmctl_core::protocol::runonce::{FromNode, GivenPod, PodEnd, ToNode};
 use mesos::types::{ExecutorInfo, Offer, OfferId, StatusReason, TaskInfo, TaskState, TaskStatus};
 
-/// How long nodes may take to end when they are told to; Mesos ends what is left with the framework.
+/// Limit for nodes to stop on request; Mesos stops the rest with the framework.
 const END_LIMIT: Duration = Duration::from_secs(35);
-/// How long a pod waits for an offer before that is said.
+/// How long a pod waits for an offer before this is reported.
 const SAY_AFTER: Duration = Duration::from_secs(5);
-/// How often it is said again.
+/// How often it is reported again.
 const SAY_AGAIN: Duration = Duration::from_secs(30);
 
-/// What stays the same in a run.
+/// What does not change during a run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// The role to take offers for.
+    /// The role to get offers for.
     pub role: String,
     /// User that executors run as.
     pub user: String,
     /// The cluster's name, shown in Mesos.
     pub cluster: String,
-    /// Which agents may be used.
+    /// Constraints on the agents that may be used.
     pub constraints: Vec<Constraint>,
-    /// What a node itself takes.
+    /// Resources of a node itself.
     pub overhead: Amount,
-    /// The program that executors run.
+    /// The binary that executors run.
     pub km: KmProgram,
-    /// Kubernetes version.
     pub kubernetes_version: String,
-    /// Folder on agents.
+    /// Directory on agents.
     pub root_dir: std::path::PathBuf,
     /// Network that runs take their subnets from.
     pub pod_cidr: String,
-    /// DNS domain that pods are told.
+    /// DNS domain that pods are configured with.
     pub cluster_domain: String,
-    /// What nodes fetch.
+    /// The files that nodes fetch.
     pub artifacts: Vec<Artifact>,
     /// Keeps the logs on the agents.
     pub keep: bool,
@@ -55,106 +55,96 @@ pub struct Settings {
 /// A pod to run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Wanted {
-    /// The pod, and what it refers to.
+    /// The pod, and the objects that it refers to.
     pub given: GivenPod,
-    /// Its namespace.
     pub namespace: String,
-    /// Its name.
     pub name: String,
-    /// What it takes.
+    /// Resources of the pod.
     pub amount: Amount,
-    /// Its ports.
     pub ports: Vec<PodPort>,
 }
 
-/// What happened.
+/// An event of a run.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// Mesos knows the framework; again after every lost connection.
+    /// The framework is subscribed; repeated after every lost connection.
     Subscribed,
-    /// Offers.
     Offers(Vec<Offer>),
     /// A task's state.
     Update(Box<TaskStatus>),
-    /// A node says something.
+    /// A message from a node.
     Message {
-        /// Its agent.
+        /// Agent of the node.
         agent: String,
-        /// Its executor.
+        /// Executor of the node.
         executor: String,
-        /// What it says.
+        /// The message.
         what: FromNode,
     },
-    /// An executor has ended, or its agent has.
+    /// An executor or its agent has ended.
     Ended {
-        /// The agent.
+        /// Agent of the executor.
         agent: String,
     },
-    /// Agents cannot fetch what they need; why.
+    /// Agents cannot fetch what they need, with the reason.
     Unreachable(String),
-    /// The time for the run is up.
+    /// The run's timeout has passed.
     TimeUp,
-    /// The operator wants it to end.
+    /// The operator interrupted the run.
     Interrupted,
     /// Time passed.
     Tick,
 }
 
-/// What to do.
+/// An action for the caller.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
     /// Launch tasks with an offer.
     Accept {
-        /// The offer.
         offer: OfferId,
-        /// The tasks.
+        /// Tasks to launch.
         tasks: Vec<TaskInfo>,
     },
-    /// Give an offer back.
+    /// Decline an offer.
     Decline {
-        /// The offer.
         offer: OfferId,
-        /// Not wanted again for so long.
+        /// Seconds for which the resources are not offered again.
         seconds: f64,
     },
-    /// Want offers.
+    /// Request offers.
     Revive,
-    /// Want none.
+    /// Stop offers.
     Suppress,
-    /// Take note of a state.
+    /// Acknowledge a state.
     Acknowledge(Box<TaskStatus>),
-    /// Ask for the states of all tasks.
+    /// Request the states of all tasks.
     Reconcile,
-    /// End a task.
+    /// Kill a task.
     Kill {
-        /// The task.
         task: String,
-        /// Its agent.
         agent: String,
-        /// How long it may take.
+        /// Time that the task has to stop.
         grace: Duration,
     },
-    /// Say something to a node.
+    /// Send a message to a node.
     Send {
-        /// Its agent.
+        /// Agent of the node.
         agent: String,
-        /// Its executor.
+        /// Executor of the node.
         executor: String,
-        /// What.
+        /// The message.
         what: ToNode,
     },
-    /// Hand a container's output on.
+    /// Pass on a container's output.
     Output {
-        /// The pod, by its place in the file.
+        /// Position of the pod in the file.
         pod: usize,
-        /// The container.
         container: String,
-        /// It came on standard error.
+        /// Whether it was written to standard error.
         error: bool,
-        /// The bytes.
         data: Vec<u8>,
     },
-    /// Tell the operator.
+    /// Report something to the operator.
     Note(String),
     /// The run is over.
     Finish(Outcome),
@@ -163,13 +153,13 @@ pub enum Effect {
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Every pod ended by itself; the run's exit code.
+    /// Every pod ended by itself, with the run's exit code.
     Exit(u8),
-    /// The time was up.
+    /// The timeout has passed.
     TimeUp,
-    /// The operator ended it.
+    /// The operator interrupted the run.
     Interrupted,
-    /// Pods could not be run; why, one text each.
+    /// Pods could not be run, with one reason each.
     Failed(Vec<String>),
 }
 
@@ -194,7 +184,7 @@ pub(super) struct Node {
     pub(super) executor: ExecutorInfo,
     pub(super) task: String,
     pub(super) alive: bool,
-    /// Number of the last piece of output that was handed on.
+    /// Sequence number of the last output that was passed on.
     heard: u64,
 }
 
@@ -218,7 +208,7 @@ pub struct Run {
     /// By agent.
     pub(super) nodes: BTreeMap<String, Node>,
     pub(super) ids: IdSource,
-    /// The most that was offered at once while a pod waited.
+    /// The largest amount that was offered at once while a pod waited.
     pub(super) largest: Amount,
     phase: Phase,
     subscribed: bool,
@@ -226,7 +216,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// A run of these pods. `seed` must differ from run to run, since ids are never used twice.
+    /// Creates a run of these pods. `seed` must differ between runs, because ids are never reused.
     pub fn new(settings: Settings, pods: Vec<Wanted>, seed: u64) -> Run {
         let pods = pods.into_iter().map(|wanted| Entry { wanted, stage: Stage::Waiting }).collect();
         Run {
@@ -241,7 +231,7 @@ impl Run {
         }
     }
 
-    /// What to do about an event. `now`: since the beginning of the run.
+    /// Handles an event and returns what to do. `now`: time since the start of the run.
     pub fn on(&mut self, event: Event, now: Duration) -> Vec<Effect> {
         if self.phase == Phase::Done {
             return Vec::new();
@@ -272,7 +262,7 @@ impl Run {
         self.pods.iter().any(|pod| pod.stage == Stage::Waiting)
     }
 
-    /// Moves on when there is nothing left to wait for.
+    /// Advances the phase when there is nothing left to wait for.
     fn settle(&mut self, now: Duration) -> Vec<Effect> {
         match &self.phase {
             Phase::Running => {
@@ -307,7 +297,7 @@ impl Run {
         }
     }
 
-    /// Ends all nodes; pods that still run end with them.
+    /// Stops all nodes; pods that still run stop with them.
     fn end(&mut self, outcome: Outcome, now: Duration) -> Vec<Effect> {
         if self.ending() {
             return Vec::new();
@@ -373,7 +363,7 @@ impl Run {
         }
     }
 
-    /// A node is gone, and with it what ran there. Mesos tells that of its tasks, too, but maybe later.
+    /// Handles the loss of a node and its pods. Mesos reports the loss of the node's tasks too, but possibly later.
     fn node_ended(&mut self, agent: &str, why: &str) -> Vec<Effect> {
         let ending = self.ending();
         let Some(node) = self.nodes.get_mut(agent) else { return Vec::new() };
@@ -410,12 +400,12 @@ impl Run {
                     let pod = self.pods.iter().position(|pod| pod.wanted.given.uid == uid);
                     effects.extend(pod.map(|pod| Effect::Output { pod, container, error, data: data.0 }));
                 }
-                // Also for one that came twice: then it was the answer that got lost.
+                // Also sent for a piece that arrived twice: then the answer was lost.
                 effects.push(send(ToNode::Heard { sequence: node.heard }));
                 effects
             }
             FromNode::Note { text } => vec![Effect::Note(format!("{}: {text}", node.hostname))],
-            // Mesos carries the states, and knows who lives.
+            // Mesos delivers the states, and knows which nodes are alive.
             FromNode::State { .. } | FromNode::Alive { .. } => Vec::new(),
         }
     }
@@ -444,12 +434,12 @@ impl Run {
     }
 }
 
-/// The offer was gone before its tasks arrived: nothing has happened yet.
+/// Whether the offer was gone before its tasks arrived: nothing has happened yet.
 fn gone_offer(status: &TaskStatus) -> bool {
     status.state == TaskState::Dropped && status.reason == Some(StatusReason::InvalidOffers)
 }
 
-/// Why a task is over, for people.
+/// Why a task has ended, for people.
 fn why(status: &TaskStatus) -> String {
     let message = status.message.clone().filter(|message| !message.is_empty());
     let reason = status.reason.filter(|reason| *reason != StatusReason::Unknown).map(|reason| reason.to_string());

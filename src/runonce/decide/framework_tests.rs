@@ -122,7 +122,7 @@ fn what_does_not_fit_waits_for_the_next_offer_and_is_said() {
     let [Effect::Note(text)] = said.as_slice() else { panic!("{said:?}") };
     assert!(text.contains("pod big needs cpus:3.26;mem:577") && text.contains("at most cpus:1;mem:2048"), "{text}");
     assert!(run.on(Event::Tick, Duration::from_secs(7)).is_empty(), "not all the time");
-    // An agent with a node already needs room for the pod alone.
+    // An agent that already has a node needs room for the pod only.
     let second = tasks(&run.on(Event::Offers(vec![offer("a", 3.0)]), NOW));
     assert_eq!(names(&second), ["big.default"]);
     assert_eq!(second[0].executor, first[0].executor, "verbatim");

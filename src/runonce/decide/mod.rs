@@ -1,4 +1,4 @@
-//! What a run does, decided without I/O, clock or randomness.
+//! Decisions of a run, without I/O, clock or randomness.
 pub mod check;
 pub mod documents;
 pub mod exit;

@@ -1,4 +1,4 @@
-//! Offers into tasks: one node for each agent, and as many of the pods as the offer holds.
+//! Turns offers into tasks: one node per agent, and as many of the pods as the offer holds.
 use std::time::Duration;
 
 use super::framework::{Effect, Node, Run, Stage};
@@ -9,17 +9,17 @@ use kmctl_core::model::time::Time;
 use kmctl_core::protocol::launch::{FORMAT, PodLaunch, RunLaunch, TaskData};
 use mesos::types::{Offer, TaskInfo};
 
-/// Time between SHUTDOWN and the agent's kill, and for the end of a node that is told to. Short: what a killed kmctl
-/// leaves must be gone within half a minute, Mesos' own wait for kmctl included.
+/// Time between SHUTDOWN and the kill by the agent, and for a node to stop on request. It is short because a killed
+/// kmctl must leave nothing after half a minute, including Mesos' own wait for kmctl.
 pub(super) const SHUTDOWN_GRACE: Duration = Duration::from_secs(18);
 
-/// Seconds for which an offer that is not needed is not wanted again.
+/// Seconds for which an offer that is not needed is not offered again.
 const NOT_NEEDED: f64 = 3600.0;
-/// Seconds for which an offer that is too small is not wanted again: it may grow.
+/// Seconds for which an offer that is too small is not offered again: it may grow.
 const TOO_SMALL: f64 = 2.0;
 
 impl Run {
-    /// Uses an offer for what fits into it, or gives it back.
+    /// Uses an offer for the pods that it can hold, or declines it.
     pub(super) fn offered(&mut self, offer: Offer) -> Vec<Effect> {
         let decline = |seconds| vec![Effect::Decline { offer: offer.id.clone(), seconds }];
         if self.ending() || !self.waiting() {
@@ -66,14 +66,14 @@ impl Run {
         effects
     }
 
-    /// Whether the operator lets this agent be used.
+    /// Whether the operator's constraints allow this agent.
     fn allowed(&self, agent: &Agent) -> bool {
         self.settings.constraints.iter().all(|constraint| {
             agent.attributes.get(&constraint.attribute).is_some_and(|value| constraint.values.contains(value))
         })
     }
 
-    /// The agent's node, and its task if it is a new one; none where the offer does not hold it.
+    /// The agent's node, and its task if the node is new. None if the offer is too small for the node.
     fn node(&mut self, agent_id: &str, agent: &Agent, offers: &mut [HeldOffer]) -> Option<(Node, Option<TaskInfo>)> {
         if let Some(node) = self.nodes.get(agent_id) {
             return Some((node.clone(), None));

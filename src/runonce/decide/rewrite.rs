@@ -1,6 +1,7 @@
-//! What km makes of a pod before a kubelet without an API server sees it: configMaps and secrets become files on the
-//! run's tmpfs that are mounted as hostPath, variables out of them become plain values, and the pod ends when its
-//! containers do. The kubelet itself stays stock: it would refuse all three, since it has nobody to ask.
+//! The changes that km makes to a pod before a kubelet without an API server gets it. ConfigMaps and secrets become
+//! files on the run's tmpfs that are mounted as hostPath, variables from them become plain values, and the pod ends
+//! when its containers do. The kubelet itself is unmodified: it would refuse all three, because it has no API server to
+//! query.
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
@@ -11,7 +12,7 @@ use k8s_openapi::api::core::v1::{
 use super::documents::key_of;
 use kmctl_core::protocol::runonce::GivenPod;
 
-/// Mode of a configMap's or secret's file where none is written, as upstream's.
+/// Mode of a configMap's or secret's file if none is given; the same as upstream.
 const DEFAULT_MODE: i32 = 0o644;
 
 /// A file to write before the pod starts.
@@ -19,11 +20,11 @@ const DEFAULT_MODE: i32 = 0o644;
 pub struct GivenFile {
     /// Absolute path.
     pub path: PathBuf,
-    /// Its content. May be a secret.
+    /// May be a secret.
     pub content: Vec<u8>,
     /// Permission bits.
     pub mode: u32,
-    /// Group, where the pod asks for one.
+    /// Group of the file, if the pod requests one.
     pub group: Option<u32>,
 }
 
@@ -33,24 +34,23 @@ impl std::fmt::Debug for GivenFile {
     }
 }
 
-/// What a kubelet gets.
+/// The input of a kubelet.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rewritten {
-    /// The pod.
     pub pod: Pod,
-    /// Folders that must exist, also where no file lies in them.
+    /// Directories that must exist, even if they contain no file.
     pub folders: Vec<PathBuf>,
-    /// Files to write first.
+    /// Files to write before the pod starts.
     pub files: Vec<GivenFile>,
 }
 
-/// What cannot be rewritten.
+/// A part of a pod that cannot be rewritten.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: {text}")]
 pub struct RewriteError {
-    /// The field.
+    /// Path of the field.
     pub place: String,
-    /// What is wrong.
+    /// What is wrong with the field.
     pub text: String,
 }
 
@@ -58,22 +58,21 @@ fn wrong(place: &str, text: impl Into<String>) -> RewriteError {
     RewriteError { place: place.to_owned(), text: text.into() }
 }
 
-/// One place where a pod names a configMap or secret.
+/// One place where a pod refers to a configMap or secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct References {
-    /// The field.
+    /// Path of the field.
     pub place: String,
-    /// A secret, else a configMap.
+    /// True for a secret, false for a configMap.
     pub secret: bool,
-    /// Its name.
     pub name: String,
-    /// Keys that are named one by one.
+    /// Keys that are referenced individually.
     pub keys: Vec<String>,
-    /// May be absent.
+    /// Whether the configMap, secret or key may be missing.
     pub optional: bool,
 }
 
-/// Every place where a pod names a configMap or secret.
+/// Every place where a pod refers to a configMap or secret.
 pub fn references(spec: &PodSpec) -> Vec<References> {
     let mut found = Vec::new();
     let keys = |items: &Option<Vec<KeyToPath>>| items.iter().flatten().map(|item| item.key.clone()).collect::<Vec<_>>();
@@ -128,7 +127,8 @@ pub fn references(spec: &PodSpec) -> Vec<References> {
     found
 }
 
-/// Makes of a pod what a kubelet runs alone. `folder`: the pod's own on the run's tmpfs.
+/// Rewrites a pod so that a kubelet can run it without an API server. `folder`: the pod's own directory on the run's
+/// tmpfs.
 pub fn rewrite(given: &GivenPod, folder: &Path) -> Result<Rewritten, RewriteError> {
     let GivenPod { uid, pod, config_maps, secrets } = given;
     let mut pod = pod.clone();
@@ -143,7 +143,7 @@ pub fn rewrite(given: &GivenPod, folder: &Path) -> Result<Rewritten, RewriteErro
     if spec.restart_policy.as_deref().is_none_or(|policy| policy == "Always") {
         spec.restart_policy = Some("Never".to_owned());
     }
-    // The kubelet appends its own name to a static pod's name, and would make the hostname of that.
+    // The kubelet appends its own name to a static pod's name, and would derive the hostname from the result.
     if spec.hostname.is_none() && name.len() <= 63 && !name.contains('.') {
         spec.hostname = Some(name.clone());
     }
@@ -190,7 +190,7 @@ pub fn rewrite(given: &GivenPod, folder: &Path) -> Result<Rewritten, RewriteErro
     Ok(out)
 }
 
-/// The configMaps and secrets at hand.
+/// The available configMaps and secrets.
 struct Sources<'a> {
     config_maps: &'a [ConfigMap],
     secrets: &'a [Secret],
@@ -222,7 +222,7 @@ impl Sources<'_> {
     }
 }
 
-/// Where a volume's files go.
+/// Destination of a volume's files.
 struct Files<'a> {
     place: &'a str,
     folder: &'a Path,
@@ -258,7 +258,7 @@ impl Files<'_> {
             return Err(wrong(self.place, format!("`{path}` leaves the volume")));
         }
         let mode = u32::try_from(mode).unwrap_or_default() & 0o777;
-        // As upstream: who belongs to fsGroup may read.
+        // As upstream: members of fsGroup may read the file.
         let mode = if self.group.is_some() { mode | 0o440 } else { mode };
         self.out.push(GivenFile { path: self.folder.join(relative), content, mode, group: self.group });
         Ok(())
@@ -296,7 +296,7 @@ fn project(
     Ok(())
 }
 
-/// A field of the pod that is known before it runs.
+/// A field of the pod that is known before the pod runs.
 fn plain_field(metadata: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta, field: &str) -> Option<String> {
     let keyed = |map: &Option<BTreeMap<String, String>>, rest: &str| {
         let key = rest.strip_prefix("['")?.strip_suffix("']")?;
@@ -314,7 +314,7 @@ fn plain_field(metadata: &k8s_openapi::apimachinery::pkg::apis::meta::v1::Object
     }
 }
 
-/// Turns envFrom and references into plain variables, in the kubelet's order: envFrom first, `env` wins.
+/// Turns envFrom and references into plain variables, in the kubelet's order: envFrom first, `env` takes precedence.
 fn environment(
     place: &str,
     container: &mut Container,
@@ -334,7 +334,7 @@ fn environment(
         }
         for (key, content) in entries {
             let name = format!("{prefix}{key}");
-            // Keys that are no names are left out, as the kubelet does.
+            // Keys that are not valid names are omitted, as the kubelet does.
             if is_variable(&name) {
                 from.insert(name, String::from_utf8_lossy(&content).into_owned());
             }
@@ -360,7 +360,7 @@ fn environment(
                 }
                 Some((None, _, Some(true))) => continue,
                 Some((None, key, _)) => return Err(wrong(&place, format!("there is no key `{key}`"))),
-                // A static pod's name has the kubelet's own at its end.
+                // The name of a static pod ends with the kubelet's name.
                 None if named => variable.value = Some(literal(pod_name)),
                 None => variable.value_from = Some(source),
             }
@@ -374,7 +374,7 @@ fn environment(
     Ok(())
 }
 
-/// The kubelet puts other variables in place of `$(NAME)` in a plain value, and takes `$$` for `$`.
+/// Escapes a plain value: the kubelet replaces `$(NAME)` by another variable, and `$$` by `$`.
 fn literal(value: &str) -> String {
     value.replace('$', "$$")
 }
