@@ -1,7 +1,7 @@
 //! A bundle's table of contents: `manifest.json`, the archive's first entry.
 use serde::{Deserialize, Serialize};
 
-/// What a bundle holds.
+/// The contents of a bundle.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Manifest {
@@ -26,7 +26,7 @@ pub struct Component {
     pub name: String,
     /// As upstream writes it, e.g. `v3.6.16`.
     pub version: String,
-    /// Where the files come from: upstream's own URLs, even if a mirror was used.
+    /// Download URLs of the files: upstream's own, even if a mirror was used.
     pub origins: Vec<String>,
     /// SPDX identifier of its licence.
     pub licence: String,

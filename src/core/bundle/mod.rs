@@ -4,8 +4,8 @@
 //! named `<path>.gz`. `kmctl up` can therefore read the table of contents without reading the rest, and uploads exactly
 //! the files that a host is missing, still packed.
 //!
-//! Every file is verified twice: by the sha256 of its packed bytes before it is uploaded, which takes a fifth of the time
-//! that unpacking takes, and by the sha256 of its unpacked bytes on the host.
+//! Every file is verified twice: by the sha256 of its packed bytes before it is uploaded, which takes a fifth of the
+//! time that unpacking takes, and by the sha256 of its unpacked bytes on the host.
 pub mod create;
 mod manifest;
 pub mod pack;

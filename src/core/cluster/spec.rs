@@ -71,7 +71,7 @@ pub struct MesosSpec {
     /// CA of an https master, relative to cluster.yaml.
     #[serde(default)]
     pub ca_file: String,
-    /// Default `kubernetes-<name>`.
+    /// Defaults to `kubernetes-<name>`.
     #[serde(default)]
     pub framework_name: String,
 }

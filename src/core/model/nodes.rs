@@ -96,7 +96,7 @@ impl NodeFacts {
         let text = |name: &str| allocatable.get(name).map(|quantity| quantity.0.as_str()).unwrap_or("0");
         let number = |parsed: u64| i64::try_from(parsed).unwrap_or(i64::MAX);
         let cpus = number(text("cpu").parse().map_or(0, |Millicores(number)| number));
-        // Rounded down, because it is what is available.
+        // Rounded down, so that available memory is not overstated.
         let megabytes = number(text("memory").parse().map_or(0, |Bytes(number)| number)) >> 20;
         let most_pods = text("pods").parse().unwrap_or(0);
         let addresses = status.addresses.unwrap_or_default();
