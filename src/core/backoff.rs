@@ -1,10 +1,10 @@
-//! How long to wait before something is tried again. Pure: who waits counts the attempts, and hands the time in.
+//! How long to wait before a retry. Pure: the caller counts the attempts and supplies the time.
 //!
-//! Without jitter, so that what decides stays a function of its inputs. What fails at the same time everywhere (an API
-//! server that is away) is noticed at a time of its own by each who asks.
+//! There is no jitter, so that decisions remain a function of their inputs. A failure that affects every process at
+//! once (an unreachable API server) is noticed by each client at a different time.
 use std::time::Duration;
 
-/// Waits that grow from the first one by a factor, up to a longest one.
+/// Waits that grow from the first one by a factor, up to a maximum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
     first: Duration,
@@ -13,23 +13,23 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Waits that begin with `first`; each is `factor` times as long as the one before, and none longer than `longest`.
+    /// Waits that start with `first`. Each is `factor` times as long as the previous one, up to `longest`.
     pub const fn new(first: Duration, factor: u32, longest: Duration) -> Backoff {
         Backoff { first, factor, longest }
     }
 
-    /// Waits that double.
+    /// Waits that double, starting with `first`, up to `longest`.
     pub const fn doubling(first: Duration, longest: Duration) -> Backoff {
         Backoff::new(first, 2, longest)
     }
 
-    /// The wait that follows this many waits in a row.
+    /// The wait after this many consecutive waits.
     pub fn wait(&self, waits: u32) -> Duration {
         self.first.saturating_mul(self.factor.saturating_pow(waits)).min(self.longest)
     }
 }
 
-/// Waits in a row.
+/// Counts consecutive waits.
 #[derive(Clone, Debug)]
 pub struct Retries {
     backoff: Backoff,
@@ -37,19 +37,19 @@ pub struct Retries {
 }
 
 impl Retries {
-    /// None so far.
+    /// No waits so far.
     pub const fn new(backoff: Backoff) -> Retries {
         Retries { backoff, waits: 0 }
     }
 
-    /// How long to wait this time.
+    /// How long to wait this time; counts the wait.
     pub fn wait(&mut self) -> Duration {
         let wait = self.backoff.wait(self.waits);
         self.waits = self.waits.saturating_add(1);
         wait
     }
 
-    /// It went well: the next wait is the first again.
+    /// Call after a success: the next wait is the first one again.
     pub fn reset(&mut self) {
         self.waits = 0;
     }

@@ -1,8 +1,9 @@
-//! What more than one program of kmctl goes by, and nothing that only one of them does.
+//! Code shared by more than one kmctl binary. Code that only one of them uses does not belong here.
 //!
-//! - [`protocol`]: what kmctl, km scheduler, km node and km host say to each other;
-//! - [`model`]: agents, pods, nodes and resources, as scheduler, `kmctl scale`, `kmctl why` and `runonce` count them;
-//! - [`node`]: what a node's programs read and how they are started;
+//! - [`protocol`]: the formats that kmctl, km scheduler, km node and km host exchange;
+//! - [`model`]: agents, pods, nodes and resources, as the scheduler, `kmctl scale`, `kmctl why` and `runonce` count
+//!   them;
+//! - [`node`]: the configuration files and arguments of a node's processes;
 //! - [`cluster`] (cluster.yaml), [`bundle`], [`pki`], [`k8s`], [`progress`], [`backoff`].
 pub mod backoff;
 pub mod bundle;

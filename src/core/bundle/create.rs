@@ -1,5 +1,5 @@
-//! Makes a bundle out of a folder with `bin/`, `cni/`, `images/`, `licenses/`, and `cni.d/` with the network configuration
-//! that belongs to a plugin of the user's own.
+//! Creates a bundle from a directory with `bin/`, `cni/`, `images/`, `licenses/`, and `cni.d/` with the network
+//! configuration of a plugin of the user's own.
 use std::fs::{self, File};
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -7,21 +7,22 @@ use std::path::{Path, PathBuf};
 use super::pack::Packer;
 use super::{BundleError, Manifest, Purpose};
 
-/// Programs that run on control-plane hosts.
+/// Binaries that run on control-plane hosts.
 const CONTROL_PLANE: [&str; 5] =
     ["bin/etcd", "bin/etcdctl", "bin/kube-apiserver", "bin/kube-controller-manager", "bin/kube-scheduler"];
 
-/// Programs for control-plane hosts that a bundle may lack.
+/// Optional binaries for control-plane hosts.
 const CONTROL_PLANE_TOOLS: [&str; 1] = ["bin/etcdutl"];
 
-/// Programs that every node needs. What lies in the other folders is the node's as well.
+/// Binaries that every node needs. All files in the other directories (except `licenses/`) are for nodes as well.
 const NODE: [&str; 6] =
     ["bin/containerd", "bin/containerd-shim-runc-v2", "bin/ctr", "bin/kube-proxy", "bin/kubelet", "bin/runc"];
 
-/// Stock plugins that a node's network is made of, unless a configuration of the user's own comes along in `cni.d/`.
+/// Stock plugins that a node's network uses, unless `cni.d/` contains a configuration of the user's own.
 const PLUGINS: [&str; 4] = ["cni/host-local", "cni/loopback", "cni/portmap", "cni/ptp"];
 
-/// The files that a bundle must have, by their path in it; the plugins unless `cni.d/` has a configuration of the user's own.
+/// The paths of the files that a bundle must contain. The plugins are not required if `cni.d/` contains a configuration
+/// of the user's own.
 pub fn required() -> impl Iterator<Item = &'static str> {
     CONTROL_PLANE.into_iter().chain(NODE).chain(PLUGINS)
 }
@@ -54,7 +55,7 @@ pub fn create(
     packer.finish(kubernetes, architecture, Vec::new())
 }
 
-/// Who needs the file at `path` of a bundle.
+/// Which hosts need the file at `path` of a bundle.
 pub(super) fn purposes(path: &str) -> Vec<Purpose> {
     if path.starts_with("licenses/") {
         Vec::new()
@@ -65,7 +66,7 @@ pub(super) fn purposes(path: &str) -> Vec<Purpose> {
     }
 }
 
-/// Every file of a bundle's folders, sorted by its path in the bundle.
+/// Every file of a bundle's directories, sorted by its path in the bundle.
 fn collect(folder: &Path) -> Result<Vec<(String, PathBuf)>, BundleError> {
     let mut found = Vec::new();
     fs::read_dir(folder).map_err(|source| BundleError::File { what: "list", path: folder.to_owned(), source })?;
@@ -77,7 +78,7 @@ fn collect(folder: &Path) -> Result<Vec<(String, PathBuf)>, BundleError> {
         let failed = |source| BundleError::File { what: "list", path: part_folder.clone(), source };
         for entry in fs::read_dir(&part_folder).map_err(failed)? {
             let entry = entry.map_err(failed)?;
-            // Follows links: Debian's packages link some programs.
+            // `is_file` follows links: Debian's packages link some binaries.
             if entry.path().is_file() {
                 found.push((format!("{part}/{}", entry.file_name().to_string_lossy()), entry.path()));
             }
@@ -87,7 +88,7 @@ fn collect(folder: &Path) -> Result<Vec<(String, PathBuf)>, BundleError> {
     Ok(found)
 }
 
-/// Names in an image archive, in the form that `docker save` writes or in that of an OCI layout for containerd.
+/// Names in an image archive, either in the `docker save` format or in an OCI layout for containerd.
 fn image_names(archive: &Path) -> Result<Vec<String>, BundleError> {
     #[derive(serde::Deserialize)]
     struct Image {
@@ -132,7 +133,7 @@ fn image_names(archive: &Path) -> Result<Vec<String>, BundleError> {
     })
 }
 
-/// The annotation that containerd takes an image's name from (containerd/containerd:core/images/annotations.go).
+/// The annotation from which containerd reads an image's name (containerd/containerd:core/images/annotations.go).
 pub const IMAGE_NAME: &str = "io.containerd.image.name";
 
 #[cfg(test)]
@@ -141,7 +142,7 @@ pub(crate) mod tests {
     use crate::bundle::Bundle;
     use crate::bundle::pack::header;
 
-    /// A folder with tiny stand-ins for every required program.
+    /// A directory with tiny stand-ins for every required file.
     pub fn folder() -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         for path in CONTROL_PLANE.iter().chain(&NODE).chain(&PLUGINS) {

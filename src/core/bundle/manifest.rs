@@ -1,7 +1,7 @@
 //! A bundle's table of contents: `manifest.json`, the archive's first entry.
 use serde::{Deserialize, Serialize};
 
-/// What a bundle holds.
+/// The contents of a bundle.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Manifest {
@@ -11,14 +11,14 @@ pub struct Manifest {
     pub kubernetes: String,
     /// `amd64` or `arm64`.
     pub architecture: String,
-    /// What the files are parts of, sorted by name; empty where the bundle was made out of a folder.
+    /// The components that the files belong to, sorted by name; empty if the bundle was created from a directory.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub components: Vec<Component>,
     /// Every file, sorted by path.
     pub files: Vec<BundleFile>,
 }
 
-/// Something that upstream releases under a version of its own.
+/// A component that upstream releases under its own version.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Component {
@@ -26,7 +26,7 @@ pub struct Component {
     pub name: String,
     /// As upstream writes it, e.g. `v3.6.16`.
     pub version: String,
-    /// Where the files are from, upstream's own addresses even if a mirror was asked.
+    /// Download URLs of the files: upstream's own, even if a mirror was used.
     pub origins: Vec<String>,
     /// SPDX identifier of its licence.
     pub licence: String,
@@ -38,26 +38,26 @@ pub struct Component {
 pub struct BundleFile {
     /// Relative path: `bin/kube-apiserver`, `cni/ptp`, `images/pause.tar`.
     pub path: String,
-    /// Lower-case hexadecimal.
+    /// sha256 of the unpacked bytes, lower-case hexadecimal.
     pub sha256: String,
-    /// Bytes.
+    /// Unpacked size in bytes.
     pub size: u64,
-    /// Of the packed bytes as they lie in the archive; bundles of before have none.
+    /// sha256 of the packed bytes as stored in the archive; older bundles have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub packed_sha256: Option<String>,
-    /// Who needs it; licences are needed by no program.
+    /// Which hosts need it; empty for licences.
     pub purposes: Vec<Purpose>,
-    /// Image names in an image archive; empty for programs.
+    /// Image names in an image archive; empty for binaries.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub images: Vec<String>,
 }
 
-/// Who needs a file.
+/// Which hosts need a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Purpose {
     /// Control-plane hosts.
     ControlPlane,
-    /// Nodes, through the artifact server.
+    /// Nodes; they fetch it from the artifact server.
     Node,
 }

@@ -1,8 +1,8 @@
-//! Writes the archive: files are packed one by one as they are at hand, then joined behind their manifest.
+//! Writes the archive: files are packed one by one as they become available, then joined after their manifest.
 //!
-//! Nothing with the bundle's name exists before the archive is complete and on the disk. What is packed meanwhile has no
-//! name at all, so that a run that is killed leaves nothing of it; the archive is written under a name with `.partial` at
-//! its end, which the next run takes over.
+//! The bundle's file name does not exist until the archive is complete and on the disk. Packed files are unnamed
+//! temporary files until then, so that a killed run leaves none behind. The archive is first written under a name that
+//! ends with `.partial`, which the next run reuses.
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -14,11 +14,11 @@ use super::manifest::Component;
 use super::read::{hex, hex_digest};
 use super::{BundleError, BundleFile, Manifest, create};
 
-/// Level 2: packing is faster than most links, and higher levels gain a tenth for twice the time. It stores what cannot be
-/// packed, which level 1 makes larger and slow to unpack.
+/// Level 2: packing is faster than most links, and higher levels save a tenth for twice the time. It stores
+/// incompressible data as is, which level 1 makes larger and slow to unpack.
 const LEVEL: Compression = Compression::new(2);
 
-/// A bundle that is being made.
+/// A bundle that is being created.
 pub struct Packer {
     out: PathBuf,
     folder: PathBuf,
@@ -26,7 +26,7 @@ pub struct Packer {
 }
 
 impl Packer {
-    /// One that is going to write `out`.
+    /// A packer that will write `out`.
     pub fn new(out: &Path) -> Result<Packer, BundleError> {
         let folder = match out.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
@@ -35,12 +35,12 @@ impl Packer {
         Ok(Packer { out: out.to_owned(), folder, packed: Vec::new() })
     }
 
-    /// Where the bundle is going to be.
+    /// The directory in which the bundle is created.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// Packs all that `source` yields as `path`.
+    /// Packs everything that `source` yields as `path`.
     pub fn add(&mut self, path: &str, images: Vec<String>, source: impl Read) -> Result<(), BundleError> {
         let failed = |error| BundleError::File { what: "pack", path: PathBuf::from(path), source: error };
         let mut file = tempfile::tempfile_in(&self.folder).map_err(failed)?;
@@ -55,7 +55,7 @@ impl Packer {
         Ok(())
     }
 
-    /// Joins everything and gives it its name.
+    /// Joins all packed files and renames the result to its final name.
     pub fn finish(
         mut self,
         kubernetes: &str,
@@ -75,7 +75,7 @@ impl Packer {
         let written = self.write(&manifest, &file).map_err(failed(&partial));
         let named = written.and_then(|()| fs::rename(&partial, &self.out).map_err(failed(&self.out)));
         if named.is_err() {
-            // It may fill the disk. That it cannot be removed is no news beside why it was not written.
+            // The partial file may fill the disk. A failed removal is ignored: the error of the write matters more.
             let _ = fs::remove_file(&partial);
         }
         named.map(|()| manifest)
@@ -93,7 +93,7 @@ impl Packer {
     }
 }
 
-/// An empty file at `path` that no other run writes to.
+/// An empty file at `path`, locked so that no other run writes to it.
 fn own(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
     match file.try_lock() {
@@ -107,7 +107,7 @@ fn own(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Times and owners are left out, so that equal files make an equal bundle.
+/// A header without times and owners, so that equal files produce an equal bundle.
 pub fn header(size: u64) -> tar::Header {
     let mut header = tar::Header::new_gnu();
     header.set_size(size);

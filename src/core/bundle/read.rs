@@ -12,14 +12,14 @@ use sha2::{Digest, Sha256};
 
 use super::{BundleError, BundleFile, Manifest};
 
-/// Where a packed file lies in the archive.
+/// Location of a packed file in the archive.
 #[derive(Clone, Copy, Debug)]
 struct Place {
     offset: u64,
     packed: u64,
 }
 
-/// An open bundle whose table of contents was read; its files were not looked at yet.
+/// An open bundle whose table of contents has been read; its files have not been verified yet.
 #[derive(Debug)]
 pub struct Bundle {
     path: PathBuf,
@@ -29,7 +29,7 @@ pub struct Bundle {
 }
 
 impl Bundle {
-    /// Reads the table of contents and where the files lie.
+    /// Reads the table of contents and the locations of the files.
     pub fn open(path: &Path) -> Result<Self, BundleError> {
         let failed = |source| BundleError::File { what: "read", path: path.to_owned(), source };
         let not_ours = |why: String| BundleError::NotABundle { path: path.to_owned(), why };
@@ -38,7 +38,7 @@ impl Bundle {
         let mut places = BTreeMap::new();
         let entries = archive.entries_with_seek().map_err(failed)?;
         for entry in entries {
-            // tar's own error would print the bytes that it did not understand.
+            // tar's own error would print the bytes that it could not parse.
             let mut entry = entry.map_err(|_| not_ours("it is damaged, or no archive at all".to_owned()))?;
             let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
             if manifest.is_none() {
@@ -72,30 +72,30 @@ impl Bundle {
         &self.manifest
     }
 
-    /// `manifest.json` word for word, as it is installed beside the unpacked files.
+    /// `manifest.json` verbatim, as it is installed next to the unpacked files.
     pub fn manifest_text(&self) -> &str {
         &self.text
     }
 
-    /// The archive.
+    /// Path of the archive.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Unpacks every file that `wanted` picks and compares it with the manifest; all problems are reported at once, in the
-    /// manifest's order.
+    /// Unpacks every file that `wanted` selects and compares it with the manifest. All problems are reported at once,
+    /// in the manifest's order.
     ///
     /// # Errors
-    /// Files that are not what the manifest says, or cannot be read.
+    /// Files that do not match the manifest, or cannot be read.
     pub fn verify(&self, wanted: impl Fn(&BundleFile) -> bool) -> Result<(), BundleError> {
         self.compare(wanted, |file| self.unpacked(file))
     }
 
-    /// As [`Bundle::verify`], without unpacking where the manifest has the digests of packed bytes. That is enough for
-    /// what is about to be sent: who receives it compares the unpacked bytes.
+    /// Like [`Bundle::verify`], but does not unpack files whose packed digest is in the manifest. That is enough for
+    /// files that are about to be uploaded: the receiver verifies the unpacked bytes.
     ///
     /// # Errors
-    /// Files that are not what the manifest says, or cannot be read.
+    /// Files that do not match the manifest, or cannot be read.
     pub fn verify_packed(&self, wanted: impl Fn(&BundleFile) -> bool) -> Result<(), BundleError> {
         self.compare(wanted, |file| match &file.packed_sha256 {
             None => self.unpacked(file),
@@ -107,7 +107,7 @@ impl Bundle {
         })
     }
 
-    /// All problems that `problem` finds with the wanted files, in the manifest's order. Processors share the work.
+    /// All problems that `problem` finds with the wanted files, in the manifest's order. Uses all available processors.
     fn compare(
         &self,
         wanted: impl Fn(&BundleFile) -> bool,
@@ -142,7 +142,7 @@ impl Bundle {
         }
     }
 
-    /// A file as it lies in the archive, gzipped, and its packed size.
+    /// A file as stored in the archive, gzipped, and its packed size.
     pub fn packed(&self, path: &str) -> io::Result<(impl BufRead + Send + use<>, u64)> {
         let place = self
             .places
@@ -155,7 +155,7 @@ impl Bundle {
     }
 }
 
-/// The sha256 of everything that `source` yields, and its length.
+/// The sha256 of everything that `source` yields, and its length in bytes.
 pub fn hex_digest(source: &mut impl Read) -> io::Result<(String, u64)> {
     let mut digest = Sha256::new();
     let mut size = 0;

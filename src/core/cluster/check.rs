@@ -1,4 +1,4 @@
-//! Whether what stands in a cluster.yaml makes sense: every rule is checked, whatever the others found.
+//! Checks whether the values in a cluster.yaml make sense. Every rule is checked, regardless of what the others found.
 use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 use std::time::Duration;
@@ -10,12 +10,12 @@ use super::spec::{Cluster, ClusterSpec, HostSsh, SshSpec, Sudo};
 /// The version of the file's format.
 const API_VERSION: &str = "kmctl.io/v1alpha1";
 
-/// Collects what is wrong, by key.
+/// Collects problems by key.
 #[derive(Default)]
 pub(super) struct Findings {
     /// Key and what is wrong with it.
     pub(super) problems: Vec<(String, String)>,
-    /// What is allowed but worth a thought.
+    /// Warnings about what is allowed but probably not intended.
     pub(super) advice: Vec<String>,
 }
 
@@ -43,7 +43,6 @@ impl Findings {
     }
 }
 
-/// Checks everything.
 pub(super) fn check(cluster: &Cluster) -> Findings {
     let mut found = Findings::default();
     found.unless(
@@ -106,7 +105,7 @@ fn mesos(spec: &ClusterSpec, found: &mut Findings) {
     }
 }
 
-/// Mesos' own rules for role names.
+/// Why Mesos' own rules reject a role name, if they do.
 fn bad_role(role: &str) -> Option<&'static str> {
     if role.is_empty() {
         return Some("it is empty");
@@ -286,7 +285,7 @@ fn nodes(spec: &ClusterSpec, found: &mut Findings) {
     );
 }
 
-/// Networks must be networks, and neither meet each other nor the hosts.
+/// Networks must be valid, and must not overlap each other or contain the hosts.
 fn addresses(spec: &ClusterSpec, found: &mut Findings) {
     let networks = [
         ("spec.kubernetes.serviceCIDR", &spec.kubernetes.service_cidr, 12..=28),
@@ -339,8 +338,8 @@ pub fn host_port(text: &str) -> Option<(&str, u16)> {
     }
 }
 
-/// User, host and port of `user@host:port`, where user and port may be missing; a missing port is 22. An IPv6 address
-/// with a port stands in brackets.
+/// User, host and port of `user@host:port`. User and port are optional; the default port is 22. An IPv6 address with a
+/// port is written in brackets.
 pub fn jump_host(text: &str) -> Option<(Option<&str>, &str, u16)> {
     let (user, place) = match text.rsplit_once('@') {
         Some((user, place)) => (Some(user), place),
@@ -373,7 +372,7 @@ fn is_host(text: &str) -> bool {
     if text.parse::<IpAddr>().is_ok() {
         return true;
     }
-    // Four numbers that are no address, such as 10.0.0.256, are no name either.
+    // Four numbers that are not a valid address, such as 10.0.0.256, are not a name either.
     let numbers = text.chars().all(|c| c.is_ascii_digit() || c == '.');
     !numbers && is_domain(&text.to_ascii_lowercase())
 }

@@ -1,20 +1,20 @@
-//! Changes single numbers in the text of cluster.yaml, and nothing else: comments, order and layout stay. Pure.
+//! Changes single numbers in the text of cluster.yaml and nothing else: comments, order and layout are preserved. Pure.
 use super::problem::Place;
 use super::spec::Cluster;
 use super::tree::{Node, Value};
 
-/// Why the text is left as it is.
+/// Why the text is not changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EditError {
-    /// It could not be read.
+    /// It could not be read as a cluster.yaml.
     #[error("read the file as a cluster.yaml: {0}")]
     Unreadable(String),
-    /// It is written in a way that this does not know how to change.
+    /// Its layout is one that this code cannot edit.
     #[error("find a place for nodes.min and nodes.max in a file that is written like this")]
     Unclear,
 }
 
-/// The text with `spec.nodes.min` and `spec.nodes.max` set; a `max` of none is no key.
+/// The text with `spec.nodes.min` and `spec.nodes.max` set; with `max` `None` the key is removed.
 pub fn set_bounds(text: &str, min: u32, max: Option<u32>) -> Result<String, EditError> {
     let read = |text: &str| -> Result<Cluster, EditError> {
         serde_yaml::from_str(text).map_err(|error| EditError::Unreadable(error.without_snippet().to_string()))
@@ -28,7 +28,7 @@ pub fn set_bounds(text: &str, min: u32, max: Option<u32>) -> Result<String, Edit
         edited = set(&edited, "max", max, min)?;
     }
     (wanted.spec.nodes.min, wanted.spec.nodes.max) = (min, max);
-    // What cannot be read back as exactly that was edited in the wrong place.
+    // If the result does not read back as exactly the wanted cluster, the wrong place was edited.
     if read(&edited).is_ok_and(|cluster| cluster == wanted) { Ok(edited) } else { Err(EditError::Unclear) }
 }
 
@@ -46,7 +46,7 @@ fn entry<'a>(entries: &'a [Entry], name: &str) -> Option<&'a Entry> {
     entries.iter().find(|(_, key, _)| key == name)
 }
 
-/// Sets or removes one key. `min` stands in where the mapping would be left empty.
+/// Sets or removes one key. If the mapping would be left empty, its only entry is replaced with `min`.
 fn set(text: &str, key: &str, value: Option<u32>, min: u32) -> Result<String, EditError> {
     let root: Node =
         serde_yaml::from_str(text).map_err(|error| EditError::Unreadable(error.without_snippet().to_string()))?;
@@ -74,11 +74,11 @@ fn set(text: &str, key: &str, value: Option<u32>, min: u32) -> Result<String, Ed
     }
 }
 
-/// Puts an entry first into a mapping, whose key's entry this is.
+/// Inserts an entry at the start of the mapping that is this entry's value.
 fn insert(text: &str, (place, _, node): &Entry, new: &str) -> Result<String, EditError> {
     let inside = entries(node)?;
     let begin = offset(text, *place)?;
-    // A mapping in braces begins on the line of its key; one by indentation does not.
+    // A flow mapping (in braces) starts on the line of its key; a block mapping does not.
     if let Ok(at) = offset(text, node.place)
         && text[at..].starts_with('{')
     {
@@ -99,7 +99,7 @@ fn insert(text: &str, (place, _, node): &Entry, new: &str) -> Result<String, Edi
     Ok(splice(text, line_end, line_end, &format!("{}{new}{newline}", " ".repeat(indent))))
 }
 
-/// Takes an entry out, with its line where it has one of its own; a comment behind it stays.
+/// Removes an entry, with its line if it is the only entry there; a comment after it is kept.
 fn remove(text: &str, begin: usize, end: usize) -> String {
     let line_begin = text[..begin].rfind('\n').map_or(0, |at| at + 1);
     let line_end = text[end..].find('\n').map_or(text.len(), |at| end + at + 1);
@@ -128,13 +128,13 @@ fn splice(text: &str, begin: usize, end: usize, new: &str) -> String {
     format!("{}{new}{}", &text[..begin], &text[end..])
 }
 
-/// A plain scalar ends before white space, and before what ends an entry.
+/// The end of a plain scalar: white space, or a character that ends an entry.
 fn token_end(text: &str, begin: usize) -> usize {
     let ends = |c: char| c.is_whitespace() || matches!(c, ',' | '}' | ']' | '#');
     text[begin..].find(ends).map_or(text.len(), |end| begin + end)
 }
 
-/// The place as a position in the text; columns count characters.
+/// Converts a place to a byte offset in the text; columns count characters.
 fn offset(text: &str, place: Place) -> Result<usize, EditError> {
     let number = |value: u64| usize::try_from(value).ok().and_then(|value| value.checked_sub(1));
     let (Some(line), Some(column)) = (number(place.line), number(place.column)) else { return Err(EditError::Unclear) };
@@ -148,7 +148,7 @@ fn offset(text: &str, place: Place) -> Result<usize, EditError> {
 mod tests {
     use super::*;
 
-    /// A cluster.yaml whose `nodes`, indented by two, are the given lines.
+    /// A cluster.yaml with the given lines as `nodes`, indented by two.
     fn file(nodes: &str) -> String {
         format!(
             "# Größe: klein\napiVersion: kmctl.io/v1alpha1\nkind: Cluster\nmetadata: {{ name: demo }}\nspec:\n  \
@@ -211,7 +211,7 @@ mod tests {
     #[test]
     fn what_is_no_cluster_yaml_is_left_alone() {
         assert!(matches!(set_bounds("a: [", 1, None), Err(EditError::Unreadable(_))));
-        // A key inside a text looks like one, and must not be taken for it.
+        // A key inside a string looks like a key, but must not be treated as one.
         let text = file("  bundle: \"min: 1\"\n  nodes: { min: 1 }\n");
         assert_eq!(set_bounds(&text, 2, None), Ok(text.replace("{ min: 1 }", "{ min: 2 }")));
     }

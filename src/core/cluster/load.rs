@@ -1,4 +1,4 @@
-//! From a path to a checked [`Cluster`] with nothing left to fill in.
+//! Loads a file into a checked [`Cluster`] with all defaults filled in.
 use std::path::{Path, PathBuf};
 
 use super::check::{Findings, check};
@@ -7,16 +7,14 @@ use super::schema::{Walked, walk};
 use super::spec::{Cluster, HostSpec};
 use super::tree::Node;
 
-/// A cluster.yaml that is in order: defaults filled in, paths absolute.
+/// A valid cluster.yaml: defaults filled in, paths absolute.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Loaded {
-    /// The file.
     pub path: PathBuf,
-    /// Its content.
     pub cluster: Cluster,
-    /// What is allowed but worth a thought.
+    /// Warnings about what is allowed but probably not intended.
     pub advice: Vec<String>,
-    /// Whether the file itself says `kubernetes.version`: where it does not, a bundle's version counts.
+    /// Whether the file itself sets `kubernetes.version`; otherwise the bundle's version applies.
     pub says_version: bool,
 }
 
@@ -26,16 +24,13 @@ pub enum LoadError {
     /// It cannot be read.
     #[error("read {path}")]
     Read {
-        /// The file.
         path: PathBuf,
-        /// The cause.
         #[source]
         source: std::io::Error,
     },
-    /// It is not in order. The problems stand one per line.
+    /// It is invalid. The message has one line per problem.
     #[error("{}", listed(.path, .problems))]
     Invalid {
-        /// The file.
         path: PathBuf,
         /// Everything that is wrong.
         problems: Vec<Problem>,
@@ -56,12 +51,12 @@ pub fn load(path: &Path) -> Result<Loaded, LoadError> {
     parse(&read(path)?, path)
 }
 
-/// The same for a command that needs Mesos alone: `spec.controlPlane` may be absent.
+/// Like [`load`], for a command that needs Mesos alone: `spec.controlPlane` may be absent.
 pub fn load_mesos(path: &Path) -> Result<Loaded, LoadError> {
     parse_for(&read(path)?, path, &[CONTROL_PLANE])
 }
 
-/// What a command that needs no cluster does without.
+/// The key that a command may omit if it needs Mesos alone.
 const CONTROL_PLANE: &str = "spec.controlPlane";
 
 fn read(path: &Path) -> Result<String, LoadError> {
@@ -75,13 +70,13 @@ fn parse(content: &str, path: &Path) -> Result<Loaded, LoadError> {
 /// `dispensable`: keys that may be absent.
 fn parse_for(content: &str, path: &Path, dispensable: &[&str]) -> Result<Loaded, LoadError> {
     let invalid = |problems| LoadError::Invalid { path: path.to_owned(), problems };
-    // Not YAML at all, or a key twice: nothing more can be said.
+    // If the text is not YAML at all, or has a duplicate key, nothing more can be checked.
     let root: Node = serde_yaml::from_str(content).map_err(|error| invalid(vec![syntax(&error)]))?;
     let Walked { mut problems, remainder } = walk(&root);
     let absent: Vec<&str> = dispensable.iter().copied().filter(|key| !root.has(key)).collect();
     problems.retain(|problem| !absent.contains(&problem.key.as_str()));
     let parsed = if problems.is_empty() {
-        // From the text, where `1.30` is still `1.30` and not a number.
+        // Deserialize from the text, where the version `1.30` has not been parsed as a number yet.
         serde_yaml::from_str::<Cluster>(content).map_err(|error| syntax(&error))
     } else {
         serde_json::from_value::<Cluster>(remainder).map_err(|error| Problem {
@@ -98,7 +93,7 @@ fn parse_for(content: &str, path: &Path, dispensable: &[&str]) -> Result<Loaded,
         }
     };
     let Findings { problems: wrong, advice } = check(&cluster);
-    // What stands in for a key that has been reported is not worth a second report.
+    // Placeholder values of keys that have already been reported must not be reported again.
     let reported: Vec<String> = problems.iter().map(|problem| problem.key.clone()).collect();
     let covers = |reported: &String, key: &str| {
         reported.is_empty()
@@ -124,7 +119,7 @@ fn syntax(error: &serde_yaml::Error) -> Problem {
     let place = error.location().map(|at| Place { line: at.line(), column: at.column() });
     let mut text = error.without_snippet().to_string();
     if let Some(at) = text.rfind(" at line ") {
-        // Ours stands in front.
+        // Our own place is printed at the start of the line.
         text.truncate(at);
     }
     if let Some(key) = text.strip_prefix("duplicate mapping key: ") {
@@ -133,7 +128,7 @@ fn syntax(error: &serde_yaml::Error) -> Problem {
     Problem { place, key: String::new(), text }
 }
 
-/// Fills in the defaults that depend on other keys, and resolves paths against the file's folder.
+/// Fills in the defaults that depend on other keys, and resolves paths relative to the file's directory.
 fn complete(cluster: &mut Cluster, path: &Path) {
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
@@ -150,7 +145,7 @@ fn complete(cluster: &mut Cluster, path: &Path) {
     {
         resolve(file, &folder);
     }
-    // An empty text is how other keys say none.
+    // An empty string means none, as for other keys.
     spec.bundle = spec.bundle.take().filter(|bundle| !bundle.as_os_str().is_empty()).map(|bundle| folder.join(bundle));
     for host in &mut spec.control_plane.hosts {
         complete_host(host, &folder);
@@ -168,7 +163,7 @@ fn complete_host(host: &mut HostSpec, folder: &Path) {
     }
 }
 
-/// `~/` is the operator's home; anything else is relative to the folder of cluster.yaml.
+/// Expands `~/` to the operator's home directory; any other path is relative to the directory of cluster.yaml.
 fn resolve(file: &mut String, folder: &Path) {
     if file.is_empty() {
         return;
@@ -184,7 +179,7 @@ fn resolve(file: &mut String, folder: &Path) {
 mod tests {
     use super::*;
 
-    /// The least that a file needs.
+    /// The smallest valid file.
     const LEAST: &str = "\
 apiVersion: kmctl.io/v1alpha1
 kind: Cluster

@@ -1,4 +1,4 @@
-//! IPv4 networks: pods', Services' and those that a machine has routes to. Pure.
+//! IPv4 networks: those of pods and Services, and those that a machine has routes to. Pure.
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
@@ -18,30 +18,30 @@ impl Network {
         u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0)
     }
 
-    /// The network of `prefix` bits that `address` lies in.
+    /// The network of `prefix` bits that contains `address`.
     pub fn around(address: Ipv4Addr, prefix: u8) -> Self {
         let prefix = prefix.min(32);
         Network { address: u32::from(address) & Network::mask(prefix), prefix }
     }
 
-    /// Whether `address` lies in it.
+    /// Whether the network contains `address`.
     pub fn contains(&self, address: Ipv4Addr) -> bool {
         u32::from(address) & Self::mask(self.prefix) == self.address
     }
 
-    /// Whether an address lies in both.
+    /// Whether the networks overlap.
     pub fn meets(&self, other: &Network) -> bool {
         let mask = Self::mask(self.prefix.min(other.prefix));
         self.address & mask == other.address & mask
     }
 
-    /// Its address with this number, counted from its first; none beyond its end.
+    /// The address with this number, counted from the network's first address; `None` if it is outside the network.
     pub fn host(&self, number: u32) -> Option<Ipv4Addr> {
         let address = self.address.checked_add(number).map(Ipv4Addr::from)?;
         self.contains(address).then_some(address)
     }
 
-    /// The first network of the same size, among those that nobody has to ask for (RFC 1918), that meets none of
+    /// The first private network (RFC 1918, free to use without assignment) of the same size that overlaps none of
     /// `taken`.
     pub fn free_like(&self, taken: &[Network]) -> Option<Network> {
         let private = [([172, 16, 0, 0], 12), ([10, 0, 0, 0], 8), ([192, 168, 0, 0], 16)];
@@ -49,7 +49,7 @@ impl Network {
             let whole = Network::around(address.into(), prefix);
             let count = 1_u32 << u32::from(self.prefix - prefix).min(16);
             let step = 1_u64 << (32 - u32::from(self.prefix));
-            // From the end: the beginning is where everybody starts to give addresses out.
+            // Search from the end: addresses are usually assigned from the beginning.
             (0..count).rev().find_map(|index| {
                 let offset = u32::try_from(u64::from(index) * step).ok()?;
                 let one = Network { address: whole.address.checked_add(offset)?, prefix: self.prefix };
@@ -62,20 +62,20 @@ impl Network {
 /// A route of a machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Route {
-    /// Where to.
+    /// The destination.
     pub network: Network,
     /// The network device.
     pub device: String,
 }
 
-/// The routes in the text of `/proc/net/route`, without those for what nobody else has: a default route may come in
-/// parts.
+/// Parses `/proc/net/route`. Routes for everything that has no other route are left out: prefixes below 8 bits, because
+/// a default route may be split into parts.
 pub fn routes(text: &str) -> Vec<Route> {
     let lines = text.lines().filter_map(|line| {
         let mut fields = line.split_whitespace();
         let (device, destination) = (fields.next()?, fields.next()?);
         let mask = fields.nth(5)?;
-        // In the machine's byte order.
+        // The kernel prints them in the machine's byte order.
         let number = |text: &str| u32::from_str_radix(text, 16).map(u32::from_be).ok();
         let prefix = u8::try_from(number(mask)?.leading_ones()).ok()?;
         let network = Network::around(Ipv4Addr::from(number(destination)?), prefix);
@@ -84,9 +84,9 @@ pub fn routes(text: &str) -> Vec<Route> {
     lines.filter(|route| route.network.prefix >= 8).collect()
 }
 
-/// The route that stands against pods having the network `pods` on a machine, and a network of the same size that
-/// would do there. Routes of `bridge`, which holds the gateway's address, are the pods' own, and so is a route to a single
-/// address of theirs where that bridge is.
+/// The route that conflicts with using `pods` as the pod network on a machine, and a network of the same size that does
+/// not conflict. Routes of `bridge`, which holds the gateway's address, belong to the pods. If that bridge exists, so
+/// do routes to a single pod address.
 pub fn clash<'a>(pods: &Network, routes: &'a [Route], bridge: &str) -> Option<(&'a Route, Option<Network>)> {
     let runs = routes.iter().any(|route| route.device == bridge);
     let own =

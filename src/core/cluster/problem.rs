@@ -1,19 +1,16 @@
-//! What is wrong with a cluster.yaml, and where.
+//! Problems in a cluster.yaml, with their place.
 use std::fmt;
 
-/// A place in the file, from 1.
+/// A place in the file; lines and columns count from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
-    /// Line.
     pub line: u64,
-    /// Column.
     pub column: u64,
 }
 
-/// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Where, if it stands anywhere.
+    /// Where it is; `None` if it has no place in the file.
     pub place: Option<Place>,
     /// The key, e.g. `spec.nodes.max`; empty for the file as a whole.
     pub key: String,

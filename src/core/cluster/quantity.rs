@@ -3,13 +3,13 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// Why a text is not what it should be.
+/// Why a string could not be parsed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParseError {
     /// Not a quantity.
     #[error("`{0}` is not a quantity such as `250m`, `0.5` or `512Mi`")]
     Quantity(String),
-    /// A quantity that does not fit.
+    /// A quantity outside the supported range.
     #[error("`{0}` is out of range")]
     Range(String),
     /// Not a duration.
@@ -17,7 +17,7 @@ pub enum ParseError {
     Duration(String),
 }
 
-/// Thousandths of a processor, rounded up, as Kubernetes rounds.
+/// Thousandths of a processor, rounded up as Kubernetes does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Millicores(pub u64);
 
@@ -26,14 +26,15 @@ pub struct Millicores(pub u64);
 pub struct Bytes(pub u64);
 
 impl Millicores {
-    /// Mesos' unit, which has three decimals.
+    /// Processors, Mesos' unit; Mesos keeps three decimals.
     pub fn cores(self) -> f64 {
         self.0 as f64 / 1000.0
     }
 }
 
 impl Bytes {
-    /// Mesos' unit, with the three decimals that it keeps, rounded up so that it is never less than was asked for.
+    /// Megabytes, Mesos' unit, with the three decimals that Mesos keeps. Rounded up, so that it is never less than
+    /// requested.
     pub fn megabytes(self) -> f64 {
         let thousandths = (u128::from(self.0) * 1000).div_ceil(1 << 20);
         thousandths as f64 / 1000.0
@@ -73,7 +74,7 @@ impl FromStr for Bytes {
     }
 }
 
-/// `text` in units of one `scale`-th, rounded up. Exact: no floating point, so that 0.1 is a hundred thousandths.
+/// `text` in units of 1/`scale`, rounded up. Exact: no floating point, so that 0.1 is exactly 100 thousandths.
 fn quantity(text: &str, scale: u128) -> Result<u64, ParseError> {
     let wrong = || ParseError::Quantity(text.to_owned());
     let number_end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
@@ -117,13 +118,13 @@ fn quantity(text: &str, scale: u128) -> Result<u64, ParseError> {
     let value = if tens >= 0 {
         power(tens.unsigned_abs()).and_then(|power| value.checked_mul(power)).ok_or_else(range)?
     } else {
-        // A divisor beyond any value leaves the smallest amount there is.
+        // If the divisor overflows, the value rounds up to the smallest unit.
         power(tens.unsigned_abs()).map_or(1, |power| value.div_ceil(power))
     };
     u64::try_from(value).map_err(|_| range())
 }
 
-/// Reads a duration as Go prints it: numbers with a unit each, `1h30m`, `1.5s`, `200ms`.
+/// Parses a duration as Go prints it: numbers with a unit each, `1h30m`, `1.5s`, `200ms`.
 pub fn duration(text: &str) -> Result<Duration, ParseError> {
     let wrong = || ParseError::Duration(text.to_owned());
     let mut total = Duration::ZERO;

@@ -1,4 +1,4 @@
-//! cluster.yaml as types. Every key that is not written has the default that `docs/getting-started.md` shows.
+//! The types of cluster.yaml. Every omitted key has the default that `docs/getting-started.md` shows.
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -11,13 +11,12 @@ pub struct Cluster {
     pub api_version: String,
     /// `Cluster`.
     pub kind: String,
-    /// The cluster's name.
     pub metadata: Metadata,
-    /// The rest.
+    /// The desired state.
     pub spec: ClusterSpec,
 }
 
-/// The cluster's name.
+/// `metadata`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Metadata {
@@ -25,25 +24,25 @@ pub struct Metadata {
     pub name: String,
 }
 
-/// What is wanted.
+/// `spec`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ClusterSpec {
-    /// The Mesos cluster.
+    /// How to reach the Mesos cluster.
     pub mesos: MesosSpec,
-    /// Settings for every SSH connection.
+    /// Defaults for every SSH connection.
     #[serde(default)]
     pub ssh: SshSpec,
     /// Control-plane hosts; absent only for commands that need Mesos alone.
     #[serde(default)]
     pub control_plane: ControlPlaneSpec,
-    /// Version and Services.
+    /// Version, Services and DNS domain.
     #[serde(default)]
     pub kubernetes: KubernetesSpec,
     /// Bounds and sizes of nodes.
     #[serde(default)]
     pub nodes: NodesSpec,
-    /// Network of the pods.
+    /// The pods' network.
     #[serde(default)]
     pub network: NetworkSpec,
     /// Path of the bundle, relative to cluster.yaml.
@@ -55,7 +54,7 @@ pub struct ClusterSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct MesosSpec {
-    /// One address, or a list.
+    /// Address of the master, or a list of addresses.
     pub master: Masters,
     /// User that executors run as.
     #[serde(default = "root")]
@@ -63,16 +62,16 @@ pub struct MesosSpec {
     /// Roles to subscribe with.
     #[serde(default = "default_roles")]
     pub roles: Vec<String>,
-    /// Principal; empty without authentication.
+    /// Principal to authenticate with; empty without authentication.
     #[serde(default)]
     pub principal: String,
-    /// File with the secret, relative to cluster.yaml.
+    /// File with the principal's secret, relative to cluster.yaml.
     #[serde(default)]
     pub secret_file: String,
     /// CA of an https master, relative to cluster.yaml.
     #[serde(default)]
     pub ca_file: String,
-    /// Default `kubernetes-<name>`.
+    /// Defaults to `kubernetes-<name>`.
     #[serde(default)]
     pub framework_name: String,
 }
@@ -113,7 +112,7 @@ impl<'de> Deserialize<'de> for Masters {
     }
 }
 
-/// `spec.ssh`, and per host `ssh`, where a missing key means the cluster's.
+/// `spec.ssh`; a host's own `ssh` overrides it key by key.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct SshSpec {
@@ -121,7 +120,7 @@ pub struct SshSpec {
     pub user: String,
     /// TCP port.
     pub port: u16,
-    /// Private key; empty means the agent and the usual files.
+    /// Private key; empty means the SSH agent and the usual files.
     pub identity_file: String,
     /// known_hosts file.
     pub known_hosts: String,
@@ -147,7 +146,7 @@ impl Default for SshSpec {
     }
 }
 
-/// How a login becomes root.
+/// How to become root after the login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Sudo {
@@ -155,7 +154,7 @@ pub enum Sudo {
     None,
     /// `sudo -n`.
     Nopasswd,
-    /// `sudo -S`, asking the operator once.
+    /// `sudo -S`, prompting the operator once.
     Password,
 }
 
@@ -165,7 +164,7 @@ pub enum Sudo {
 pub struct ControlPlaneSpec {
     /// `address:port` that clients and nodes use.
     pub endpoint: String,
-    /// The hosts.
+    /// The control-plane hosts.
     pub hosts: Vec<HostSpec>,
 }
 
@@ -173,15 +172,15 @@ pub struct ControlPlaneSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HostSpec {
-    /// Address that SSH and the other hosts use.
+    /// Address for SSH and for the other hosts.
     pub address: String,
-    /// Name in messages; default the address.
+    /// Name in messages; defaults to the address.
     #[serde(default)]
     pub name: String,
-    /// Pinned key, `SHA256:…`.
+    /// Pinned host key, `SHA256:…`.
     #[serde(default)]
     pub host_key: String,
-    /// What differs from `spec.ssh`.
+    /// Overrides of `spec.ssh`.
     #[serde(default)]
     pub ssh: Option<HostSsh>,
 }
@@ -212,12 +211,12 @@ pub struct HostSsh {
 pub struct KubernetesSpec {
     /// Version, with its `v`.
     pub version: String,
-    /// Addresses of Services.
+    /// Network of Service addresses.
     #[serde(rename = "serviceCIDR")]
     pub service_cidr: String,
-    /// DNS domain.
+    /// DNS domain of the cluster.
     pub cluster_domain: String,
-    /// Ports of NodePort Services, away from Mesos' ports.
+    /// Ports of NodePort Services; must not overlap the ports that Mesos offers.
     pub node_port_range: String,
 }
 
@@ -236,20 +235,20 @@ impl Default for KubernetesSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct NodesSpec {
-    /// Nodes that are kept even when idle.
+    /// Number of nodes that are kept even when idle.
     pub min: u32,
-    /// Most nodes; none means every agent that fits.
+    /// Maximum number of nodes; `None` means every eligible agent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max: Option<u32>,
     /// How long a node without pods is kept, e.g. `10m`.
     pub idle_timeout: String,
-    /// What a node agent itself takes.
+    /// Resources for the node agent itself.
     pub overhead: Quantities,
-    /// For containers that request nothing.
+    /// Resources of containers that request nothing.
     pub pod_defaults: Quantities,
     /// Which agents may become nodes.
     pub constraints: Vec<Constraint>,
-    /// Folder on agents; default `/var/lib/kmctl/<cluster>`.
+    /// Directory on agents; defaults to `/var/lib/kmctl/<cluster>`.
     pub root_dir: String,
 }
 
@@ -277,13 +276,12 @@ pub struct Quantities {
     pub memory: String,
 }
 
-/// An agent attribute and the values it may have.
+/// An agent attribute and its accepted values.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Constraint {
-    /// Attribute name.
     pub attribute: String,
-    /// Accepted values.
+    /// Values of which the attribute must have one.
     #[serde(rename = "in")]
     pub values: Vec<String>,
 }
@@ -292,12 +290,11 @@ pub struct Constraint {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct NetworkSpec {
-    /// How pods are reached.
     pub mode: NetworkMode,
-    /// Subnet of pod addresses on every node.
+    /// Subnet of pod addresses; the same on every node.
     #[serde(rename = "podCIDR")]
     pub pod_cidr: String,
-    /// How kube-proxy writes its rules, where the agent can.
+    /// How kube-proxy writes its rules, if the agent supports it.
     pub proxy_mode: ProxyMode,
 }
 

@@ -1,17 +1,17 @@
-//! A YAML file as a tree that knows where everything stands, so that problems can be told with their place.
+//! A YAML file as a tree that records the place of every node, so that problems can be reported with their place.
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_yaml::Spanned;
 
 use super::problem::Place;
 
-/// A node of the tree.
+/// A YAML node and its place.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Node {
     pub(super) place: Place,
     pub(super) value: Value,
 }
 
-/// What a node is.
+/// The value of a node.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Value {
     Nothing,
@@ -23,7 +23,7 @@ pub(super) enum Value {
 }
 
 impl Value {
-    /// What to call it in a message.
+    /// The name of the type in a message.
     pub(super) fn called(&self) -> &'static str {
         match self {
             Value::Nothing => "nothing",
@@ -37,7 +37,7 @@ impl Value {
 }
 
 impl Node {
-    /// Whether `key`, e.g. `spec.controlPlane`, is written.
+    /// Whether the file contains `key`, e.g. `spec.controlPlane`.
     pub(super) fn has(&self, key: &str) -> bool {
         let mut node = self;
         key.split('.').all(|part| {
@@ -47,8 +47,8 @@ impl Node {
         })
     }
 
-    /// Where `key`, e.g. `spec.controlPlane.hosts[1].name`, stands: its own place, or that of the nearest part of it
-    /// that is written.
+    /// The place of `key`, e.g. `spec.controlPlane.hosts[1].name`. If the file does not contain it, the place of its
+    /// nearest existing parent.
     pub(super) fn place_of(&self, key: &str) -> Place {
         let (mut node, mut place) = (self, self.place);
         for part in key.split(['.', '[']) {

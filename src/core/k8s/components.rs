@@ -1,9 +1,9 @@
-//! Versions of everything that a bundle holds beside Kubernetes itself.
+//! Versions of the bundle's components other than Kubernetes itself.
 use serde::{Deserialize, Serialize};
 
 use super::version::{UnsupportedVersion, Version};
 
-/// Versions of the components of a bundle, as its manifest and its lock file record them.
+/// Versions of a bundle's components, as recorded in its manifest and its lock file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Components {
@@ -22,10 +22,10 @@ pub struct Components {
 }
 
 impl Components {
-    /// What is paired with `version`.
+    /// The component versions paired with `version`.
     ///
     /// # Errors
-    /// Its minor is not supported.
+    /// Its minor version is not supported.
     pub fn of(version: Version) -> Result<Components, UnsupportedVersion> {
         let pairs = version.row()?.pairs;
         let [etcd, containerd, runc, cni_plugins, pause, coredns] =

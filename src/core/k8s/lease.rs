@@ -1,7 +1,7 @@
-//! One leader by a Lease: [`claim`] decides, [`campaign`] reads, writes and waits.
+//! Leader election with a Lease: [`claim`] decides, [`campaign`] reads, writes and waits.
 //!
-//! A holder is given up only after its Lease stood still for its whole duration *on our own clock*: clocks of hosts
-//! need not agree. Every write carries the version that was read, so that two claims never both succeed.
+//! A holder is given up only after its Lease has not changed for its whole duration *on the local clock*: the clocks of
+//! hosts need not agree. Every write carries the resource version that was read, so that two claims never both succeed.
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -12,43 +12,41 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-/// How long a silent holder is respected.
+/// Lease duration: how long a holder that does not renew is respected.
 const DURATION: Duration = Duration::from_secs(15);
 
-/// Without a renewal for this long the holder itself stops leading, well before others may take over.
+/// If the holder cannot renew for this long, it stops leading, well before others may take over.
 const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Between two attempts.
+/// Interval between two attempts.
 const PERIOD: Duration = Duration::from_secs(2);
 
-/// For one request.
+/// Timeout of one request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Who campaigns for what.
+/// A candidate for a Lease.
 #[derive(Clone, Debug)]
 pub struct Candidacy {
-    /// Namespace of the Lease.
     pub namespace: String,
-    /// Name of the Lease.
     pub name: String,
     /// Unique per process.
     pub identity: String,
-    /// Told the identity of another holder for as long as its Lease lasts.
+    /// Receives the identity of another holder for as long as its Lease lasts.
     pub other: Option<watch::Sender<Option<String>>>,
 }
 
-/// What to do about a Lease.
+/// What to do with a Lease.
 #[derive(Clone, Debug, PartialEq)]
 enum Claim {
-    /// There is none.
+    /// It does not exist.
     Create(LeaseSpec),
     /// It is ours, free or given up.
     Replace(LeaseSpec),
-    /// Somebody else holds it.
+    /// Another candidate holds it.
     Respect,
 }
 
-/// Decides on the Lease as read. `stood_still` says for how long it has not changed.
+/// Decides on the Lease as read. `stood_still`: how long it has not changed.
 fn claim(lease: Option<&LeaseSpec>, identity: &str, stood_still: Duration, now: Timestamp) -> Claim {
     let mine = |acquired, transitions| LeaseSpec {
         holder_identity: Some(identity.to_owned()),
@@ -71,7 +69,7 @@ fn claim(lease: Option<&LeaseSpec>, identity: &str, stood_still: Duration, now: 
     Claim::Respect
 }
 
-/// Campaigns until `stop`, keeps `leading` true while the Lease is held, and frees the Lease at the end.
+/// Campaigns until `stop`. Keeps `leading` true while the Lease is held, and releases the Lease at the end.
 pub async fn campaign(api: Api<Lease>, candidacy: Candidacy, leading: watch::Sender<bool>, stop: CancellationToken) {
     let mut seen: Option<Lease> = None;
     let mut seen_since = Instant::now();
@@ -158,7 +156,7 @@ async fn attempt(
             *seen_since = Instant::now();
             Ok(true)
         }
-        // Another candidate was faster.
+        // Another candidate wrote it first.
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
         Err(error) => Err(error),
     }

@@ -1,18 +1,18 @@
-//! YAML documents without types.
+//! Reads YAML documents as untyped objects.
 use serde_json::Value;
 
-/// A file that holds no objects.
+/// A file whose objects could not be read.
 #[derive(Debug, thiserror::Error)]
 #[error("read the objects in {file}: {why}")]
 pub struct ManifestsError {
-    /// Its name.
+    /// Name of the file.
     pub file: String,
-    /// Where, and what was wrong.
+    /// What is wrong, with its place.
     pub why: String,
 }
 
-/// Every document of a file; `file` names it in an error. Read as kubectl reads YAML: `on` and `yes` are texts,
-/// `0644` is octal.
+/// Reads every document of a file; `file` names it in an error. YAML is read as kubectl reads it: `on` and `yes` are
+/// strings, `0644` is octal.
 pub fn manifests(file: &str, text: &str) -> Result<Vec<Value>, ManifestsError> {
     let options = serde_yaml::options! { strict_booleans: true, legacy_octal_numbers: true };
     serde_yaml::from_multiple_with_options(text, options)

@@ -1,4 +1,4 @@
-//! Kubernetes: client, server-side apply, leases, watches, and what differs between versions, in one place.
+//! Kubernetes: client, leases, names in the API, YAML documents, and everything that differs between versions.
 pub mod client;
 mod components;
 pub mod events;

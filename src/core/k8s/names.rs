@@ -1,13 +1,13 @@
-//! Names of annotations, labels, groups and objects that this project puts into the Kubernetes API.
+//! Names of annotations, labels, groups and objects that this project creates in the Kubernetes API.
 
 /// Namespace of everything that the project keeps in the API.
 pub const NAMESPACE: &str = "kube-system";
 
-/// Where the API keeps events about Nodes, which have no namespace themselves.
+/// Namespace of events about Nodes, which have no namespace themselves.
 pub const NAMESPACE_OF_NODE_EVENTS: &str = "default";
 
-/// ConfigMap with the live settings: keys `min`, `max` (node bounds, decimal; `none` for no bound; absent for what
-/// cluster.yaml says) and `purge` (`"true"` while purging).
+/// ConfigMap with the live settings. Keys: `min` and `max` (node bounds, decimal; `none` for no bound; absent for the
+/// value in cluster.yaml) and `purge` (`"true"` while purging).
 pub const SETTINGS_CONFIG_MAP: &str = "kmctl-settings";
 
 /// ConfigMap with the framework id (key `id`) and the agents that ever had a node (key `agents`, JSON list).
@@ -22,7 +22,7 @@ pub const ATTRIBUTE_LABEL_PREFIX: &str = "k8s.mesosphere.io/attribute-";
 /// Pod annotation naming the Mesos roles a pod may use; the name dates from the historical project.
 pub const ROLES_ANNOTATION: &str = "k8s.mesosphere.io/roles";
 
-/// Pod annotation that is patched to make kube-scheduler look at the pod again.
+/// Pod annotation that is patched to make kube-scheduler reconsider the pod.
 pub const NUDGE_ANNOTATION: &str = "kmctl.io/nudge";
 
 /// Pod annotation, set with the Binding: the id of the pod's Mesos task.
@@ -40,10 +40,10 @@ pub const AGENT_ID_ANNOTATION: &str = "kmctl.io/agent-id";
 /// Node annotation: candidate, starting, ready or leaving.
 pub const STATE_ANNOTATION: &str = "kmctl.io/state";
 
-/// Node annotation: why the node is in its state, for people; only while it is leaving.
+/// Node annotation: why the node is in its state, for humans; only set while it is leaving.
 pub const REASON_ANNOTATION: &str = "kmctl.io/reason";
 
-/// Node annotation: the exact ExecutorInfo (JSON) of the node's executor, sent verbatim while it lives.
+/// Node annotation: the exact ExecutorInfo (JSON) of the node's executor, sent verbatim as long as the executor lives.
 pub const EXECUTOR_ANNOTATION: &str = "kmctl.io/executor";
 
 /// Node annotation: the id of the node task.
@@ -55,14 +55,14 @@ pub const GRANT_ANNOTATION: &str = "kmctl.io/grant";
 /// Node annotation: how the node's kube-proxy writes its rules, e.g. `iptables (nft)` or `nftables`. Set by the node.
 pub const PROXY_MODE_ANNOTATION: &str = "kmctl.io/proxy-mode";
 
-/// Node annotation: why its kube-proxy is not in the mode that was asked for; absent where it is. Set by the node.
+/// Node annotation: why its kube-proxy is not in the requested mode; absent if it is. Set by the node.
 pub const PROXY_REASON_ANNOTATION: &str = "kmctl.io/proxy-mode-reason";
 
 /// Node annotation: id (not secret) of the bootstrap token handed to the node.
 pub const TOKEN_ID_ANNOTATION: &str = "kmctl.io/bootstrap-token-id";
 
-/// Label on every object that the project owns, with the component that wrote it as value.
+/// Label on every object that the project owns; the value is the component that wrote it.
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 
-/// As whom km scheduler writes.
+/// Value of [`MANAGED_BY_LABEL`] on objects that km scheduler writes.
 pub const MANAGER: &str = "km-scheduler";

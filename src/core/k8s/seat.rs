@@ -1,6 +1,7 @@
-//! One candidate on a host. Whoever is killed leaves the Lease in its name, and a successor of another name would have to
-//! respect it for its whole duration. Processes of one host therefore campaign under one name, and so must never be two
-//! at a time: an abstract socket is the proof, which the kernel takes back from a process however it ends.
+//! Ensures a single candidate per host. A killed process leaves the Lease in its name, and a successor with another
+//! identity would have to respect it for its whole duration. Processes of one host therefore campaign under the same
+//! identity, so at most one of them may run at a time. An abstract socket guarantees that: the kernel releases it
+//! however the process ends.
 use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
@@ -10,16 +11,16 @@ use tokio_util::sync::CancellationToken;
 
 const POLL: Duration = Duration::from_millis(200);
 
-/// The host's place among a program's candidates for a cluster, held while it lives.
+/// The host's seat among the candidates of one component for a cluster, held until dropped.
 #[derive(Debug)]
 pub struct Seat {
-    /// Name of the host's process, whichever it is.
+    /// Identity shared by all processes of the host.
     pub identity: String,
     _socket: UnixListener,
 }
 
 impl Seat {
-    /// Waits until no other process of this host has it; none when `stop` comes first.
+    /// Waits until no other process of this host holds the seat; `None` if `stop` is cancelled first.
     pub async fn take(program: &str, cluster: &str, stop: &CancellationToken) -> io::Result<Option<Seat>> {
         let address = SocketAddr::from_abstract_name(format!("kmctl/{program}/{cluster}"))?;
         let mut said = false;
@@ -42,7 +43,7 @@ impl Seat {
     }
 }
 
-/// The machine's id as well as its name, since names may be the same on two hosts.
+/// Includes the machine id, because two hosts may have the same name.
 fn host() -> io::Result<String> {
     let name = nix::unistd::gethostname()?;
     let id = std::fs::read_to_string("/etc/machine-id")?;
@@ -65,7 +66,7 @@ mod tests {
         drop(first);
         let second = waiting.await.unwrap().unwrap();
         assert_eq!(second.identity, identity);
-        // The seat of another cluster or program is free, and who is told to stop waits no longer.
+        // The seat of another cluster or component is free, and a cancelled process stops waiting.
         assert!(Seat::take("it", &format!("{cluster}-other"), &stop).await.unwrap().is_some());
         assert!(Seat::take("other", &cluster, &stop).await.unwrap().is_some());
         stop.cancel();

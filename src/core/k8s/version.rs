@@ -1,15 +1,15 @@
-//! What differs between versions of Kubernetes: the only place that knows.
+//! Everything that differs between versions of Kubernetes, in one place.
 use std::fmt;
 use std::str::FromStr;
 
 /// A version of Kubernetes, e.g. `v1.37.2`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version {
-    /// `1`.
+    /// E.g. `1` in `v1.37.2`.
     pub major: u32,
-    /// `37`.
+    /// E.g. `37` in `v1.37.2`.
     pub minor: u32,
-    /// `2`.
+    /// E.g. `2` in `v1.37.2`.
     pub patch: u32,
 }
 
@@ -31,52 +31,52 @@ impl fmt::Display for Version {
     }
 }
 
-/// The text is no version.
+/// The string is not a version.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is no version of Kubernetes such as v1.37.2")]
 pub struct VersionError(String);
 
-/// One minor version that kmctl runs, and everything in which it differs from the others.
+/// A minor version that kmctl runs, and everything in which it differs from the others.
 ///
-/// What all of them have in common stands where it is used. A minor that has no row is refused: its flags, its
-/// configuration and its pairs were not looked at.
+/// What all of them have in common is defined where it is used. A minor version without a row is refused, because its
+/// flags, its configuration and its pairs have not been checked.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Minor {
-    /// `37`.
+    /// E.g. `37` in `v1.37.2`.
     pub minor: u32,
-    /// The newest patch that was tested.
+    /// The newest tested patch version.
     pub tested: Version,
-    /// What a bundle of it holds besides.
+    /// Versions of the other components in its bundles.
     pub pairs: Pairs,
-    /// What a kubelet declares of itself in `status.declaredFeatures`, in the order of the names.
+    /// What a kubelet declares in `status.declaredFeatures`, sorted by name.
     ///
-    /// kube-scheduler compares the list with what a pod needs, and a candidate's Node must not be found wanting before
-    /// its kubelet has reported. It is what `discoverNodeDeclaredFeatures`
-    /// (pkg/kubelet/kubelet_node_declared_features.go) finds with the feature gates' defaults, which our configuration
-    /// leaves alone: the registry in k8s.io/component-helpers (nodedeclaredfeatures/features/registry.go) without
-    /// features whose gate is alpha. UserNamespacesHostNetworkSupport is alpha in both minors.
+    /// kube-scheduler compares the list with what a pod needs, so a candidate's Node must have it before its kubelet
+    /// has reported. It is what `discoverNodeDeclaredFeatures` (pkg/kubelet/kubelet_node_declared_features.go) finds
+    /// with the default feature gates, which our configuration does not change: the registry in
+    /// k8s.io/component-helpers (nodedeclaredfeatures/features/registry.go) without features whose gate is alpha.
+    /// UserNamespacesHostNetworkSupport is alpha in both minors.
     pub declared_features: &'static [&'static str],
 }
 
-/// Versions that belong to a minor of Kubernetes.
+/// Component versions paired with a minor version of Kubernetes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pairs {
     /// etcd, etcdctl and etcdutl.
     pub etcd: &'static str,
-    /// containerd, its shim and ctr: the line with long-term support (containerd/containerd:RELEASES.md).
+    /// containerd, its shim and ctr: the release line with long-term support (containerd/containerd:RELEASES.md).
     pub containerd: &'static str,
     /// runc.
     pub runc: &'static str,
     /// The stock CNI plugins.
     pub cni_plugins: &'static str,
-    /// Tag of the image of a pod's first container, as kubeadm of the same minor has it
+    /// Tag of the sandbox image, as in kubeadm of the same minor version
     /// (kubernetes/kubernetes:cmd/kubeadm/app/constants/constants.go).
     pub pause: &'static str,
-    /// Tag of CoreDNS' image, likewise.
+    /// Tag of CoreDNS' image, from the same source.
     pub coredns: &'static str,
 }
 
-/// What kubelets of both minors declare.
+/// Features that kubelets of both minor versions declare.
 const DECLARED: &[&str] = &[
     "ExtendWebSocketsToKubelet",
     "InPlacePodLevelResourcesVerticalScaling",
@@ -84,7 +84,7 @@ const DECLARED: &[&str] = &[
     "RestartAllContainersOnContainerExits",
 ];
 
-/// Every minor that kmctl runs, the newest first.
+/// Every minor version that kmctl runs, newest first.
 pub const MINORS: [Minor; 2] = [
     Minor {
         minor: 37,
@@ -114,21 +114,21 @@ pub const MINORS: [Minor; 2] = [
     },
 ];
 
-/// kmctl has no row for this minor.
+/// kmctl has no row for this minor version.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("Kubernetes {0} is not supported: kmctl runs {known}", known = supported())]
 pub struct UnsupportedVersion(pub Version);
 
-/// The minors that kmctl runs, as a sentence names them: `1.37 and 1.36`.
+/// The minor versions that kmctl runs, for a sentence: `1.37 and 1.36`.
 pub fn supported() -> String {
     MINORS.map(|known| format!("1.{}", known.minor)).join(" and ")
 }
 
 impl Version {
-    /// The newest that was tested: what is meant where nobody says a version.
+    /// The newest tested version: the default if no version is specified.
     pub const NEWEST: Version = MINORS[0].tested;
 
-    /// What is particular to this version's minor.
+    /// The row of this version's minor.
     pub fn row(self) -> Result<&'static Minor, UnsupportedVersion> {
         let fits = |known: &&Minor| (known.tested.major, known.minor) == (self.major, self.minor);
         MINORS.iter().find(fits).ok_or(UnsupportedVersion(self))

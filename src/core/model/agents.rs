@@ -1,4 +1,4 @@
-//! What is known about Mesos' agents, and the offers held from each.
+//! Mesos' agents as currently known, and the offers held from each.
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -9,46 +9,45 @@ use super::time::Time;
 use crate::k8s::names::ATTRIBUTE_LABEL_PREFIX;
 use mesos::types::{AgentInfo, Attribute, DomainInfo, Offer, OfferId, Resource, ValueType};
 
-/// An offer that has neither been used nor declined.
+/// An offer that has been neither accepted nor declined.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HeldOffer {
-    /// Its id.
     pub id: OfferId,
-    /// What is left of it; taking from it happens only together with its ACCEPT.
+    /// What is left of it. Resources are taken from it only together with its ACCEPT.
     pub resources: Vec<Resource>,
-    /// When it came.
+    /// When it was received.
     pub since: Time,
 }
 
-/// An agent, as offers and the operator API show it.
+/// An agent, as described by offers and the operator API.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Agent {
-    /// Mesos' id.
+    /// The agent id in Mesos.
     pub id: String,
-    /// The name its operator gave it.
+    /// Hostname set by the agent's operator.
     pub hostname: String,
-    /// Its address, once an offer named it.
+    /// Its address; `None` until an offer contained it.
     pub address: Option<IpAddr>,
-    /// Attributes by name; the first value where a name repeats.
+    /// Attributes by name; the first value if a name is repeated.
     pub attributes: BTreeMap<String, String>,
-    /// Region and zone.
+    /// Region and zone of its fault domain.
     pub domain: Option<(String, String)>,
-    /// All of its resources, where the operator API may be asked.
+    /// All of its resources; `None` without access to the operator API.
     pub total: Option<Amount>,
-    /// All of its ports, where the operator API may be asked.
+    /// All of its ports; `None` without access to the operator API.
     pub total_ports: Option<Ports>,
-    /// The most that was ever offered at once.
+    /// The largest amount offered at once so far.
     pub largest: Amount,
-    /// Thousandths of a megabyte of disk: all of it, or the most that was ever offered at once.
+    /// Thousandths of a megabyte of disk: the total, or the largest amount offered at once so far.
     pub disk: i64,
-    /// Offers held.
+    /// Held offers.
     pub offers: Vec<HeldOffer>,
-    /// When a node of ours last died there.
+    /// When one of our nodes last died there.
     pub ended: Option<Time>,
 }
 
 impl Agent {
-    /// Takes an offer in. The caller has checked its role.
+    /// Adds an offer. The caller has checked its role.
     pub fn hold(&mut self, offer: Offer, now: Time) {
         self.hostname.clone_from(&offer.hostname);
         self.describe(&offer.attributes, offer.domain.as_ref());
@@ -61,7 +60,7 @@ impl Agent {
         self.disk = self.disk.max(disk);
     }
 
-    /// Takes in what the operator API says.
+    /// Updates the agent from the operator API.
     pub fn learn(&mut self, info: &AgentInfo) {
         self.hostname.clone_from(&info.hostname);
         self.describe(&info.attributes, info.domain.as_ref());
@@ -91,7 +90,8 @@ impl Agent {
         ports(self.offers.iter().flat_map(|offer| &offer.resources))
     }
 
-    /// Host ports of a pod that lie outside of everything this agent could ever offer, with what it could.
+    /// Explains which host ports of a pod are outside of everything that this agent could ever offer, and what it could
+    /// offer.
     pub fn impossible_ports(&self, pod: &PodFacts) -> Option<String> {
         let total = self.total_ports.as_ref()?;
         let outside: Vec<String> = pod
@@ -105,12 +105,12 @@ impl Agent {
             .then(|| format!("host port {} is outside of what Mesos grants there: {ranges}", outside.join(", ")))
     }
 
-    /// The most that this agent can be thought to give.
+    /// The most that this agent is expected to provide.
     pub fn capacity(&self) -> Amount {
         self.total.unwrap_or(self.largest)
     }
 
-    /// Labels of the agent's node.
+    /// Labels of the agent's Node.
     pub fn labels(&self, node: &str) -> Labels {
         let mut labels = Labels::from([
             ("kubernetes.io/hostname".to_owned(), node.to_owned()),
@@ -127,7 +127,7 @@ impl Agent {
         labels
     }
 
-    /// The agent's hostname as a node's name: RFC 1123 form.
+    /// The agent's hostname in the form of a Node name (RFC 1123).
     pub fn node_name(&self) -> String {
         let lower = self.hostname.to_ascii_lowercase();
         let cleaned: String =
@@ -146,12 +146,12 @@ fn ports<'a>(resources: impl IntoIterator<Item = &'a Resource>) -> Ports {
     all
 }
 
-/// The architecture that bundles are built for is the one this program runs on.
+/// Bundles are built for the architecture that this binary runs on.
 fn architecture() -> &'static str {
     if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }
 }
 
-/// Any text as a label's value: what is not allowed becomes `_`, the ends are trimmed, 63 characters at most.
+/// Converts any string to a label value: invalid characters become `_`, the ends are trimmed, at most 63 characters.
 pub fn label_value(text: &str) -> String {
     let allowed = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '_' };
     let cleaned: String = text.chars().map(allowed).take(63).collect();
@@ -162,25 +162,25 @@ fn text(attribute: &Attribute) -> Option<String> {
     match attribute.kind {
         ValueType::Text => attribute.text.as_ref().map(|text| text.value.clone()),
         ValueType::Scalar => attribute.scalar.map(|scalar| super::resources::decimal(to_thousandths(scalar.value))),
-        // Ranges and sets have no form as one label value.
+        // Ranges and sets cannot be expressed as one label value.
         ValueType::Ranges | ValueType::Set | ValueType::Unknown => None,
     }
 }
 
-/// Processor and memory among resources.
+/// Sums up processor and memory.
 pub fn scalars(resources: &[Resource]) -> Amount {
     let of =
         |name: &str| resources.iter().filter(|each| each.name == name).map(|each| to_thousandths(each.amount())).sum();
     Amount { cpus: of("cpus"), mem: of("mem") }
 }
 
-/// Disk among resources, in thousandths of a megabyte.
+/// Sums up disk, in thousandths of a megabyte.
 fn disk(resources: &[Resource]) -> i64 {
     resources.iter().filter(|each| each.name == "disk").map(|each| to_thousandths(each.amount())).sum()
 }
 
-/// Takes an amount and single ports out of offered resources, what is reserved for us first. None, and nothing is
-/// taken, where they do not cover it. What is returned carries the allocation and the reservations it came with.
+/// Takes an amount and single ports out of offered resources, resources reserved for us first. Returns `None`, and
+/// takes nothing, if the offers do not cover it. The returned resources keep their allocation and reservations.
 pub fn take(offers: &mut [HeldOffer], amount: Amount, ports: &[u16]) -> Option<Vec<Resource>> {
     let mut left: Vec<Vec<Resource>> = offers.iter().map(|offer| offer.resources.clone()).collect();
     let mut taken = Vec::new();

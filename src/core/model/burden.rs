@@ -1,22 +1,22 @@
-//! What it costs to do without a node. km scheduler goes by it when there are more nodes than `nodes.max`, and `kmctl`
-//! when it shows beforehand which nodes would go. Pure.
+//! The cost of removing a node. km scheduler uses it to choose nodes when there are more than `nodes.max`, and `kmctl`
+//! to show in advance which nodes would be removed. Pure.
 use super::resources::{Amount, decimal};
 
-/// How far a node has come.
+/// How far a node has started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
     /// A Node object without an executor.
     Candidate,
-    /// Launched, the kubelet not heard of.
+    /// Launched; its kubelet has not reported yet.
     Starting,
-    /// The kubelet is there.
+    /// Its kubelet has reported.
     Ready,
 }
 
-/// The burden of one node; the least is the cheapest. Fields are compared in their order.
+/// The cost of removing one node; the smallest is the cheapest. Fields are compared in their order.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Burden {
-    /// Has pods that no controller would make again, so that it could not be drained.
+    /// Has pods that no controller would recreate, so that it could not be drained.
     stuck: bool,
     stage: Stage,
     lasting: usize,
@@ -27,12 +27,12 @@ pub struct Burden {
 }
 
 impl Burden {
-    /// A node without pods.
+    /// The burden of a node without pods.
     pub fn new(node: &str, stage: Stage) -> Burden {
         Burden { stuck: false, stage, lasting: 0, pods: 0, cpus: 0, mem: 0, node: node.to_owned() }
     }
 
-    /// Counts a pod that would have to move. `controlled` says whether a controller would make another.
+    /// Counts a pod that would have to move. `controlled`: whether a controller would recreate it.
     pub fn add(&mut self, amount: Amount, controlled: bool) {
         self.pods += 1;
         self.cpus += amount.cpus;
@@ -43,22 +43,21 @@ impl Burden {
         }
     }
 
-    /// The node.
     pub fn node(&self) -> &str {
         &self.node
     }
 
-    /// How far it has come.
+    /// How far the node has started.
     pub fn stage(&self) -> Stage {
         self.stage
     }
 
-    /// How many of its pods no controller would make again.
+    /// How many of its pods no controller would recreate.
     pub fn lasting(&self) -> usize {
         self.lasting
     }
 
-    /// For people: `2 pods to move (0.2 cpus, 64 MB)`.
+    /// For humans: `2 pods to move (0.2 cpus, 64 MB)`.
     pub fn describe(&self) -> String {
         let plural = |count: usize| if count == 1 { "1 pod".to_owned() } else { format!("{count} pods") };
         let amount = format!("{} cpus, {} MB", decimal(self.cpus), decimal(self.mem));
@@ -75,7 +74,7 @@ impl Burden {
     }
 }
 
-/// Which nodes go when at most `max` may stay, the cheapest first, each with the reason.
+/// The nodes to remove if at most `max` may be kept, the cheapest first, each with the reason.
 pub fn surplus(mut burdens: Vec<Burden>, max: usize) -> Vec<(Burden, String)> {
     let all = burdens.len();
     burdens.sort();

@@ -1,4 +1,4 @@
-//! The Node object of an agent that could become a node.
+//! Creates the Node object of a candidate: an agent that could become a node.
 use serde_json::{Value, json};
 
 use crate::k8s::names::{AGENT_ID_ANNOTATION, MANAGED_BY_LABEL, MANAGER, STATE_ANNOTATION};
@@ -9,31 +9,28 @@ use crate::model::selectors::Labels;
 /// A Node object to create.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NodeSpec {
-    /// Its name.
     pub name: String,
-    /// The agent it stands for.
+    /// The agent that it represents.
     pub agent: String,
-    /// Labels.
     pub labels: Labels,
-    /// The agent's address.
     pub address: Option<std::net::IpAddr>,
-    /// Capacity and allocatable until a kubelet knows better.
+    /// Capacity and allocatable until a kubelet reports its own.
     pub capacity: Amount,
-    /// Thousandths of a megabyte of disk, for pods that ask for ephemeral storage; 0 where that is not known.
+    /// Thousandths of a megabyte of disk, for pods that request ephemeral storage; 0 if unknown.
     pub disk: i64,
-    /// Subnet of its pods, where it is ours to say.
+    /// Subnet of its pods, if we assign it.
     pub pod_cidr: Option<String>,
-    /// What its kubelet will declare of itself.
+    /// Features that its kubelet will declare.
     pub declared_features: &'static [&'static str],
 }
 
-/// A candidate's Node, made at the time `now` (RFC 3339).
+/// The Node object of a candidate, created at the time `now` (RFC 3339).
 pub fn candidate(spec: NodeSpec, now: &str) -> Value {
     let NodeSpec { name, agent, mut labels, address, capacity, disk, pod_cidr, declared_features } = spec;
     labels.insert(MANAGED_BY_LABEL.to_owned(), MANAGER.to_owned());
     let mut resources =
         json!({"cpu": format!("{}m", capacity.cpus), "memory": format!("{}Mi", capacity.mem / 1000), "pods": "110"});
-    // Without it, no pod that asks for ephemeral storage would ever start a node.
+    // Without it, a pod that requests ephemeral storage would never start a node.
     if disk > 0 {
         resources["ephemeral-storage"] = json!(format!("{}Mi", disk / 1000));
     }
@@ -53,9 +50,9 @@ pub fn candidate(spec: NodeSpec, now: &str) -> Value {
         "apiVersion": "v1", "kind": "Node",
         "metadata": {"name": name, "labels": labels,
             "annotations": {AGENT_ID_ANNOTATION: agent, STATE_ANNOTATION: NodePhase::Candidate.as_str()}},
-        // Every node's pods have the same subnet, which means something on the node only. A kubelet reports
-        // as soon as its runtime is up where its Node has one, else with its next period of ten seconds
-        // (fastStatusUpdateOnce, pkg/kubelet/kubelet.go).
+        // All nodes have the same pod subnet, which is only meaningful on the node itself. It is set because of the
+        // kubelet's first report: if its Node has a subnet, the kubelet reports as soon as its runtime is up, otherwise
+        // only with its next period of ten seconds (fastStatusUpdateOnce, pkg/kubelet/kubelet.go).
         "spec": {"podCIDR": pod_cidr, "podCIDRs": Vec::from_iter(&pod_cidr)},
         "status": {"capacity": resources, "allocatable": resources, "conditions": conditions, "addresses": addresses,
             "declaredFeatures": declared_features},

@@ -1,11 +1,11 @@
-//! Names that this scheduler gives to executors and tasks, and what they say when they come back from Mesos.
+//! Ids that this scheduler assigns to executors and tasks, and how to parse them when Mesos returns them.
 
-/// Makes eight hexadecimal digits at a time from a seed: the core itself has no randomness, so the seed is handed in.
+/// Generates ids of eight hexadecimal digits from a seed. The seed is passed in because the core has no randomness.
 #[derive(Clone, Debug)]
 pub struct IdSource(u64);
 
 impl IdSource {
-    /// A source; the seed must differ from process to process, since ids are never to be used twice.
+    /// Creates a source. The seed must differ between processes, because ids must never be reused.
     pub fn new(seed: u64) -> IdSource {
         IdSource(seed)
     }
@@ -20,23 +20,23 @@ impl IdSource {
     }
 }
 
-/// What a task id says.
+/// What a task id refers to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TaskKind {
     /// The long-lived task of the node with this executor.
     Node(String),
-    /// The pod with this UID.
+    /// The task of the pod with this UID.
     Pod(String),
-    /// Removes what the executor with this id left.
+    /// Removes what the executor with this id left behind.
     Sweep(String),
-    /// Answers to it mark the end of a reconciliation.
+    /// Its status updates mark the end of a reconciliation.
     Sentinel,
-    /// Not one of ours: left alone.
+    /// Not one of ours: ignored.
     Foreign,
 }
 
 impl TaskKind {
-    /// Reads a task id.
+    /// Parses a task id.
     pub fn of(task: &str) -> TaskKind {
         let without_suffix = |rest: &str| {
             let (body, suffix) = rest.rsplit_once('.')?;

@@ -1,4 +1,4 @@
-//! Agents, nodes, pods and their resources, as Mesos and Kubernetes tell of them. Pure.
+//! Agents, nodes, pods and their resources, as reported by Mesos and Kubernetes. Pure.
 pub mod agents;
 pub mod burden;
 pub mod candidate;

@@ -1,4 +1,4 @@
-//! Node objects, reduced to what the scheduler decides by, and the state of a node.
+//! Node objects, reduced to what the scheduler's decisions depend on, and the state of a node.
 use std::fmt;
 
 use k8s_openapi::api::core::v1::{Node, Taint};
@@ -12,19 +12,19 @@ use crate::k8s::names::{
 };
 use mesos::types::ExecutorInfo;
 
-/// Taint of a node that is about to go.
+/// Taint of a node that is about to be removed.
 pub const LEAVING_TAINT: &str = "kmctl.io/leaving";
 
-/// What the Node's state annotation says.
+/// The value of the Node's state annotation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NodePhase {
     /// A Node object without an executor.
     Candidate,
-    /// The executor is launched, the kubelet not heard of.
+    /// The executor is launched; the kubelet has not reported yet.
     Starting,
-    /// The kubelet is there.
+    /// The kubelet has reported.
     Ready,
-    /// No new pods; the executor ends, then the object.
+    /// Accepts no new pods; the executor is stopped, then the Node object is removed.
     Leaving,
 }
 
@@ -55,22 +55,19 @@ impl fmt::Display for NodePhase {
     }
 }
 
-/// A Node object of ours, as the API shows it.
+/// One of our Node objects, as read from the API.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NodeFacts {
-    /// Its name.
     pub name: String,
-    /// The agent it stands for.
+    /// The agent that it represents.
     pub agent: String,
-    /// Labels.
     pub labels: Labels,
-    /// Taints.
     pub taints: Vec<Taint>,
-    /// State annotation.
+    /// From the state annotation.
     pub phase: NodePhase,
-    /// Why it is in this state; empty where that is not told.
+    /// Why it is in this state; empty if not given.
     pub why: String,
-    /// Saved ExecutorInfo.
+    /// The executor's ExecutorInfo, as saved in the annotation.
     pub executor: Option<ExecutorInfo>,
     /// Id of the node task.
     pub task: Option<String>,
@@ -78,7 +75,7 @@ pub struct NodeFacts {
     pub token_id: Option<String>,
     /// Whether a kubelet has written its status.
     pub kubelet: bool,
-    /// Whether that kubelet says Ready.
+    /// Whether that kubelet reports Ready.
     pub ready: bool,
     /// `status.allocatable`.
     pub allocatable: Amount,
@@ -89,7 +86,7 @@ pub struct NodeFacts {
 }
 
 impl NodeFacts {
-    /// Reads a Node; none where it does not stand for a Mesos agent.
+    /// Reads a Node; `None` if it does not represent a Mesos agent.
     pub fn new(node: &Node) -> Option<NodeFacts> {
         let meta = &node.metadata;
         let annotation = |name: &str| meta.annotations.as_ref().and_then(|all| all.get(name));
@@ -99,7 +96,7 @@ impl NodeFacts {
         let text = |name: &str| allocatable.get(name).map(|quantity| quantity.0.as_str()).unwrap_or("0");
         let number = |parsed: u64| i64::try_from(parsed).unwrap_or(i64::MAX);
         let cpus = number(text("cpu").parse().map_or(0, |Millicores(number)| number));
-        // Downwards: this is what there is.
+        // Rounded down, so that available memory is not overstated.
         let megabytes = number(text("memory").parse().map_or(0, |Bytes(number)| number)) >> 20;
         let most_pods = text("pods").parse().unwrap_or(0);
         let addresses = status.addresses.unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Pods, reduced to what the scheduler decides by.
+//! Pods, reduced to what the scheduler's decisions depend on.
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{Pod, PodAffinityTerm, Toleration};
@@ -8,27 +8,26 @@ use super::resources::{Amount, Ports, read_amount};
 use super::selectors::{Labels, NodeDemand, Selector};
 use crate::k8s::names::{GRANTED_ANNOTATION, PORTS_ANNOTATION, TASK_ANNOTATION};
 
-/// The scheduler whose pods are ours to place.
+/// The scheduler whose pods we place.
 const SCHEDULER_NAME: &str = "default-scheduler";
 
-/// A pod's UID.
 pub type Uid = String;
 
-/// Where a pod stands in its life.
+/// Phase of a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// Not finished.
     Alive,
-    /// Succeeded or Failed: it takes nothing more.
+    /// Succeeded or Failed: it no longer uses resources.
     Finished,
 }
 
-/// Pods that must (not) share a domain with this one.
+/// Pods that must (or must not) share a topology domain with this one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Neighbours {
-    /// Label of nodes that makes the domains.
+    /// Node label that defines the domains.
     pub topology_key: String,
-    /// Which pods.
+    /// Selects those pods.
     pub selector: Selector,
     /// Namespaces of those pods; empty means the pod's own.
     pub namespaces: Vec<String>,
@@ -37,11 +36,11 @@ pub struct Neighbours {
 /// A topology spread constraint with `DoNotSchedule`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spread {
-    /// Label of nodes that makes the domains.
+    /// Node label that defines the domains.
     pub topology_key: String,
-    /// Which pods are counted.
+    /// Selects the pods that are counted.
     pub selector: Selector,
-    /// Most that a domain may have above the emptiest.
+    /// Maximum difference between a domain and the emptiest one.
     pub max_skew: i64,
 }
 
@@ -50,13 +49,12 @@ pub struct Spread {
 pub struct PodPort {
     /// Port in the pod.
     pub container_port: u16,
-    /// Wanted port of the node.
+    /// Requested port of the node.
     pub host_port: Option<u16>,
     /// `TCP`, `UDP` or `SCTP`.
     pub protocol: String,
 }
 
-/// A pod.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PodFacts {
     /// `metadata.uid`.
@@ -65,51 +63,46 @@ pub struct PodFacts {
     pub namespace: String,
     /// `metadata.name`.
     pub name: String,
-    /// Labels.
     pub labels: Labels,
-    /// The node it is bound to.
+    /// The node that it is bound to.
     pub node: Option<String>,
-    /// Whether it waits for the scheduler that this extender serves.
+    /// Whether it is to be scheduled by the scheduler that this extender serves.
     pub ours: bool,
-    /// Belongs to a DaemonSet.
+    /// Whether it belongs to a DaemonSet.
     pub daemon: bool,
-    /// Mirrors a static pod of a node.
+    /// Whether it mirrors a static pod of a node.
     pub mirror: bool,
-    /// Has a controller that makes another when it goes.
+    /// Whether it has a controller, which recreates it after its removal.
     pub controlled: bool,
-    /// Whether it is finished.
     pub phase: Phase,
-    /// Whether it is being deleted.
     pub deleting: bool,
-    /// Its Mesos task, as the Binding recorded it.
+    /// Id of its Mesos task, as recorded with the Binding.
     pub task: Option<String>,
     /// Host ports recorded with the Binding (JSON).
     pub granted_ports: Option<String>,
-    /// What it takes; an unreadable quantity counts as nothing, which the API server does not let happen.
+    /// What it takes from Mesos; [`requests::SMALLEST`] if a quantity cannot be parsed, which the API server rules out.
     pub amount: Amount,
-    /// What its task was granted, as the Binding recorded it: its specification may say something else since.
+    /// What its task was granted, as recorded with the Binding: its specification may have changed since.
     pub granted: Option<Amount>,
-    /// What it asks for that nothing grants.
+    /// Requested resources that nothing grants.
     pub ungranted: BTreeSet<String>,
-    /// Declared ports.
     pub ports: Vec<PodPort>,
-    /// Lives in its node's network namespace, where declared ports are host ports already.
+    /// Uses its node's network namespace, where declared ports already are host ports.
     pub host_network: bool,
     /// nodeSelector and required node affinity.
     pub demand: NodeDemand,
-    /// Tolerations.
     pub tolerations: Vec<Toleration>,
     /// Required pod affinity.
     pub near: Vec<Neighbours>,
     /// Required pod anti-affinity.
     pub apart: Vec<Neighbours>,
-    /// Topology spread constraints that forbid.
+    /// Topology spread constraints with `DoNotSchedule`.
     pub spread: Vec<Spread>,
 }
 
 impl PodFacts {
-    /// Keeps what the Binding recorded, whatever the object says now: whoever replaces a pod's annotations drops ours with
-    /// them, and nobody but km scheduler may say which task a pod has. True where the object says something else.
+    /// Keeps what was recorded with the Binding, even if the object differs now: a client that replaces a pod's
+    /// annotations drops ours as well, and only km scheduler may set a pod's task. Returns whether the object differs.
     pub fn keep_record(&mut self, before: &PodFacts) -> bool {
         let bound = before.node.is_some() && before.node == self.node;
         if !bound || before.task.is_none() {
@@ -123,7 +116,7 @@ impl PodFacts {
         lost
     }
 
-    /// What the Binding recorded, as annotations.
+    /// What was recorded with the Binding, as annotations.
     pub fn record(&self) -> BTreeMap<String, String> {
         let record = [
             (TASK_ANNOTATION, self.task.clone()),
@@ -133,7 +126,7 @@ impl PodFacts {
         record.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
     }
 
-    /// Reads a pod; none without a UID, which only a pod that was never stored lacks.
+    /// Reads a pod; `None` without a UID, which every stored pod has.
     pub fn new(pod: &Pod, defaults: Amount) -> Option<PodFacts> {
         let meta = &pod.metadata;
         let spec = pod.spec.clone().unwrap_or_default();
@@ -184,33 +177,33 @@ impl PodFacts {
         })
     }
 
-    /// Waits for a node, and a node should be found.
+    /// Whether it waits for a node and one should be found.
     pub fn pending(&self) -> bool {
         self.ours && self.node.is_none() && self.phase == Phase::Alive && !self.deleting
     }
 
-    /// Holds its node's resources.
+    /// Whether it uses its node's resources.
     pub fn occupies(&self) -> bool {
         self.node.is_some() && self.phase == Phase::Alive
     }
 
-    /// Keeps a node from being idle: everything but what every node has anyway.
+    /// Whether its node is not idle because of it: true for everything except what every node has anyway.
     pub fn keeps_node(&self) -> bool {
         self.occupies() && !self.daemon && !self.mirror
     }
 
-    /// Host ports that its specification names.
+    /// Host ports requested in its specification.
     pub fn host_ports(&self) -> impl Iterator<Item = &PodPort> {
         self.ports.iter().filter(|port| port.host_port.is_some())
     }
 
-    /// How many host ports have to be granted beyond those that its specification names: one for each other declared
-    /// port.
+    /// How many host ports must be granted in addition to those requested in its specification: one for every other
+    /// declared port.
     pub fn ports_to_grant(&self) -> usize {
         if self.host_network { 0 } else { self.ports.iter().filter(|port| port.host_port.is_none()).count() }
     }
 
-    /// How many of `ports` are left for those, once the named ones are taken out.
+    /// How many of `ports` are left for those after the requested ones are removed.
     pub fn left_to_grant(&self, ports: &Ports) -> usize {
         let named: BTreeSet<u16> = self.host_ports().filter_map(|port| port.host_port).collect();
         ports.count() - named.into_iter().filter(|port| ports.contains(*port)).count()

@@ -1,12 +1,13 @@
 //! What a pod takes from Mesos: its effective requests by Kubernetes' rule, rounded to what Mesos can express.
 //!
-//! The rule is `PodRequests` of k8s.io/component-helpers (resource/helpers.go), by which kube-scheduler accounts; what
-//! the API server fills in for what is not said (`SetDefaults_Pod`, `DefaultPodLevelResources`) is filled in here too,
-//! because the pods of `runonce` never see an API server. Ephemeral containers add nothing: they cannot request.
+//! The rule is `PodRequests` of k8s.io/component-helpers (resource/helpers.go), which kube-scheduler uses for
+//! accounting. The API server's defaults for omitted values (`SetDefaults_Pod`, `DefaultPodLevelResources`) are applied
+//! here too, because the pods of `runonce` never pass through an API server. Ephemeral containers add nothing: they
+//! cannot request resources.
 //!
 //! Containers that request neither processor nor memory count with `nodes.podDefaults`. Processor is rounded up to
-//! thousandths, memory to whole megabytes (Mesos' memory isolator truncates), and no task is smaller than
-//! [`SMALLEST`]. `docs/scheduler.md` tells users the same.
+//! thousandths, memory to whole megabytes (Mesos' memory isolator truncates), and no task is smaller than [`SMALLEST`].
+//! `docs/scheduler.md` documents the same for users.
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements};
@@ -18,16 +19,16 @@ use crate::cluster::quantity::{Bytes, Millicores, ParseError};
 /// The smallest task: Mesos' own minimum for a container (0.01 processors, 32 MB).
 pub const SMALLEST: Amount = Amount::new(10, 32);
 
-/// What the task that stands for a node takes.
+/// Resources of the task that represents a node.
 pub const NODE_TASK: Amount = Amount::new(10, 1);
 
-/// Resources of Kubernetes that a pod may ask for: the first two are granted by Mesos, the last one is the machine's.
+/// Kubernetes resources that a pod may request: Mesos grants the first two, the last one is the machine's.
 pub const GRANTED: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
 
-/// How [`ungranted`] calls resource claims, which have names of the pod's own.
+/// The name that [`ungranted`] uses for resource claims, whose own names are chosen by the pod.
 pub const CLAIMS: &str = "resource claims";
 
-/// Processors in thousandths, and bytes, before rounding to Mesos' units.
+/// Thousandths of a processor, and bytes, before rounding to Mesos' units.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Exact {
     millicpus: u64,
@@ -53,7 +54,7 @@ impl Exact {
     }
 }
 
-/// Reads `cpu` and `memory` settings, as in `nodes.overhead`.
+/// Parses `cpu` and `memory` quantities, as in `nodes.overhead`.
 pub fn amount(cpu: &str, memory: &str) -> Result<Amount, ParseError> {
     Ok(Exact { millicpus: millicpus(cpu)?, bytes: bytes(memory)? }.rounded())
 }
@@ -71,14 +72,14 @@ pub fn effective(spec: &PodSpec, defaults: Amount) -> Result<Amount, ParseError>
     Ok(total.rounded().max(SMALLEST))
 }
 
-/// What the containers of a pod take together; `defaults` for each that requests nothing.
+/// The total of a pod's containers; `defaults` for each that requests nothing.
 fn containers(spec: &PodSpec, defaults: Exact) -> Result<Exact, ParseError> {
     let mut running = Exact::default();
     for container in &spec.containers {
         let own = exact(&requests(container))?;
         running = running.plus(if own == Exact::default() { defaults } else { own });
     }
-    // Init containers run one after the other, next to those among them that keep running (restartPolicy Always).
+    // Init containers run one after the other, alongside the sidecars among them (restartPolicy Always).
     let (mut sidecars, mut peak) = (Exact::default(), Exact::default());
     for container in spec.init_containers.iter().flatten() {
         let own = exact(&requests(container))?;
@@ -92,8 +93,8 @@ fn containers(spec: &PodSpec, defaults: Exact) -> Result<Exact, ParseError> {
     Ok(running.plus(sidecars).max(peak))
 }
 
-/// What a pod takes with resources of its own as a whole: its requests, else what containers request, else its limits,
-/// else what its containers count with.
+/// The total of a pod with pod-level resources: its requests, else the containers' requests, else its limits, else what
+/// its containers count with.
 fn pod_level(spec: &PodSpec, whole: &ResourceRequirements, counted: Exact) -> Result<Exact, ParseError> {
     let requested = containers(spec, Exact::default())?;
     let all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
@@ -116,7 +117,7 @@ fn pod_level(spec: &PodSpec, whole: &ResourceRequirements, counted: Exact) -> Re
     })
 }
 
-/// What a pod asks for that nothing grants: devices and hugepages by their resource's name, resource claims.
+/// Requested resources that nothing grants: devices and hugepages by their resource's name, and resource claims.
 pub fn ungranted(spec: &PodSpec) -> BTreeSet<String> {
     let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
     let own = containers.filter_map(|container| container.resources.as_ref());
@@ -133,16 +134,16 @@ pub fn ungranted(spec: &PodSpec) -> BTreeSet<String> {
     found
 }
 
-/// Whether an init container is a sidecar: started in its turn, and running beside the containers from then on.
+/// Whether an init container is a sidecar: started in its order, and running alongside the containers from then on.
 pub fn keeps_running(container: &Container) -> bool {
     container.restart_policy.as_deref() == Some("Always")
 }
 
-/// A container's requests, with its limits where it only limits.
+/// A container's requests; where it has only a limit, the limit.
 fn requests(container: &Container) -> BTreeMap<String, Quantity> {
     let Some(resources) = &container.resources else { return BTreeMap::new() };
     let limits = resources.limits.iter().flatten();
-    // What is requested comes last, and stays.
+    // Requests are last, so that they override limits.
     let amounts = limits.chain(resources.requests.iter().flatten());
     amounts.map(|(name, amount)| (name.clone(), amount.clone())).collect()
 }
@@ -195,7 +196,7 @@ mod tests {
         }
     }
 
-    /// The same pods are made on the lab, and compared with what kube-scheduler and Mesos account there.
+    /// The same pods are created in the lab, where they are compared with the accounting of kube-scheduler and Mesos.
     #[test]
     fn twelve_pods_take_what_kubernetes_accounts_for_them() {
         let text = include_str!("../../../tests/lab/sizes.yaml");
@@ -204,7 +205,7 @@ mod tests {
             let name = pod["metadata"]["name"].as_str().unwrap();
             let mut spec = pod["spec"].clone();
             if pod["spec"]["runtimeClassName"] == "sizes-overhead" {
-                // What the RuntimeClass admission puts there.
+                // As set by the RuntimeClass admission.
                 spec["overhead"] = json!({"cpu": "50m", "memory": "16Mi"});
             }
             if name == "debugged" {

@@ -1,4 +1,4 @@
-//! Amounts in Mesos' units, as integers: Mesos keeps three decimals of a scalar, and so do we.
+//! Amounts in Mesos' units, as integers: Mesos keeps three decimals of a scalar, and so does this module.
 use std::fmt;
 use std::ops::{Add, AddAssign, Sub};
 
@@ -14,7 +14,7 @@ pub struct Amount {
 }
 
 impl Amount {
-    /// An amount of whole megabytes.
+    /// From thousandths of a processor and whole megabytes.
     pub const fn new(millicpus: i64, megabytes: i64) -> Amount {
         Amount { cpus: millicpus, mem: megabytes * 1000 }
     }
@@ -24,17 +24,17 @@ impl Amount {
         self.cpus >= need.cpus && self.mem >= need.mem
     }
 
-    /// The larger of both, for each resource on its own.
+    /// The larger value of each resource.
     pub fn max(self, other: Amount) -> Amount {
         Amount { cpus: self.cpus.max(other.cpus), mem: self.mem.max(other.mem) }
     }
 
-    /// The smaller of both, for each resource on its own.
+    /// The smaller value of each resource.
     pub fn min(self, other: Amount) -> Amount {
         Amount { cpus: self.cpus.min(other.cpus), mem: self.mem.min(other.mem) }
     }
 
-    /// As what a node agent is told.
+    /// The amount as a node agent receives it.
     pub fn grant(self) -> Grant {
         Grant { cpus: from_thousandths(self.cpus), mem: from_thousandths(self.mem) }
     }
@@ -68,21 +68,21 @@ impl std::iter::Sum for Amount {
     }
 }
 
-/// `cpus:0.75;mem:644`, as Mesos writes resources.
+/// `cpus:0.75;mem:644`, Mesos' format for resources.
 impl fmt::Display for Amount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "cpus:{};mem:{}", decimal(self.cpus), decimal(self.mem))
     }
 }
 
-/// Reads what [`Amount`] writes. None where it is anything else.
+/// Parses the [`fmt::Display`] format of [`Amount`]; `None` for anything else.
 pub fn read_amount(text: &str) -> Option<Amount> {
     let (cpus, mem) = text.strip_prefix("cpus:")?.split_once(";mem:")?;
     let number = |text: &str| text.parse::<f64>().ok().filter(|number| number.is_finite() && *number >= 0.0);
     Some(Amount { cpus: to_thousandths(number(cpus)?), mem: to_thousandths(number(mem)?) })
 }
 
-/// A number of thousandths as a decimal without trailing zeros: `1500` is `1.5`.
+/// Formats a number of thousandths as a decimal without trailing zeros: `1500` is `1.5`.
 pub fn decimal(thousandths: i64) -> String {
     let (whole, rest) = (thousandths / 1000, (thousandths % 1000).abs());
     if rest == 0 {
@@ -92,7 +92,7 @@ pub fn decimal(thousandths: i64) -> String {
     format!("{sign}{whole}.{}", format!("{rest:03}").trim_end_matches('0'))
 }
 
-/// A Mesos scalar as thousandths; Mesos itself rounds to that.
+/// A Mesos scalar in thousandths; Mesos itself rounds to that.
 #[allow(clippy::cast_possible_truncation)]
 pub fn to_thousandths(scalar: f64) -> i64 {
     (scalar * 1000.0).round() as i64
@@ -104,12 +104,12 @@ pub fn from_thousandths(thousandths: i64) -> f64 {
     thousandths as f64 / 1000.0
 }
 
-/// Port ranges, both ends included, sorted and apart from one another.
+/// Port ranges, both ends included, sorted and disjoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ports(Vec<(u16, u16)>);
 
 impl Ports {
-    /// Ranges in any order; what lies outside 0…65535 is left out.
+    /// From ranges in any order; ports outside 0…65535 are left out.
     pub fn new(ranges: impl IntoIterator<Item = (u64, u64)>) -> Ports {
         let mut all = Ports::default();
         for (begin, end) in ranges {
@@ -123,22 +123,20 @@ impl Ports {
         all
     }
 
-    /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether `port` lies in a range.
+    /// Whether a range contains `port`.
     pub fn contains(&self, port: u16) -> bool {
         self.0.iter().any(|&(begin, end)| begin <= port && port <= end)
     }
 
-    /// How many there are.
+    /// Number of ports.
     pub fn count(&self) -> usize {
         self.0.iter().map(|&(begin, end)| usize::from(end - begin) + 1).sum()
     }
 
-    /// The ranges.
     pub fn ranges(&self) -> &[(u16, u16)] {
         &self.0
     }
@@ -154,7 +152,7 @@ impl Ports {
         self.0.sort_unstable();
     }
 
-    /// Takes this many out, whichever.
+    /// Removes this many ports, no matter which.
     pub fn take_any(&mut self, count: usize) {
         let any: Vec<u16> = self.iter().take(count).collect();
         for port in any {
@@ -162,7 +160,7 @@ impl Ports {
         }
     }
 
-    /// Takes one port out; says whether it was there.
+    /// Removes one port; returns whether it was included.
     pub fn remove(&mut self, port: u16) -> bool {
         let Some(index) = self.0.iter().position(|&(begin, end)| begin <= port && port <= end) else { return false };
         let (begin, end) = self.0.remove(index);

@@ -1,4 +1,4 @@
-//! Kubernetes' matching rules, as far as the choice of agents to wake needs them: labels, node affinity, taints.
+//! Kubernetes' matching rules, as far as they are needed to choose the agents to start: labels, node affinity, taints.
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{NodeSelectorTerm, Taint, Toleration};
@@ -49,7 +49,7 @@ impl Requirement {
 pub struct Selector(Option<Vec<Requirement>>);
 
 impl Selector {
-    /// From the API's form; none selects nothing, an empty one everything.
+    /// From the API's form; `None` selects nothing, an empty selector everything.
     pub fn new(selector: Option<&LabelSelector>) -> Selector {
         Selector(selector.map(|selector| {
             let exact = selector.match_labels.iter().flatten();
@@ -61,17 +61,17 @@ impl Selector {
         }))
     }
 
-    /// Whether an object with these labels is selected.
+    /// Whether it selects an object with these labels.
     pub fn matches(&self, labels: &Labels) -> bool {
         self.0.as_ref().is_some_and(|all| all.iter().all(|requirement| requirement.matches(labels)))
     }
 }
 
-/// What a pod demands of the node it runs on: nodeSelector and required node affinity.
+/// What a pod requires of its node: nodeSelector and required node affinity.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeDemand {
     selector: Vec<Requirement>,
-    /// Alternatives; none at all means anything, an empty list means nothing can match.
+    /// Alternatives; `None` matches any node, an empty list matches none.
     terms: Option<Vec<Term>>,
 }
 
@@ -104,7 +104,7 @@ impl NodeDemand {
         }
     }
 
-    /// Whether a node with this name and these labels will do.
+    /// Whether a node with this name and these labels meets the requirements.
     pub fn accepts(&self, name: &str, labels: &Labels) -> bool {
         let fields = Labels::from([("metadata.name".to_owned(), name.to_owned())]);
         self.selector.iter().all(|requirement| requirement.matches(labels))
@@ -116,7 +116,7 @@ impl NodeDemand {
             })
     }
 
-    /// The one node that every alternative names, as the pods of a DaemonSet have it.
+    /// The one node that the only alternative names, as for the pods of a DaemonSet.
     pub fn pinned(&self) -> Option<&str> {
         let [term] = self.terms.as_deref()? else { return None };
         let name = term.names.iter().find(|field| field.key == "metadata.name" && field.operator == "In")?;
@@ -139,7 +139,7 @@ impl NodeDemand {
     }
 }
 
-/// Whether every taint that keeps pods away (NoSchedule, NoExecute) is tolerated.
+/// Whether every taint that repels pods (NoSchedule, NoExecute) is tolerated.
 pub fn tolerates(tolerations: &[Toleration], taints: &[Taint]) -> bool {
     taints.iter().filter(|taint| taint.effect != "PreferNoSchedule").all(|taint| {
         tolerations.iter().any(|toleration| {

@@ -1,4 +1,4 @@
-//! What Mesos is told of nodes, of clusters and of runs alike: the executor that runs `km node`, and its tasks. Pure.
+//! What Mesos is given for nodes, both of clusters and of runs: the executor that runs `km node`, and its tasks. Pure.
 use std::time::Duration;
 
 use super::agents::{HeldOffer, take};
@@ -8,17 +8,17 @@ use crate::protocol::artifacts::KmProgram;
 use crate::protocol::launch::{PodLaunch, PortMapping, TaskData};
 use mesos::types::{Bytes, CommandInfo, ExecutorInfo, ExecutorType, Resource, TaskInfo, Uri};
 
-/// Who an executor is.
+/// Identifies an executor.
 pub struct ExecutorNames {
-    /// Never used twice.
+    /// Never reused.
     pub id: String,
-    /// For people.
+    /// For humans.
     pub name: String,
-    /// The cluster.
+    /// Name of the cluster.
     pub source: String,
 }
 
-/// An executor that runs `km node`, as `user`. `grace`: time that it has after SHUTDOWN.
+/// An executor that runs `km node` as `user`. `grace`: how long it may run after SHUTDOWN.
 pub fn executor(
     km: &KmProgram,
     user: &str,
@@ -36,7 +36,7 @@ pub fn executor(
     let command = CommandInfo {
         uris: vec![uri],
         shell: Some(true),
-        // The fetcher verifies nothing, and what it brought is about to run as root.
+        // Mesos' fetcher verifies nothing, and the fetched binary is about to run as root.
         value: Some(format!("echo \"{}  km\" | sha256sum -c - && exec ./km node", km.sha256)),
         user: Some(user.to_owned()),
         ..CommandInfo::default()
@@ -53,7 +53,7 @@ pub fn executor(
     }
 }
 
-/// A task with the executor's info exactly as it was saved.
+/// A task with the executor's info exactly as saved.
 pub fn task_info(
     id: &str,
     name: String,
@@ -73,7 +73,7 @@ pub fn task_info(
     }
 }
 
-/// A pod's task, named as Mesos shows it.
+/// A pod's task, with the name that Mesos shows.
 pub fn pod_task(
     id: &str,
     launch: PodLaunch,
@@ -85,19 +85,19 @@ pub fn pod_task(
     task_info(id, name, agent, executor, resources, &TaskData::Pod(launch))
 }
 
-/// What becomes of ports that name none of the agent's.
+/// What to do with declared ports that request no host port.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Unnamed {
-    /// Each needs one.
+    /// Each must be granted one.
     Granted,
-    /// Each gets one, as long as there are any.
+    /// Each is granted one, as long as any are left.
     WhileThereAre,
-    /// They stay without.
+    /// They are granted none.
     Left,
 }
 
-/// Takes what a pod needs, and says which port of it has which of the agent's. None, and nothing is taken, where the
-/// offers do not cover it.
+/// Takes what a pod needs, and maps its ports to the agent's ports. Returns `None`, and takes nothing, if the offers do
+/// not cover it.
 pub fn take_for_pod(
     offers: &mut [HeldOffer],
     amount: Amount,
@@ -129,7 +129,7 @@ pub fn take_for_pod(
             None => {}
         }
     }
-    // TCP and UDP of one port are one port to Mesos.
+    // Mesos does not distinguish between TCP and UDP: both use one port.
     let mut ports: Vec<u16> = mappings.iter().map(|mapping| mapping.host_port).collect();
     ports.sort_unstable();
     ports.dedup();

@@ -1,13 +1,13 @@
-//! Time as the pure core sees it: milliseconds handed in with every event, never read from a clock.
+//! Time for the pure core: milliseconds passed in with every event, never read from a clock.
 use std::ops::Add;
 use std::time::Duration;
 
-/// A point in time, in milliseconds since an epoch that only has to stay the same while the process lives.
+/// A point in time, in milliseconds since an epoch that is fixed for the lifetime of the process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Time(pub u64);
 
 impl Time {
-    /// How much time has passed since `earlier`; zero when it lies in the future.
+    /// The time since `earlier`; zero if that is in the future.
     pub fn since(self, earlier: Time) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }

@@ -1,9 +1,9 @@
 //! `KubeletConfiguration`: the static half of a node agent's input, versioned `kubelet.config.k8s.io/v1beta1` and
-//! handed to the stock kubelet unchanged (`--config`).
+//! passed to the stock kubelet unchanged (`--config`).
 //!
-//! Only upstream's own fields stand here, so that the file the kubelet reads is the file the agent was made from.
-//! What upstream has no field for (the node's name, paths, network, artifacts) is a
-//! [`DepsSpec`](super::spec::DepsSpec): it describes how the injected objects are built.
+//! It only has upstream's own fields, so that the file the kubelet reads is the file the agent was configured with.
+//! Everything for which upstream has no field (the node's name, paths, network, artifacts) is in a
+//! [`DepsSpec`](super::spec::DepsSpec), which describes how the injected objects are built.
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use super::spec::{Place, runtime_socket, settings_of};
 use crate::cluster::{Network, NetworkMode};
 use crate::protocol::launch::NodeLaunch;
 
-/// The one version that is read and written.
+/// The only version that is read and written.
 pub const API_VERSION: &str = "kubelet.config.k8s.io/v1beta1";
 const KIND: &str = "KubeletConfiguration";
 
@@ -28,79 +28,80 @@ pub struct KubeletConfiguration {
     pub kind: String,
     /// Address the kubelet's server listens on.
     pub address: IpAddr,
-    /// Port of the kubelet's server; the agent takes another when it is not free.
+    /// Port of the kubelet's server; the agent uses another one if it is in use.
     pub port: u16,
-    /// Zero: the port without authentication stays shut.
+    /// Zero: the port without authentication is disabled.
     pub read_only_port: u16,
-    /// Zero: the agent judges health by the node's own condition.
+    /// Zero: the agent checks health by the node's own condition.
     pub healthz_port: u16,
-    /// Who may ask the kubelet.
+    /// Which clients may access the kubelet.
     pub authentication: Authentication,
     /// What they may do.
     pub authorization: Authorization,
-    /// The client certificate is renewed.
+    /// Renews the client certificate.
     pub rotate_certificates: bool,
-    /// The serving certificate is requested from the cluster.
+    /// Requests the serving certificate from the cluster.
     #[serde(rename = "serverTLSBootstrap")]
     pub server_tls_bootstrap: bool,
     /// Lowest TLS version served.
     pub tls_min_version: String,
-    /// `cgroupfs`: Mesos' tree is not systemd's.
+    /// `cgroupfs`: Mesos' cgroup tree is not managed by systemd.
     pub cgroup_driver: String,
-    /// Folder of static pods, for a kubelet without an API server.
+    /// Directory of static pods, for a kubelet without an API server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub static_pod_path: Option<PathBuf>,
-    /// How often that folder is read, beside the kernel's own word of changes.
+    /// How often that directory is read, in addition to the kernel's change notifications.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file_check_frequency: Option<String>,
-    /// The server's certificate, where no cluster signs one.
+    /// The server's certificate, if no cluster signs one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls_cert_file: Option<PathBuf>,
-    /// Its key.
+    /// Key of [`tls_cert_file`](Self::tls_cert_file).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls_private_key_file: Option<PathBuf>,
-    /// Cgroup of all pods, below the Mesos container's; the agent fills it in when it has made it.
+    /// Cgroup of all pods, below the Mesos container's; the agent sets it after creating the cgroup.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub cgroup_root: String,
-    /// The runtime's socket.
+    /// Socket of the container runtime.
     pub container_runtime_endpoint: String,
-    /// False: km scheduler alone makes, labels and removes Node objects.
+    /// False: only km scheduler creates, labels and removes Node objects.
     pub register_node: bool,
-    /// Set to false where the machine has cgroup v1, which kubelets refuse since 1.35 unless they are told so.
+    /// False if the machine uses cgroup v1, which kubelets since 1.35 refuse by default.
     #[serde(rename = "failCgroupV1", default, skip_serializing_if = "Option::is_none")]
     pub fail_cgroup_v1: Option<bool>,
-    /// Quality-of-service cgroups below `cgroupRoot`.
+    /// Creates quality-of-service cgroups below `cgroupRoot`.
     #[serde(rename = "cgroupsPerQOS")]
     pub cgroups_per_qos: bool,
-    /// `none`: the bound is the grant, kept by the agent, not the machine's allocatable.
+    /// `none`: the limit is the grant, enforced by the agent, not the machine's allocatable.
     pub enforce_node_allocatable: Vec<String>,
-    /// When pods are evicted.
+    /// Thresholds at which pods are evicted.
     pub eviction_hard: BTreeMap<String, String>,
-    /// 100 turns image removal off: images come from the bundle and could not be pulled again.
+    /// 100 disables image garbage collection: images are from the bundle and could not be pulled again.
     #[serde(rename = "imageGCHighThresholdPercent")]
     pub image_gc_high_threshold_percent: u8,
-    /// Below the former.
+    /// Must be below the high threshold.
     #[serde(rename = "imageGCLowThresholdPercent")]
     pub image_gc_low_threshold_percent: u8,
-    /// Swap on the agent is the operator's decision.
+    /// False: swap on the agent is the operator's decision.
     pub fail_swap_on: bool,
-    /// Two kubelets on one machine would rewrite each other's chains.
+    /// False: two kubelets on one machine would rewrite each other's chains.
     #[serde(rename = "makeIPTablesUtilChains")]
     pub make_iptables_util_chains: bool,
-    /// Most pods on the node.
+    /// Maximum number of pods on the node.
     pub max_pods: u32,
-    /// Address of the cluster's DNS: the node's own, or with the user's network plugin the Service that has it.
+    /// Address of the cluster's DNS: the node's own, or with the user's network plugin that of the DNS Service.
     #[serde(rename = "clusterDNS", default, skip_serializing_if = "Vec::is_empty")]
     pub cluster_dns: Vec<IpAddr>,
     /// DNS domain of the cluster.
     pub cluster_domain: String,
-    /// The host's resolver file that pods get.
+    /// The host's resolver file, used for pods.
     pub resolv_conf: PathBuf,
-    /// A log is rotated at this size.
+    /// Size at which a log is rotated.
     pub container_log_max_size: String,
     /// Rotated logs kept per container.
     pub container_log_max_files: u8,
-    /// Plugins outside the bundle are not looked for on the agent, and no folder is made for them.
+    /// A directory of the run, so that the kubelet neither searches the agent for plugins outside the bundle nor
+    /// creates a directory for them.
     pub volume_plugin_dir: PathBuf,
 }
 
@@ -108,7 +109,7 @@ pub struct KubeletConfiguration {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Authentication {
-    /// Requests without credentials.
+    /// Whether requests without credentials are accepted.
     pub anonymous: Switch,
     /// Bearer tokens, reviewed by the API server.
     pub webhook: Switch,
@@ -116,11 +117,10 @@ pub struct Authentication {
     pub x509: X509,
 }
 
-/// Something that is on or off.
+/// An object with a single `enabled` field.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Switch {
-    /// On.
     pub enabled: bool,
 }
 
@@ -141,8 +141,8 @@ pub struct Authorization {
     pub mode: String,
 }
 
-/// With granted host ports, `km node` answers at the pods' bridge. With the user's plugin it is the tenth address of
-/// the Services' network, where installers of Kubernetes put the Service of CoreDNS.
+/// With granted host ports, `km node` serves DNS at the pods' bridge. With the user's plugin it is the tenth address of
+/// the Services' network, where Kubernetes installers put the Service of CoreDNS.
 fn cluster_dns(launch: &NodeLaunch) -> Vec<IpAddr> {
     let (network, number) = match launch.network_mode {
         NetworkMode::HostPorts => (&launch.pod_cidr, 1),
@@ -151,7 +151,7 @@ fn cluster_dns(launch: &NodeLaunch) -> Vec<IpAddr> {
     network.parse::<Network>().ok().and_then(|network| network.host(number)).map(IpAddr::V4).into_iter().collect()
 }
 
-/// Why a document is no configuration of a node agent.
+/// Why a document is not a valid configuration of a node agent.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigurationError {
     /// It is not YAML, or has unknown or missing keys.
@@ -160,10 +160,10 @@ pub enum ConfigurationError {
     /// Another version or kind.
     #[error("{found} is not {API_VERSION} {KIND}")]
     Version {
-        /// What stands in it.
+        /// The version and kind found.
         found: String,
     },
-    /// It carries `runOnce`.
+    /// It contains `runOnce`.
     #[error(
         "`{key}` is not a setting: running once is what one invocation does, never what a node is, so it is only a \
          flag (`km runonce`); remove it from the configuration"
@@ -175,7 +175,7 @@ pub enum ConfigurationError {
 }
 
 impl KubeletConfiguration {
-    /// The configuration of the node that a launch and its place make.
+    /// The configuration of the node that a launch and its place describe.
     pub fn for_launch(launch: &NodeLaunch, place: &Place) -> Self {
         KubeletConfiguration {
             api_version: API_VERSION.to_owned(),
@@ -204,8 +204,8 @@ impl KubeletConfiguration {
             fail_cgroup_v1: place.cgroup_v1.then_some(false),
             cgroups_per_qos: true,
             enforce_node_allocatable: vec!["none".to_owned()],
-            // Memory pressure would be the whole machine's, so another framework's load would evict our pods; their
-            // own bound is the grant. Disk thresholds protect everybody on the machine.
+            // Memory pressure is measured on the whole machine, so another framework's load would evict our pods. Their
+            // own limit is the grant. Disk thresholds protect every workload on the machine.
             eviction_hard: [
                 ("memory.available", "1Mi"),
                 ("nodefs.available", "5%"),
@@ -229,31 +229,32 @@ impl KubeletConfiguration {
         }
     }
 
-    /// The configuration of a node without an API server: pods come from a folder, and only km, with a certificate of
-    /// the run, may ask the kubelet. `launch` is what [`RunLaunch::node`](crate::protocol::launch::RunLaunch::node) made.
+    /// The configuration of a node without an API server. Pods are read from a directory, and only km, with a
+    /// certificate of the run, may access the kubelet. `launch` is the result of
+    /// [`RunLaunch::node`](crate::protocol::launch::RunLaunch::node).
     pub fn for_run(launch: &NodeLaunch, place: &Place) -> Self {
         let file = |name: &str| settings_of(launch, place, name);
         let mut own = Self::for_launch(launch, place);
         own.address = IpAddr::from([127, 0, 0, 1]);
         own.authentication.webhook.enabled = false;
         own.authentication.x509.client_ca_file = file("pki/ca.crt");
-        // Whoever authenticates may do everything, and only km has a certificate.
+        // Every authenticated client may do everything, and only km has a certificate.
         own.authorization.mode = "AlwaysAllow".to_owned();
         (own.rotate_certificates, own.server_tls_bootstrap) = (false, false);
         own.tls_cert_file = Some(file("pki/server.crt"));
         own.tls_private_key_file = Some(file("pki/server.key"));
         own.static_pod_path = Some(file("manifests"));
         own.file_check_frequency = Some("2s".to_owned());
-        // The machine's resolvers: there are no Services to name.
+        // Use the machine's resolvers: there are no Services to resolve.
         own.cluster_dns = Vec::new();
         own
     }
 
-    /// Reads a document, refusing what a node agent must not be configured with.
+    /// Parses a document; refuses settings that a node agent must not have.
     pub fn from_document(text: &str) -> Result<Self, ConfigurationError> {
         let raw: serde_json::Value =
             serde_yaml::from_str(text).map_err(|source| ConfigurationError::Format(source.into()))?;
-        // Before the typed reading, whose "unknown field" would hide the reason.
+        // Checked before the typed deserialization, whose "unknown field" error would hide the reason.
         for key in raw.as_object().into_iter().flat_map(|document| document.keys()) {
             if key.to_ascii_lowercase().replace(['-', '_'], "") == "runonce" {
                 return Err(ConfigurationError::RunOnce { key: key.clone() });
@@ -267,7 +268,7 @@ impl KubeletConfiguration {
         serde_yaml::from_str(text).map_err(|source| ConfigurationError::Format(source.into()))
     }
 
-    /// The document for the kubelet.
+    /// The document for the kubelet, as YAML.
     pub fn to_document(&self) -> String {
         serde_yaml::to_string(self).unwrap_or_default()
     }

@@ -1,4 +1,4 @@
-//! What containerd reads and how it is started: configured for one run alone.
+//! The configuration and the arguments of containerd, for a single run.
 use std::path::PathBuf;
 
 use serde_json::json;
@@ -7,14 +7,14 @@ use super::programs::path;
 use super::spec::DepsSpec;
 use crate::cluster::{NetworkMode, ProxyMode};
 
-/// How it is started.
+/// The command line.
 pub fn argv(spec: &DepsSpec) -> Vec<String> {
     let folders = &spec.folders;
     vec![
         path(&folders.programs().join("containerd")),
         "--config".to_owned(),
         path(&folders.settings("containerd.toml")),
-        // Also the mark by which a sweep knows this run's processes.
+        // A sweep also recognises this run's processes by this argument.
         "--address".to_owned(),
         path(&folders.runtime_socket()),
     ]
@@ -26,11 +26,11 @@ pub fn configuration(spec: &DepsSpec) -> String {
     let quoted = |path: PathBuf| serde_json::Value::from(path.display().to_string()).to_string();
     let (cni_programs, cni_settings) = match spec.network.mode {
         NetworkMode::HostPorts => (folders.run.join("cni"), folders.run.join("net.d")),
-        // The user's plugin and its configuration, out of the bundle like everything else.
+        // The user's plugin and its configuration are in the bundle.
         NetworkMode::Cni if spec.artifacts.iter().any(|artifact| artifact.path.starts_with("cni.d/")) => {
             (folders.run.join("cni"), folders.run.join("cni.d"))
         }
-        // The user's plugin, where every plugin installs itself.
+        // The user's plugin is in the standard directories of CNI plugins.
         NetworkMode::Cni => (PathBuf::from("/opt/cni/bin"), PathBuf::from("/etc/cni/net.d")),
     };
     format!(
@@ -95,7 +95,7 @@ conf_dir = {cni_settings}
     )
 }
 
-/// How the stock plugins call the back end of a kube-proxy in this mode.
+/// The stock plugins' name of the backend that kube-proxy uses in this mode.
 const fn plugin_backend(mode: ProxyMode) -> &'static str {
     match mode {
         ProxyMode::Iptables => "iptables",
@@ -103,8 +103,8 @@ const fn plugin_backend(mode: ProxyMode) -> &'static str {
     }
 }
 
-/// A routed link per pod; a pod's hostPort is mapped by the stock plugin, what Mesos granted for other ports by ours. The
-/// stock plugins would choose their back end by what they find installed; here it is kube-proxy's.
+/// A routed link per pod. A pod's hostPort is mapped by the stock plugin, the host ports that Mesos granted for other
+/// ports by ours. The stock plugins would choose their backend by what is installed; here it is set to kube-proxy's.
 pub fn network(spec: &DepsSpec, mode: ProxyMode) -> String {
     let network = &spec.network;
     json!({
@@ -177,7 +177,7 @@ mod tests {
         let text = configuration(&DepsSpec::for_launch(&launch, &Place::example()));
         assert!(text.contains("bin_dirs = [\"/opt/cni/bin\"]"), "{text}");
 
-        // What a bundle brings is taken from where it was verified.
+        // Files of a bundle are used from the directory in which they were verified.
         launch.artifacts = ["cni/mine", "cni.d/10-mine.conflist"]
             .map(|path| Artifact {
                 path: path.to_owned(),
@@ -191,7 +191,7 @@ mod tests {
         for expected in ["/runs/agent-1.0123abcd/cni\"]\n", "/runs/agent-1.0123abcd/cni.d\"\n"] {
             assert!(text.contains(expected), "{expected} in\n{text}");
         }
-        // A configuration that comes along is nobody's business where granted ports are mapped.
+        // A configuration in the bundle is ignored if granted ports are mapped.
         launch.network_mode = NetworkMode::HostPorts;
         let text = configuration(&DepsSpec::for_launch(&launch, &Place::example()));
         assert!(text.contains("/net.d\"\n") && !text.contains("cni.d"), "{text}");

@@ -1,20 +1,20 @@
-//! How kube-proxy is started.
+//! The arguments of kube-proxy.
 use std::net::IpAddr;
 
 use super::programs::path;
 use super::spec::DepsSpec;
 use crate::cluster::ProxyMode;
 
-/// Port of its health check, where it is free.
+/// Port of its health check, if not in use.
 pub const HEALTH_PORT: u16 = 10256;
 
-/// Port of its metrics on loopback, where it is free.
+/// Port of its metrics on loopback, if not in use.
 pub const METRICS_PORT: u16 = 10249;
 
-/// The file with its credentials, among the settings of the run.
+/// Name of the file with its credentials, in the run's configuration directory.
 pub const KUBECONFIG: &str = "kube-proxy.kubeconfig";
 
-/// How it is started; `ports` are those of its health check and of its metrics.
+/// The command line; `ports` are those of the health check and of the metrics.
 pub fn argv(spec: &DepsSpec, mode: ProxyMode, ports: (u16, u16)) -> Vec<String> {
     let folders = &spec.folders;
     let kubeconfig = path(&folders.settings(KUBECONFIG));
@@ -23,14 +23,14 @@ pub fn argv(spec: &DepsSpec, mode: ProxyMode, ports: (u16, u16)) -> Vec<String> 
     argv
 }
 
-/// The same, where the machine has what was asked for and its usual ports are free.
+/// The command line if the machine supports the requested mode and the default ports are not in use.
 pub fn usual(spec: &DepsSpec) -> Vec<String> {
     argv(spec, spec.network.proxy_mode, (HEALTH_PORT, METRICS_PORT))
 }
 
-/// Where NodePorts answer: at the node's own address, in either mode. An agent is shared, and its other addresses are
-/// somebody's: a gateway's, a virtual address, a network that must not see the cluster. With iptables also at 127.0.0.1,
-/// where the kernel can do it in no other way.
+/// Addresses at which NodePorts are served: the node's own address, in either mode. An agent is shared, and its other
+/// addresses may be used otherwise: by a gateway, as a virtual address, in a network that must not see the cluster.
+/// iptables also serves 127.0.0.1, which the kernel supports in no other mode.
 fn node_port_addresses(mode: ProxyMode, node: IpAddr) -> String {
     match (mode, node) {
         (ProxyMode::Iptables, IpAddr::V4(_)) => format!("{node}/32,127.0.0.0/8"),
@@ -39,11 +39,11 @@ fn node_port_addresses(mode: ProxyMode, node: IpAddr) -> String {
     }
 }
 
-/// What is not in its kubeconfig.
+/// Flags for what is not in its kubeconfig.
 pub fn flags(spec: &DepsSpec, mode: ProxyMode, health_port: u16, metrics_port: u16) -> Vec<String> {
     vec![
         format!("--hostname-override={}", spec.node.name),
-        // Named: unset means iptables now and nftables in a later version.
+        // Set explicitly: the default is iptables now and nftables in a later version.
         match mode {
             ProxyMode::Iptables => "--proxy-mode=iptables".to_owned(),
             ProxyMode::Nftables => "--proxy-mode=nftables".to_owned(),
@@ -51,9 +51,10 @@ pub fn flags(spec: &DepsSpec, mode: ProxyMode, health_port: u16, metrics_port: u
         format!("--nodeport-addresses={}", node_port_addresses(mode, spec.node.ip)),
         format!("--cluster-cidr={}", spec.network.pod_cidr),
         format!("--healthz-bind-address={}:{health_port}", spec.node.ip),
-        // Zero is refused.
+        // kube-proxy refuses port zero.
         format!("--metrics-bind-address=127.0.0.1:{metrics_port}"),
-        // The machine's connection tracking is its operator's; changing it needs privileges that nested agents lack.
+        // The machine's connection tracking is configured by its operator; changing it needs privileges that nested
+        // agents lack.
         "--conntrack-max-per-core=0".to_owned(),
         "--conntrack-min=0".to_owned(),
         "--conntrack-tcp-timeout-established=0s".to_owned(),

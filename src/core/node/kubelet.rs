@@ -1,8 +1,8 @@
-//! How the kubelet is started, with an API server and without.
+//! The arguments of the kubelet, with an API server and without.
 use super::programs::path;
 use super::spec::{DepsSpec, KUBELET_ROOT};
 
-/// How any kubelet is started.
+/// The command line of any kubelet.
 pub fn argv(spec: &DepsSpec, more: Vec<String>) -> Vec<String> {
     let mut argv = vec![path(&spec.folders.programs().join("kubelet"))];
     argv.extend(flags(spec));
@@ -10,12 +10,12 @@ pub fn argv(spec: &DepsSpec, more: Vec<String>) -> Vec<String> {
     argv
 }
 
-/// How the kubelet of a node with an API server is started.
+/// The command line of the kubelet of a node with an API server.
 pub fn with_api(spec: &DepsSpec) -> Vec<String> {
     argv(spec, api_flags(spec))
 }
 
-/// What is a flag and has no field in the configuration.
+/// Flags for what has no field in the configuration.
 fn flags(spec: &DepsSpec) -> Vec<String> {
     let folders = &spec.folders;
     let mut flags = vec![
@@ -25,14 +25,14 @@ fn flags(spec: &DepsSpec) -> Vec<String> {
         format!("--hostname-override={}", spec.node.name),
         "--v=2".to_owned(),
     ];
-    // Refused by the kubelet, and all that a machine without a network has.
+    // The kubelet refuses a loopback address, and a machine without a network has no other.
     if !spec.node.ip.is_loopback() {
         flags.push(format!("--node-ip={}", spec.node.ip));
     }
     flags
 }
 
-/// How the kubelet meets the API server; without these it stands alone.
+/// Flags that connect the kubelet to the API server; without them it runs standalone.
 pub fn api_flags(spec: &DepsSpec) -> Vec<String> {
     let folders = &spec.folders;
     vec![

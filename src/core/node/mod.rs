@@ -1,5 +1,5 @@
-//! What a node's programs read and how they are started, worked out of its launch and its place. Pure: `km node` carries it
-//! out, `kmctl render` shows it.
+//! The configuration and the arguments of a node's processes, derived from its launch and its place. Pure: `km node`
+//! applies it, `kmctl render` prints it.
 pub mod config;
 pub mod containerd;
 pub mod kube_proxy;

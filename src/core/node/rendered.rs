@@ -1,10 +1,11 @@
-//! What a node's programs read and how they are started, worked out without a machine: for `kmctl render`, and for tests
-//! in which the programs themselves judge it.
+//! The configuration and the arguments of a node's processes, derived without a machine: for `kmctl render`, and for
+//! tests in which the binaries themselves check them.
 use crate::cluster::NetworkMode;
 use crate::node::spec::DepsSpec;
 use crate::node::{containerd, kube_proxy, kubelet};
 
-/// Files by their names; programs' arguments one per line in `NAME.argv`. As on a machine that can do what was asked for.
+/// Files by name; a process's arguments are in `NAME.argv`, one per line. Rendered for a machine that supports
+/// everything requested.
 pub fn rendered(spec: &DepsSpec) -> Vec<(&'static str, String)> {
     let lines = |argv: Vec<String>| argv.into_iter().map(|word| word + "\n").collect::<String>();
     let mut files = vec![

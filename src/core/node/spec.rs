@@ -1,6 +1,6 @@
-//! `DepsSpec`: how the injected objects of a node agent are built. Static data like the configuration beside it, but
-//! about this project's objects, for which upstream's `KubeletConfiguration` has no fields. Holds no secret: the
-//! bootstrap token goes to the services that need it.
+//! `DepsSpec`: how the injected objects of a node agent are built. Like the configuration next to it, it is static
+//! data, but about this project's objects, for which upstream's `KubeletConfiguration` has no fields. It contains no
+//! secret: the bootstrap token is passed only to the services that need it.
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -11,27 +11,26 @@ use crate::cluster::{NetworkMode, ProxyMode};
 use crate::k8s::Version;
 use crate::protocol::launch::{Artifact, Grant, NodeLaunch};
 
-/// What only the agent's machine and Mesos know of a launch.
+/// The parts of a launch that only the agent's machine and Mesos know.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Place {
     /// The executor's id, never reused.
     pub executor_id: String,
-    /// The node task's id.
     pub node_task: String,
     /// The Mesos container of the executor; empty when unknown.
     pub container_id: String,
-    /// The executor's sandbox: logs only, since Mesos serves it to anyone.
+    /// The executor's sandbox. It only holds logs, because Mesos serves it to anyone.
     pub sandbox: PathBuf,
-    /// The resolver file that pods get.
+    /// The resolver file for pods.
     pub resolv_conf: PathBuf,
-    /// The process may lower `oom_score_adj` (CAP_SYS_RESOURCE).
+    /// Whether the process may lower `oom_score_adj` (CAP_SYS_RESOURCE).
     pub may_lower_oom_score: bool,
-    /// The machine's memory is accounted by cgroup v1, which a kubelet refuses unless it is told otherwise.
+    /// Whether the machine accounts memory with cgroup v1, which a kubelet refuses by default.
     pub cgroup_v1: bool,
 }
 
 impl Place {
-    /// An invented place, for `kmctl render` and for tests.
+    /// An example place, for `kmctl render` and for tests.
     pub fn example() -> Self {
         Place {
             executor_id: "agent-1.0123abcd".to_owned(),
@@ -45,7 +44,7 @@ impl Place {
     }
 }
 
-/// The whole description.
+/// The description of a node's injected objects.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DepsSpec {
@@ -53,84 +52,79 @@ pub struct DepsSpec {
     pub api_version: String,
     /// `NodeDependencies`.
     pub kind: String,
-    /// Who the node is.
+    /// Identity of the node.
     pub node: NodeIdentity,
-    /// How the API is reached.
+    /// Access to the API.
     pub api: ApiSpec,
-    /// Where things lie.
+    /// Directories of the node.
     pub folders: Folders,
-    /// Which cgroups are used.
+    /// Cgroups to use.
     pub cgroups: CgroupsSpec,
-    /// The pods' network.
     pub network: PodNetwork,
-    /// The container runtime.
     pub runtime: RuntimeSpec,
-    /// Programs and images.
+    /// Binaries and images.
     pub artifacts: Vec<Artifact>,
-    /// A run without an API server.
+    /// Set for a run without an API server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub once: Option<OnceSpec>,
 }
 
-/// What is different in a run without an API server (`kmctl runonce`).
+/// Settings of a run without an API server (`kmctl runonce`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct OnceSpec {
-    /// Keeps the logs on the machine when the run is over.
+    /// Whether to keep the logs on the machine after the run.
     pub keep: bool,
 }
 
-/// Who the node is.
+/// Identity of a node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NodeIdentity {
-    /// The cluster's name.
     pub cluster: String,
     /// Name of the Node object.
     pub name: String,
-    /// Its InternalIP.
+    /// Address of the node, its InternalIP.
     pub ip: IpAddr,
-    /// The executor's id.
     pub executor_id: String,
-    /// The node task's id.
     pub node_task: String,
     /// Kubernetes version, e.g. `v1.37.2`.
     pub kubernetes_version: String,
 }
 
-/// How the API is reached.
+/// Access to the API.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ApiSpec {
     /// `https://address:port`, tried in order.
     pub servers: Vec<String>,
-    /// PEM.
+    /// CA of the API servers, PEM.
     pub ca_certificate: String,
 }
 
-/// Where things lie.
+/// Directories of a node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Folders {
     /// Kept between runs: `store/`, `ledger/`, `runs/`.
     pub root: PathBuf,
-    /// Gone with the run.
+    /// Removed after the run.
     pub run: PathBuf,
-    /// A short name of a folder in `run`, since a socket's path has at most 107 bytes.
+    /// A short path of a directory in `run`, because a socket path has at most 107 bytes.
     pub short: PathBuf,
-    /// Logs of the children.
+    /// Logs of the child processes.
     pub sandbox: PathBuf,
 }
 
-/// Which cgroups are used.
+/// Cgroups to use.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CgroupsSpec {
-    /// The Mesos container whose cgroup holds the pods', where Mesos gave it one.
+    /// The Mesos container whose cgroup contains the pods' cgroups, if Mesos gave it one.
     pub container_id: String,
-    /// The cgroup that is made where Mesos gave none.
+    /// The cgroup to create if Mesos gave it none.
     pub own: String,
-    /// What the executor itself keeps.
+    /// What the executor itself uses.
     pub overhead: Grant,
 }
 
@@ -140,17 +134,17 @@ pub struct CgroupsSpec {
 pub struct PodNetwork {
     /// How pods are reached.
     pub mode: NetworkMode,
-    /// Name of the CNI network; stands in its firewall rules.
+    /// Name of the CNI network; used in its firewall rules.
     pub name: String,
     /// Name of the bridge without ports that holds the gateway's address.
     pub bridge: String,
     /// Subnet of pod addresses.
     #[serde(rename = "podCIDR")]
     pub pod_cidr: String,
-    /// How kube-proxy shall write its rules, where this machine can.
+    /// How kube-proxy should write its rules, if this machine supports it.
     #[serde(default)]
     pub proxy_mode: ProxyMode,
-    /// Services' addresses.
+    /// Network of Service addresses.
     #[serde(rename = "serviceCIDR")]
     pub service_cidr: String,
     /// DNS domain of the cluster.
@@ -163,14 +157,14 @@ pub struct PodNetwork {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RuntimeSpec {
-    /// Image of the container that holds a pod's namespaces; the bundle brings it.
+    /// Image of the container that holds a pod's namespaces; contained in the bundle.
     pub sandbox_image: String,
-    /// Do not try to lower `oom_score_adj`: without CAP_SYS_RESOURCE runc dies of the attempt.
+    /// Do not try to lower `oom_score_adj`: without CAP_SYS_RESOURCE the attempt makes runc fail.
     pub restrict_oom_score_adj: bool,
 }
 
 impl DepsSpec {
-    /// The description of the node that a launch and its place make.
+    /// The description of the node that a launch and its place define.
     pub fn for_launch(launch: &NodeLaunch, place: &Place) -> Self {
         let id = short_id(&place.executor_id);
         DepsSpec {
@@ -215,16 +209,16 @@ impl DepsSpec {
         }
     }
 
-    /// The description of a node without an API server. `launch` is what
-    /// [`RunLaunch::node`](crate::protocol::launch::RunLaunch::node) made.
+    /// The description of a node without an API server. `launch` is the result of
+    /// [`RunLaunch::node`](crate::protocol::launch::RunLaunch::node).
     pub fn for_run(launch: &NodeLaunch, place: &Place, keep: bool) -> Self {
         let mut own = Self::for_launch(launch, place);
         own.once = Some(OnceSpec { keep });
         own
     }
 
-    /// Where the children's logs go: into the sandbox, but never those of a run, whose kubelet may show what a pod was
-    /// given.
+    /// Directory of the children's logs: the sandbox, except for a run without an API server, whose kubelet may log
+    /// what a pod was given.
     pub fn logs(&self) -> PathBuf {
         match self.once {
             Some(_) => self.folders.run.join("km-logs"),
@@ -238,8 +232,8 @@ impl DepsSpec {
     }
 }
 
-/// The image that the bundle brings for the container that holds a pod's namespaces, so that nothing is ever pulled for
-/// it; of a bundle that brings none, the one that belongs to the version.
+/// The bundle's image of the container that holds a pod's namespaces, so that it is never pulled. If the bundle has
+/// none, the image that is paired with the Kubernetes version.
 fn sandbox_image(launch: &NodeLaunch) -> String {
     let bundled = launch.artifacts.iter().find(|artifact| artifact.path == "images/pause.tar");
     let bundled = bundled.and_then(|artifact| artifact.images.first());
@@ -249,43 +243,43 @@ fn sandbox_image(launch: &NodeLaunch) -> String {
 }
 
 impl Folders {
-    /// Verified files by sha256.
+    /// Directory of verified files, named by sha256.
     pub fn store(&self) -> PathBuf {
         self.root.join("store")
     }
 
-    /// The ledgers of all runs.
+    /// Directory of the ledgers of all runs.
     pub fn ledgers(&self) -> PathBuf {
         self.root.join("ledger")
     }
 
-    /// Programs of this run.
+    /// Directory of this run's binaries.
     pub fn programs(&self) -> PathBuf {
         self.run.join("bin")
     }
 
-    /// What this run's programs read.
+    /// Path of a configuration file of this run.
     pub fn settings(&self, name: &str) -> PathBuf {
         self.run.join("etc").join(name)
     }
 
-    /// What a run keeps, where it was asked to.
+    /// Directory of what runs keep on request.
     pub fn kept(&self) -> PathBuf {
         self.root.join("kept")
     }
 
-    /// The pods' logs, as the kubelet lays them out.
+    /// Directory of the pods' logs, in the kubelet's layout.
     pub fn pod_logs(&self) -> PathBuf {
         self.run.join("logs")
     }
 
-    /// The container runtime's socket.
+    /// Socket of the container runtime.
     pub fn runtime_socket(&self) -> PathBuf {
         self.short.join(RUNTIME_SOCKET)
     }
 
-    /// Folders outside the run that hold something of it, each with the folder of the run that is mounted there.
-    /// All but the first are compiled into stock programs.
+    /// Directories outside the run that hold data of the run, each with the directory of the run that is mounted there.
+    /// The paths of all but the first are compiled into stock binaries.
     pub fn mounts(&self) -> Vec<(PathBuf, PathBuf)> {
         vec![
             (self.short.clone(), self.run.join("short")),
@@ -297,33 +291,33 @@ impl Folders {
         ]
     }
 
-    /// The file with the client certificate that the kubelet keeps current.
+    /// Kubeconfig with the client certificate that the kubelet renews.
     pub fn kubelet_kubeconfig(&self) -> PathBuf {
         self.settings("kubelet.kubeconfig")
     }
 }
 
-/// The kubelet's root folder; the path of its device plugins is compiled in.
+/// The kubelet's root directory; the path of its device plugins is compiled in.
 pub const KUBELET_ROOT: &str = "/var/lib/kubelet";
 
-/// The file of a run's settings, as the configuration names it before there are [`Folders`].
+/// Path of a configuration file of the run, for use before [`Folders`] exist.
 pub fn settings_of(launch: &NodeLaunch, place: &Place, name: &str) -> PathBuf {
     launch.root_dir.join("runs").join(&place.executor_id).join("etc").join(name)
 }
 
-/// The run's folder with a short name.
+/// The short path of the run's directory.
 fn short(executor_id: &str) -> PathBuf {
     PathBuf::from(format!("/run/km-{}", short_id(executor_id)))
 }
 
 const RUNTIME_SOCKET: &str = "containerd.sock";
 
-/// The container runtime's socket, as the configuration names it before there are [`Folders`].
+/// Socket of the container runtime, for use before [`Folders`] exist.
 pub fn runtime_socket(executor_id: &str) -> PathBuf {
     short(executor_id).join(RUNTIME_SOCKET)
 }
 
-/// The eight digits at the end of an executor's id; a hash when it does not look so.
+/// The eight digits at the end of an executor's id; a hash if the id has another format.
 pub fn short_id(executor_id: &str) -> String {
     match executor_id.rsplit_once('.') {
         Some((_, id)) if id.len() == 8 && id.chars().all(|digit| digit.is_ascii_hexdigit()) => id.to_owned(),
@@ -331,7 +325,7 @@ pub fn short_id(executor_id: &str) -> String {
     }
 }
 
-/// A bridge's name has at most 15 bytes, a cluster's has more.
+/// Name of the cluster's bridge: a hash, because a bridge's name has at most 15 bytes and a cluster's may have more.
 pub fn bridge_name(cluster: &str) -> String {
     format!("km{}", hash8(cluster))
 }
@@ -340,7 +334,7 @@ fn hash8(text: &str) -> String {
     Sha256::digest(text.as_bytes()).iter().take(4).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// `path` below `root`, whatever slashes it begins with.
+/// `path` below `root`, ignoring leading slashes.
 pub fn below(root: &Path, path: &str) -> PathBuf {
     root.join(path.trim_start_matches('/'))
 }

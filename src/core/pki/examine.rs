@@ -1,4 +1,4 @@
-//! Reads certificates and says what is wrong with them.
+//! Parses certificates and reports what is wrong with them.
 use std::net::IpAddr;
 
 use jiff::{SignedDuration, Timestamp};
@@ -7,7 +7,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::{LeafSpec, PkiError, RENEW_DAYS};
 
-/// The parts of a certificate that matter here.
+/// The parts of a certificate that are checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {
     /// Subject CN.
@@ -16,13 +16,13 @@ pub struct Certificate {
     pub organization: Option<String>,
     /// Issuer CN.
     pub issuer: String,
-    /// DNS names and addresses, in order.
+    /// Subject alternative names: DNS names and addresses, in order.
     pub names: Vec<String>,
-    /// TLS server usage.
+    /// Whether TLS server is an extended key usage.
     pub server: bool,
-    /// TLS client usage.
+    /// Whether TLS client is an extended key usage.
     pub client: bool,
-    /// May sign certificates.
+    /// Whether it may sign certificates.
     pub authority: bool,
     /// End of validity.
     pub expires: Timestamp,
@@ -30,7 +30,7 @@ pub struct Certificate {
 }
 
 impl Certificate {
-    /// Reads the first certificate of a PEM text.
+    /// Parses the first certificate of a PEM text.
     pub fn parse(pem: &str) -> Result<Self, PkiError> {
         let der = rustls_pemfile::certs(&mut pem.as_bytes())
             .next()
@@ -94,7 +94,7 @@ fn x509(der: &[u8]) -> Result<X509Certificate<'_>, PkiError> {
         .map_err(|error| PkiError::Unreadable(format!("not a certificate: {error}")))
 }
 
-/// What keeps an authority from being used as it is; empty when nothing does.
+/// Problems that prevent an existing authority from being used; empty if there are none.
 pub fn problems_of_authority(certificate: &str, key: &str, common_name: &str, now: Timestamp) -> Vec<String> {
     let certificate = match Certificate::parse(certificate) {
         Ok(certificate) => certificate,
@@ -116,7 +116,7 @@ pub fn problems_of_authority(certificate: &str, key: &str, common_name: &str, no
     problems
 }
 
-/// Why a leaf must be made anew; empty when it is as it should be and has time left.
+/// Reasons to issue a leaf again; empty if it matches its spec and has enough time left.
 pub fn problems_of_leaf(spec: &LeafSpec, certificate: &str, key: &str, authority: &str, now: Timestamp) -> Vec<String> {
     let LeafSpec { common_name, organization, names, server, client } = spec;
     let (certificate, authority) = match (Certificate::parse(certificate), Certificate::parse(authority)) {

@@ -1,4 +1,4 @@
-//! Makes keys and certificates.
+//! Creates keys and certificates.
 use std::net::IpAddr;
 
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
@@ -15,12 +15,12 @@ pub fn new_key() -> Result<String, PkiError> {
     Ok(key.serialize_pem())
 }
 
-/// The public half of a private key, PEM.
+/// The public key of a private key, PEM.
 pub fn public_key(key: &str) -> Result<String, PkiError> {
     Ok(parse_key(key)?.public_key_pem())
 }
 
-/// A self-signed authority for `key`.
+/// A self-signed certificate of an authority with the key `key`.
 pub fn authority(common_name: &str, key: &str, now: Timestamp) -> Result<String, PkiError> {
     let mut params = params(common_name, None, now, AUTHORITY_DAYS);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -71,7 +71,7 @@ fn parse_key(key: &str) -> Result<KeyPair, PkiError> {
     KeyPair::from_pem(key).map_err(|source| PkiError::Issue { what: "read a private key", source })
 }
 
-/// Validity begins a day ago: hosts' clocks differ.
+/// The validity starts one day in the past, because the clocks of hosts differ.
 fn params(common_name: &str, organization: Option<&str>, now: Timestamp, days: i64) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = rcgen::DistinguishedName::new();

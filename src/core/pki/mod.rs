@@ -1,6 +1,7 @@
 //! Certificate authorities, leaf certificates and keys: ECDSA P-256 throughout.
 //!
-//! Everything is text in, text out: whoever calls decides where keys lie. Keys are made on the host that uses them.
+//! Input and output are PEM texts: the caller decides where keys are stored. Keys are created on the host that uses
+//! them.
 mod examine;
 mod issue;
 
@@ -9,48 +10,47 @@ pub use issue::{authority, leaf, new_key, public_key};
 
 use serde::{Deserialize, Serialize};
 
-/// How long a certificate authority is valid.
+/// Validity of a certificate authority, in days.
 pub const AUTHORITY_DAYS: i64 = 3650;
 
-/// How long a leaf is valid.
+/// Validity of a leaf certificate, in days.
 pub const LEAF_DAYS: i64 = 365;
 
-/// A leaf with less than this left is made anew.
+/// A leaf with fewer days left is issued again.
 pub const RENEW_DAYS: i64 = 90;
 
-/// What a leaf certificate says.
+/// The content of a leaf certificate.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LeafSpec {
-    /// Subject CN: the user's name for a client.
+    /// Subject CN; of a client, the user's name.
     pub common_name: String,
-    /// Subject O: a group for a client.
+    /// Subject O; of a client, a group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub organization: Option<String>,
-    /// DNS names and addresses.
+    /// Subject alternative names: DNS names and addresses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub names: Vec<String>,
-    /// May serve TLS.
+    /// Whether it may be used by a TLS server.
     #[serde(default)]
     pub server: bool,
-    /// May be shown by a client.
+    /// Whether it may be used by a TLS client.
     #[serde(default)]
     pub client: bool,
 }
 
-/// Why a key or certificate could not be made or read.
+/// Why a key or certificate could not be created or read.
 #[derive(Debug, thiserror::Error)]
 pub enum PkiError {
-    /// The signing library refused.
+    /// The signing library returned an error.
     #[error("{what}")]
     Issue {
-        /// What was being made.
+        /// The operation that failed.
         what: &'static str,
-        /// The cause.
         #[source]
         source: rcgen::Error,
     },
-    /// The text is not what it should be.
+    /// The text could not be parsed.
     #[error("{0}")]
     Unreadable(String),
 }

@@ -1,78 +1,72 @@
-//! What work tells about itself, without knowing who draws it.
+//! Events that work reports about itself, independent of how they are drawn.
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Tells the steps of one run apart.
+/// Identifies a step within one run.
 pub type StepId = u64;
 
 /// How a step ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Something was changed or found out; with what.
+    /// Something was changed or found out, as described.
     Done(String),
     /// There was nothing to do.
     Unchanged(String),
-    /// It failed; the reason follows in the error.
+    /// It failed; the reason is in the error that follows.
     Failed(String),
 }
 
-/// Something happened.
+/// An event of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A step began.
+    /// A step started.
     Started {
-        /// The step.
         step: StepId,
-        /// Host or part it is about; may be empty.
+        /// Host or part that it concerns; may be empty.
         scope: String,
         /// What is being done.
         text: String,
     },
-    /// A step tells what it is at.
+    /// A step reports what it is currently doing.
     At {
-        /// The step.
         step: StepId,
-        /// What it is at.
+        /// The current activity.
         text: String,
     },
-    /// A step has moved bytes.
+    /// A step has transferred bytes.
     Bytes {
-        /// The step.
         step: StepId,
-        /// So far.
+        /// Bytes so far.
         done: u64,
-        /// In all.
+        /// Bytes in total.
         total: u64,
     },
-    /// A step ended.
+    /// A step finished.
     Finished {
-        /// The step.
         step: StepId,
-        /// How.
+        /// How it ended.
         outcome: Outcome,
     },
-    /// Something worth a line of its own.
+    /// Something that deserves its own line.
     Note {
-        /// Host or part it is about; may be empty.
+        /// Host or part that it concerns; may be empty.
         scope: String,
-        /// What.
         text: String,
     },
-    /// Something said to the operator, of any length.
+    /// Text of any length for the operator.
     Message {
-        /// What.
+        /// May have several lines; printed as is.
         text: String,
     },
     /// The command failed.
     Error {
         /// The exit code.
         code: u8,
-        /// What failed.
         error: String,
-        /// Why, the outermost cause first.
+        /// Its causes, the outermost first.
         causes: Vec<String>,
-        /// What can be done.
+        /// What the operator can do about it.
         hint: Option<String>,
     },
 }
@@ -82,11 +76,11 @@ pub trait Draw: Send + Sync {
     /// Shows one event. Must not block for long.
     fn draw(&self, event: &Event);
 
-    /// Runs `print`, which writes to the terminal itself, without tearing what is drawn.
+    /// Runs `print`, which writes to the terminal itself, while nothing else is drawn.
     fn suspend(&self, print: &mut dyn FnMut());
 }
 
-/// An error as people read it: `error:`, `caused by:`, a blank line and `hint:`, ending in a line break.
+/// An error for humans: `error:`, `caused by:`, a blank line and `hint:`, ending with a newline.
 pub fn told(error: &str, causes: &[String], hint: Option<&str>) -> String {
     let mut text = format!("error: {error}\n");
     for cause in causes {
@@ -113,11 +107,11 @@ impl Draw for Silent {
     }
 }
 
-/// Draws to another, but never waits for it while that is suspended: an operator may think long about a question, and
-/// meanwhile the rest of the work, and Ctrl-C, must go on.
+/// Draws to `draw`, but does not wait for it while it is suspended: an operator may take long to answer a prompt, and
+/// meanwhile the rest of the work, and Ctrl-C, must not block.
 struct Patient<D> {
     draw: D,
-    /// What was told meanwhile; some while suspended.
+    /// Events reported while suspended; `Some` only while suspended.
     waiting: Mutex<Option<Vec<Event>>>,
 }
 
@@ -133,7 +127,7 @@ impl<D: Draw> Draw for Patient<D> {
         {
             let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
             if waiting.is_some() {
-                // The end of the run is told under an open question.
+                // The end of the run is reported while a prompt is open.
                 drop(waiting);
                 return print();
             }
@@ -155,39 +149,39 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Reports to `draw`. What is told while the terminal is somebody else's is drawn afterwards.
+    /// Reports to `draw`. Events reported while the terminal is suspended are drawn afterwards.
     pub fn new(draw: impl Draw + 'static) -> Self {
         Progress { draw: Arc::new(Patient { draw, waiting: Mutex::default() }), next: Arc::default() }
     }
 
-    /// Reports to nobody.
+    /// Reports nothing but errors.
     pub fn silent() -> Self {
         Progress::new(Silent)
     }
 
-    /// Begins a step. `scope` is the host or part it is about.
+    /// Starts a step. `scope` is the host or part that it concerns.
     pub fn step(&self, scope: &str, text: &str) -> Step {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         self.draw.draw(&Event::Started { step: id, scope: scope.to_owned(), text: text.to_owned() });
         Step { id, draw: self.draw.clone(), open: true, told: Mutex::default() }
     }
 
-    /// Says something that is no step.
+    /// Reports something that is not a step.
     pub fn note(&self, scope: &str, text: &str) {
         self.draw.draw(&Event::Note { scope: scope.to_owned(), text: text.to_owned() });
     }
 
-    /// Says something of any length to the operator.
+    /// Prints a text of any length for the operator.
     pub fn message(&self, text: &str) {
         self.draw.draw(&Event::Message { text: text.to_owned() });
     }
 
-    /// Tells how the command failed.
+    /// Reports how the command failed.
     pub fn error(&self, code: u8, error: String, causes: Vec<String>, hint: Option<String>) {
         self.draw.draw(&Event::Error { code, error, causes, hint });
     }
 
-    /// Runs `print`, which writes to the terminal itself, without tearing what is drawn.
+    /// Runs `print`, which writes to the terminal itself, while nothing else is drawn.
     pub fn suspend<T>(&self, print: impl FnOnce() -> T) -> Option<T> {
         let (mut print, mut result) = (Some(print), None);
         self.draw.suspend(&mut || {
@@ -199,25 +193,25 @@ impl Progress {
     }
 }
 
-/// A step under way. Dropped without an outcome it counts as interrupted.
+/// A running step. If it is dropped without an outcome, it counts as interrupted.
 pub struct Step {
     id: StepId,
     draw: Arc<dyn Draw>,
     open: bool,
-    /// When bytes were last told.
+    /// When bytes were last reported.
     told: Mutex<Option<Instant>>,
 }
 
-/// How often a step tells bytes: for the eye, and few enough lines for programs.
+/// Minimum interval between reports of bytes: smooth for the eye, and few enough lines for other programs.
 const BYTES: Duration = Duration::from_millis(100);
 
 impl Step {
-    /// Tells what the step is at.
+    /// Reports what the step is currently doing.
     pub fn at(&self, text: &str) {
         self.draw.draw(&Event::At { step: self.id, text: text.to_owned() });
     }
 
-    /// Tells how many bytes have moved.
+    /// Reports how many bytes have been transferred.
     pub fn bytes(&self, done: u64, total: u64) {
         {
             let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
@@ -229,17 +223,17 @@ impl Step {
         self.draw.draw(&Event::Bytes { step: self.id, done, total });
     }
 
-    /// The step has done its work.
+    /// Finishes the step after it did its work.
     pub fn done(self, text: &str) {
         self.finish(Outcome::Done(text.to_owned()));
     }
 
-    /// The step had nothing to do.
+    /// Finishes the step if it had nothing to do.
     pub fn unchanged(self, text: &str) {
         self.finish(Outcome::Unchanged(text.to_owned()));
     }
 
-    /// The step failed.
+    /// Finishes the step with a failure.
     pub fn failed(self, text: &str) {
         self.finish(Outcome::Failed(text.to_owned()));
     }
@@ -265,7 +259,7 @@ mod tests {
 
     use super::*;
 
-    /// Sends what it is to draw.
+    /// Sends the notes that it draws to a channel.
     struct Sending(Mutex<Sender<String>>);
 
     impl Draw for Sending {
@@ -276,7 +270,7 @@ mod tests {
         }
 
         fn suspend(&self, print: &mut dyn FnMut()) {
-            // As the real ones do: nothing is drawn meanwhile.
+            // Like the real implementations: nothing is drawn meanwhile.
             let sender = self.0.lock().unwrap();
             print();
             sender.send("over".to_owned()).unwrap();
@@ -291,7 +285,7 @@ mod tests {
         let answer = progress.suspend(|| {
             std::thread::scope(|scope| {
                 scope.spawn(|| progress.note("", "during")).join().unwrap();
-                // Another who wants the terminal gets it, too.
+                // Another caller that suspends is not blocked, either.
                 assert_eq!(scope.spawn(|| progress.suspend(|| 1)).join().unwrap(), Some(1));
             });
             2
@@ -301,7 +295,7 @@ mod tests {
         assert_eq!(drawn.try_iter().collect::<Vec<_>>(), ["before", "over", "during", "after"]);
     }
 
-    /// Keeps the bytes that it is to draw.
+    /// Keeps the byte counts that it draws.
     #[derive(Clone, Default)]
     struct Keeping(Arc<Mutex<Vec<u64>>>);
 

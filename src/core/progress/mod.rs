@@ -1,4 +1,5 @@
-//! Progress as events, and what draws them: bars on a terminal, plain lines without one. Always on standard error.
+//! Progress as events, and what draws them: progress bars on a terminal, plain lines otherwise. Always on standard
+//! error.
 mod event;
 mod ndjson;
 mod plain;

@@ -1,4 +1,4 @@
-//! Events as lines of JSON, for programs. `docs/operations.md` lists them; names and fields stay as they are.
+//! Events as lines of JSON, for other programs. `docs/operations.md` documents them; names and fields are stable.
 use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 
@@ -14,13 +14,13 @@ pub struct Ndjson<W: Write + Send> {
 }
 
 impl<W: Write + Send> Ndjson<W> {
-    /// Draws to `out`; where it is to be quiet, errors only.
+    /// Draws to `out`; if `quiet`, errors only.
     pub fn new(out: W, quiet: bool) -> Self {
         Ndjson { out: Mutex::new(out), quiet }
     }
 }
 
-/// An event as an object; `at` is the time of the event.
+/// An event as a JSON object; `at` is the time of the event.
 pub fn encode(event: &Event, at: Timestamp) -> Value {
     let (name, fields) = match event {
         Event::Started { step, scope, text } => ("step.started", json!({ "step": step, "scope": scope, "text": text })),
@@ -56,7 +56,7 @@ impl<W: Write + Send> Draw for Ndjson<W> {
         }
         let line = encode(event, Timestamp::now());
         let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
-        // Standard error that is closed is no reason to stop working.
+        // Continue to work if standard error is closed.
         let _ = writeln!(out, "{line}").and_then(|()| out.flush());
     }
 
@@ -93,7 +93,7 @@ mod tests {
         let lines: Vec<String> = events.iter().map(|event| encode(event, at).to_string()).collect();
         assert!(lines.iter().all(|line| !line.contains('\n')));
         insta::assert_snapshot!(lines.join("\n"));
-        // Each of them is in the documentation.
+        // Each of them is documented.
         let documented =
             std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/operations.md")).unwrap();
         for event in &events {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::event::{Draw, Event, Outcome, StepId, told};
 
-/// No step is silent for longer.
+/// Longest time without output about a running step.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 struct Open {
@@ -21,7 +21,7 @@ struct Lines<W> {
     open: BTreeMap<StepId, Open>,
 }
 
-/// Draws a line when a step begins, ends, or has been silent for five seconds.
+/// Draws a line when a step starts, finishes, or has printed nothing for five seconds.
 pub struct Plain<W: Write + Send + 'static>(Arc<Mutex<Lines<W>>>);
 
 impl<W: Write + Send + 'static> Plain<W> {
@@ -29,7 +29,7 @@ impl<W: Write + Send + 'static> Plain<W> {
     pub fn new(out: W) -> Self {
         let lines = Arc::new(Mutex::new(Lines { out, open: BTreeMap::new() }));
         let watched = Arc::downgrade(&lines);
-        // Ends by itself at the first look after the last handle is gone.
+        // The thread exits at its first check after the last handle is dropped.
         std::thread::spawn(move || watch(&watched));
         Plain(lines)
     }
@@ -53,7 +53,7 @@ impl<W: Write> Lines<W> {
     }
 
     fn write(&mut self, text: &str) {
-        // Standard error that is closed is no reason to stop working.
+        // Continue to work if standard error is closed.
         let _ = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush());
     }
 

@@ -1,4 +1,4 @@
-//! What nodes fetch, and where they learn of it.
+//! The files that nodes fetch, and how they are listed.
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::launch::Artifact;
 use crate::bundle::{BundleFile, hex_digest};
 
-/// The program that executors run.
+/// The `km` binary that executors run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KmProgram {
     /// Lower-case hexadecimal.
@@ -15,20 +15,20 @@ pub struct KmProgram {
     pub url: String,
 }
 
-/// What a server of artifacts has, as it says at `/artifacts`: whoever starts nodes elsewhere (`kmctl runonce`) learns
-/// from it what they fetch.
+/// The files of an artifact server, as served at `/artifacts`. A command that starts nodes elsewhere (`kmctl runonce`)
+/// reads from it what they fetch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ArtifactIndex {
     /// Kubernetes version.
     pub kubernetes: String,
-    /// sha256 of the program that executors run.
+    /// sha256 of the `km` binary that executors run.
     pub km: String,
-    /// What nodes fetch.
+    /// Files that nodes fetch.
     pub files: Vec<Artifact>,
 }
 
-/// A file of a bundle, as a node fetches it from `urls`.
+/// A file of a bundle, as an artifact that a node fetches from `urls`.
 pub fn listed(file: &BundleFile, urls: Vec<String>) -> Artifact {
     let (path, sha256, images) = (file.path.clone(), file.sha256.clone(), file.images.clone());
     Artifact { path, sha256, size: file.size, urls, images }

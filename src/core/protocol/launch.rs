@@ -1,5 +1,5 @@
-//! What `km scheduler` hands to `km node` in `TaskInfo.data`. Mesos never shows that field in its state, and the
-//! agent checkpoints it where its file server does not reach; still the only secret in it is a one-time token.
+//! What `km scheduler` passes to `km node` in `TaskInfo.data`. Mesos never shows that field in its state, and the agent
+//! checkpoints it where its file server does not reach. Nevertheless the only secret in it is a one-time token.
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cluster::{NetworkMode, ProxyMode};
 
-/// Version of this format; a node agent refuses what it does not know.
+/// Version of this format; a node agent refuses other versions.
 pub const FORMAT: u32 = 1;
 
 /// Data of a task, as JSON.
@@ -18,9 +18,9 @@ pub enum TaskData {
     Node(Box<NodeLaunch>),
     /// A pod.
     Pod(PodLaunch),
-    /// Removes what a dead executor left on its agent, then finishes.
+    /// Removes what a dead executor left behind on its agent, then finishes.
     Sweep(SweepLaunch),
-    /// The node of a run without an API server (`kmctl runonce`); ends when it is killed.
+    /// The node of a run without an API server (`kmctl runonce`); runs until it is killed.
     Run(Box<RunLaunch>),
 }
 
@@ -30,7 +30,7 @@ pub enum TaskData {
 pub struct NodeLaunch {
     /// [`FORMAT`].
     pub format: u32,
-    /// The cluster's name.
+    /// Name of the cluster.
     pub cluster: String,
     /// Name of the Node object.
     pub node_name: String,
@@ -44,58 +44,58 @@ pub struct NodeLaunch {
     pub bootstrap_token: String,
     /// Kubernetes version, e.g. `v1.37.2`.
     pub kubernetes_version: String,
-    /// Where the node keeps what must not lie in the sandbox.
+    /// Directory for node data that must not be in the sandbox.
     pub root_dir: PathBuf,
     /// How pods are reached.
     pub network_mode: NetworkMode,
     /// Subnet of pod addresses on the node.
     pub pod_cidr: String,
-    /// How kube-proxy shall write its rules, where this machine can.
+    /// How kube-proxy should write its rules, if this machine supports it.
     #[serde(default)]
     pub proxy_mode: ProxyMode,
-    /// Services' addresses.
+    /// Network of Service addresses.
     pub service_cidr: String,
     /// DNS domain of the cluster.
     pub cluster_domain: String,
-    /// Programs and images to fetch.
+    /// Binaries and images to fetch.
     pub artifacts: Vec<Artifact>,
-    /// What the executor itself was granted; pods get none of it.
+    /// What the executor itself was granted; not available to pods.
     pub overhead: Grant,
 }
 
-/// Everything a node agent needs to know of a run without an API server, but for the pods: those come as messages,
-/// since Mesos keeps what a task carries.
+/// Everything a node agent needs to know for a run without an API server, except the pods: those are sent as messages,
+/// because Mesos stores what a task carries.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RunLaunch {
     /// [`FORMAT`].
     pub format: u32,
-    /// Names the run's bridge, network and cgroup: unique, at most 63 characters of a DNS label.
+    /// Names the run's bridge, network and cgroup: unique, a DNS label of at most 63 characters.
     pub run: String,
-    /// The node's name, which pods see as `spec.nodeName`.
+    /// Name of the node, which pods see as `spec.nodeName`.
     pub node_name: String,
-    /// The machine's address; none where it is to find out itself.
+    /// Address of the machine; `None` if the machine must determine it itself.
     #[serde(default)]
     pub node_ip: Option<IpAddr>,
     /// Kubernetes version, e.g. `v1.37.2`.
     pub kubernetes_version: String,
-    /// Where the run keeps what must not lie in the sandbox.
+    /// Directory for run data that must not be in the sandbox.
     pub root_dir: PathBuf,
-    /// Network out of which each run on a machine takes a part that nobody else has there.
+    /// Network from which each run on a machine takes a part that is not in use there.
     pub pod_cidr: String,
-    /// DNS domain that pods are told.
+    /// DNS domain configured in pods.
     pub cluster_domain: String,
-    /// Programs and images to fetch.
+    /// Binaries and images to fetch.
     pub artifacts: Vec<Artifact>,
-    /// What the executor itself was granted; pods get none of it.
+    /// What the executor itself was granted; not available to pods.
     pub overhead: Grant,
-    /// Keeps the logs on the machine when the run is over.
+    /// Whether to keep the logs on the machine after the run.
     #[serde(default)]
     pub keep: bool,
 }
 
 impl RunLaunch {
-    /// As the launch of a node that has no API server.
+    /// The launch of a node without an API server.
     pub fn node(&self, node_ip: IpAddr, pod_cidr: String) -> NodeLaunch {
         NodeLaunch {
             format: self.format,
@@ -128,9 +128,9 @@ pub struct Artifact {
     pub sha256: String,
     /// Bytes.
     pub size: u64,
-    /// Places to fetch it from, tried in order.
+    /// URLs to fetch it from, tried in order.
     pub urls: Vec<String>,
-    /// Names of the images in an image archive; empty for programs.
+    /// Names of the images in an image archive; empty for binaries.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub images: Vec<String>,
 }
@@ -151,13 +151,10 @@ pub struct Grant {
 pub struct PodLaunch {
     /// [`FORMAT`].
     pub format: u32,
-    /// The pod's namespace.
     pub namespace: String,
-    /// The pod's name.
     pub name: String,
-    /// The pod's UID.
     pub uid: String,
-    /// Granted host ports.
+    /// Host ports that were granted to it.
     pub ports: Vec<PortMapping>,
 }
 
@@ -179,16 +176,16 @@ pub struct PortMapping {
 pub struct SweepLaunch {
     /// [`FORMAT`].
     pub format: u32,
-    /// The cluster's name.
+    /// Name of the cluster.
     pub cluster: String,
-    /// Where the node's ledger lies.
+    /// Directory that contains the node's ledger.
     pub root_dir: PathBuf,
-    /// Also removes the store and the root folder itself.
+    /// Whether to remove the store and the root directory itself, too.
     pub purge: bool,
 }
 
-/// A launch with invented values, for `kmctl render` and for tests: everything in it that a real one gets from the
-/// API or from Mesos is recognisably an example.
+/// A launch with example values, for `kmctl render` and for tests. Every value that a real launch gets from the API or
+/// from Mesos is recognisable as an example.
 pub fn example() -> NodeLaunch {
     NodeLaunch {
         format: FORMAT,

@@ -1,4 +1,4 @@
-//! What the programs say to each other. Each format is read by an older and a newer program than the one that wrote it:
+//! The formats that the binaries exchange. Each may be read by an older or a newer version than the one that wrote it:
 //! fields are added with a default, and never change their meaning.
 pub mod artifacts;
 pub mod host;

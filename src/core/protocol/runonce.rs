@@ -1,25 +1,26 @@
-//! What kmctl and km say to each other in a run: JSON, as messages between framework and executor, or as lines between
-//! kmctl and `km runonce`. Messages may get lost, so a node asks until it is given, and numbers what must not be lost.
+//! The messages between kmctl and km in a run. They are JSON, sent either as messages between framework and executor,
+//! or as lines between kmctl and `km runonce`. Messages may get lost, so a node repeats its requests until they are
+//! answered, and numbers everything that must not be lost.
 //!
-//! Pods, configMaps and secrets travel only so: Mesos keeps no message, while it checkpoints what a task carries.
+//! Pods, ConfigMaps and Secrets are only sent this way: Mesos stores no message, but checkpoints what a task carries.
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use serde::{Deserialize, Serialize};
 
 use crate::protocol::launch::{PodLaunch, RunLaunch};
 use mesos::types::Bytes;
 
-/// A pod, and everything in the file that it refers to.
+/// A pod, with every ConfigMap and Secret in the file that it refers to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct GivenPod {
-    /// Its UID.
+    /// UID of the pod.
     pub uid: String,
-    /// As it stands in the file.
+    /// The pod as defined in the file.
     pub pod: Pod,
-    /// ConfigMaps that it names.
+    /// ConfigMaps that it refers to.
     #[serde(default)]
     pub config_maps: Vec<ConfigMap>,
-    /// Secrets that it names.
+    /// Secrets that it refers to.
     #[serde(default)]
     pub secrets: Vec<Secret>,
 }
@@ -28,15 +29,15 @@ pub struct GivenPod {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "camelCase")]
 pub enum ToNode {
-    /// What the node asked for.
+    /// The pods that the node requested.
     Given {
-        /// The pods.
+        /// Their definitions.
         pods: Vec<GivenPod>,
     },
-    /// Everything up to this number has arrived.
+    /// Acknowledges everything up to this number.
     #[serde(rename_all = "camelCase")]
     Heard {
-        /// The number of the last piece.
+        /// Number of the last piece received.
         sequence: u64,
     },
 }
@@ -45,54 +46,52 @@ pub enum ToNode {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "camelCase")]
 pub enum FromNode {
-    /// Asks for pods that the node has a task for and knows nothing of.
+    /// Requests pods for which the node has a task but no definition.
     Wants {
-        /// Their UIDs.
+        /// UIDs of the pods.
         uids: Vec<String>,
     },
-    /// A piece of a container's output. On Mesos it is numbered from 1 and repeated until it was heard.
+    /// A piece of a container's output. On Mesos, pieces are numbered from 1 and repeated until they are acknowledged.
     #[serde(rename_all = "camelCase")]
     Output {
-        /// Its number; 0 where nothing gets lost.
+        /// Number of the piece; 0 if messages cannot get lost.
         #[serde(default)]
         sequence: u64,
         /// The pod's UID.
         uid: String,
-        /// The container.
+        /// Name of the container.
         container: String,
-        /// It came on standard error.
+        /// Whether it is from standard error.
         #[serde(default)]
         error: bool,
-        /// The bytes.
         data: Bytes,
     },
-    /// Says what the node is at, for people.
+    /// Reports what the node is doing, for humans.
     Note {
-        /// In words.
+        /// The description.
         text: String,
     },
-    /// A sign of life, where there is no Mesos to see to it.
+    /// A sign of life, used without Mesos, which otherwise monitors the node.
     Alive {
-        /// The node's process.
+        /// Process id of the node.
         pid: u32,
     },
-    /// A pod's state, where there is no Mesos to carry it.
+    /// A pod's state, used without Mesos, which otherwise transmits it.
     #[serde(rename_all = "camelCase")]
     State {
         /// The pod's UID.
         uid: String,
-        /// The state.
         state: PodState,
-        /// For people.
+        /// Explanation for humans.
         #[serde(default)]
         message: String,
-        /// The exit code, once there is one.
+        /// The exit code, once known.
         #[serde(default)]
         exit_code: Option<u8>,
     },
 }
 
-/// Where a pod stands.
+/// State of a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum PodState {
@@ -100,7 +99,7 @@ pub enum PodState {
     Starting,
     /// A container runs.
     Running,
-    /// It ended by itself, and has an exit code.
+    /// It exited by itself, with an exit code.
     Ended,
     /// It could not be run, or was stopped.
     Stopped,
@@ -110,7 +109,6 @@ pub enum PodState {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PodEnd {
-    /// The pod's exit code.
     pub exit_code: u8,
 }
 
@@ -118,20 +116,19 @@ pub struct PodEnd {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HostRun {
-    /// How the node is made.
+    /// How the node is set up.
     pub launch: RunLaunch,
-    /// What Mesos would make tasks of.
+    /// The pods for which Mesos would have tasks.
     pub tasks: Vec<HostTask>,
-    /// The pods themselves.
+    /// The pods' definitions.
     pub pods: Vec<GivenPod>,
 }
 
-/// A pod of a [`HostRun`] and what it may use.
+/// A pod of a [`HostRun`] and its grant.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HostTask {
-    /// The pod.
     pub pod: PodLaunch,
-    /// What it may use.
+    /// Resources that it may use.
     pub grant: crate::protocol::launch::Grant,
 }

@@ -1,7 +1,7 @@
-//! Figures that km scheduler shows of itself.
+//! Metrics of km scheduler.
 use std::collections::BTreeMap;
 
-/// Figures for /metrics and /state.
+/// Values for /metrics and /state.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Summary {
@@ -9,22 +9,22 @@ pub struct Summary {
     pub nodes: BTreeMap<String, usize>,
     /// Pods without a node.
     pub pending_pods: usize,
-    /// Pods between bind and Binding.
+    /// Pods between kube-scheduler's bind call and the posted Binding.
     pub pods_in_flight: usize,
-    /// Mesos tasks that are not over.
+    /// Mesos tasks that have not finished.
     pub tasks: usize,
     /// Offers held.
     pub offers: usize,
     /// Agents known.
     pub agents: usize,
-    /// Whether offers are unwanted.
+    /// Whether offers are suppressed.
     pub suppressed: bool,
-    /// Whether everything is known, so that decisions are taken.
+    /// Whether the scheduler knows everything it needs, so that it makes decisions.
     pub acting: bool,
-    /// Nodes kept even when idle, as read from the live settings.
+    /// Number of nodes kept even when idle, as read from the live settings.
     #[serde(default)]
     pub min: u32,
-    /// Most nodes, as read from the live settings; none means every agent that fits.
+    /// Maximum number of nodes, as read from the live settings; `None` means every eligible agent.
     #[serde(default)]
     pub max: Option<u32>,
 }

@@ -1,39 +1,39 @@
-//! How a host gets into etcd, and out of it.
+//! How a host becomes a member of etcd, and how it leaves.
 use serde::{Deserialize, Serialize};
 
 use super::holder::Holder;
 
-/// Where it is written down.
+/// The file that records the founder's name.
 pub const FOUNDER: &str = "/var/lib/kmctl/etcd-founder";
 
-/// The founder's name, as a host is to write it down.
+/// The founder's name, for a host to record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Founding {
-    /// The host that begins the cluster.
+    /// The host that bootstraps the etcd cluster.
     pub name: String,
-    /// The name that was found, which this one replaces. If there is another one by now, nothing is written.
+    /// The recorded name that this one replaces. If another name has been recorded since, nothing is written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instead_of: Option<String>,
 }
 
-/// How a host without data gets into etcd. Only who has seen all hosts can tell.
+/// How etcd starts on a host without data. Only kmctl can decide this, after inspecting all hosts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum EtcdStart {
-    /// It begins a new cluster.
+    /// Bootstraps a new cluster.
     Bootstrap,
-    /// It joins the one that the other hosts have.
+    /// Joins the cluster of the other hosts.
     Join,
 }
 
-/// What a host has to know of how etcd begins.
+/// What a host must know to start etcd.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Beginning {
-    /// How it gets into etcd, where it has no data.
+    /// How etcd starts, if the host has no data.
     pub start: Option<EtcdStart>,
-    /// What it has to write down.
+    /// The founder to record, if any.
     pub founding: Option<Founding>,
 }
 
@@ -41,33 +41,33 @@ pub struct Beginning {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct MemberSpec {
-    /// The host's name.
+    /// Name of the host and of its member.
     pub name: String,
-    /// Where other members reach it, `https://address:2380`.
+    /// URL for other members, `https://address:2380`.
     pub peer: String,
-    /// Where it is asked on its own host.
+    /// Client URL on the host itself.
     pub local: String,
-    /// Where the other hosts' members are asked.
+    /// Client URLs of the members on other hosts.
     pub others: Vec<String>,
-    /// The folder that exists once it is a member.
+    /// The directory that exists as soon as it is a member.
     pub data: String,
-    /// The file that tells etcd at its very first start how to begin.
+    /// The environment file that configures how etcd starts for the first time.
     pub environment: String,
-    /// The authority's path without endings.
+    /// Path of the authority, without `.crt` and `.key`.
     pub authority: String,
-    /// The client certificate's path without endings.
+    /// Path of the client certificate, without `.crt` and `.key`.
     pub client: String,
 }
 
-/// A member, as etcd lists it.
+/// A member, as listed by etcd.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EtcdMember {
-    /// etcd's id, decimal.
+    /// Member id in etcd, decimal.
     pub id: String,
     /// Empty until it has started.
     pub name: String,
-    /// Where other members reach it.
+    /// URLs for other members.
     pub peers: Vec<String>,
     /// Whether it has no vote yet.
     pub learner: bool,
@@ -77,10 +77,10 @@ pub struct EtcdMember {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LeaveRequest {
-    /// The host that asks.
+    /// The host that sends the request.
     pub member: MemberSpec,
-    /// The member that goes.
+    /// Name of the member to remove.
     pub name: String,
-    /// Who runs this, for the lock.
+    /// Recorded in the host's lock.
     pub holder: Holder,
 }

@@ -1,41 +1,39 @@
-//! What `km host apply` and `km host remove` say while they work: one JSON object per line.
+//! The output of `km host apply` and `km host remove` while they work: one JSON object per line.
 use serde::{Deserialize, Serialize};
 
 /// One line of output.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Event {
-    /// Work on an item begins.
+    /// Work on an item has started.
     Started {
         /// The item's name.
         item: String,
     },
-    /// An item is as it should be.
+    /// An item is in its desired state.
     Done {
-        /// The item's name.
         item: String,
         /// What was done to it.
         change: Change,
     },
-    /// Still at it; sent at least every two seconds.
+    /// Still waiting; sent at least every two seconds.
     Waiting {
-        /// What is awaited.
         item: String,
-        /// Since when.
+        /// Seconds since the start of the wait.
         seconds: u64,
-        /// What it last answered.
+        /// The last answer or error.
         last: String,
     },
-    /// Everything is as it should be.
+    /// Everything is in its desired state.
     Finished {
-        /// How many items were changed.
+        /// Number of changed items.
         changed: usize,
-        /// How many were as they should be.
+        /// Number of items that already were in their desired state.
         unchanged: usize,
     },
-    /// The run ended here.
+    /// The run failed and stopped here.
     Failed {
-        /// The item it was about, if any.
+        /// The item that failed, if any.
         item: Option<String>,
         /// The error and its causes.
         causes: Vec<String>,
@@ -51,22 +49,22 @@ pub enum Event {
 pub enum Change {
     /// Nothing.
     Unchanged,
-    /// It was not there.
+    /// It did not exist.
     Created,
-    /// It differed.
+    /// It differed from the desired state.
     Updated,
-    /// A unit was not running.
+    /// The unit was not running.
     Started,
-    /// A unit ran with older files.
+    /// The unit was running with older files.
     Restarted,
-    /// It answered.
+    /// The health check succeeded.
     Healthy,
-    /// It was taken away.
+    /// It was removed.
     Removed,
 }
 
 impl Change {
-    /// Whether anything on the host is different now.
+    /// Whether anything on the host was changed.
     pub fn is_change(self) -> bool {
         !matches!(self, Change::Unchanged | Change::Healthy)
     }

@@ -1,20 +1,20 @@
-//! Who changes a host.
+//! Identifies the run that changes a host.
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Who holds the lock.
+/// The holder of a host's lock.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 #[derive(Default)]
 pub struct Holder {
     /// `user@machine` of the operator.
     pub operator: String,
-    /// What they run.
+    /// The command that the operator runs.
     pub command: String,
-    /// Process on the host.
+    /// Process id on the host.
     pub pid: u32,
-    /// Since when.
+    /// Time since when it holds the lock.
     pub since: String,
 }
 

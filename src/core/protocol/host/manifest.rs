@@ -1,31 +1,32 @@
-//! The host manifest: everything that a control-plane host should have, in the order in which it is put there.
+//! The host manifest: everything that a control-plane host should have, in the order in which it is applied.
 use serde::{Deserialize, Serialize};
 
 use crate::pki::LeafSpec;
 use crate::protocol::host::FOUNDER;
 use crate::protocol::host::MemberSpec;
 
-/// Version of this format; `km host` refuses what it does not know.
+/// Version of this format; `km host` refuses other versions.
 pub const FORMAT: u32 = 1;
 
-/// Everything that a host should have. Items are applied from first to last, so an item stands after what it needs.
+/// Everything that a host should have. Items are applied from first to last, so an item must follow everything it
+/// needs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HostManifest {
     /// [`FORMAT`].
     pub format: u32,
-    /// The cluster's name.
+    /// Name of the cluster.
     pub cluster: String,
-    /// The host's name.
+    /// Name of the host.
     pub host: String,
     /// Kubernetes version of the bundle.
     pub version: String,
-    /// What should be there.
+    /// The desired items, in order.
     pub items: Vec<Item>,
 }
 
 impl HostManifest {
-    /// Its units.
+    /// The systemd units among the items.
     pub fn units(&self) -> Vec<UnitSpec> {
         let unit = |item: &Item| match item {
             Item::Unit(spec) => Some(spec.clone()),
@@ -35,93 +36,89 @@ impl HostManifest {
     }
 }
 
-/// One thing that should be there.
+/// One desired item.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
 pub enum Item {
-    /// A folder. Its content is not looked at.
+    /// A directory. Its content is not checked.
     Directory {
-        /// Where.
         path: String,
         /// Permission bits.
         mode: u32,
-        /// Holds data that only a purge removes.
+        /// Whether it holds data that only a purge removes.
         #[serde(default)]
         data: bool,
     },
-    /// A file whose text is known.
+    /// A file with known text.
     File {
-        /// Where.
         path: String,
         /// Permission bits.
         mode: u32,
         /// The whole text.
         text: String,
-        /// Stays when the cluster goes down: only a purge removes it.
+        /// Whether it is kept when the cluster is taken down, so that only a purge removes it.
         #[serde(default)]
         data: bool,
     },
-    /// A file out of the bundle.
+    /// A file from the bundle.
     Program {
-        /// Where.
         path: String,
         /// Permission bits.
         mode: u32,
-        /// Of the unpacked bytes.
+        /// sha256 of the unpacked bytes.
         sha256: String,
-        /// Bytes, unpacked.
+        /// Unpacked size in bytes.
         size: u64,
     },
-    /// A file whose bytes come beside the manifest, readable by root only; without a digest the host's own is kept.
+    /// A file whose bytes are sent separately from the manifest, readable by root only. Without a digest the host's own
+    /// file is kept.
     Secret {
-        /// Where.
         path: String,
-        /// Of the wanted bytes; none keeps what is there, and fails when nothing is.
+        /// sha256 of the desired bytes. `None` keeps the existing file, and fails if there is none.
         sha256: Option<String>,
     },
-    /// A certificate authority, made once and never again.
+    /// A certificate authority, created once and never replaced.
     Authority(AuthoritySpec),
-    /// A pair `<path>.key` and `<path>.pub`, made once and never again.
+    /// A pair `<path>.key` and `<path>.pub`, created once and never replaced.
     KeyPair {
-        /// Path without the ending.
+        /// Path without `.key` and `.pub`.
         path: String,
     },
-    /// The API server's encryption configuration with a key made once and never again.
+    /// The API server's encryption configuration with a key that is created once and never replaced.
     EncryptionKey {
-        /// Where.
+        /// Path of the configuration.
         path: String,
     },
-    /// A leaf certificate `<path>.crt` and its key `<path>.key`, renewed while it still has 90 days.
+    /// A leaf certificate `<path>.crt` and its key `<path>.key`, renewed once it has less than 90 days left.
     Certificate(CertificateSpec),
-    /// A kubeconfig that embeds a client certificate made here.
+    /// A kubeconfig that embeds a client certificate created on the host.
     Kubeconfig(KubeconfigSpec),
-    /// Takes a snapshot of etcd, if it runs. Sent only before a living control plane is changed.
+    /// Takes a snapshot of etcd, if it runs. Only sent before a running control plane is changed.
     Snapshot {
-        /// The etcdctl program.
+        /// Path of the etcdctl binary.
         program: String,
         /// Authority certificate, client certificate and key, in this order.
         credentials: [String; 3],
-        /// Where etcd listens.
+        /// Client URL of etcd.
         endpoint: String,
-        /// Folder of the snapshots.
+        /// Directory of the snapshots.
         folder: String,
     },
-    /// Who begins etcd's cluster is written down. The name is known only once all hosts were looked at, so it comes beside
-    /// the manifest.
+    /// Records the host that bootstraps the etcd cluster. Its name is only known after all hosts have been inspected,
+    /// so it is sent separately from the manifest.
     Founder,
-    /// The host is a member of etcd: before its first start it is told how to begin.
+    /// Registers the host as a member of etcd, and configures how etcd starts for the first time.
     Member(MemberSpec),
-    /// The host's member has caught up and votes.
+    /// Waits until the host's member has caught up, and gives it its vote.
     Vote(MemberSpec),
-    /// A systemd unit that should run with its present files.
+    /// A systemd unit that should run with its current files.
     Unit(UnitSpec),
-    /// Waits until an address answers.
+    /// Waits until a URL answers.
     Health(HealthSpec),
     /// Objects in the API.
     Objects {
-        /// Credentials.
+        /// Path of the kubeconfig to use.
         kubeconfig: String,
-        /// What should be there.
         objects: Vec<ObjectSpec>,
     },
 }
@@ -132,7 +129,7 @@ pub enum Item {
 pub struct AuthoritySpec {
     /// Path without `.crt` and `.key`.
     pub path: String,
-    /// Subject.
+    /// Subject CN.
     pub common_name: String,
 }
 
@@ -142,9 +139,9 @@ pub struct AuthoritySpec {
 pub struct CertificateSpec {
     /// Path without `.crt` and `.key`.
     pub path: String,
-    /// The authority's path without endings.
+    /// Path of the authority, without `.crt` and `.key`.
     pub authority: String,
-    /// What it says.
+    /// Content of the certificate.
     pub leaf: LeafSpec,
 }
 
@@ -152,15 +149,14 @@ pub struct CertificateSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct KubeconfigSpec {
-    /// Where.
     pub path: String,
     /// Name of the cluster in the file.
     pub cluster: String,
     /// `https://address:port`.
     pub server: String,
-    /// The authority's path without endings; it signs the client and is trusted for the server.
+    /// Path of the authority, without `.crt` and `.key`. It signs the client certificate and is trusted for the server.
     pub authority: String,
-    /// The client certificate.
+    /// Content of the client certificate.
     pub leaf: LeafSpec,
 }
 
@@ -170,7 +166,7 @@ pub struct KubeconfigSpec {
 pub struct UnitSpec {
     /// E.g. `etcd.service`.
     pub name: String,
-    /// Files that the running process has read: when one changes, the unit is restarted.
+    /// Files that the running process has read. If one of them changes, the unit is restarted.
     pub reads: Vec<String>,
 }
 
@@ -178,22 +174,22 @@ pub struct UnitSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HealthSpec {
-    /// For messages.
+    /// Name for messages.
     pub name: String,
-    /// Must answer 200.
+    /// URL that must answer with status 200.
     pub url: String,
-    /// Authority of the server's certificate; none for plain HTTP.
+    /// Authority of the server's certificate, as a path without `.crt` and `.key`; `None` for plain HTTP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authority: Option<String>,
-    /// Client certificate's path without endings.
+    /// Path of the client certificate, without `.crt` and `.key`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<String>,
-    /// Kubeconfig whose authority and client are shown instead, for what not everybody may read.
+    /// Kubeconfig whose authority and client certificate are used instead, for URLs that require authorization.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kubeconfig: Option<String>,
     /// The unit whose journal explains a failure.
     pub unit: String,
-    /// How long to wait.
+    /// Timeout in seconds.
     pub seconds: u64,
 }
 
@@ -201,9 +197,9 @@ pub struct HealthSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ObjectSpec {
-    /// The object, as in YAML.
+    /// The object, with the same fields as in YAML.
     pub object: serde_json::Value,
-    /// Leaves the live object alone when there is one: others change it.
+    /// Whether an existing object is left unchanged, because others change it.
     #[serde(default)]
     pub keep: bool,
 }
@@ -231,7 +227,7 @@ impl Item {
         }
     }
 
-    /// The files that the item puts on the disk.
+    /// The files that the item writes.
     pub fn paths(&self) -> Vec<String> {
         match self {
             Item::File { path, .. }
@@ -254,7 +250,8 @@ impl Item {
         }
     }
 
-    /// The same on every control-plane host, so the first one makes it and the others get it from there.
+    /// Whether the item is the same on every control-plane host. The first host creates it, and the others receive a
+    /// copy.
     pub fn is_shared(&self) -> bool {
         matches!(self, Item::Authority(_) | Item::KeyPair { .. } | Item::EncryptionKey { .. })
     }

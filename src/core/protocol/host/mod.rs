@@ -1,5 +1,5 @@
-//! `km host`: kmctl sends it everything that the host should have, or is to lose; it answers with what it found, and says
-//! what it does.
+//! The protocol of `km host`. kmctl sends everything that the host should have or lose; `km host` answers with what it
+//! found, and reports what it does.
 mod etcd;
 mod events;
 mod holder;
@@ -19,20 +19,20 @@ pub use requests::{Header, Payload, Removal, RemoveRequest};
 /// Exit status when another run holds the lock.
 pub const EXIT_LOCKED: i32 = 6;
 
-/// Where the unpacked bundles lie, one folder per version.
+/// Directory of the unpacked bundles, one subdirectory per version.
 pub const LIBRARY: &str = "/usr/local/lib/kmctl";
 
-/// The `km` that came with `kmctl`.
+/// The `km` binary that was uploaded by `kmctl`.
 pub const KM: &str = "/usr/local/lib/kmctl/bin/km";
 
-/// Kubeconfig on a control-plane host that may do everything.
+/// Kubeconfig with full access on a control-plane host.
 pub const ADMIN: &str = "/etc/kubernetes/admin.conf";
 
-/// Data of this project on a control-plane host.
+/// Directory of this project's data on a control-plane host.
 pub const STATE: &str = "/var/lib/kmctl";
 
-/// Where km scheduler keeps its framework's id. The folder outlives a framework that could not be ended.
+/// Directory in which km scheduler stores its framework id. It is kept if the framework could not be removed.
 pub const FRAMEWORK: &str = "/var/lib/kmctl/scheduler";
 
-/// Where the units of the cluster are.
+/// Directory of the cluster's systemd units.
 pub const SYSTEMD: &str = "/etc/systemd/system";

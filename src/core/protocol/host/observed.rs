@@ -4,27 +4,27 @@ use serde::{Deserialize, Serialize};
 use super::etcd::EtcdMember;
 use super::holder::Holder;
 
-/// What was found on a host.
+/// Everything that was found on a host.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Observations {
-    /// [`FORMAT`].
+    /// [`FORMAT`](super::FORMAT).
     pub format: u32,
     /// The host's own name.
     pub hostname: String,
     /// sha256 of the installed `km`.
     pub km: Option<String>,
-    /// Who changes the host right now.
+    /// The current holder of the host's lock.
     pub lock: Option<Holder>,
-    /// Versions whose bundle is unpacked here.
+    /// Versions whose bundle is unpacked on the host.
     pub versions: Vec<String>,
-    /// Members of etcd, where it runs and answers.
+    /// Members of etcd, if it runs and answers.
     #[serde(default)]
     pub members: Vec<EtcdMember>,
-    /// Who begins etcd's cluster, as the host has written it down.
+    /// The host that bootstraps the etcd cluster, as recorded on this host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub founder: Option<String>,
-    /// One for each item of the manifest, in its order.
+    /// One for each item of the manifest, in the same order.
     pub items: Vec<Observation>,
 }
 
@@ -32,11 +32,10 @@ pub struct Observations {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Observation {
-    /// The item's name.
     pub name: String,
-    /// Compared with the manifest.
+    /// The comparison with the manifest.
     pub observed: Observed,
-    /// For a unit.
+    /// Only for a unit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<UnitState>,
 }
@@ -45,43 +44,42 @@ pub struct Observation {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Observed {
-    /// As it should be.
+    /// As desired.
     Same,
-    /// Not there.
+    /// It does not exist.
     Missing,
-    /// There, but not as it should be.
+    /// It exists, but differs from the manifest.
     Different {
         /// Each difference.
         why: Vec<String>,
-        /// The present text of a file that holds no secret.
+        /// The current text of a file that contains no secret.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         current: Option<String>,
     },
-    /// As it should be, beside what was set live and is kept.
+    /// As desired, except for live changes, which are kept.
     Kept {
         /// Each value that differs from the manifest's.
         what: Vec<String>,
     },
-    /// Could not be found out.
+    /// It could not be determined.
     Unknown {
-        /// The reason.
+        /// Why it could not be determined.
         why: String,
     },
 }
 
 impl Observed {
-    /// Different in one way.
+    /// A single difference.
     pub fn different(why: impl Into<String>) -> Self {
         Observed::Different { why: vec![why.into()], current: None }
     }
 
-    /// Different where there are problems.
+    /// `Different` if there are problems, otherwise `Same`.
     pub fn from_problems(why: Vec<String>) -> Self {
         if why.is_empty() { Observed::Same } else { Observed::Different { why, current: None } }
     }
 
-    /// Whether a process that reads the file would read something else after the repair: not where only
-    /// [permissions](wrong_mode) are repaired.
+    /// Whether the repair changes what a process reads from the file. It does not if only permissions are repaired.
     pub fn changes_content(&self) -> bool {
         match self {
             Observed::Same | Observed::Kept { .. } => false,
@@ -90,13 +88,13 @@ impl Observed {
         }
     }
 
-    /// Whether nothing is to be done.
+    /// Whether there is nothing to change.
     pub fn is_same(&self) -> bool {
         matches!(self, Observed::Same | Observed::Kept { .. })
     }
 }
 
-/// What systemd says about a unit.
+/// State of a unit, as reported by systemd.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct UnitState {
@@ -104,10 +102,10 @@ pub struct UnitState {
     pub active: String,
     /// `enabled`, `disabled` …
     pub enabled: String,
-    /// Changes at every start.
+    /// Changes with every start.
     pub invocation: String,
-    /// The unit file on the disk is newer than what systemd has loaded.
+    /// Whether the unit file on the disk is newer than the one that systemd has loaded.
     pub stale_definition: bool,
-    /// A run has started it, and got as far as to record that.
+    /// Whether a run has started it and has recorded that.
     pub recorded: bool,
 }

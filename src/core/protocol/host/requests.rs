@@ -7,23 +7,23 @@ use super::etcd::Beginning;
 use super::holder::Holder;
 use super::manifest::{HostManifest, UnitSpec};
 
-/// The beginning of the stream: one line with its length in bytes, then this as JSON, then the packed files.
+/// The start of the stream: one line with its length in bytes, then this header as JSON, then the packed files.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Header {
     /// What the host should have, or a part of it.
     pub manifest: HostManifest,
-    /// All units of the host, whatever part this is: one that reads a file which is replaced has to be restarted.
+    /// All units of the host, even if the manifest is only a part: a unit that reads a replaced file must be restarted.
     pub units: Vec<UnitSpec>,
     /// Files of the bundle that follow, gzipped, in the manifest's order.
     pub payload: Vec<Payload>,
-    /// Base64 of secret files by path, written where their digest differs.
+    /// Base64 of secret files by path; written if their digest differs.
     pub secrets: BTreeMap<String, String>,
-    /// Base64 of files that all control-plane hosts share, written only where they are missing.
+    /// Base64 of files that all control-plane hosts share; only written if they are missing.
     pub shared: BTreeMap<String, String>,
-    /// How etcd begins.
+    /// How etcd starts.
     pub etcd: Beginning,
-    /// Who runs this, for the lock.
+    /// Recorded in the host's lock.
     pub holder: Holder,
 }
 
@@ -31,14 +31,14 @@ pub struct Header {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Payload {
-    /// Where it goes.
+    /// Path on the host to write it to.
     pub path: String,
-    /// Bytes in the stream.
+    /// Packed size in bytes, as in the stream.
     pub packed: u64,
 }
 
 impl Header {
-    /// The beginning of the stream.
+    /// The header as the start of the stream.
     pub fn to_bytes(&self) -> Vec<u8> {
         let text = serde_json::to_vec(self).unwrap_or_default();
         let mut bytes = format!("{}\n", text.len()).into_bytes();
@@ -53,20 +53,20 @@ impl Header {
 pub struct RemoveRequest {
     /// What was installed.
     pub manifest: HostManifest,
-    /// How much goes.
+    /// How much to remove.
     pub removal: Removal,
-    /// The framework could not be ended: its id stays, for the run that will.
+    /// The framework could not be removed: its id is kept for the run that will remove it.
     #[serde(default)]
     pub keep_framework: bool,
-    /// Who runs this, for the lock.
+    /// Recorded in the host's lock.
     pub holder: Holder,
 }
 
-/// How much is removed.
+/// What to remove.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Removal {
-    /// Programs, units and credentials that can be made again; etcd's data, keys and settings stay.
+    /// Binaries, units and credentials that can be recreated. Data and keys of etcd, and settings, are kept.
     Programs,
     /// Everything.
     Everything,
