@@ -1,4 +1,4 @@
-//! What a container runtime says to a plugin, by CNI's specification 0.3.0 to 1.0.0. Pure.
+//! Input of a CNI plugin from a container runtime, CNI specification 0.3.0 to 1.0.0. Pure.
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 
 use super::wire::PortsRequest;
 
-/// Versions that are understood: in all of them a result has the same form where it matters here.
+/// Supported versions. The parts of a result that are used here have the same form in all of them.
 pub const VERSIONS: [&str; 4] = ["0.3.0", "0.3.1", "0.4.0", "1.0.0"];
 
-/// The environment that a runtime sets.
+/// The environment variables that a runtime sets.
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
     /// `CNI_COMMAND`.
@@ -21,20 +21,19 @@ pub struct Environment {
     pub arguments: String,
 }
 
-/// What is asked.
+/// The requested operation.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Request {
-    /// Which versions are spoken.
+    /// Print the supported versions.
     Version,
     /// Map the pod's ports.
     Add(Box<Attachment>, Settings),
-    /// Are they mapped?
+    /// Verify that the pod's ports are mapped.
     Check(Box<Attachment>, Settings),
-    /// Unmap; may come twice, or for something that was never mapped.
+    /// Unmap. May be repeated, and may name a container that was never mapped.
     Delete {
-        /// The container.
+        /// The container's id, as in `CNI_CONTAINERID`.
         container: String,
-        /// Of the plugin.
         settings: Settings,
     },
 }
@@ -42,15 +41,15 @@ pub enum Request {
 /// A pod's sandbox.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Attachment {
-    /// The container.
+    /// The container's id.
     pub container: String,
-    /// How to ask for its ports.
+    /// Identifies the pod when its ports are queried.
     pub pod: PortsRequest,
-    /// The machine's end of its link, from the plugins before.
+    /// The host end of the pod's link, from the result of the previous plugins.
     pub link: String,
-    /// Its addresses, with the length of the subnet's prefix, from the plugins before.
+    /// The pod's addresses with the subnet's prefix length, from the result of the previous plugins.
     pub addresses: Vec<(IpAddr, u8)>,
-    /// What the plugins before said, to be passed on.
+    /// The result of the previous plugins, passed on unchanged.
     pub previous: Value,
 }
 
@@ -58,10 +57,10 @@ pub struct Attachment {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Settings {
-    /// CNI version of configuration and result.
+    /// CNI version of the configuration and the result.
     #[serde(default)]
     pub cni_version: String,
-    /// The cluster's name, from which names of chains derive.
+    /// The cluster's name; chain names derive from it.
     #[serde(default)]
     pub cluster: String,
     /// `km node`'s socket.
@@ -69,44 +68,43 @@ pub struct Settings {
     pub socket: PathBuf,
 }
 
-/// A failure in CNI's own terms.
+/// A failure, as CNI defines it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct CniError {
     /// CNI's code.
     pub code: u32,
-    /// What was going on.
+    /// What failed.
     pub message: String,
 }
 
 impl CniError {
-    /// The version is not understood.
+    /// The CNI version is not supported.
     pub const VERSION: u32 = 1;
-    /// The environment is wrong.
+    /// The environment is invalid.
     pub const ENVIRONMENT: u32 = 4;
     /// Input or output failed.
     pub const IO: u32 = 5;
     /// The configuration is not JSON of the right form.
     pub const DECODE: u32 = 6;
-    /// The configuration is wrong.
+    /// The configuration is invalid.
     pub const SETTINGS: u32 = 7;
-    /// Trying again later may work.
+    /// A later retry may succeed.
     pub const LATER: u32 = 11;
-    /// The firewall is not as it should be.
+    /// The firewall does not have the expected rules.
     pub const FIREWALL: u32 = 100;
 
-    /// An error.
     pub fn new(code: u32, message: impl Into<String>) -> Self {
         CniError { code, message: message.into() }
     }
 
-    /// What a plugin prints when it fails.
+    /// The document that a plugin prints when it fails.
     pub fn to_document(&self, version: &str) -> String {
         json!({ "cniVersion": version, "code": self.code, "msg": self.message }).to_string()
     }
 }
 
-/// What a plugin prints when it is asked for its versions.
+/// The document that a plugin prints for `VERSION`.
 pub fn versions() -> String {
     json!({ "cniVersion": VERSIONS[VERSIONS.len() - 1], "supportedVersions": VERSIONS }).to_string()
 }
@@ -167,7 +165,7 @@ fn pod(arguments: &str) -> Result<PortsRequest, CniError> {
     })
 }
 
-/// The interface that is in no sandbox, of which a plugin that routes has one.
+/// The interface outside any sandbox. A routing plugin has exactly one.
 fn link(previous: &Value) -> Result<String, CniError> {
     let interfaces = previous["interfaces"].as_array().map(Vec::as_slice).unwrap_or_default();
     let outside = interfaces.iter().find(|interface| interface["sandbox"].as_str().unwrap_or_default().is_empty());

@@ -1,9 +1,9 @@
-//! Firewall rules for granted ports, as scripts for `iptables-restore --noflush`, computed from the text of
+//! Firewall rules for granted ports: scripts for `iptables-restore --noflush`, computed from the text of
 //! `iptables-save`. Pure.
 //!
-//! All rules lie in chains of our own, named after the cluster, and each rule of a pod carries a tag in its comment.
-//! A script removes every rule with the tag and then adds what should be there, in one transaction per table, so that
-//! it may run any number of times. With the last pod the chains go, too.
+//! All rules are in kmctl's own chains, which are named after the cluster. Each rule of a pod has a tag in its comment.
+//! A script removes every rule with the tag and then adds the wanted rules, in one transaction per table, so it can be
+//! applied repeatedly. The chains are removed with the last pod.
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
@@ -14,24 +14,24 @@ use kmctl_core::protocol::launch::PortMapping;
 /// A cluster's chains on a machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chains {
-    /// First part of all names; a chain's name has at most 28 bytes.
+    /// First part of every chain name. A chain name has at most 28 bytes.
     prefix: String,
 }
 
-/// What is to be mapped to a pod.
+/// The mapping of one pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mapped<'a> {
     /// The container's id.
     pub container: &'a str,
-    /// `namespace/name`, for readers of the rules.
+    /// `namespace/name`, shown in the rules' comments.
     pub pod: &'a str,
-    /// The machine's end of its link.
+    /// The host end of the pod's link.
     pub link: &'a str,
     /// The pod's address.
     pub address: Ipv4Addr,
-    /// Length of the prefix that all pods of the node share.
+    /// Prefix length of the network that all pods of the node share.
     pub prefix: u8,
-    /// What was granted.
+    /// The granted ports.
     pub ports: &'a [PortMapping],
 }
 
@@ -42,7 +42,7 @@ impl Mapped<'_> {
     }
 }
 
-/// Text of `iptables-save`, taken apart.
+/// The parsed text of `iptables-save`.
 struct Saved<'a> {
     /// Table and line, for `:chain` and `-A chain` lines.
     lines: Vec<(&'a str, &'a str)>,
@@ -50,7 +50,7 @@ struct Saved<'a> {
 
 const TABLES: [&str; 2] = ["filter", "nat"];
 
-/// Begins the tag of every pod.
+/// Prefix of every pod's tag.
 const TAG: &str = "km-pod-";
 
 impl<'a> Saved<'a> {
@@ -80,7 +80,7 @@ impl<'a> Saved<'a> {
         self.chains(table).any(|name| name == chain)
     }
 
-    /// kube-proxy puts its rules first, too, once; where it came after us, each packet of a pod would go through them.
+    /// kube-proxy also inserts its rules first, once. If they precede ours, each packet of a pod passes through them.
     fn is_behind_kube_proxy(&self, hook: &Hook) -> bool {
         let begin = format!("-A {} ", hook.stock);
         let mut before =
@@ -93,12 +93,12 @@ impl<'a> Saved<'a> {
     }
 }
 
-/// Where a stock chain leads into one of ours.
+/// A jump from a stock chain to one of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Hook {
     table: &'static str,
     stock: &'static str,
-    /// As `iptables-save` writes it, without its verb.
+    /// The rule as `iptables-save` writes it, without the verb and the stock chain.
     rest: String,
     /// Our chain.
     chain: String,
@@ -120,16 +120,16 @@ impl Chains {
         format!("{}{part}", self.prefix)
     }
 
-    /// Whether a chain is one of these.
+    /// Whether the chain belongs to this cluster.
     pub fn owns(&self, chain: &str) -> bool {
         chain.starts_with(&self.prefix)
     }
 
-    /// Where stock chains lead into ours. `pods` is the network of all pods of the node.
+    /// The jumps from stock chains to ours. `pods` is the network of all pods of the node.
     fn hooks(&self, pods: &str) -> [Hook; 5] {
-        // To any of the machine's own addresses: from outside and from pods, and from the machine itself.
+        // Matches packets to any of the machine's own addresses: from outside, from pods, and from the machine itself.
         let local = "-m addrtype --dst-type LOCAL ";
-        // What others send to the machine meets one rule of ours, not one for each pod.
+        // Packets from other sources are matched against one rule of ours, not one per pod.
         let from_pods = format!("-s {pods} ");
         [
             ("nat", "PREROUTING", local, "DNAT"),
@@ -144,7 +144,7 @@ impl Chains {
         })
     }
 
-    /// What the chain for forwarding begins with, whichever pods there are: nearly every packet ends at the first or at the
+    /// The first rules of the forwarding chain, independent of the pods: nearly every packet is decided by the first or
     /// second rule, however many pods follow.
     fn beginning(&self, pods: &str) -> [String; 2] {
         let chain = self.chain("FWD");
@@ -154,19 +154,21 @@ impl Chains {
         ]
     }
 
-    /// Rules of the chain for forwarding that are no pod's.
+    /// Rules of the forwarding chain that belong to no pod.
     fn begins_with<'s>(&self, saved: &Saved<'s>) -> Vec<&'s str> {
         let chain = format!("-A {} ", self.chain("FWD"));
         saved.rules("filter").filter(|rule| rule.starts_with(&chain) && !rule.contains(TAG)).collect()
     }
 
-    /// The script that maps exactly these ports to the pod, whatever was mapped to it before, and whomever they led to.
+    /// The script that maps exactly these ports to the pod. It replaces the pod's previous mapping, and any mapping of
+    /// these ports to other pods.
     pub fn add(&self, saved: &str, mapped: &Mapped<'_>) -> String {
         let saved = Saved::parse(saved);
         let tag = tag(mapped.container);
         let granted: BTreeSet<(String, u16)> =
             mapped.ports.iter().map(|port| (port.protocol.to_ascii_lowercase(), port.host_port)).collect();
-        // The port of a pod that has ended is granted anew at once, while its sandbox may stay for a moment.
+        // The port of a pod that has ended can be granted again at once, while its sandbox may exist for a moment
+        // longer.
         let outdated = |rule: &&str| {
             let port = || self.chain_of(rule).and(host_port(rule));
             has_tag(rule, &tag) || port().is_some_and(|port| granted.contains(&port))
@@ -177,7 +179,7 @@ impl Chains {
             let mut lines = String::new();
             let hooks: Vec<Hook> = self.hooks(&pods).into_iter().filter(|hook| hook.table == table).collect();
             for Hook { chain, .. } in &hooks {
-                // Declaring a chain that is there would empty it.
+                // Declaring an existing chain would empty it.
                 if !saved.has_chain(table, chain) && !lines.contains(&format!(":{chain} ")) {
                     lines.push_str(&format!(":{chain} - [0:0]\n"));
                 }
@@ -197,12 +199,12 @@ impl Chains {
                 if saved.has_rule(table, &hook.rule()) && !saved.is_behind_kube_proxy(&hook) {
                     continue;
                 }
-                // The pods' network may have been another one.
+                // The pods' network may have changed.
                 let (begin, end) = (format!("-A {stock} "), format!("-j {chain}"));
                 let other = |rule: &&str| rule.starts_with(&begin) && rule.ends_with(&end);
                 lines.extend(saved.rules(table).filter(other).map(deletion));
-                // First in FORWARD and INPUT, where others may have refused before we are asked, and in POSTROUTING, where
-                // the stock plugin accepts as it is whatever a pod sends to its own network.
+                // First in FORWARD and INPUT, where earlier rules may drop the packet. First in POSTROUTING, where the
+                // stock plugin accepts without rewriting whatever a pod sends to its own network.
                 let verb = if table == "filter" || *stock == "POSTROUTING" { "-I" } else { "-A" };
                 lines.push_str(&format!("{verb} {stock} {rest}\n"));
             }
@@ -217,19 +219,20 @@ impl Chains {
     /// The pod's rules: table, chain, rest.
     fn rules(&self, mapped: &Mapped<'_>, tag: &str) -> Vec<(&'static str, String, String)> {
         let Mapped { container: _, pod, link, address, prefix, ports } = mapped;
-        // Comments come last: they cost more to evaluate than what keeps most packets from getting there.
+        // The comment match is last because it costs more than the matches that reject most packets.
         let comment = format!("-m comment --comment \"{pod} {tag}\"");
         let forward = self.chain("FWD");
         let mut rules = vec![
-            // Where something else (Docker) forwards nothing by default, pods would be cut off. What belongs to no
-            // connection is left to kube-proxy, which drops it: its address would not be rewritten.
+            // If something else (Docker) drops forwarded packets by default, pods would have no network without these
+            // rules. Packets that belong to no connection are left to kube-proxy, which drops them: their address would
+            // not be rewritten.
             (
                 "filter",
                 forward.clone(),
                 format!("-s {address}/32 -i {link} -m conntrack ! --ctstate INVALID {comment} -j ACCEPT"),
             ),
             ("filter", forward, format!("-d {address}/32 -o {link} -m conntrack --ctstate DNAT {comment} -j ACCEPT")),
-            // `route_localnet`, without which 127.0.0.1 cannot be mapped, also lets a pod send to what listens there.
+            // `route_localnet` is required to map 127.0.0.1, but also lets a pod send to processes that listen there.
             (
                 "filter",
                 self.chain("IN"),
@@ -239,7 +242,7 @@ impl Chains {
                 ),
             ),
         ];
-        // km node's DNS, also where the host takes nothing by default.
+        // km node's DNS, also on hosts that drop input by default.
         let gateway = Ipv4Addr::from(u32::from(network(*address, *prefix)).saturating_add(1));
         for protocol in ["udp", "tcp"] {
             rules.push((
@@ -261,9 +264,9 @@ impl Chains {
                      -j DNAT --to-destination {address}:{container_port}"
                 ),
             ));
-            // A pod that calls itself by its host port would get a packet from its own address; a process of the machine
-            // would send from 127.0.0.1 to a link. The port called first tells these from what came by a Service, where
-            // kube-proxy sees to it.
+            // A pod that calls itself by its host port would get a packet from its own address, and a process of the
+            // machine would send from 127.0.0.1 to a link. The original destination port distinguishes these packets
+            // from those of a Service, which kube-proxy masquerades.
             for source in [format!("{address}/32"), "127.0.0.0/8".to_owned()] {
                 rules.push((
                     "nat",
@@ -278,7 +281,7 @@ impl Chains {
         rules
     }
 
-    /// What is missing of the pod's rules; none when all is there.
+    /// What the pod's rules lack; none if they are complete.
     pub fn check(&self, saved: &str, mapped: &Mapped<'_>) -> Option<String> {
         let saved = Saved::parse(saved);
         let tag = tag(mapped.container);
@@ -306,7 +309,7 @@ impl Chains {
         })
     }
 
-    /// The script that unmaps a container's ports; none when there is nothing to do.
+    /// The script that unmaps a container's ports; none if there is nothing to remove.
     pub fn delete(&self, saved: &str, container: &str) -> Option<String> {
         let tag = tag(container);
         let parsed = Saved::parse(saved);
@@ -325,7 +328,7 @@ impl Chains {
         (!script.is_empty()).then_some(script)
     }
 
-    /// The script that removes everything of the cluster; none when there is nothing.
+    /// The script that removes everything of the cluster; none if there is nothing to remove.
     pub fn purge(&self, saved: &str) -> Option<String> {
         let saved = Saved::parse(saved);
         let mut script = String::new();
@@ -347,7 +350,7 @@ impl Chains {
         (!script.is_empty()).then_some(script)
     }
 
-    /// The chain that a rule stands in, if it is one of ours.
+    /// The rule's chain, if it is one of ours.
     fn chain_of<'r>(&self, rule: &'r str) -> Option<&'r str> {
         rule.split(' ').nth(1).filter(|chain| chain.starts_with(&self.prefix))
     }
@@ -358,11 +361,11 @@ fn deletion(rule: &str) -> String {
 }
 
 fn has_tag(rule: &str, tag: &str) -> bool {
-    // The tag ends the comment.
+    // The tag is the end of the comment.
     rule.contains(&format!("{tag}\""))
 }
 
-/// Protocol and host port of a rule for one.
+/// Protocol and host port of a port's rule.
 fn host_port(rule: &str) -> Option<(String, u16)> {
     let after = |key: &str| rule.split_once(key)?.1.split(' ').next();
     let port = match rule.contains(" -j DNAT ") {

@@ -8,7 +8,7 @@ fn mapped<'a>(container: &'a str, address: &str, ports: &'a [PortMapping]) -> Ma
     Mapped { container, pod: "ns/web", link: "veth1", address: address.parse().unwrap(), prefix: 16, ports }
 }
 
-/// A small `iptables-restore --noflush`: applies a script to the text of a save and returns the new text.
+/// A minimal `iptables-restore --noflush`: applies a script to the text of a save and returns the new text.
 fn apply(saved: &str, script: &str) -> String {
     let mut tables: Vec<(String, Vec<String>, Vec<String>)> = Vec::new();
     for text in [saved, script] {
@@ -109,7 +109,7 @@ fn a_port_leads_to_whom_it_was_granted_last_though_the_one_before_is_still_there
     };
     assert!(leads("-m tcp --dport 31001", "172.30.0.6") && !leads("-m tcp --dport 31001", "172.30.0.5"), "{after}");
     assert!(leads("-m udp --dport 31001", "172.30.0.5") && leads("-m tcp --dport 31002", "172.30.0.5"), "{after}");
-    // What is left of the old one goes with its sandbox, and nothing of the new one.
+    // The rest of the old pod's rules are removed with its sandbox, and none of the new pod's.
     let script = chains.delete(&after, "old").unwrap();
     let gone = apply(&after, &script);
     assert!(!gone.contains("172.30.0.5") && gone.contains("172.30.0.6"), "{gone}");
@@ -117,7 +117,7 @@ fn a_port_leads_to_whom_it_was_granted_last_though_the_one_before_is_still_there
 
 #[test]
 fn masquerading_comes_before_the_stock_plugin_which_accepts_what_stays_in_the_pods_network() {
-    // A pod that called itself by its host port got no answer: the plugin's rule ended the way through the chain.
+    // Regression: a pod that called itself by its host port got no answer, because the plugin's rule ended the chain.
     let plugin = "-A POSTROUTING -s 172.30.0.5/32 -j CNI-1\nCOMMIT\n";
     let (before, nat) = STOCK.split_at(STOCK.rfind("COMMIT").unwrap());
     assert_eq!(nat, "COMMIT\n");
@@ -164,7 +164,7 @@ fn a_pod_without_ports_is_forwarded_and_keeps_the_chains() {
     assert_eq!(apply(&both, &chains.delete(&both, "c1").unwrap()), first);
 }
 
-/// Rules of the chain for forwarding in their order, without its name.
+/// Rules of the forwarding chain in order, without the chain's name.
 fn forwarding(chains: &Chains, saved: &str) -> Vec<String> {
     let begin = format!("-A {} ", chains.chain("FWD"));
     saved.lines().filter_map(|line| line.strip_prefix(&begin)).map(str::to_owned).collect()
@@ -212,7 +212,7 @@ fn where_pods_have_another_network_now_the_chains_begin_with_that_one() {
 
 #[test]
 fn what_belongs_to_no_connection_is_left_to_kube_proxy() {
-    // A pod's late packets went out with its own address, and the other side reset what it knew nothing of.
+    // Regression: a pod's late packets were sent with its own address, and the peer reset the unknown connection.
     let chains = Chains::new("demo");
     let saved = apply(&stock(), &chains.add(&stock(), &mapped("c1", "172.30.0.5", &[])));
     let from_pod = forwarding(&chains, &saved).into_iter().find(|rule| rule.starts_with("-s 172.30.0.5/32")).unwrap();

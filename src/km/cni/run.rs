@@ -1,6 +1,6 @@
-//! Runs the plugin: reads standard input, asks `km node`, writes firewall rules, prints the result.
+//! Runs the plugin: reads standard input, queries `km node`, writes firewall rules, prints the result.
 //!
-//! A plugin is a short-lived program that the runtime starts for each pod, so all of this is synchronous.
+//! All of this is synchronous, since the runtime starts a short-lived plugin process for each pod.
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr};
@@ -16,13 +16,13 @@ use super::rules::{Chains, Mapped};
 use super::wire::{LINE_LIMIT, PortsAnswer, PortsRequest, Question, Sandbox};
 use kmctl_core::protocol::launch::PortMapping;
 
-/// For the talk with `km node`, which answers from memory.
+/// Timeout of the exchange with `km node`, which answers from memory.
 const TALK_LIMIT: Duration = Duration::from_secs(5);
 
-/// Carries out what the environment and `input` ask for and returns what to print.
+/// Carries out the request in the environment and `input`, and returns the text to print.
 pub fn run(environment: &Environment, mut input: impl Read) -> Result<String, (CniError, String)> {
     let mut text = String::new();
-    // What is not text fails to parse below.
+    // Invalid UTF-8 fails to parse below.
     let read = input.read_to_string(&mut text);
     let version = serde_json::from_str::<Settings>(&text).map(|settings| settings.cni_version).unwrap_or_default();
     read.map_err(|error| CniError::new(CniError::IO, format!("read standard input: {error}")))
@@ -37,8 +37,8 @@ fn carry_out(request: Request) -> Result<String, CniError> {
         Request::Add(attachment, settings) => {
             let chains = Chains::new(&settings.cluster);
             if let Some((address, prefix)) = address(&attachment) {
-                // Told before anybody can know the pod's address from elsewhere: kube-proxy hears of an endpoint only
-                // after the kubelet has, and the kubelet only after this plugin has ended.
+                // Sent before the pod's address is known anywhere else: kube-proxy learns of an endpoint only after the
+                // kubelet, and the kubelet only after this plugin has exited.
                 let sandbox = Sandbox { container: attachment.container.clone(), address: address.into() };
                 let question = Question::Attach(attachment.pod.clone(), sandbox);
                 let ports = ports(&settings.socket, &attachment.pod, &question)?;
@@ -66,7 +66,7 @@ fn carry_out(request: Request) -> Result<String, CniError> {
             }
         }
         Request::Delete { container, settings } => {
-            // Best effort: the node may be gone, and the rules have to go anyway.
+            // Best effort: the node may no longer run, and the rules must be removed anyway.
             if !settings.socket.as_os_str().is_empty() {
                 let _ = ask(&settings.socket, &Question::Detach(container.clone()));
             }
@@ -109,10 +109,10 @@ fn ask(socket: &Path, question: &Question) -> Result<PortsAnswer, CniError> {
     serde_json::from_str(&answer).map_err(|error| later("understand", &error))
 }
 
-/// Reads the rules and applies what `script` makes of them, one plugin of the cluster at a time: between reading and
-/// writing another one could remove the chains.
+/// Reads the rules and applies the script that `script` computes from them. One plugin of the cluster runs this at a
+/// time: between reading and writing, another one could remove the chains.
 fn locked(settings: &Settings, script: impl FnOnce(&str) -> Option<String>) -> Result<(), CniError> {
-    // Beside the socket, in the run's own folder: nothing of it outlives the node.
+    // Beside the socket, in the run's own directory, so that it is removed with the node.
     let path = settings.socket.with_extension("lock");
     let io = |error: &dyn std::error::Error| CniError::new(CniError::IO, format!("lock {}: {error}", path.display()));
     let file = File::create(&path).map_err(|error| io(&error))?;
@@ -143,7 +143,7 @@ fn restore(script: &str) -> Result<(), CniError> {
         .spawn()
         .map_err(|error| failed(error.to_string()))?;
     if let Some(mut input) = child.stdin.take() {
-        // A program that has ended says below why.
+        // If the process has already exited, its error is reported below.
         let _ = input.write_all(script.as_bytes());
     }
     let output = child.wait_with_output().map_err(|error| failed(error.to_string()))?;
@@ -153,7 +153,7 @@ fn restore(script: &str) -> Result<(), CniError> {
     Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
 }
 
-/// Lets the machine's own processes reach pods by 127.0.0.1. Without it (a read-only /proc/sys) everything else works.
+/// Lets the machine's own processes reach pods by 127.0.0.1. If it fails (read-only /proc/sys), everything else works.
 fn allow_localhost(link: &str) {
     let path = format!("/proc/sys/net/ipv4/conf/{link}/route_localnet");
     if let Err(error) = std::fs::write(&path, "1") {
@@ -161,7 +161,8 @@ fn allow_localhost(link: &str) {
     }
 }
 
-/// The kernel remembers for UDP where a port led before; where `conntrack` is installed it is told to forget.
+/// The kernel's connection tracking keeps the old destination of a UDP port. Deletes these entries where `conntrack` is
+/// installed.
 fn forget_udp(ports: &[PortMapping]) {
     for mapping in ports.iter().filter(|mapping| mapping.protocol == "UDP") {
         let port = mapping.host_port.to_string();

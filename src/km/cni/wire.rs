@@ -1,19 +1,20 @@
-//! The talk between `km cni` and `km node` over a unix socket: one line of JSON each way, then the end.
+//! The protocol between `km cni` and `km node` over a Unix socket: one line of JSON each way, then the connection is
+//! closed.
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
 use kmctl_core::protocol::launch::PortMapping;
 
-/// What the plugin says.
+/// A request of the plugin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum Question {
-    /// Which ports was the pod granted?
+    /// Query the pod's granted ports.
     Ports(PortsRequest),
-    /// The same; and from now on this sandbox holds the pod's network.
+    /// The same, and record that this sandbox now holds the pod's network.
     Attach(PortsRequest, Sandbox),
-    /// The sandbox of this container id goes.
+    /// The sandbox of this container id is removed.
     Detach(String),
 }
 
@@ -21,36 +22,34 @@ pub enum Question {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Sandbox {
-    /// Its container's id. A pod whose sandbox dies gets another one.
+    /// The container's id. A pod whose sandbox dies gets another one.
     pub container: String,
-    /// The pod's address in it.
+    /// The pod's address in the sandbox.
     pub address: IpAddr,
 }
 
-/// Names a pod.
+/// Identifies a pod.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PortsRequest {
-    /// The pod's UID; runtimes before containerd 1.6 do not tell it.
+    /// The pod's UID. Runtimes before containerd 1.6 do not send it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<String>,
-    /// Its namespace.
     pub namespace: String,
-    /// Its name.
     pub name: String,
 }
 
-/// The answer.
+/// The answer to a [`Question`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum PortsAnswer {
-    /// What Mesos granted.
+    /// The ports that Mesos granted.
     Ports(Vec<PortMapping>),
     /// The pod has no task on this node (yet, or any more).
     Unknown,
-    /// It is understood; there is nothing to say.
+    /// The request is recorded; there is nothing to return.
     Noted,
 }
 
-/// More than any request or answer needs.
+/// Limit of a line in bytes; no request or answer needs as much.
 pub const LINE_LIMIT: u64 = 1 << 20;

@@ -1,4 +1,4 @@
-//! Makes a host what its manifest says, item by item, from first to last.
+//! Applies a manifest to a host, item by item, in order.
 use kmctl_core::protocol::host::Header;
 use std::io::{self, BufRead, Read};
 use std::path::Path;
@@ -20,7 +20,7 @@ use kmctl_core::protocol::host::{FORMAT, Item, STATE};
 /// How many snapshots of etcd are kept.
 const SNAPSHOTS: usize = 5;
 
-/// Reads the beginning of the stream and leaves the packed files in it.
+/// Reads the stream's header and leaves the packed files in the stream.
 fn read_header(stream: &mut dyn BufRead) -> Result<Header, AgentError> {
     let failed = |source| AgentError::Input { what: "read the stream's header".to_owned(), source };
     let mut line = String::new();
@@ -60,7 +60,7 @@ pub(crate) fn apply(
     reporter.send(&Event::Finished { changed, unchanged })
 }
 
-/// Reports an item's failure, with the journal of the unit that it is about.
+/// Reports an item's failure, with the journal of its unit.
 fn explain(item: &Item, error: AgentError, reporter: &mut Reporter<'_>) -> AgentError {
     let unit = match item {
         Item::Unit(spec) => Some(&spec.name),
@@ -68,12 +68,12 @@ fn explain(item: &Item, error: AgentError, reporter: &mut Reporter<'_>) -> Agent
         _ => None,
     };
     let journal = unit.map(|unit| units::journal(unit)).unwrap_or_default();
-    // When nobody listens any more, the error itself still ends the run.
+    // If the events have no reader any more, the error itself still ends the run.
     let _ = reporter.send(&Event::Failed { item: Some(item.name()), causes: causes(&error), journal });
     error
 }
 
-/// An error and everything that led to it.
+/// An error and its chain of causes, outermost first.
 pub(crate) fn causes(error: &dyn std::error::Error) -> Vec<String> {
     std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect()
 }
@@ -113,7 +113,7 @@ impl Run<'_> {
             self.take_shared(item)?;
         }
         match item {
-            // These look for themselves: what they find decides, not an earlier look.
+            // These items inspect the host themselves: the current state decides, not an earlier observation.
             Item::Program { path, mode, sha256, .. } => return self.program(path, *mode, sha256, stream, reporter),
             Item::Member(spec) => return member::apply(self.root, spec, self.header.etcd.start),
             Item::Founder => return founder::apply(self.root, self.header.etcd.founding.as_ref()),
@@ -152,7 +152,7 @@ impl Run<'_> {
         Ok(change)
     }
 
-    /// Somebody may have started a unit with what is about to be replaced. That is written down first, so that it is
+    /// A unit may be running with the file that is about to be replaced. This is recorded first, so that the unit is
     /// restarted by this run, or by the next one if this one is killed in between.
     fn outdate(&self, paths: &[String]) -> Result<(), AgentError> {
         for spec in &self.header.units {
@@ -163,9 +163,9 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Keys that another control-plane host made come before this host would make its own. What a run that was killed
-    /// made here gives way as long as the host has never been a member of etcd; after that, other keys are another
-    /// cluster's.
+    /// Writes the keys that another control-plane host created, before this host creates its own. Keys that a killed
+    /// run created here are replaced as long as the host has never been a member of etcd. After that, different keys
+    /// mean that the host belongs to another cluster.
     fn take_shared(&self, item: &Item) -> Result<(), AgentError> {
         for path in item.paths() {
             let Some(text) = self.header.shared.get(&path) else { continue };
@@ -192,7 +192,7 @@ impl Run<'_> {
         }
     }
 
-    /// A file out of the bundle. Its bytes must be taken out of the stream even when they are not needed any more.
+    /// Installs a file from the bundle. Its bytes must be read from the stream even if they are no longer needed.
     fn program(
         &mut self,
         path: &str,
@@ -227,7 +227,7 @@ impl Run<'_> {
         Ok(Change::Unchanged)
     }
 
-    /// What needs systemd or an answer; in a private root only the records are kept.
+    /// Items that need systemd or a running component. In a private root only the records are kept.
     fn running(&mut self, item: &Item, reporter: &mut Reporter<'_>) -> Result<Change, AgentError> {
         match item {
             Item::Unit(spec) => {
@@ -273,7 +273,7 @@ impl Run<'_> {
         }
     }
 
-    /// Lets all units of this part start with the host, those that are started later included.
+    /// Enables all units of this part at boot, including those that are started later.
     fn enable_all(&self) -> Result<(), AgentError> {
         let names = self.header.manifest.items.iter().filter_map(|item| match item {
             Item::Unit(spec) => Some(spec.name.as_str()),
@@ -294,7 +294,7 @@ fn decode(path: &str, text: &str) -> Result<Vec<u8>, AgentError> {
         .map_err(|error| AgentError::Input { what: format!("decode {path}"), source: io::Error::other(error) })
 }
 
-/// Saves etcd's content beside its data, and forgets all but the newest snapshots.
+/// Saves a snapshot of etcd beside its data, and removes all but the newest snapshots.
 fn snapshot(
     root: &Root,
     program: &str,

@@ -74,7 +74,7 @@ fn header(text: &str, program: &[u8]) -> Header {
     }
 }
 
-/// The header with the program behind it.
+/// The header followed by the packed program.
 fn stream(mut header: Header, program: &[u8]) -> Vec<u8> {
     let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
     packed.write_all(program).unwrap();
@@ -85,7 +85,7 @@ fn stream(mut header: Header, program: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Applies a stream; the names and kinds of the changes come back.
+/// Applies a stream; returns the changed items.
 fn run(root: &Path, bytes: &[u8]) -> Result<Vec<(String, Change)>, AgentError> {
     let mut out = Vec::new();
     let outcome = apply(&Root::new(root, None), &mut BufReader::new(bytes), &mut Reporter::new(&mut out), now());
@@ -134,7 +134,7 @@ fn a_file_that_is_put_back_in_one_part_restarts_in_another_what_may_have_read_it
     };
     let names = |changes: Vec<(String, Change)>| changes.into_iter().map(|(name, _)| name).collect::<Vec<_>>();
     assert_eq!(names(part(false)), ["/etc/etcd.service"]);
-    // Should the run end here, the next one still knows that others rely on the unit.
+    // If the run ended here, the next one would still know that other components rely on the unit.
     assert!(root.path().join("var/lib/kmctl/units/etcd.service").exists());
     assert_eq!(names(part(true)), ["etcd.service"]);
     assert_eq!(names(part(true)), Vec::<String>::new());
@@ -219,7 +219,7 @@ fn a_public_key_has_one_mode_whoever_made_it() {
     let mode = |root: &Path| std::fs::metadata(root.join("etc/pki/sa.pub")).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(first.path()), mode(second.path())), (0o644, 0o644));
 
-    // An older version handed it over for root alone.
+    // An older version created the file readable by root only.
     std::fs::set_permissions(second.path().join("etc/pki/sa.pub"), PermissionsExt::from_mode(0o600)).unwrap();
     assert_eq!(run(second.path(), &bytes).unwrap(), [("/etc/pki/sa.key".to_owned(), Change::Updated)]);
     assert_eq!(mode(second.path()), 0o644);

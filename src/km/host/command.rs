@@ -1,4 +1,4 @@
-//! The command line of `km host`. It is run by `kmctl`, not by people; everything comes over standard input.
+//! The command line of `km host`. It is run by `kmctl`, not interactively; all input is read from standard input.
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::AsFd as _;
@@ -68,7 +68,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
 }
 
 impl Action {
-    /// Whether it holds the lock and reports what it does.
+    /// Whether the action holds the lock and reports events.
     fn reports_events(self) -> bool {
         match self {
             Action::Apply | Action::Remove | Action::Leave | Action::PurgeNodes => true,
@@ -77,11 +77,12 @@ impl Action {
     }
 }
 
-/// Ends the process when the reader of its events is gone, as a kill would: the operator's next run must not find the host
-/// locked by a step that reports nothing for long, such as the restart of a unit. The next run completes it.
+/// Ends the process when the reader of its events is gone, as a kill would. Otherwise the operator's next run would
+/// find the host locked by a step that reports nothing for a long time, such as the restart of a unit. The next run
+/// completes it.
 fn end_without_reader() {
     let out = io::stdout();
-    // Without events to wait for, poll still reports that the other end was closed. It returns early on signals only.
+    // With no requested events, poll still reports that the other end was closed. It returns early only on signals.
     while let Err(nix::errno::Errno::EINTR) =
         poll(&mut [PollFd::new(out.as_fd(), PollFlags::empty())], PollTimeout::NONE)
     {}
@@ -96,7 +97,7 @@ pub fn status_of(error: &AgentError) -> u8 {
     }
 }
 
-/// One action, with standard input and output given.
+/// Performs one action with the given standard input and output.
 pub fn perform(action: Action, root: &Root, input: &mut dyn BufRead, out: &mut dyn Write) -> Result<(), AgentError> {
     let outcome = match action {
         Action::Inspect => return inspect(root, input, out),
@@ -110,7 +111,7 @@ pub fn perform(action: Action, root: &Root, input: &mut dyn BufRead, out: &mut d
             .and_then(|request| member::leave(root, &request, &mut Reporter::new(out))),
     };
     outcome.inspect_err(|error| {
-        // An item's failure has been reported with its journal already; the last event counts either way.
+        // An item's failure has already been reported with its journal; only the last event counts.
         let event = Event::Failed { item: None, causes: apply::causes(error), journal: Vec::new() };
         let _ = Reporter::new(out).send(&event);
     })

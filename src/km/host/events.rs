@@ -1,4 +1,4 @@
-//! What `km host apply` and `km host remove` say while they work: one JSON object per line.
+//! Events that `km host apply` and `km host remove` print while they work: one JSON object per line.
 use kmctl_core::protocol::host::Change;
 use kmctl_core::protocol::host::Event;
 use std::io::Write;
@@ -17,7 +17,7 @@ impl<'a> Reporter<'a> {
         Reporter { out, counts: (0, 0) }
     }
 
-    /// A reader that went away ends the run: the operator's next one must not find the host locked.
+    /// Fails if the reader is gone, which ends the run: the operator's next run must not find the host locked.
     pub(crate) fn send(&mut self, event: &Event) -> Result<(), AgentError> {
         if let Event::Done { change, .. } = event {
             if change.is_change() {

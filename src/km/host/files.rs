@@ -1,4 +1,4 @@
-//! Reads and changes files below a root. Every write is a temporary file, synced, renamed.
+//! Reads and changes files below a root. Every write creates a temporary file, syncs it and renames it.
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -9,10 +9,10 @@ use sha2::{Digest, Sha256};
 use super::AgentError;
 use kmctl_core::bundle::hex;
 
-/// The ending of temporary files; one run at a time holds the lock, so the name needs no more to be unique.
+/// Suffix of temporary files. The lock allows one run at a time, so the name needs no unique part.
 const PARTIAL: &str = ".kmctl-new";
 
-/// Where paths of a manifest lie: `/`, or a private folder in tests. Also counts durable steps, so that a test can
+/// The root of a manifest's paths: `/`, or a private directory in tests. Also counts durable steps, so that a test can
 /// end the process after each of them.
 #[derive(Debug)]
 pub struct Root {
@@ -23,7 +23,7 @@ pub struct Root {
     unwinds: bool,
 }
 
-/// What a run on a simulated host unwinds with when it is killed.
+/// The panic payload with which a killed run on a simulated host unwinds.
 #[cfg(any(test, feature = "simulation"))]
 pub struct Killed;
 
@@ -49,7 +49,7 @@ impl Root {
         self.steps_left.as_ref().map_or(u32::MAX, std::cell::Cell::get)
     }
 
-    /// Whether this is the host itself, where there is systemd and something to answer.
+    /// Whether this is the host itself, where systemd and the components run.
     pub(crate) fn is_host(&self) -> bool {
         self.folder == Path::new("/")
     }
@@ -58,7 +58,7 @@ impl Root {
         self.folder.join(path.trim_start_matches('/'))
     }
 
-    /// A point at which a killed run leaves something half done.
+    /// A point at which a killed run leaves something incomplete.
     pub(crate) fn step(&self) {
         if let Some(left) = &self.steps_left {
             if left.get() == 0 {
@@ -66,14 +66,14 @@ impl Root {
                 if self.unwinds {
                     std::panic::resume_unwind(Box::new(Killed));
                 }
-                // As sudden as kill -9: no destructor, no flush.
+                // As abrupt as kill -9: no destructors, no flush.
                 std::process::abort();
             }
             left.set(left.get() - 1);
         }
     }
 
-    /// The text, or none where there is no such file.
+    /// The file's text, or none if there is no such file.
     pub(crate) fn text(&self, path: &str) -> Result<Option<String>, AgentError> {
         Ok(self.bytes(path)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
     }
@@ -87,7 +87,7 @@ impl Root {
         }
     }
 
-    /// Permission bits, or none where nothing is.
+    /// Permission bits, or none if the path does not exist.
     pub(crate) fn mode(&self, path: &str) -> Option<u32> {
         fs::symlink_metadata(self.at(path)).ok().map(|found| found.permissions().mode() & 0o7777)
     }
@@ -108,12 +108,12 @@ impl Root {
         self.set_mode(path, mode)
     }
 
-    /// Replaces or makes a file in one step.
+    /// Creates or replaces a file atomically.
     pub(crate) fn write(&self, path: &str, mode: u32, bytes: &[u8]) -> Result<(), AgentError> {
         self.write_from(path, mode, &mut &bytes[..], None)
     }
 
-    /// As [`Root::write`], out of a reader. With an expected sha256 the file gets its name only if its bytes match.
+    /// As [`Root::write`], from a reader. With an expected sha256 the file gets its name only if its bytes match.
     pub(crate) fn write_from(
         &self,
         path: &str,
@@ -124,7 +124,7 @@ impl Root {
         let path = self.at(path);
         let partial = partial(&path);
         if let Some(folder) = path.parent().filter(|_| !self.is_host()) {
-            // A private root begins empty; on a host a folder that no item makes must be the system's.
+            // A private root is empty at first. On a host, a directory that no item creates must be the system's.
             fs::create_dir_all(folder).map_err(AgentError::file("make the folder", folder))?;
         }
         (|| {
@@ -154,14 +154,14 @@ impl Root {
         self.step();
         fs::rename(&partial, &path).map_err(AgentError::file("write", &path))?;
         if let Some(parent) = path.parent() {
-            // The rename itself must survive a power cut.
+            // The rename itself must survive a power failure.
             File::open(parent).and_then(|folder| folder.sync_all()).map_err(AgentError::file("sync", parent))?;
         }
         self.step();
         Ok(())
     }
 
-    /// Removes what a killed run left in a folder.
+    /// Removes temporary files that a killed run left in a directory.
     pub(crate) fn remove_partials(&self, folder: &str) -> Result<(), AgentError> {
         let folder = self.at(folder);
         let Ok(entries) = fs::read_dir(&folder) else { return Ok(()) };
@@ -174,7 +174,7 @@ impl Root {
         Ok(())
     }
 
-    /// Removes a file; says whether there was one.
+    /// Removes a file; returns whether it existed.
     pub(crate) fn remove(&self, path: &str) -> Result<bool, AgentError> {
         let path = self.at(path);
         match fs::remove_file(&path) {
@@ -184,7 +184,7 @@ impl Root {
         }
     }
 
-    /// Removes a folder with all it holds; says whether there was one.
+    /// Removes a directory and its contents; returns whether it existed.
     pub(crate) fn remove_tree(&self, path: &str) -> Result<bool, AgentError> {
         let path = self.at(path);
         match fs::remove_dir_all(&path) {
@@ -194,7 +194,7 @@ impl Root {
         }
     }
 
-    /// Removes a folder if nothing is in it; says whether it went.
+    /// Removes a directory if it is empty; returns whether it was removed.
     pub(crate) fn remove_if_empty(&self, path: &str) -> bool {
         fs::remove_dir(self.at(path)).is_ok()
     }

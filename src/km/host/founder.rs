@@ -1,8 +1,8 @@
-//! Who begins etcd's cluster, as control-plane hosts have written it down.
+//! The founder of etcd's cluster, as recorded on the control-plane hosts.
 //!
-//! A host begins a cluster only after a majority of all hosts has written down its name, and none of them changes that
-//! unasked. So whoever sees a majority of the hosts knows of every cluster that may have been begun, also on a host that
-//! does not answer: two runs that saw different hosts never begin two clusters.
+//! A host creates a cluster only after a majority of all hosts has recorded its name, and no host changes its record on
+//! its own. So a run that reaches a majority of the hosts knows of every cluster that may have been created, even by a
+//! host that does not answer: two runs that reach different hosts never create two clusters.
 use kmctl_core::protocol::host::FOUNDER;
 use kmctl_core::protocol::host::Founding;
 
@@ -10,12 +10,12 @@ use super::AgentError;
 use super::files::Root;
 use kmctl_core::protocol::host::Change;
 
-/// What is written down.
+/// The recorded founder.
 pub(crate) fn read(root: &Root) -> Result<Option<String>, AgentError> {
     Ok(root.text(FOUNDER)?.map(|text| text.trim().to_owned()))
 }
 
-/// Writes it down, where there is something to write.
+/// Records the founder, if one is given.
 pub(crate) fn apply(root: &Root, founding: Option<&Founding>) -> Result<Change, AgentError> {
     let Some(Founding { name, instead_of }) = founding else { return Ok(Change::Unchanged) };
     let found = read(root)?;

@@ -1,4 +1,4 @@
-//! The few HTTPS requests that `km host` makes on its own host.
+//! The few HTTPS requests that `km host` sends to its own host.
 use std::time::{Duration, Instant};
 
 use reqwest::{Certificate, Client, Identity, Method};
@@ -11,11 +11,11 @@ use kmctl_core::backoff::{Backoff, Retries};
 use kmctl_core::protocol::host::Event;
 use kmctl_core::protocol::host::HealthSpec;
 
-/// One request on loopback; a component that starts may hang for a while before it answers.
+/// Timeout of one request on loopback; a starting component may hang for a while before it answers.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Between questions to something that starts. Short at first, for what answers at once; then ten times a second: a machine
-/// whose components start has no time to spare.
+/// Pause between requests to a starting component. Short at first, for components that answer at once; then ten times a
+/// second, since a machine whose components are starting has no CPU time to spare.
 pub(crate) struct Pause(Retries);
 
 impl Pause {
@@ -41,7 +41,7 @@ fn unusable(what: &str, error: impl std::error::Error) -> AgentError {
 }
 
 impl Http {
-    /// With an authority for the server's certificate, and a certificate and key to show to it.
+    /// With the authority for the server's certificate, and the client's certificate and key.
     pub(crate) fn new(authority: Option<&str>, identity: Option<(&str, &str)>) -> Result<Self, AgentError> {
         let mut builder = Client::builder().no_proxy().timeout(TIMEOUT);
         if let Some(authority) = authority {
@@ -62,12 +62,12 @@ impl Http {
         Ok(Http { client, runtime })
     }
 
-    /// With what a kubeconfig holds.
+    /// With the credentials of a kubeconfig.
     pub(crate) fn with_access(access: &Access) -> Result<Self, AgentError> {
         Http::new(Some(&access.authority), Some((&access.certificate, &access.key)))
     }
 
-    /// Status and body, or why there is none.
+    /// Status and body, or why the request failed.
     pub(crate) fn request(
         &self,
         method: Method,
@@ -87,7 +87,8 @@ impl Http {
     }
 }
 
-/// reqwest's own text names the address, which the caller has said already; the cause is at the end of the chain.
+/// reqwest's own message names the address, which the caller's message already contains. The cause is the last error of
+/// the chain.
 fn innermost(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(next) = cause.source() {
@@ -114,7 +115,7 @@ fn client_for(root: &Root, spec: &HealthSpec) -> Result<Http, AgentError> {
     Http::new(authority.as_deref(), identity.as_ref().map(|(certificate, key)| (certificate.as_str(), key.as_str())))
 }
 
-/// Asks once: none when healthy, else the answer.
+/// Sends one request: none if healthy, otherwise the answer.
 pub(crate) fn probe(root: &Root, spec: &HealthSpec) -> Result<Option<String>, AgentError> {
     let client = client_for(root, spec)?;
     Ok(ask(&client, spec))

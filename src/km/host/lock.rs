@@ -1,4 +1,4 @@
-//! One run at a time changes a host.
+//! The lock that lets one run at a time change a host.
 use kmctl_core::protocol::host::Holder;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -21,7 +21,7 @@ fn path(root: &Root) -> std::path::PathBuf {
     root.at(STATE).join("lock")
 }
 
-/// Takes the lock, waiting a little for another run to end.
+/// Takes the lock, waiting up to `PATIENCE` for another run to end.
 pub(crate) fn take(root: &Root, mut holder: Holder) -> Result<Lock, AgentError> {
     let path = path(root);
     if let Some(folder) = path.parent() {
@@ -58,7 +58,7 @@ pub(crate) fn take(root: &Root, mut holder: Holder) -> Result<Lock, AgentError> 
     }
 }
 
-/// Who holds the lock now, if anybody.
+/// The current holder of the lock, if any.
 pub(crate) fn holder(root: &Root) -> Option<Holder> {
     let file = File::open(path(root)).ok()?;
     match Flock::lock(file, FlockArg::LockSharedNonblock) {
@@ -69,7 +69,7 @@ pub(crate) fn holder(root: &Root) -> Option<Holder> {
 
 fn read(mut file: File) -> Holder {
     let mut text = String::new();
-    // What cannot be read is shown as unknown; the lock itself is what counts.
+    // An unreadable holder is shown as unknown; only the lock itself matters.
     let _ = file.seek(SeekFrom::Start(0)).and_then(|_| file.read_to_string(&mut text));
     serde_json::from_str(&text).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! Keys, certificates and what embeds them: compared with their specs, and made where they are missing.
+//! Keys, certificates and the files that embed them: compared with their specs, and created where they are missing.
 use base64::{Engine, prelude::BASE64_STANDARD};
 use jiff::Timestamp;
 use rand::RngCore;
@@ -10,11 +10,11 @@ use kmctl_core::pki::{self, LeafSpec, PkiError};
 use kmctl_core::protocol::host::Observed;
 use kmctl_core::protocol::host::{AuthoritySpec, CertificateSpec, KubeconfigSpec};
 
-/// Keys are for root alone; certificates and public keys are for anybody.
+/// Keys are readable by root only; certificates and public keys are world-readable.
 const KEY_MODE: u32 = 0o600;
 const PUBLIC_MODE: u32 = 0o644;
 
-/// The mode of what other hosts may have made.
+/// The mode of a file that another host may have created.
 pub(crate) fn mode_of_shared(path: &str) -> u32 {
     if path.ends_with(".crt") || path.ends_with(".pub") { PUBLIC_MODE } else { KEY_MODE }
 }
@@ -24,7 +24,7 @@ fn failed(path: &str) -> impl FnOnce(PkiError) -> AgentError {
     move |source| AgentError::Material { path, source }
 }
 
-/// An authority: whatever makes it unusable is refused later, since making a new one would cut off every node.
+/// Compares an authority. A defect is refused later, not repaired: a new authority would cut off every node.
 pub(crate) fn observe_authority(root: &Root, spec: &AuthoritySpec, now: Timestamp) -> Result<Observed, AgentError> {
     let (key, certificate) = pair(root, &spec.path)?;
     Ok(match (key, certificate) {
@@ -39,7 +39,7 @@ pub(crate) fn observe_authority(root: &Root, spec: &AuthoritySpec, now: Timestam
     })
 }
 
-/// Makes what is missing of an authority.
+/// Creates the missing parts of an authority.
 pub(crate) fn apply_authority(root: &Root, spec: &AuthoritySpec, now: Timestamp) -> Result<(), AgentError> {
     let (key_path, certificate_path) = paths(&spec.path);
     let (key, certificate) = pair(root, &spec.path)?;
@@ -75,7 +75,7 @@ pub(crate) fn apply_authority(root: &Root, spec: &AuthoritySpec, now: Timestamp)
     repair_modes(root, &paths(&spec.path))
 }
 
-/// A leaf and its key.
+/// Compares a leaf and its key.
 pub(crate) fn observe_certificate(root: &Root, spec: &CertificateSpec, now: Timestamp) -> Result<Observed, AgentError> {
     let (key, certificate) = pair(root, &spec.path)?;
     let (Some(key), Some(certificate)) = (key, certificate) else { return Ok(Observed::Missing) };
@@ -87,7 +87,8 @@ pub(crate) fn observe_certificate(root: &Root, spec: &CertificateSpec, now: Time
     Ok(Observed::from_problems(why))
 }
 
-/// Makes a leaf with a new key. The key is written first: a certificate beside another key is found and made anew.
+/// Creates a leaf with a new key. The key is written first: a certificate that does not match its key is detected and
+/// recreated.
 pub(crate) fn apply_certificate(root: &Root, spec: &CertificateSpec, now: Timestamp) -> Result<(), AgentError> {
     let (key_path, certificate_path) = paths(&spec.path);
     let (key, certificate) = issue(root, &spec.leaf, &spec.authority, &certificate_path, now)?;
@@ -110,7 +111,7 @@ fn issue(
     Ok((key, certificate))
 }
 
-/// The service-account key pair: the private half is made once, the public half follows from it.
+/// The service-account key pair: the private key is created once, the public key derives from it.
 pub(crate) fn observe_key_pair(root: &Root, path: &str) -> Result<Observed, AgentError> {
     let Some(key) = root.text(&format!("{path}.key"))? else { return Ok(Observed::Missing) };
     let paths = public_paths(path);
@@ -122,7 +123,7 @@ pub(crate) fn observe_key_pair(root: &Root, path: &str) -> Result<Observed, Agen
     Ok(Observed::from_problems(why))
 }
 
-/// Makes what is missing of a key pair.
+/// Creates the missing parts of a key pair.
 pub(crate) fn apply_key_pair(root: &Root, path: &str) -> Result<(), AgentError> {
     let paths = public_paths(path);
     let (key_path, public_path) = &paths;
@@ -139,7 +140,7 @@ pub(crate) fn apply_key_pair(root: &Root, path: &str) -> Result<(), AgentError> 
     repair_modes(root, &paths)
 }
 
-/// The encryption configuration is only looked at for being there: its key is nobody's business.
+/// Only checks that the encryption configuration exists and its mode: the key in it is secret.
 pub(crate) fn observe_encryption_key(root: &Root, path: &str) -> Result<Observed, AgentError> {
     Ok(match root.mode(path) {
         None => Observed::Missing,
@@ -148,7 +149,7 @@ pub(crate) fn observe_encryption_key(root: &Root, path: &str) -> Result<Observed
     })
 }
 
-/// Makes an encryption key, or repairs the mode of the one that is there.
+/// Creates an encryption key, or repairs the mode of the existing one.
 pub(crate) fn apply_encryption_key(root: &Root, path: &str) -> Result<(), AgentError> {
     if root.mode(path).is_some() {
         return root.set_mode(path, KEY_MODE);
@@ -195,7 +196,7 @@ struct UserData {
     key: String,
 }
 
-/// What a client needs to talk to the API server, taken out of a kubeconfig.
+/// A client's access to the API server, extracted from a kubeconfig.
 pub(crate) struct Access {
     pub(crate) server: String,
     pub(crate) authority: String,
@@ -203,7 +204,7 @@ pub(crate) struct Access {
     pub(crate) key: String,
 }
 
-/// Reads a kubeconfig that was written here.
+/// Reads a kubeconfig that kmctl wrote.
 pub(crate) fn access(root: &Root, path: &str) -> Result<Option<Access>, AgentError> {
     let Some(text) = root.text(path)? else { return Ok(None) };
     Ok(parse_access(&text))
@@ -236,7 +237,7 @@ pub(crate) fn observe_kubeconfig(root: &Root, spec: &KubeconfigSpec, now: Timest
     if access.authority != authority {
         why.push("its authority differs".to_owned());
     }
-    // Everything else in the file follows from the spec, so one comparison finds any other edit.
+    // Everything else in the file derives from the spec, so one comparison finds any other edit.
     if why.is_empty() && render_kubeconfig(spec, &authority, &access.key, &access.certificate) != text {
         why.push("its text differs".to_owned());
     }
@@ -246,7 +247,7 @@ pub(crate) fn observe_kubeconfig(root: &Root, spec: &KubeconfigSpec, now: Timest
     Ok(Observed::from_problems(why))
 }
 
-/// Makes a kubeconfig with a new key and certificate.
+/// Creates a kubeconfig with a new key and certificate.
 pub(crate) fn apply_kubeconfig(root: &Root, spec: &KubeconfigSpec, now: Timestamp) -> Result<(), AgentError> {
     let (key, certificate) = issue(root, &spec.leaf, &spec.authority, &spec.path, now)?;
     let authority = root.text(&paths(&spec.authority).1)?.unwrap_or_default();

@@ -1,8 +1,8 @@
-//! etcd's membership: how a host becomes a member, gets its vote, and how a member that is gone is taken out.
+//! etcd's membership: how a host becomes a member, gets its vote, and how a lost member is removed.
 //!
-//! A cluster begins with one member; every other host joins it. It joins as a learner, which has no vote, so that a
-//! member that fails to start costs no quorum, and gets its vote once it has caught up. etcd's own JSON gateway is asked
-//! (`/v3/cluster/member/…`, etcd's api_grpc_gateway document).
+//! A cluster starts with one member; every other host joins it. It joins as a learner, which has no vote, so that a
+//! member that fails to start costs no quorum. It gets its vote once it has caught up. Requests use etcd's own JSON
+//! gateway (`/v3/cluster/member/…`, etcd's api_grpc_gateway document).
 use kmctl_core::protocol::host::EtcdMember;
 use kmctl_core::protocol::host::EtcdStart;
 use kmctl_core::protocol::host::LeaveRequest;
@@ -22,8 +22,8 @@ use kmctl_core::protocol::host::{Change, Event};
 /// How long a new member may take to catch up.
 const CATCH_UP: Duration = Duration::from_secs(120);
 
-/// How long etcd may refuse a change of its members because one of them has come a moment ago: it wants to have been
-/// connected to all of them for five seconds.
+/// How long etcd may refuse a change of its members because one of them was added a moment ago: it requires five
+/// seconds of connection to all of them.
 const SETTLE: Duration = Duration::from_secs(60);
 
 struct Etcd {
@@ -38,7 +38,7 @@ impl Etcd {
         Ok(Etcd { http: Http::new(Some(&authority), Some((&certificate, &key)))? })
     }
 
-    /// The answer of the first member that gives one, else what the last one said.
+    /// The answer of the first member that gives one, otherwise the last error.
     fn call(&self, servers: &[&str], path: &str, body: &Value) -> Result<Value, String> {
         let mut last = "there is no other member to ask".to_owned();
         for server in servers {
@@ -53,7 +53,7 @@ impl Etcd {
         Err(last)
     }
 
-    /// The same for a change, which is asked for again while etcd says that it may work later.
+    /// Like `call`, for a change. It is repeated while etcd answers that it may work later.
     fn change(&self, servers: &[&str], path: &str, body: &Value) -> Result<Value, String> {
         let (started, mut pause) = (Instant::now(), Pause::new());
         loop {
@@ -69,8 +69,8 @@ impl Etcd {
     }
 }
 
-/// etcd's own words (its `rpctypes`): a member is not heard of yet, has no leader, or one that was added before has not
-/// begun.
+/// etcd's own messages (its `rpctypes`): a member is not connected yet, there is no leader, or a member that was added
+/// before has not started.
 fn may_work_later(answer: &str) -> bool {
     let words = ["unhealthy cluster", "no leader", "leader changed", "not enough started members", "too many learner"];
     words.iter().any(|words| answer.contains(words))
@@ -92,7 +92,8 @@ fn read_members(answer: &Value) -> Vec<EtcdMember> {
     answer["members"].as_array().into_iter().flatten().map(member).collect()
 }
 
-/// A learner answers nothing about members, so its own server is asked first only where it counts as one voice more.
+/// A learner does not answer requests about members, so its own server is queried first only where that adds one more
+/// source.
 fn own_first(spec: &MemberSpec) -> Vec<&str> {
     std::iter::once(spec.local.as_str()).chain(spec.others.iter().map(String::as_str)).collect()
 }
@@ -106,20 +107,20 @@ pub(crate) fn list(root: &Root, spec: &MemberSpec) -> Result<Vec<EtcdMember>, St
     Etcd::open(root, spec).map_err(|error| error.to_string())?.members(&own_first(spec))
 }
 
-/// Whether the host has been a member. A private root runs no etcd that would make the data.
+/// Whether the host has been a member. A private root runs no etcd that would create the data.
 fn exists(root: &Root, spec: &MemberSpec) -> bool {
     if root.is_host() { root.is_directory(&spec.data) } else { root.mode(&spec.environment).is_some() }
 }
 
-/// Compares: the data are there or not.
+/// Compares whether the data exist.
 pub(crate) fn observe(root: &Root, spec: &MemberSpec) -> Observed {
     if exists(root, spec) { Observed::Same } else { Observed::Missing }
 }
 
-/// Compares: the member votes. `members` is what etcd said, or none where it does not run.
+/// Compares whether the member votes. `members` is etcd's answer, or none if etcd does not run.
 pub(crate) fn observe_vote(spec: &MemberSpec, members: Option<&Result<Vec<EtcdMember>, String>>) -> Observed {
     match members {
-        // Whatever starts it looks again.
+        // The run that starts etcd checks again.
         None => Observed::Same,
         Some(Err(error)) => Observed::Unknown { why: error.clone() },
         Some(Ok(members)) => match members.iter().find(|member| member.name == spec.name) {
@@ -150,8 +151,8 @@ pub(crate) fn apply(root: &Root, spec: &MemberSpec, start: Option<EtcdStart>) ->
     Ok(Change::Created)
 }
 
-/// Registers the host with the other members. What a killed run registered is used; what stands for a member whose data
-/// are gone is replaced. Returns the list for etcd's first start.
+/// Registers the host with the other members. A registration of a killed run is reused; a member whose data are gone is
+/// replaced. Returns the member list for etcd's first start.
 fn join(root: &Root, spec: &MemberSpec) -> Result<String, AgentError> {
     let failed = |what: &str| {
         let what = what.to_owned();
@@ -178,7 +179,7 @@ fn join(root: &Root, spec: &MemberSpec) -> Result<String, AgentError> {
     Ok(initial_cluster(spec, &members))
 }
 
-/// etcd compares names and addresses with those of the others; one that has not started has no name yet.
+/// etcd compares names and addresses with those of the other members; a member that has not started has no name yet.
 fn initial_cluster(spec: &MemberSpec, members: &[EtcdMember]) -> String {
     let one = |member: &EtcdMember| {
         let own = member.peers.contains(&spec.peer);
@@ -202,7 +203,7 @@ pub(crate) fn promote(root: &Root, spec: &MemberSpec, reporter: &mut Reporter<'_
     let (started, mut told) = (Instant::now(), Instant::now());
     let (mut promoted, mut pause) = (false, Pause::new());
     loop {
-        // The others know whether it is a learner; alone, it has only itself to ask.
+        // The other members know whether it is a learner. A single member can only query itself.
         let last = match etcd.members(&others_first(spec)) {
             Err(error) => error,
             Ok(members) => match members.iter().find(|member| member.peers.contains(&spec.peer)) {
@@ -231,7 +232,7 @@ pub(crate) fn promote(root: &Root, spec: &MemberSpec, reporter: &mut Reporter<'_
     }
 }
 
-/// Takes a member out. The members that stay must be a quorum of what is there now, which etcd itself insists on.
+/// Removes a member. The remaining members must be a quorum of the current ones, which etcd itself enforces.
 pub(crate) fn leave(root: &Root, request: &LeaveRequest, reporter: &mut Reporter<'_>) -> Result<(), AgentError> {
     let LeaveRequest { member, name, holder } = request;
     let _lock = super::lock::take(root, holder.clone())?;
@@ -310,7 +311,7 @@ mod tests {
         assert_eq!(apply(&root, &spec(), Some(EtcdStart::Bootstrap)).unwrap(), Change::Created);
         let text = root.text("/etc/kubernetes/etcd-initial.env").unwrap().unwrap();
         assert!(text.ends_with("ETCD_INITIAL_CLUSTER=cp2=https://192.0.2.12:2380\nETCD_INITIAL_CLUSTER_STATE=new\n"));
-        // Once it is a member, nothing that it is told changes that.
+        // Once it is a member, no instruction changes that.
         assert_eq!(apply(&root, &spec(), Some(EtcdStart::Join)).unwrap(), Change::Unchanged);
         assert_eq!(root.text("/etc/kubernetes/etcd-initial.env").unwrap().unwrap(), text);
     }

@@ -1,13 +1,13 @@
-//! `km host`: the side that runs on a control-plane host. `kmctl` sends it a [`HostManifest`], everything that the
-//! host should have; it compares, writes atomically, restarts what changed, checks health and reports events.
+//! `km host`: the part that runs on a control-plane host. `kmctl` sends it a [`HostManifest`], everything that the host
+//! should have. It compares, writes atomically, restarts what changed, checks health and reports events.
 //!
 //! - `inspect` reads a manifest from standard input and prints [`Observations`]; it changes nothing.
 //! - `apply` reads one stream: a [`Header`], then the bytes of the files that were missing; it prints [`Event`]s.
-//! - `remove` takes away what `apply` installed, keeping or purging the data.
+//! - `remove` deletes what `apply` installed, keeping or purging the data.
 //!
-//! Keys and certificates are made here, from their specs, so that no key travels. Every write is a temporary file,
-//! synced and renamed, and every decision is made from what lies on the disk, so a run that was killed anywhere is
-//! finished by the next one.
+//! Keys and certificates are created here, from their specs, so that no key is transferred. Every write creates a
+//! temporary file, syncs it and renames it, and every decision depends only on the files on disk. So a run that was
+//! killed at any point is completed by the next one.
 mod apply;
 mod command;
 mod events;
@@ -33,55 +33,50 @@ use std::path::PathBuf;
 /// Why a manifest could not be compared or applied.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
-    /// A file or folder could not be read or changed.
+    /// A file or directory could not be read or changed.
     #[error("{what} {path}")]
     File {
-        /// What was going on, e.g. `write`.
+        /// The failed operation, e.g. `write`.
         what: &'static str,
-        /// The path.
         path: PathBuf,
-        /// The cause.
         #[source]
         source: std::io::Error,
     },
-    /// A key or certificate could not be made.
+    /// A key or certificate could not be created.
     #[error("make {path}")]
     Material {
-        /// The file.
         path: PathBuf,
-        /// The cause.
         #[source]
         source: kmctl_core::pki::PkiError,
     },
-    /// What lies on the host contradicts the manifest in a way that must not be repaired by overwriting.
+    /// The host's state contradicts the manifest in a way that must not be repaired by overwriting.
     #[error("{0}")]
     Refused(String),
-    /// Another run is under way.
+    /// Another run holds the lock.
     #[error("another run is changing this host: {0}")]
     Locked(Holder),
-    /// What came over standard input is not what it should be.
+    /// Standard input is invalid or could not be read, or a setup step failed.
     #[error("{what}")]
     Input {
-        /// What was being read.
+        /// The failed operation.
         what: String,
-        /// The cause.
         #[source]
         source: std::io::Error,
     },
-    /// systemd refused.
+    /// A command of systemd or etcd failed.
     #[error("{what}: {output}")]
     Unit {
-        /// What was asked of it.
+        /// The failed operation.
         what: String,
-        /// What it said.
+        /// The command's error output.
         output: String,
     },
-    /// Something did not become healthy in time.
+    /// A check did not become healthy in time.
     #[error("{what} did not become healthy within {seconds} s: {last}")]
     Unhealthy {
         /// The check's name.
         what: String,
-        /// How long it was awaited.
+        /// How long kmctl waited, in seconds.
         seconds: u64,
         /// The last answer.
         last: String,
@@ -91,10 +86,10 @@ pub enum AgentError {
     Object {
         /// Kind and name.
         object: String,
-        /// The answer.
+        /// The API server's message.
         answer: String,
     },
-    /// Nobody reads the events any more.
+    /// The events have no reader any more.
     #[error("the operator's connection is gone")]
     Deserted,
 }

@@ -1,4 +1,4 @@
-//! Objects in the API: compared with what lives there, and applied by the server.
+//! Objects in the API: compared with the live objects, and changed by server-side apply.
 use std::time::{Duration, Instant};
 
 use reqwest::Method;
@@ -63,7 +63,7 @@ fn message(body: &str) -> String {
         .unwrap_or_else(|| body.trim().to_owned())
 }
 
-/// Compares all objects; which ones are missing or differ is told by name.
+/// Compares all objects; names those that are missing or differ.
 pub(crate) fn observe(root: &Root, kubeconfig: &str, objects: &[ObjectSpec]) -> Result<Observed, AgentError> {
     let Some(api) = Api::open(root, kubeconfig)? else { return Ok(Observed::Missing) };
     let (mut why, mut what) = (Vec::new(), Vec::new());
@@ -79,7 +79,7 @@ pub(crate) fn observe(root: &Root, kubeconfig: &str, objects: &[ObjectSpec]) -> 
     Ok(if why.is_empty() && !what.is_empty() { Observed::Kept { what } } else { Observed::from_problems(why) })
 }
 
-/// Live values of an object that is kept, where they differ: `min 3 (cluster.yaml: 0)`.
+/// Live values of a kept object that differ from the wanted ones: `min 3 (cluster.yaml: 0)`.
 fn kept(live: &Value, wanted: &Value) -> Vec<String> {
     let data = wanted["data"].as_object().into_iter().flatten();
     data.filter_map(|(key, wanted)| {
@@ -90,7 +90,7 @@ fn kept(live: &Value, wanted: &Value) -> Vec<String> {
     .collect()
 }
 
-/// Applies what is missing or differs.
+/// Applies the objects that are missing or differ; returns their number.
 pub(crate) fn apply(root: &Root, kubeconfig: &str, objects: &[ObjectSpec]) -> Result<usize, AgentError> {
     let Some(api) = Api::open(root, kubeconfig)? else {
         return Err(AgentError::Refused(format!("{kubeconfig} cannot be read")));
@@ -108,11 +108,11 @@ pub(crate) fn apply(root: &Root, kubeconfig: &str, objects: &[ObjectSpec]) -> Re
     Ok(changed)
 }
 
-/// How long nodes may take to drain and agents to be swept.
+/// How long draining the nodes and sweeping the agents may take.
 const PURGE: Duration = Duration::from_secs(600);
 
-/// Sets the live setting that makes km scheduler end every node and sweep every agent that ever had one, and waits
-/// until it says that it is done.
+/// Sets the live setting that makes km scheduler stop every node and sweep every agent that ever had one, and waits
+/// until the scheduler reports that it is done.
 pub(crate) fn purge_nodes(root: &Root, reporter: &mut Reporter<'_>) -> Result<(), AgentError> {
     let item = "nodes and what they left on agents".to_owned();
     let path = format!("/api/v1/namespaces/{}/configmaps/{}", names::NAMESPACE, names::SETTINGS_CONFIG_MAP);
@@ -146,7 +146,7 @@ pub(crate) fn purge_nodes(root: &Root, reporter: &mut Reporter<'_>) -> Result<()
     }
 }
 
-/// Takes the setting back after a drain, so that a cluster that comes up again has nodes.
+/// Removes the setting after a drain, so that a cluster that is started again has nodes.
 pub(crate) fn forget_purge(root: &Root) -> Result<(), AgentError> {
     let path = format!("/api/v1/namespaces/{}/configmaps/{}", names::NAMESPACE, names::SETTINGS_CONFIG_MAP);
     let failed = |answer| AgentError::Object { object: "ConfigMap kmctl-settings".to_owned(), answer };
@@ -156,17 +156,17 @@ pub(crate) fn forget_purge(root: &Root) -> Result<(), AgentError> {
     api.merge(&path, &json!({"data": {"purge": null}})).map_err(failed)
 }
 
-/// `ClusterRole km-scheduler`.
+/// Kind and name, e.g. `ClusterRole km-scheduler`.
 fn name_of(object: &Value) -> String {
     let text = |value: &Value| value.as_str().unwrap_or("?").to_owned();
     format!("{} {}", text(&object["kind"]), text(&object["metadata"]["name"]))
 }
 
-/// The object's address in the API.
+/// The object's path in the API.
 fn path_of(object: &Value) -> Result<String, AgentError> {
     let (version, kind) =
         (object["apiVersion"].as_str().unwrap_or_default(), object["kind"].as_str().unwrap_or_default());
-    // The few kinds that the templates use; a new one is added here together with its template.
+    // The few kinds that the templates use. Add a new kind here together with its template.
     let plural = match kind {
         "ClusterRole" => "clusterroles",
         "ClusterRoleBinding" => "clusterrolebindings",
@@ -187,7 +187,7 @@ fn path_of(object: &Value) -> Result<String, AgentError> {
     })
 }
 
-/// Whether everything that is wanted is in the live object; what others added does not matter.
+/// Whether the live object contains everything that is wanted; additional fields do not matter.
 fn holds(live: &Value, wanted: &Value) -> bool {
     match (live, wanted) {
         (Value::Object(live), Value::Object(wanted)) => {

@@ -18,8 +18,8 @@ use kmctl_core::bundle::{hex, hex_digest};
 use kmctl_core::protocol::host::UnitState;
 use kmctl_core::protocol::host::{FORMAT, HostManifest, Item, KM, LIBRARY, STATE};
 
-/// Digests of files, remembered as long as the files' inodes say that nothing was written: hashing half a gigabyte
-/// of programs would take most of a run in which nothing changes.
+/// Digests of files, cached as long as their inodes show no write: hashing half a gigabyte of binaries would take most
+/// of a run in which nothing changes.
 #[derive(Debug, Default)]
 pub(crate) struct Digests {
     known: BTreeMap<String, Remembered>,
@@ -29,7 +29,7 @@ pub(crate) struct Digests {
 struct Remembered {
     inode: u64,
     size: u64,
-    /// Nanoseconds; the kernel sets it at every change and nobody can set it back.
+    /// ctime in nanoseconds. The kernel sets it at every change, and it cannot be set back.
     changed: i128,
     sha256: String,
 }
@@ -42,7 +42,7 @@ impl Digests {
         Digests { known: known.unwrap_or_default() }
     }
 
-    /// Written at the end of a run that changed something; losing it costs time only.
+    /// Called at the end of a run that changed something; losing the cache costs only time.
     pub(crate) fn save(&self, root: &Root) -> Result<(), AgentError> {
         let text = serde_json::to_vec(&self.known).unwrap_or_default();
         if root.bytes(DIGESTS)?.as_deref() == Some(&text) {
@@ -51,7 +51,7 @@ impl Digests {
         root.write(DIGESTS, 0o600, &text)
     }
 
-    /// Remembers a file whose digest was verified while it was written.
+    /// Records the digest of a file that was verified while it was written.
     pub(crate) fn remember(&mut self, root: &Root, path: &str, sha256: &str) {
         if let Ok(found) = fs::metadata(root.at(path)) {
             let remembered = Remembered {
@@ -64,7 +64,7 @@ impl Digests {
         }
     }
 
-    /// The file's sha256, or none where there is no file.
+    /// The file's sha256, or none if there is no file.
     pub(crate) fn of(&mut self, root: &Root, path: &str) -> Result<Option<String>, AgentError> {
         let at = root.at(path);
         let Ok(found) = fs::metadata(&at) else { return Ok(None) };
@@ -86,7 +86,6 @@ fn changed(found: &fs::Metadata) -> i128 {
     i128::from(found.ctime()) * 1_000_000_000 + i128::from(found.ctime_nsec())
 }
 
-/// Compares the host with the manifest.
 pub(crate) fn observe(root: &Root, manifest: &HostManifest, now: Timestamp) -> Result<Observations, AgentError> {
     let mut digests = Digests::load(root);
     let names: Vec<String> = manifest
@@ -184,14 +183,14 @@ pub(crate) fn observe_item(
         Item::Certificate(spec) => material::observe_certificate(root, spec, now),
         Item::Kubeconfig(spec) => material::observe_kubeconfig(root, spec, now),
         Item::Unit(spec) => Ok(Observed::from_problems(units::problems(root, spec, unit, digests)?)),
-        // A snapshot is only taken beside other changes, and is no state that something else could differ from. Which
-        // founder is the right one is known to whoever sees all hosts.
+        // A snapshot is only taken along with other changes; it is no state that could differ. The right founder is
+        // known only to a run that sees all hosts.
         Item::Snapshot { .. } | Item::Vote(_) | Item::Founder => Ok(Observed::Same),
         Item::Member(spec) => Ok(member::observe(root, spec)),
         Item::Health(spec) if root.is_host() => Ok(match http::probe(root, spec) {
             Ok(None) => Observed::Same,
             Ok(Some(answer)) => Observed::different(answer),
-            // Its certificates are not there yet.
+            // The certificates do not exist yet.
             Err(_) => Observed::Missing,
         }),
         Item::Objects { kubeconfig, objects } if root.is_host() => objects::observe(root, kubeconfig, objects),
@@ -203,7 +202,7 @@ fn wrong_mode(found: u32, wanted: u32) -> Vec<String> {
     if found == wanted { Vec::new() } else { vec![format!("its mode is {found:04o}, wanted {wanted:04o}")] }
 }
 
-/// Folder with what units were started with.
+/// Directory of the records of what units were started with.
 pub(crate) fn records() -> String {
     format!("{STATE}/units")
 }

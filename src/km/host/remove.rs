@@ -1,4 +1,4 @@
-//! Takes away what `apply` installed.
+//! Removes what `apply` installed.
 use kmctl_core::protocol::host::Removal;
 use kmctl_core::protocol::host::RemoveRequest;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use super::{AgentError, lock, units};
 use kmctl_core::protocol::host::{Change, Event};
 use kmctl_core::protocol::host::{FRAMEWORK, Item, KM, LIBRARY, STATE};
 
-/// Whether an item goes although its data stay. What `down` keeps is what a later `up` cannot make again.
+/// Whether an item is removed although its data are kept. `down` keeps what a later `up` cannot recreate.
 fn goes(item: &Item) -> bool {
     match item {
         Item::File { data, .. } => !data,
@@ -25,7 +25,8 @@ fn goes(item: &Item) -> bool {
     }
 }
 
-/// Stops the units from last to first and removes their files. Carries on after an error, and tells all of them.
+/// Stops the units from last to first and removes their files. Continues after an error that concerns a file, and
+/// returns the first one.
 pub(crate) fn remove(root: &Root, request: RemoveRequest, reporter: &mut Reporter<'_>) -> Result<(), AgentError> {
     let RemoveRequest { manifest, removal, keep_framework, holder } = request;
     let lock = lock::take(root, holder)?;
@@ -55,7 +56,7 @@ pub(crate) fn remove(root: &Root, request: RemoveRequest, reporter: &mut Reporte
     units::reload(root)?;
     let mut trees = vec![format!("{STATE}/units")];
     if !keep_framework {
-        // Once the framework was torn down, its id is of no use.
+        // After the framework's teardown its id is useless.
         trees.push(FRAMEWORK.to_owned());
     }
     if purge {
@@ -73,10 +74,10 @@ pub(crate) fn remove(root: &Root, request: RemoveRequest, reporter: &mut Reporte
     }
     root.remove(&format!("{STATE}/digests.json"))?;
     if purge {
-        // Others may have their folders beside it: this host can be an agent of another cluster.
+        // Other clusters may have their directories beside it: this host can be an agent of another cluster.
         root.remove(&format!("{STATE}/lock"))?;
     }
-    // km itself: the running program keeps its inode.
+    // km itself: the running process keeps its inode.
     if root.remove(KM)? {
         reporter.done(KM.to_owned(), Change::Removed)?;
     }

@@ -1,4 +1,4 @@
-//! systemd units: what runs, with which files, and restarting it.
+//! systemd units: their state, the files they were started with, and restarting them.
 use kmctl_core::protocol::host::UnitState;
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
@@ -10,10 +10,10 @@ use super::files::Root;
 use super::observe::Digests;
 use kmctl_core::protocol::host::{STATE, UnitSpec};
 
-/// How often somebody who waits is told so.
+/// Interval of the progress reports while a command runs.
 const WAITING: Duration = Duration::from_secs(2);
 
-/// Asks systemd about units, all at once. Nothing is known in a private root.
+/// Queries systemd for all units at once. Empty in a private root.
 pub(crate) fn states(root: &Root, names: &[String]) -> Result<BTreeMap<String, UnitState>, AgentError> {
     if !root.is_host() || names.is_empty() {
         return Ok(BTreeMap::new());
@@ -51,7 +51,7 @@ fn record(name: &str) -> String {
     format!("{STATE}/units/{name}")
 }
 
-/// A digest over everything that the unit's process has read.
+/// A digest of all files that the unit's process reads.
 pub(crate) fn fingerprint(root: &Root, spec: &UnitSpec, digests: &mut Digests) -> Result<String, AgentError> {
     let mut all = String::new();
     for path in &spec.reads {
@@ -63,7 +63,7 @@ pub(crate) fn fingerprint(root: &Root, spec: &UnitSpec, digests: &mut Digests) -
     Ok(digest)
 }
 
-/// Why a unit has to be started or restarted; empty when it runs with its present files.
+/// Why a unit must be started or restarted; empty if it runs with its current files.
 pub(crate) fn problems(
     root: &Root,
     spec: &UnitSpec,
@@ -81,8 +81,8 @@ pub(crate) fn problems(
             problems.push("it does not start with the host".to_owned());
         }
     }
-    // What the process was started with is recorded after it was started, so that a run that was killed between
-    // writing a file and restarting what reads it is finished by the next one.
+    // The files that the process was started with are recorded after its start. So if a run is killed between writing a
+    // file and restarting the unit that reads it, the next run completes the restart.
     let started_with = root.text(&record(&spec.name))?;
     if started_with.as_deref() != Some(fingerprint(root, spec, digests)?.as_str()) {
         problems.push(match started_with {
@@ -98,7 +98,7 @@ pub(crate) fn reload(root: &Root) -> Result<(), AgentError> {
     if root.is_host() { systemctl(&["daemon-reload"]).map(drop) } else { Ok(()) }
 }
 
-/// Lets units start with the host. In one go: systemd reads all that it knows anew after each.
+/// Enables units at boot. All in one command, because systemd reloads all unit files after each.
 pub(crate) fn enable(root: &Root, names: &[&str]) -> Result<(), AgentError> {
     if !root.is_host() || names.is_empty() {
         return Ok(());
@@ -106,13 +106,13 @@ pub(crate) fn enable(root: &Root, names: &[&str]) -> Result<(), AgentError> {
     systemctl(&[&["enable", "--quiet"], names].concat()).map(drop)
 }
 
-/// Restarts a unit, and records what it was started with. `failed`: it is in systemd's list of those.
+/// Restarts a unit, and records what it was started with. `failed`: systemd lists the unit as failed.
 pub(crate) fn restart(root: &Root, spec: &UnitSpec, failed: bool, digests: &mut Digests) -> Result<(), AgentError> {
-    // Taken before the start: a file that changes meanwhile must count as not read.
+    // Computed before the start: a file that changes meanwhile must count as not read.
     let fingerprint = fingerprint(root, spec, digests)?;
     if root.is_host() {
         if failed {
-            // One that failed too often would refuse to start.
+            // systemd refuses to start a unit that failed too often.
             systemctl(&["reset-failed", &spec.name]).ok();
         }
         systemctl(&["restart", &spec.name])?;
@@ -121,14 +121,15 @@ pub(crate) fn restart(root: &Root, spec: &UnitSpec, failed: bool, digests: &mut 
     root.write(&record(&spec.name), 0o600, fingerprint.as_bytes())
 }
 
-/// Writes down that a unit which was started by a run reads something else from now on. The record itself stays: it
-/// tells that others rely on the unit.
+/// Records that a unit started by a run now has changed files. The record itself is kept: it shows that other
+/// components rely on the unit.
 pub(crate) fn outdate(root: &Root, name: &str) -> Result<(), AgentError> {
     let record = record(name);
     if root.mode(&record).is_some() { root.write(&record, 0o600, b"older files") } else { Ok(()) }
 }
 
-/// Stops a unit for good; says whether it was there. `waiting` is told every two seconds for how long it takes already.
+/// Stops and disables a unit; returns whether it was running or enabled. `waiting` is called every two seconds with the
+/// elapsed time.
 pub(crate) fn stop(
     root: &Root,
     name: &str,
@@ -142,7 +143,7 @@ pub(crate) fn stop(
         .is_some_and(|state| state.active != "inactive" || state.enabled == "enabled");
     if there {
         systemctl_patiently(&["disable", "--quiet", "--now", name], waiting)?;
-        // Otherwise a unit that ended badly stays in systemd's list as failed.
+        // Otherwise systemd keeps listing a unit that exited with an error as failed.
         systemctl(&["reset-failed", name]).ok();
     }
     Ok(there)
@@ -179,7 +180,8 @@ fn run_patiently(
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = command.spawn().map_err(failed)?;
     let started = Instant::now();
-    // A run has some dozens of them, most of which end within milliseconds: a thread that waits knows it at once.
+    // A run starts some dozens of commands, most of which end within milliseconds: a waiting thread notices that at
+    // once.
     let (ended, outcome) = channel();
     std::thread::spawn(move || ended.send(child.wait_with_output()));
     let output = loop {

@@ -1,4 +1,4 @@
-//! Where Mesos is: the cluster's settings file, or options.
+//! The connection to Mesos: from the scheduler's configuration file, or from options.
 use std::path::{Path, PathBuf};
 
 use super::CommandError;
@@ -36,7 +36,7 @@ impl Connection {
     }
 }
 
-/// Reads the settings of km scheduler.
+/// Reads km scheduler's configuration file.
 pub(super) fn settings(path: &Path) -> Result<SchedulerConfiguration, CommandError> {
     let text = std::fs::read_to_string(path).map_err(|source| CommandError::File {
         what: "read",
@@ -47,7 +47,7 @@ pub(super) fn settings(path: &Path) -> Result<SchedulerConfiguration, CommandErr
         .map_err(|source| CommandError::Settings { path: path.to_owned(), source: source.into() })
 }
 
-/// The masters that km scheduler talks to.
+/// The masters that km scheduler uses.
 pub(super) fn masters(settings: &SchedulerConfiguration) -> Result<Masters, CommandError> {
     let mesos = &settings.mesos;
     Ok(Masters::open(&mesos.masters, &mesos.principal, mesos.secret_file.as_deref(), mesos.ca_file.as_deref())?)

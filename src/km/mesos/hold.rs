@@ -1,4 +1,4 @@
-//! `km mesos hold`: another team's framework, as small as it can be.
+//! `km mesos hold`: a minimal framework that acts as another team's.
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use mesos::MesosError;
 use mesos::scheduler::{Call, Caller, Event, Scheduler, Subscription};
 use mesos::types::{CommandInfo, FrameworkCapabilityType, FrameworkInfo, TaskStatus};
 
-/// Seconds for which tasks outlive this process if it is killed: short, so that nothing is left behind.
+/// Seconds for which tasks survive if this process is killed: short, so that nothing remains.
 const FAILOVER_TIMEOUT: f64 = 10.0;
 
 /// Pause between attempts to subscribe.
@@ -97,7 +97,7 @@ pub(super) async fn run(arguments: Arguments, stop: CancellationToken) -> Result
     };
     let scheduler = Scheduler::new(masters);
     let mut holder = Holder::new(Wanted { cpus, mem, agents, port, command });
-    // The first subscription fails loudly: a wrong secret does not get better by trying again.
+    // The first subscription is not retried: a wrong secret stays wrong.
     let (mut subscription, mut caller) = scheduler.subscribe(&framework, &[]).await?;
     loop {
         framework.id = Some(caller.framework_id().clone());
@@ -158,7 +158,7 @@ async fn serve(
     }
 }
 
-/// Ends all tasks and waits for that, but not for long: the teardown ends what is left.
+/// Kills all tasks and waits at most `RELEASE` for that: the teardown ends what is left.
 async fn release(subscription: &mut Subscription, caller: &Caller, holder: &mut Holder) {
     let deadline = Instant::now() + RELEASE;
     for call in holder.release() {
@@ -181,7 +181,7 @@ async fn release(subscription: &mut Subscription, caller: &Caller, holder: &mut 
     }
 }
 
-/// One line of JSON for each state, for scripts that wait for it.
+/// Prints one line of JSON for each state, for scripts that wait for it.
 fn print(status: &TaskStatus, holder: &Holder) {
     let line = serde_json::json!({
         "agent": holder.hostname(&status.task_id),
@@ -189,7 +189,7 @@ fn print(status: &TaskStatus, holder: &Holder) {
         "state": status.state.as_str(),
         "message": status.message,
     });
-    // A closed pipe is no reason to let go.
+    // A closed pipe is no reason to release the resources.
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 

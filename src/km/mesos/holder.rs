@@ -1,4 +1,4 @@
-//! What `km mesos hold` does with offers and states. Pure: `hold` carries it out.
+//! How `km mesos hold` responds to offers and task states. Pure: `hold` carries out the calls.
 use std::collections::BTreeMap;
 
 use mesos::scheduler::Call;
@@ -7,7 +7,7 @@ use mesos::types::{
     TaskState, TaskStatus,
 };
 
-/// What the executor takes for itself, out of the amount to hold.
+/// The executor's own share, part of the amount to hold.
 const EXECUTOR_CPUS: f64 = 0.01;
 /// Mesos' smallest memory limit.
 const EXECUTOR_MEM: f64 = 32.0;
@@ -15,17 +15,17 @@ const EXECUTOR_MEM: f64 = 32.0;
 const TASK_CPUS: f64 = 0.01;
 const TASK_MEM: f64 = 1.0;
 
-/// Seconds for which an offer that is not needed is not wanted again.
+/// Seconds for which an unneeded offer is refused.
 const NOT_NEEDED: f64 = 3600.0;
-/// Seconds for which an offer that is too small is not wanted again: it may grow.
+/// Seconds for which an offer that is too small is refused. Short, because it may grow.
 const TOO_SMALL: f64 = 1.0;
 
-/// How much to take on each agent.
+/// How much to hold on each agent.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Amount {
-    /// All that is offered.
+    /// Everything that is offered.
     All,
-    /// So much, the executor's own share included.
+    /// This amount, including the executor's own share.
     Exactly(f64),
 }
 
@@ -48,15 +48,15 @@ impl std::str::FromStr for Amount {
 /// What to hold.
 #[derive(Clone, Debug)]
 pub(super) struct Wanted {
-    /// Processors on each agent.
+    /// CPUs on each agent.
     pub(super) cpus: Amount,
     /// Megabytes on each agent.
     pub(super) mem: Amount,
-    /// So many agents; none means every agent.
+    /// Number of agents; none means every agent.
     pub(super) agents: Option<usize>,
-    /// A host port on each agent, which the task answers on.
+    /// A host port on each agent, on which the task answers.
     pub(super) port: Option<u16>,
-    /// Starts the executor.
+    /// The command that starts the executor.
     pub(super) command: CommandInfo,
 }
 
@@ -68,7 +68,7 @@ struct Held {
     state: TaskState,
 }
 
-/// All that is held.
+/// All tasks that hold resources.
 #[derive(Debug)]
 pub(super) struct Holder {
     wanted: Wanted,
@@ -80,7 +80,8 @@ impl Holder {
         Self { wanted, tasks: BTreeMap::new() }
     }
 
-    /// Takes what is wanted of these offers and declines the rest. `unique` makes a name that was never used before.
+    /// Accepts the wanted resources of these offers and declines the rest. `unique` returns a new unique name at each
+    /// call.
     pub(super) fn offers(&mut self, offers: Vec<Offer>, unique: impl Fn() -> String) -> Vec<Call> {
         let mut calls = Vec::new();
         for offer in offers {
@@ -108,7 +109,7 @@ impl Holder {
             taken
         };
         let executor_resources = resources(EXECUTOR_CPUS, EXECUTOR_MEM);
-        // The task's share is what remains after the executor's, also where they come out of different reservations.
+        // The task's share is what remains after the executor's, also if they come from different reservations.
         let all = resources(cpus, mem);
         let executor = ExecutorInfo {
             kind: Some(ExecutorType::Custom),
@@ -132,7 +133,7 @@ impl Holder {
         Call::accept(offers, vec![Operation::launch(vec![task])], Filters::refuse(NOT_NEEDED))
     }
 
-    /// Notes a state. A task that ended by itself is forgotten, and offers are wanted again.
+    /// Records a state. A task that ended on its own is removed, and offers are revived.
     pub(super) fn update(&mut self, status: &TaskStatus) -> Vec<Call> {
         let mut calls: Vec<Call> = Call::acknowledge(status).into_iter().collect();
         let ended = status.state.is_terminal() || status.state == TaskState::TaskUnknown;
@@ -146,12 +147,12 @@ impl Holder {
         calls
     }
 
-    /// Where a task runs, for messages.
+    /// The host that a task runs on, for messages.
     pub(super) fn hostname(&self, task: &TaskId) -> Option<&str> {
         self.tasks.get(task).map(|held| held.hostname.as_str())
     }
 
-    /// Asks for the state of every task, after a new subscription.
+    /// Requests the state of every task, after a new subscription.
     pub(super) fn reconcile(&self) -> Option<Call> {
         let tasks: Vec<_> = self
             .tasks
@@ -161,11 +162,11 @@ impl Holder {
                 agent_id: Some(held.agent.clone()),
             })
             .collect();
-        // Without a task the call would mean all of them.
+        // An empty list would mean all tasks.
         if tasks.is_empty() { None } else { Some(Call::reconcile(tasks)) }
     }
 
-    /// Ends everything.
+    /// Kills all tasks.
     pub(super) fn release(&self) -> Vec<Call> {
         self.tasks.iter().map(|(task, held)| Call::kill(task.clone(), Some(held.agent.clone()))).collect()
     }
@@ -176,7 +177,7 @@ impl Holder {
     }
 }
 
-/// The amount to take of a resource; none if the offer is too small.
+/// The amount to hold of a resource; none if the offer is too small.
 fn share(offer: &Offer, name: &str, wanted: Amount) -> Option<f64> {
     let (executor, task) = if name == "cpus" { (EXECUTOR_CPUS, TASK_CPUS) } else { (EXECUTOR_MEM, TASK_MEM) };
     let offered: f64 = usable(offer, name).map(Resource::amount).sum();
@@ -191,7 +192,7 @@ fn usable<'a>(offer: &'a Offer, name: &'a str) -> impl Iterator<Item = &'a Resou
     offer.resources.iter().filter(move |resource| resource.name == name && resource.is_plain())
 }
 
-/// This host port alone, if it is offered.
+/// This single host port, if it is offered.
 fn port_of(offer: &Offer, port: u16) -> Option<Resource> {
     let port = u64::from(port);
     let offered = |resource: &&Resource| resource.intervals().any(|(begin, end)| begin <= port && port <= end);
@@ -199,7 +200,7 @@ fn port_of(offer: &Offer, port: u16) -> Option<Resource> {
     usable(offer, "ports").find(offered).map(|resource| Resource { ranges, ..resource.clone() })
 }
 
-/// So much of a resource, reserved shares in the order in which they are offered.
+/// This amount of a resource; reserved shares are used in the order in which they are offered.
 fn take(offer: &Offer, name: &str, amount: f64) -> Vec<Resource> {
     let mut missing = thousandths(amount);
     let mut taken = Vec::new();
@@ -213,7 +214,7 @@ fn take(offer: &Offer, name: &str, amount: f64) -> Vec<Resource> {
     taken
 }
 
-/// The first list without the second; every entry of the second has its like in the first.
+/// The first list minus the second. Every entry of the second has a counterpart in the first.
 fn subtract(from: Vec<Resource>, what: &[Resource]) -> Vec<Resource> {
     let rest = |resource: Resource| {
         let taken: i64 = what
@@ -232,7 +233,7 @@ fn with_amount(resource: &Resource, thousandths: i64) -> Resource {
     Resource { scalar, ..resource.clone() }
 }
 
-/// Mesos counts in thousandths; so does this, or sums of shares would differ from the offer in the last bit.
+/// Mesos counts in thousandths. With another precision, sums of shares would differ from the offer in the last bit.
 fn thousandths(amount: f64) -> i64 {
     (amount * 1000.0).round() as i64
 }

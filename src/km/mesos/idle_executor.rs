@@ -1,5 +1,5 @@
-//! `km mesos idle-executor`: an executor whose tasks do nothing but hold their resources, and say who they are on the
-//! ports among them.
+//! `km mesos idle-executor`: an executor whose tasks only hold their resources, and answer on their ports with the
+//! task's id.
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use mesos::types::{TaskInfo, TaskState, TaskStatus};
 /// Longest wait for the acknowledgements of the last states.
 const FLUSH: Duration = Duration::from_secs(3);
 
-/// Runs until the agent says shutdown, or is gone for good.
+/// Runs until the agent requests the shutdown or is permanently lost.
 pub(super) async fn run(stop: CancellationToken) -> Result<(), CommandError> {
     let environment = ExecutorEnvironment::from_env()?;
     let flush = FLUSH.min(environment.shutdown_grace_period);
@@ -56,7 +56,7 @@ pub(super) async fn run(stop: CancellationToken) -> Result<(), CommandError> {
     }
 }
 
-/// Answers on the task's ports until it is dropped.
+/// Answers on the task's ports until the result is dropped.
 async fn listen(task: &TaskInfo) -> Vec<AbortOnDropHandle<()>> {
     let granted = task.resources.iter().filter(|resource| resource.name == "ports");
     let mut serving = Vec::new();
@@ -73,7 +73,7 @@ async fn listen(task: &TaskInfo) -> Vec<AbortOnDropHandle<()>> {
 
 async fn answer(listener: TcpListener, text: String) {
     loop {
-        // A caller that is gone again is no reason to end.
+        // A failed accept, e.g. of a caller that has disconnected, does not end the server.
         if let Ok((mut caller, _)) = listener.accept().await {
             let _ = caller.write_all(text.as_bytes()).await;
         }

@@ -1,4 +1,4 @@
-//! `km mesos`: looking at Mesos, ending a framework, and a small foreign framework for experiments.
+//! `km mesos`: inspects Mesos, tears down a framework, and runs a small foreign framework for experiments.
 mod connection;
 mod hold;
 mod holder;
@@ -35,39 +35,35 @@ enum Command {
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
-    /// Mesos refused or is not there.
+    /// Mesos refused or is unreachable.
     #[error(transparent)]
     Mesos(#[from] MesosError),
-    /// This process is no executor.
+    /// This process was not started as an executor.
     #[error(transparent)]
     Environment(#[from] EnvironmentError),
     /// The agent's address cannot be used.
     #[error(transparent)]
     Transport(#[from] TransportError),
-    /// A file.
+    /// A file could not be read or removed.
     #[error("{what} {path}")]
     File {
-        /// What was being done.
+        /// The failed operation, e.g. `read`.
         what: &'static str,
-        /// To which.
         path: std::path::PathBuf,
-        /// Why it failed.
         #[source]
         source: std::io::Error,
     },
-    /// The settings file.
+    /// The configuration file is invalid.
     #[error("understand {path}")]
     Settings {
-        /// Which.
         path: std::path::PathBuf,
-        /// Why.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// Arguments that do not fit together.
+    /// The arguments are invalid in this combination.
     #[error("{0}")]
     Usage(String),
-    /// Standard output.
+    /// Writing to standard output failed.
     #[error("write the output")]
     Output(#[source] std::io::Error),
 }

@@ -27,7 +27,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     let Arguments { connection, output } = arguments;
     let operator = Operator::leading(&connection.masters()?).await?;
     let text = match output {
-        // Handed through whole: who asks for JSON may want fields that this program does not know.
+        // Printed unchanged: a consumer of the JSON may need fields that this program does not know.
         Output::Json => {
             let state: serde_json::Value = operator.ask("GET_STATE").await?;
             format!("{state:#}\n")
@@ -37,7 +37,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     std::io::stdout().write_all(text.as_bytes()).map_err(CommandError::Output)
 }
 
-/// All of it as text.
+/// The whole state as tables.
 fn table(state: &State) -> String {
     let mut frameworks = vec![row(["FRAMEWORK", "NAME", "ROLES", "STATE", "USED", "OFFERED"])];
     for framework in &state.get_frameworks.frameworks {

@@ -1,4 +1,4 @@
-//! `km mesos teardown`: ends this cluster's framework. Doing it again changes nothing.
+//! `km mesos teardown`: tears down this cluster's framework. Idempotent.
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use mesos::scheduler::{Call, Scheduler};
 use mesos::types::FrameworkId;
 use mesos::{Masters, MesosError};
 
-/// File in the state folder that holds the framework's id.
+/// File in the state directory that holds the framework's id.
 const FRAMEWORK_ID_FILE: &str = "framework-id";
 
 /// Options of `km mesos teardown`.
@@ -23,7 +23,7 @@ pub(super) struct Arguments {
     wait: u64,
 }
 
-/// Ends the framework whose id is on file, and every other one with this cluster's name and principal.
+/// Tears down the framework with the recorded id, and every other one with this cluster's name and principal.
 pub(super) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     let settings = settings(&arguments.config)?;
     let masters = masters(&settings)?;
@@ -32,7 +32,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     let operator = Operator::leading(&masters).await?;
     let living = operator.frameworks().await?.frameworks;
     let ours = ours(&living, known.as_ref(), &settings.mesos.framework_name, &settings.mesos.principal);
-    // Once a framework has ended, the master knows nothing of its executors any more.
+    // Read first: after a framework's teardown the master no longer lists its executors.
     let places = if arguments.wait > 0 { places(&operator, &ours).await? } else { Vec::new() };
     for framework in &ours {
         end(&operator, &masters, framework).await?;
@@ -42,7 +42,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), CommandError> {
         eprintln!("no framework `{}` in Mesos, nothing to do", settings.mesos.framework_name);
     }
     wait_for_executors(&masters, places, Duration::from_secs(arguments.wait)).await;
-    // The id is used up; a scheduler that found it would only be refused.
+    // The id is no longer valid; a scheduler that used it would be refused.
     match std::fs::remove_file(&file) {
         Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
             Err(CommandError::File { what: "remove", path: file, source })
@@ -51,7 +51,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     }
 }
 
-/// An agent that runs executors of ours.
+/// An agent that runs executors of these frameworks.
 struct Place {
     host: String,
     endpoint: String,
@@ -84,8 +84,8 @@ async fn places(operator: &Operator, ours: &[&Framework]) -> Result<Vec<Place>, 
         .collect())
 }
 
-/// Agents end executors in their own time. What still runs when the time is over, or where an agent tells nothing, is
-/// said and left to the agent: it will not run for longer than the grace period.
+/// Agents stop executors asynchronously. If an executor still runs at the deadline, or an agent does not answer, that
+/// is printed and left to the agent, which ends executors after their grace period.
 async fn wait_for_executors(masters: &Masters, mut places: Vec<Place>, patience: Duration) {
     let started = Instant::now();
     let mut told = Instant::now();
@@ -122,7 +122,7 @@ async fn wait_for_executors(masters: &Masters, mut places: Vec<Place>, patience:
 async fn executors_left(masters: &Masters, place: &Place) -> Result<usize, MesosError> {
     let agent = Operator::agent(masters.reach(&place.endpoint), place.prefix.clone());
     let asked = tokio::time::timeout(Duration::from_secs(5), agent.executors()).await;
-    // An agent that is silent for a moment is asked again.
+    // An agent that does not answer in time is queried again.
     let Ok(found) = asked else { return Ok(1) };
     let mine = |executor: &&Executor| {
         executor.executor_info.framework_id.as_ref().is_some_and(|id| place.frameworks.contains(id))
@@ -138,7 +138,7 @@ fn read_id(file: &Path) -> Result<Option<FrameworkId>, CommandError> {
     }
 }
 
-/// Frameworks that are this cluster's. The name alone is not enough: anybody may choose it.
+/// This cluster's frameworks. The name alone is not sufficient: any framework may use it.
 fn ours<'a>(living: &'a [Framework], id: Option<&FrameworkId>, name: &str, principal: &str) -> Vec<&'a Framework> {
     living
         .iter()
@@ -150,7 +150,8 @@ fn ours<'a>(living: &'a [Framework], id: Option<&FrameworkId>, name: &str, princ
         .collect()
 }
 
-/// Through the operator API; where that is forbidden, as the framework itself, which may always end itself.
+/// Tears down through the operator API. If that is forbidden, subscribes as the framework, which may always tear itself
+/// down.
 async fn end(operator: &Operator, masters: &Masters, framework: &Framework) -> Result<(), MesosError> {
     let Some(id) = &framework.framework_info.id else { return Ok(()) };
     match operator.teardown(id).await {
@@ -163,7 +164,7 @@ async fn end(operator: &Operator, masters: &Masters, framework: &Framework) -> R
                 };
             caller.call(Call::Teardown).await
         }
-        // It ended by itself since it was listed.
+        // It ended on its own after it was listed.
         Err(MesosError::Refused { status: 400, message, .. }) if message.contains("No framework found") => Ok(()),
         Err(error) => Err(error),
     }

@@ -1,7 +1,7 @@
-//! `km node`'s side of the CNI plugin: answers, over a unix socket, which host ports a pod was granted, and hears which
-//! address it has.
+//! `km node`'s side of the CNI plugin: answers over a Unix socket which host ports a pod was granted, and records the
+//! pod's address.
 //!
-//! The socket lies in a folder that only root enters, and nothing secret is said.
+//! The socket is in a directory that only root can enter, and no secrets are exchanged.
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -14,24 +14,24 @@ use tokio::time::timeout;
 use crate::cni::wire::{LINE_LIMIT, PortsAnswer, PortsRequest, Question, Sandbox};
 use kmctl_core::protocol::launch::PortMapping;
 
-/// For one question; a plugin that says nothing must not hold its connection for ever.
+/// Limit for one request; a plugin that sends nothing must not hold its connection indefinitely.
 const QUESTION_LIMIT: Duration = Duration::from_secs(5);
 
-/// After a failure to accept, which is mostly a lack of file descriptors.
+/// Pause after a failed accept, which mostly means a lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Knows the pods of this node.
+/// The granted ports and the sandboxes of this node's pods.
 pub trait GrantedPorts: Send + Sync {
-    /// The ports of the pod with this UID, or of this namespace and name where no UID is given. None: there is no
-    /// task for it here.
+    /// The ports of the pod with this UID, or with this namespace and name if no UID is given. None: this node has no
+    /// task for the pod.
     fn granted(&self, pod: &PortsRequest) -> Option<Vec<PortMapping>>;
-    /// The pod, if it is one of this node, is behind this sandbox, and behind no other.
+    /// Records that the pod, if it belongs to this node, has this sandbox and no other.
     fn attach(&self, pod: &PortsRequest, sandbox: Sandbox);
-    /// The sandbox of this container id is going.
+    /// Records that the sandbox with this container id is being removed.
     fn detach(&self, container: &str);
 }
 
-/// Opens the socket, in place of one that an earlier run left.
+/// Opens the socket, replacing one that an earlier run left.
 pub fn listen(socket: &Path) -> io::Result<UnixListener> {
     match std::fs::remove_file(socket) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -40,7 +40,7 @@ pub fn listen(socket: &Path) -> io::Result<UnixListener> {
     UnixListener::bind(socket)
 }
 
-/// Answers for ever; drop it to end.
+/// Serves until dropped.
 pub async fn serve(listener: UnixListener, pods: Arc<dyn GrantedPorts>) {
     loop {
         match listener.accept().await {

@@ -9,11 +9,12 @@ use nix::unistd::{Pid, setpgid};
 
 use super::deps::DepError;
 
-/// Gives the process a mount namespace of its own. Must be called before any thread exists: a namespace is left per
+/// Gives the process its own mount namespace. Must be called before any other thread exists: a namespace is changed per
 /// thread.
 pub fn enter_mount_namespace() -> Result<(), DepError> {
     unshare(CloneFlags::CLONE_NEWNS).map_err(DepError::io("leave the agent's mount namespace (km node needs root)"))?;
-    // What the host mounts later must be seen; what the node mounts must not be, and dies with its last process.
+    // Later mounts of the host must be visible here. Mounts of the node must not be visible on the host, and disappear
+    // with its last process.
     let change = |flags, what: &str| {
         mount(None::<&str>, "/", None::<&str>, flags | MsFlags::MS_REC, None::<&str>).map_err(DepError::io(what))
     };
@@ -21,7 +22,8 @@ pub fn enter_mount_namespace() -> Result<(), DepError> {
     change(MsFlags::MS_SHARED, "share mounts inside the node")
 }
 
-/// Becomes the program `argv`, with a process group of its own, and ends with `parent`. Returns only what went wrong.
+/// Replaces this process with the binary `argv`, in its own process group; it is killed when `parent` ends. Returns
+/// only on failure.
 pub fn become_child(parent: i32, argv: &[String]) -> DepError {
     let Some((program, arguments)) = argv.split_first() else {
         return DepError::Refused("no program to become".to_owned());
@@ -32,7 +34,7 @@ pub fn become_child(parent: i32, argv: &[String]) -> DepError {
     if let Err(error) = prepared {
         return error;
     }
-    // It may have ended before the kernel was told to send the signal.
+    // The parent may have ended before the death signal was set.
     if nix::unistd::getppid() != Pid::from_raw(parent) {
         return DepError::Refused("the node agent is gone".to_owned());
     }

@@ -1,7 +1,7 @@
-//! What a node agent does, as a pure state machine: an [`Event`] and the time go in, [`Effect`]s come out, and
+//! The decisions of a node agent, as a pure state machine: it maps an [`Event`] and the time to [`Effect`]s.
 //! [`run`](super::run) carries them out and feeds their results back as events. No I/O, no clock, no randomness.
 //!
-//! `now` is monotonic time since the agent's start. The wall clock is not an input, so a jump of it changes nothing.
+//! `now` is monotonic time since the agent's start. The wall clock is not an input, so a jump of it has no effect.
 mod deletions;
 
 use std::collections::BTreeMap;
@@ -12,23 +12,26 @@ pub use super::events::{Deletion, Effect, Event, Order, PodPhase, PodView, Repor
 use kmctl_core::backoff::Backoff;
 use kmctl_core::protocol::launch::{Grant, PodLaunch};
 
-/// Before a crashed child is started again. A kubelet away for longer than its lease (40 s) would turn the node Unknown.
+/// Backoff before a crashed child is restarted. If the kubelet is down for longer than its lease (40 s), the node
+/// becomes Unknown.
 const START_AGAIN: Backoff = Backoff::doubling(Duration::from_secs(1), Duration::from_secs(20));
 /// A child that ran this long has recovered: its next crash counts as the first.
 const SETTLED: Duration = Duration::from_secs(60);
 /// A node that is not ready by then will not be; the scheduler can use the grant elsewhere.
 const START_LIMIT: Duration = Duration::from_secs(600);
-/// What is kept of the grace period for stopping the children and removing what the node left.
+/// The part of the grace period that is reserved for stopping the children and removing what the node left.
 const TEARDOWN_RESERVE: Duration = Duration::from_secs(15);
-/// How long the kubelet may take to remove a pod's object once its containers have ended. It does so when their sandbox
-/// is gone, too, and misses that where the containers' end is noticed a moment before the sandbox's: then it removes the
-/// sandbox with the next collection of garbage, up to a minute later (`deletePodSandbox` in pkg/kubelet).
+/// How long the kubelet may take to remove a pod's object once its containers have ended. The kubelet removes it when
+/// the sandbox is gone, too. If it notices the end of the containers just before that of the sandbox, it misses that
+/// moment and removes the sandbox only with the next garbage collection, up to a minute later (`deletePodSandbox` in
+/// pkg/kubelet).
 const REMOVAL_LIMIT: Duration = Duration::from_secs(3);
-/// When that is tried again, for as long as the object is there: a finalizer may keep it.
+/// Backoff of further attempts for as long as the object exists: a finalizer may block its removal.
 const REMOVAL_AGAIN: Backoff = Backoff::doubling(Duration::from_secs(30), Duration::from_secs(600));
-/// Before the bound of all pods is set again. It ends with the node: pods must not have more than was granted.
+/// Backoff before the bound of all pods is set again. Retried until the node ends: pods must not have more than was
+/// granted.
 const RESIZE_AGAIN: Backoff = Backoff::doubling(Duration::from_secs(1), Duration::from_secs(60));
-/// Grace for orders that name none: the longest that Mesos would let the executor take by default is its own matter.
+/// Grace period for orders that name none. How long Mesos lets an executor take by default does not matter here.
 pub const DEFAULT_GRACE: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Debug, PartialEq)]
@@ -36,12 +39,12 @@ enum Phase {
     Preparing,
     Starting,
     Ready,
-    /// Pods are being deleted through the API, so that they end as their specification asks.
+    /// Pods are being deleted through the API, so that they stop as their specification asks.
     Draining {
         until: Duration,
         end: Duration,
     },
-    /// Children and pods are being stopped; then the node task is reported so.
+    /// Children and pods are being stopped. Afterwards the node task is reported with this state and message.
     TearingDown {
         state: TaskState,
         message: String,
@@ -63,7 +66,7 @@ enum PodState {
     Starting,
     Running,
     Killing,
-    /// Its object is gone; its processes may not be.
+    /// Its object is removed, but its processes may still exist.
     Emptying,
 }
 
@@ -74,10 +77,10 @@ struct PodTask {
     state: PodState,
 }
 
-/// Setting the bound of all pods, after it has failed.
+/// Setting the bound of all pods after a failure.
 #[derive(Clone, Debug, Default)]
 struct Resizing {
-    /// When it is tried again.
+    /// Time of the next attempt.
     again: Option<Duration>,
     failures: u32,
     said: Option<String>,
@@ -98,19 +101,19 @@ pub struct Agent {
     services: Vec<Service>,
     tasks: BTreeMap<String, PodTask>,
     views: BTreeMap<String, PodView>,
-    /// All pods of this node have been told at least once.
+    /// The watch has listed all pods of this node at least once.
     listed: bool,
     /// By UID.
     deletions: BTreeMap<String, Deleting>,
     /// By UID.
     removals: BTreeMap<String, Removal>,
     resizing: Resizing,
-    /// The furthest state of each task that was reported, until it is over.
+    /// The furthest state of each task that was reported, until the task has ended.
     reported: BTreeMap<String, u8>,
 }
 
 impl Agent {
-    /// An agent whose node task is `node_task`, with children of these names, in the order of their start.
+    /// An agent whose node task is `node_task`, with children of these names, in their start order.
     pub fn new(node_task: String, services: &[&str]) -> Self {
         let services = services.iter().map(|name| Service { name: (*name).to_owned(), ..Service::default() }).collect();
         Agent {
@@ -127,12 +130,12 @@ impl Agent {
         }
     }
 
-    /// What to do before the first event.
+    /// The effects before the first event.
     pub fn begin(&self) -> Vec<Effect> {
         vec![Effect::Prepare]
     }
 
-    /// What to do about an event.
+    /// The effects of an event.
     pub fn on(&mut self, event: Event, now: Duration) -> Vec<Effect> {
         if self.phase == Phase::Done {
             return Vec::new();
@@ -145,7 +148,7 @@ impl Agent {
         effects
     }
 
-    /// A task's states never go back, whichever of two events about it comes first.
+    /// Whether the report does not move a task's state backwards. Two events about a task may arrive in either order.
     fn goes_forward(&mut self, report: &Report) -> bool {
         let rank = match report.state {
             TaskState::Starting => 0,
@@ -184,7 +187,7 @@ impl Agent {
         }
     }
 
-    /// The sum of the current pods' tasks.
+    /// The sum of the current pods' grants.
     fn total(&self) -> Grant {
         self.tasks.values().fold(Grant::default(), |sum, task| Grant {
             cpus: sum.cpus + task.grant.cpus,
@@ -217,7 +220,7 @@ impl Agent {
             return self.end(task_id, TaskState::Failed, &why);
         }
         if task.state != PodState::Admitting {
-            // Killed, or gone, while its resources were put in place.
+            // Killed or gone while its resources were set up.
             return Vec::new();
         }
         task.state = PodState::Starting;
@@ -227,7 +230,7 @@ impl Agent {
         effects
     }
 
-    /// Reports a task's end and gives back what it held.
+    /// Reports a task's end and releases its resources.
     fn end(&mut self, task_id: &str, state: TaskState, message: &str) -> Vec<Effect> {
         let Some(task) = self.tasks.remove(task_id) else { return Vec::new() };
         let mut effects = vec![report(task_id, state, message)];
@@ -247,7 +250,7 @@ impl Agent {
             Err(why) => self.fail(why),
             Ok(()) => {
                 self.phase = Phase::Starting;
-                // The pods that came meanwhile were admitted into a cgroup that was not there yet.
+                // Pods that were launched in the meantime were admitted before the cgroup existed.
                 vec![Effect::Resize { total: self.total() }, Effect::StartService { index: 0, after: Duration::ZERO }]
             }
         }
@@ -305,14 +308,14 @@ impl Agent {
             let removal = Removal { at: now + REMOVAL_LIMIT, tries: 0 };
             self.removals.entry(view.uid.clone()).or_insert(removal);
         } else {
-            // A container runs after all, and must not lose its object.
+            // A container is running again, so the object must not be removed.
             self.removals.remove(&view.uid);
         }
         self.views.insert(view.uid.clone(), view.clone());
         let tasks = self.tasks_of(&view.uid);
         let mut effects: Vec<Effect> = tasks.iter().flat_map(|task_id| self.follow(task_id, &view)).collect();
         effects.extend(self.shorten(&view));
-        // A pod that counted as gone is there after all: its Binding was seen late.
+        // A pod that counted as gone exists: its Binding was seen late.
         let mut late = false;
         for task in self.tasks.values_mut().filter(|task| task.pod.uid == view.uid) {
             if task.state == PodState::Emptying {
@@ -325,7 +328,7 @@ impl Agent {
         effects
     }
 
-    /// Turns what the API says of a pod into its task's state.
+    /// Derives a task's state from the pod's view in the API.
     fn follow(&mut self, task_id: &str, view: &PodView) -> Vec<Effect> {
         let Some(task) = self.tasks.get_mut(task_id) else { return Vec::new() };
         match (task.state, view.phase) {
@@ -350,7 +353,7 @@ impl Agent {
         self.deletions.remove(uid);
         let mut waits = false;
         for task in self.tasks.values_mut().filter(|task| task.pod.uid == uid) {
-            // Its end may be told twice, by the watch and by the answer to a deletion.
+            // The end may be reported twice: by the watch, and by the answer to a deletion.
             waits |= std::mem::replace(&mut task.state, PodState::Emptying) != PodState::Emptying;
         }
         if waits { vec![Effect::AwaitEmpty { uid: uid.to_owned() }] } else { Vec::new() }
@@ -369,11 +372,11 @@ impl Agent {
     }
 
     fn kill(&mut self, task_id: &str, grace: Option<Duration>, now: Duration) -> Vec<Effect> {
-        // Before the kubelet is started, which is when the container runtime is ready, no container can exist.
+        // The kubelet is started when the container runtime is ready. Before that no container can exist.
         let kubelet = self.services.first().is_some_and(|runtime| runtime.was_ready);
         let unreachable = matches!(self.phase, Phase::Preparing | Phase::Starting) && !kubelet;
         let Some(task) = self.tasks.get_mut(task_id) else {
-            // Mesos asks again when it lost our report of the end.
+            // Mesos repeats the kill if our report of the end was lost.
             return vec![report(task_id, TaskState::Killed, "no such task here")];
         };
         match task.state {
@@ -428,14 +431,14 @@ impl Agent {
         effects
     }
 
-    /// When the last pod of a draining node is gone, or the time for it is up, the rest goes too.
+    /// Starts the teardown when the last pod of a draining node is gone or its time is up.
     fn drained(&mut self, now: Duration) -> Vec<Effect> {
         let Phase::Draining { until, end } = self.phase else { return Vec::new() };
         if !self.tasks.is_empty() && now < until {
             return Vec::new();
         }
         self.phase = Phase::TearingDown { state: TaskState::Killed, message: "the node is stopped".to_owned() };
-        // Half of what is left, so that the removal has time too.
+        // Half of the remaining time, so that the removal has time, too.
         vec![Effect::TearDown { grace: end.saturating_sub(now) / 2 }]
     }
 
@@ -454,7 +457,7 @@ impl Agent {
         effects
     }
 
-    /// Removes what the kubelet does not remove in time.
+    /// Removes the objects that the kubelet does not remove in time.
     fn overdue(&mut self, now: Duration) -> Vec<Effect> {
         let mut effects = Vec::new();
         for (uid, removal) in self.removals.iter_mut().filter(|(_, removal)| removal.at <= now) {

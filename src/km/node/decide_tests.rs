@@ -1,4 +1,4 @@
-//! Tables of events and the effects they have.
+//! Tables of events and their effects.
 use super::*;
 use kmctl_core::protocol::launch::FORMAT;
 
@@ -50,7 +50,7 @@ fn delete(seconds: u64) -> Effect {
     Effect::DeletePod { pod: pod(), grace: Some(at(seconds)) }
 }
 
-/// A deletion that leaves the pod's time to its own specification.
+/// A deletion that leaves the grace period to the pod's own specification.
 fn delete_as_it_says() -> Effect {
     Effect::DeletePod { pod: pod(), grace: None }
 }
@@ -59,7 +59,7 @@ fn answer(result: Result<Deletion, &str>) -> Event {
     Event::PodDeleted { uid: "u".into(), result: result.map_err(str::to_owned) }
 }
 
-/// Ready, with the list of its pods, and a pod that has its resources and was not seen yet.
+/// A ready agent with its pods listed, and one admitted pod that was not seen yet.
 fn starting() -> Agent {
     let mut agent = ready();
     agent.on(Event::PodsListed, at(4));
@@ -353,13 +353,13 @@ fn deletions_that_fail_are_asked_for_again_with_growing_waits_and_told_once() {
 
 #[test]
 fn a_deletion_that_was_taken_is_asked_for_again_where_nothing_comes_of_it() {
-    // The pod came and went between two lists, so that the watch never tells of it.
+    // The pod appeared and disappeared between two lists, so the watch never reports it.
     let mut agent = starting();
     agent.on(kill(T, 60), at(20));
     assert!(agent.on(answer(Ok(Deletion::Accepted)), at(20)).is_empty());
     assert_eq!(agent.on(Event::Tick, at(21)), [delete_as_it_says()]);
     assert_eq!(agent.on(answer(Ok(Deletion::Absent)), at(21)), [Effect::AwaitEmpty { uid: "u".into() }]);
-    // One that is seen has its grace first.
+    // A pod that was seen has its grace period first.
     let mut agent = running();
     agent.on(kill(T, 60), at(20));
     agent.on(answer(Ok(Deletion::Accepted)), at(20));

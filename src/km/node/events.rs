@@ -1,59 +1,53 @@
-//! The vocabulary of [`decide`](super::decide): what may happen to a node agent, and what it may do.
+//! The vocabulary of [`decide`](super::decide): the events of a node agent, and its effects.
 use std::time::Duration;
 
 use kmctl_core::protocol::launch::{Grant, PodLaunch};
 
-/// What the Mesos side asks for.
+/// An order from Mesos.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Order {
-    /// A pod's task.
+    /// Launch a pod's task.
     LaunchPod {
-        /// Its id.
         task_id: String,
-        /// The pod.
         pod: PodLaunch,
-        /// Its resources.
+        /// The task's resources.
         grant: Grant,
     },
-    /// A task is to end; the node task's end is the node's.
+    /// Kill a task. Killing the node task stops the node.
     Kill {
-        /// Its id.
         task_id: String,
-        /// How long it may take.
+        /// How long the task may take to end.
         grace: Option<Duration>,
     },
-    /// The executor is to end.
+    /// Shut down the executor.
     Shutdown {
-        /// How long it may take.
+        /// How long the shutdown may take.
         grace: Option<Duration>,
     },
 }
 
-/// States that are reported to Mesos.
+/// Task states that are reported to Mesos.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TaskState {
-    /// Accepted, resources in place.
+    /// Accepted, with its resources in place.
     Starting,
-    /// Runs.
     Running,
-    /// Is being ended.
+    /// Being stopped.
     Killing,
-    /// Ended by itself, well.
+    /// Ended on its own, successfully.
     Finished,
-    /// Ended by itself, badly, or never began.
+    /// Ended on its own with a failure, or never started.
     Failed,
-    /// Ended on request.
+    /// Stopped on request.
     Killed,
 }
 
 /// A status of a task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// The task.
     pub task_id: String,
-    /// Its state.
     pub state: TaskState,
-    /// For people.
+    /// Human-readable reason.
     pub message: String,
 }
 
@@ -62,134 +56,126 @@ pub struct Report {
 pub enum PodPhase {
     /// Not all containers have started.
     Pending,
-    /// At least one runs.
+    /// At least one container runs.
     Running,
-    /// All ended well.
+    /// All containers ended successfully.
     Succeeded,
-    /// One ended badly.
+    /// A container failed.
     Failed,
 }
 
-/// What the API says of a pod on this node.
+/// The state of a pod on this node, from the API.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodView {
-    /// Its UID.
     pub uid: String,
-    /// Its namespace.
     pub namespace: String,
-    /// Its name.
     pub name: String,
-    /// Its phase.
     pub phase: PodPhase,
     /// Reason and message of the phase.
     pub message: String,
-    /// It has a deletion timestamp.
+    /// Whether the pod has a deletion timestamp.
     pub terminating: bool,
-    /// All its containers have ended, by the kubelet's word.
+    /// Whether all its containers have ended, as reported by the kubelet.
     pub stopped: bool,
-    /// How long its own specification lets it take to end.
+    /// The grace period in the pod's own specification.
     pub grace: Option<Duration>,
 }
 
-/// What came of asking for a pod's deletion.
+/// The outcome of a deletion request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deletion {
-    /// It is being deleted, or is deleted.
+    /// The pod is being deleted, or is deleted.
     Accepted,
     /// There is no pod of this name with this UID.
     Absent,
-    /// It is not this node's to delete: it is bound to no node or to another one, as far as the API server knows.
+    /// This node may not delete it: as far as the API server knows, it is bound to no node or to another one.
     Foreign,
 }
 
-/// What happened.
+/// An event.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// Mesos asks.
+    /// An order from Mesos.
     Order(Order),
-    /// Everything that must exist before the first child does, or why not.
+    /// Everything that must exist before the first child was set up, or why not.
     Prepared(Result<(), String>),
-    /// A pod's task has its resources, or why not.
+    /// A pod's task was admitted, or why not.
     Admitted {
-        /// The task.
         task_id: String,
-        /// Why not.
+        /// Why the task was not admitted.
         result: Result<(), String>,
     },
-    /// A child runs.
+    /// A child was started.
     ServiceStarted {
-        /// Its place in the order of start.
+        /// Position in the start order.
         index: usize,
     },
-    /// A child does its work.
+    /// A child works.
     ServiceReady {
-        /// Its place in the order of start.
+        /// Position in the start order.
         index: usize,
     },
     /// A child has ended, or could not be started.
     ServiceEnded {
-        /// Its place in the order of start.
+        /// Position in the start order.
         index: usize,
         /// How it ended.
         why: String,
-        /// Another attempt would end the same way.
+        /// Whether another attempt would fail the same way.
         fatal: bool,
     },
     /// A pod appeared or changed.
     PodSeen(PodView),
-    /// A pod's object is no more.
+    /// A pod's object was removed.
     PodGone {
-        /// Its UID.
+        /// The pod's UID.
         uid: String,
     },
-    /// Every pod of this node has been told: what was not seen is not there.
+    /// The list of this node's pods is complete: a pod that was not seen does not exist.
     PodsListed,
-    /// What came of [`Effect::DeletePod`], or why nothing came of it.
+    /// The answer to [`Effect::DeletePod`], or why there is none.
     PodDeleted {
-        /// Its UID.
+        /// The pod's UID.
         uid: String,
-        /// The outcome.
         result: Result<Deletion, String>,
     },
     /// No process of the pod is left.
     PodEmpty {
-        /// Its UID.
+        /// The pod's UID.
         uid: String,
     },
     /// The bound of all pods was set, or why not.
     Resized(Result<(), String>),
-    /// Nothing of the node is left, or what is.
+    /// Nothing of the node is left, or a description of what is.
     TornDown(Result<(), String>),
     /// Time passed.
     Tick,
 }
 
-/// What to do.
+/// An effect that [`run`](super::run) carries out.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
-    /// Make what must exist before the first child; answered by [`Event::Prepared`].
+    /// Set up everything that must exist before the first child; answered by [`Event::Prepared`].
     Prepare,
-    /// Start a child after a wait.
+    /// Start a child after a delay.
     StartService {
-        /// Its place in the order of start.
+        /// Position in the start order.
         index: usize,
-        /// The wait.
+        /// The delay.
         after: Duration,
     },
-    /// Begin to watch this node's pods.
+    /// Start watching this node's pods.
     WatchPods,
-    /// Raise the bound of all pods and take the pod's ports; answered by [`Event::Admitted`].
+    /// Raise the bound of all pods and assign the pod's ports; answered by [`Event::Admitted`].
     Admit {
-        /// The task.
         task_id: String,
-        /// The pod.
         pod: PodLaunch,
         /// The new bound.
         total: Grant,
     },
-    /// Give a pod's ports back.
+    /// Release a pod's ports.
     ReleasePorts {
-        /// The pod.
+        /// The pod's UID.
         uid: String,
     },
     /// Set the bound of all pods; answered by [`Event::Resized`].
@@ -197,23 +183,22 @@ pub enum Effect {
         /// The new bound.
         total: Grant,
     },
-    /// Tell Mesos.
+    /// Report a task's state to Mesos.
     Report(Report),
-    /// Ask for the deletion of a pod's object, once; answered by [`Event::PodDeleted`].
+    /// Request the deletion of a pod's object, once; answered by [`Event::PodDeleted`].
     DeletePod {
-        /// The pod.
         pod: PodLaunch,
         /// How long its containers may take; none means as long as its own specification says.
         grace: Option<Duration>,
     },
     /// Remove the object of a pod whose containers have ended.
     ForgetPod {
-        /// The pod.
+        /// The pod, with the UID that must match.
         pod: PodLaunch,
     },
-    /// Answer with [`Event::PodEmpty`] when no process of the pod is left.
+    /// Wait until no process of the pod is left; answered by [`Event::PodEmpty`].
     AwaitEmpty {
-        /// The pod.
+        /// The pod's UID.
         uid: String,
     },
     /// Stop children and pods, remove what the node left; answered by [`Event::TornDown`].
@@ -221,8 +206,8 @@ pub enum Effect {
         /// How long pods may take.
         grace: Duration,
     },
-    /// Something to look into has changed: a line for the log.
+    /// Log a warning about a changed condition.
     Warn(String),
-    /// The agent's work is done.
+    /// The agent is done.
     Exit,
 }

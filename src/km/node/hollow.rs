@@ -1,5 +1,5 @@
-//! Hollow nodes: real node agents on objects that run nothing, against a real API server. For trying how a control
-//! plane bears many nodes. There is no km scheduler for them, so they register themselves.
+//! Hollow nodes: real node agents on objects that run nothing, against a real API server. They test how a control plane
+//! handles many nodes. No km scheduler manages them, so they register themselves.
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -33,24 +33,24 @@ use kmctl_core::protocol::launch::{self, Grant, NodeLaunch, PodLaunch};
 const MANAGER: &str = "km-hollow-node";
 /// As often as a kubelet renews its Lease.
 const RENEWAL: Duration = Duration::from_secs(10);
-/// A whole status is written every sixth time: a kubelet with a Lease writes an unchanged one rarely, too.
+/// The whole status is written every sixth time: a kubelet with a Lease also writes an unchanged status rarely.
 const STATUS_EVERY: u32 = 6;
-/// Before the API is tried again, which ends with the node.
+/// Backoff before the API is called again; retried until the node ends.
 const AGAIN: Backoff = Backoff::doubling(Duration::from_secs(1), Duration::from_secs(30));
 const CALL_LIMIT: Duration = Duration::from_secs(10);
 
-/// What `km hollow-node` is told.
+/// Options of `km hollow-node`.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// How many nodes.
+    /// Number of nodes.
     pub count: u32,
-    /// Their names begin so.
+    /// Prefix of their names.
     pub prefix: String,
     /// Credentials that may write Nodes, their Leases and pods' status.
     pub kubeconfig: PathBuf,
 }
 
-/// Runs hollow nodes until told to stop, then removes their objects.
+/// Runs hollow nodes until `stop` is cancelled, then removes their objects.
 pub async fn run(options: Options, stop: CancellationToken) -> Result<(), DepError> {
     let Options { count, prefix, kubeconfig } = options;
     let what = || format!("read {}", kubeconfig.display());
@@ -63,7 +63,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), DepErr
     for number in 0..count {
         let launch = NodeLaunch {
             node_name: format!("{prefix}{number}"),
-            // A range for documentation: nobody is to reach a hollow node.
+            // A range for benchmarks: a hollow node must not be reachable.
             node_ip: IpAddr::from([198, 18, (number >> 8) as u8, number as u8]),
             ..launch::example()
         };
@@ -75,7 +75,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), DepErr
     Ok(())
 }
 
-/// The one place where a hollow node's objects are made.
+/// The only place where a hollow node's objects are created.
 fn build(launch: &NodeLaunch, client: Client, stop: CancellationToken) -> KubeletDeps {
     let node = Arc::new(Hollow { name: launch.node_name.clone(), ip: launch.node_ip, client, stop });
     KubeletDeps {
@@ -169,7 +169,7 @@ impl Hollow {
         Ok(())
     }
 
-    /// What the kubelet would do, without containers.
+    /// Does what a kubelet would do, without containers.
     async fn live(self: Arc<Self>) {
         let since = seconds();
         let mut retries = Retries::new(AGAIN);
@@ -209,7 +209,7 @@ impl Hollow {
         tokio::join!(pods, beats);
     }
 
-    /// A pod runs as soon as it is bound, and is gone as soon as it is deleted.
+    /// A pod runs as soon as it is bound, and is removed as soon as it is deleted.
     async fn pretend(&self, pod: &Pod) {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &pod.namespace().unwrap_or_default());
         let seen = view(pod);
@@ -235,7 +235,7 @@ impl Hollow {
     async fn unregister(&self) -> Result<(), DepError> {
         let nodes: Api<Node> = Api::all(self.client.clone());
         let leases: Api<Lease> = Api::namespaced(self.client.clone(), "kube-node-lease");
-        // Whoever removed them first was right.
+        // If they were already removed, nothing is left to do.
         let gone = |result: Result<(), DepError>| match result {
             Err(DepError::Other { source, .. }) if source.to_string().contains("NotFound") => Ok(()),
             other => other,

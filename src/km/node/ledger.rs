@@ -1,6 +1,7 @@
-//! What a run leaves outside its sandbox, written down before any of it exists, so that a later run or a sweep can
-//! remove it when the run could not. A run holds a lock on its ledger while it lives, and the kernel takes the lock
-//! away however the run ends: a process id could be another process by then, or mean nothing in another namespace.
+//! What a run leaves outside its sandbox. It is recorded before any of it exists, so that a later run or a sweep can
+//! remove it if the run could not. A run holds a lock on its ledger while it lives, and the kernel releases the lock
+//! however the run ends. A process id would not be sufficient: it could belong to another process by then, or mean
+//! nothing in another namespace.
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -20,64 +21,58 @@ pub struct Ledger {
     pub format: u32,
     /// The cluster's name.
     pub cluster: String,
-    /// The executor.
     pub executor_id: String,
-    /// Its process, for people.
+    /// The run's process id, informational only.
     pub pid: u32,
-    /// Text that stands in the command line of every process of the run that may outlive it.
+    /// Text in the command line of every process of the run that may outlive it.
     pub mark: String,
-    /// The run's folder.
+    /// The run's directory.
     pub run: PathBuf,
-    /// Folders outside it that the run uses as mount points.
+    /// Directories outside it that the run uses as mount points.
     pub mount_points: Vec<PathBuf>,
     /// Cgroups that are removed with everything in them.
     pub cgroups: Vec<PathBuf>,
-    /// Cgroups that are removed if nothing is in them.
+    /// Cgroups that are removed if they are empty.
     pub cgroup_parents: Vec<PathBuf>,
     /// Links (network devices).
     pub links: Vec<String>,
     /// The CNI network, named in its firewall rules.
     pub network: String,
-    /// Kernel settings as they were before the run.
+    /// Kernel settings (sysctls) as they were before the run.
     pub sysctls: BTreeMap<String, String>,
 }
 
 /// Why a ledger could not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
-    /// It could not be written, read or locked.
+    /// The ledger could not be written, read, locked or removed.
     #[error("{what} {path}")]
     File {
-        /// What was going on.
+        /// The failed operation, e.g. `write`.
         what: &'static str,
-        /// The file.
         path: PathBuf,
-        /// The cause.
         #[source]
         source: std::io::Error,
     },
-    /// It is not one.
+    /// The file is not a valid ledger.
     #[error("understand {path}")]
     Content {
-        /// The file.
         path: PathBuf,
-        /// The cause.
         #[source]
         source: serde_json::Error,
     },
-    /// It comes from a newer program.
+    /// The ledger was written by a newer version.
     #[error("{path} has format {format}, this program knows {FORMAT}")]
     Format {
-        /// The file.
         path: PathBuf,
-        /// Its format.
+        /// The format found in the file.
         format: u32,
     },
 }
 
-/// A ledger on disk, locked: nobody else takes the run for dead or removes its things.
+/// A ledger on disk, locked: no other process treats the run as dead or removes its resources.
 pub struct Held {
-    /// What it says.
+    /// The ledger's content.
     pub ledger: Ledger,
     path: PathBuf,
     _lock: Flock<std::fs::File>,
@@ -115,7 +110,7 @@ impl Held {
         Ok(Held { ledger, path, _lock: lock })
     }
 
-    /// Takes the ledger of a dead run; none while the run lives, or when the ledger is gone.
+    /// Takes over the ledger of a dead run; none while the run lives, or if the ledger is gone.
     pub fn take(path: &Path) -> Result<Option<Self>, LedgerError> {
         let failed = |what| move |source| LedgerError::File { what, path: path.to_owned(), source };
         let file = match std::fs::File::open(path) {
@@ -139,14 +134,14 @@ impl Held {
         Ok(Some(Held { ledger, path: path.to_owned(), _lock: lock }))
     }
 
-    /// Removes the ledger: everything that it lists is gone.
+    /// Removes the ledger, once everything that it lists is gone.
     pub fn forget(self) -> Result<(), LedgerError> {
         let Held { path, .. } = self;
         std::fs::remove_file(&path).map_err(|source| LedgerError::File { what: "remove", path, source })
     }
 }
 
-/// Every ledger in a folder, of living runs too.
+/// Every ledger in a directory, including those of living runs.
 pub fn list(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     let mut found: Vec<PathBuf> = entries
@@ -158,7 +153,7 @@ pub fn list(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Makes the folder that everything of a node lies in, closed to everybody but root.
+/// Creates the root directory of all nodes, accessible to root only.
 pub fn make_root(root: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(root)?;
     std::fs::set_permissions(root, std::fs::Permissions::from_mode(0o700))

@@ -1,11 +1,11 @@
 //! `km node`: the node agent, a Mesos executor that supervises stock containerd, kubelet and kube-proxy.
 //!
-//! [`session`] talks to Mesos and, on the node task's launch, makes a [`NodeAgent`] of a
+//! [`session`] connects to Mesos and, when the node task is launched, builds a [`NodeAgent`] from a
 //! [`KubeletConfiguration`] (static data, [`config`]) and [`KubeletDeps`] (injected objects, [`deps`], built from a
-//! [`DepsSpec`](spec::DepsSpec)). [`decide`] is the agent's pure half, [`run`] the other one. [`real`] are the objects
-//! of production, [`hollow`] those of a node without containers, and [`once`] makes a
-//! node without an API server. [`ledger`] and [`sweep`] see to it that nothing stays. [`cni`], [`view`] and [`dns`] are
-//! the node's part in the network.
+//! [`DepsSpec`](spec::DepsSpec)). [`decide`] is the agent's pure part, [`run`] carries out its effects. [`real`]
+//! contains the production objects, [`hollow`] those of a node without containers, and [`once`] runs a node without an
+//! API server. [`ledger`] and [`sweep`] ensure that nothing is left behind. [`cni`], [`view`] and [`dns`] are the
+//! node's part of the network.
 pub mod cni;
 pub mod command;
 pub mod decide;

@@ -1,5 +1,5 @@
-//! Recorded objects for [`KubeletDeps`](super::deps::KubeletDeps): they write down what the agent does with them and
-//! do as a test tells them. Only for tests.
+//! Recorded objects for [`KubeletDeps`](super::deps::KubeletDeps): they record the agent's calls and behave as a test
+//! configures them. Only for tests.
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,39 +13,40 @@ use super::deps::*;
 use kmctl_core::node::config::KubeletConfiguration;
 use kmctl_core::protocol::launch::{Grant, PodLaunch};
 
-/// What the objects share: the record, and what a test makes them do.
+/// State that the objects share: the record, and the behavior that a test configures.
 #[derive(Default)]
 pub struct World {
-    /// What happened, in order.
+    /// The recorded calls, in order.
     pub record: Mutex<Vec<String>>,
-    /// Why the pods' cgroup cannot be made or bounded.
+    /// The error with which creating or resizing the pods' cgroup fails.
     pub cgroup_denied: Mutex<Option<String>>,
-    /// Ends of children to come: a child that finds one here ends with it.
+    /// Queued ends of children: a child that takes one ends with it.
     pub crashes: Mutex<VecDeque<String>>,
-    /// Tells a running child that there is one.
+    /// Notifies a running child of a queued end.
     pub crash: Notify,
-    /// Added to the wall clock. Nothing reads it: that is what a test shows.
+    /// Added to the wall clock. It must have no effect, which a test shows.
     pub wall_offset: AtomicU64,
-    /// Answers to deletions to come. One that finds none here is taken, and the watch tells that the pod is gone.
+    /// Queued answers to deletions. Without one here or in `deletion`, the deletion is accepted, and the watch reports
+    /// that the pod is gone.
     pub deletions: Mutex<VecDeque<Result<Deletion, String>>>,
-    /// Further deletions get this answer.
+    /// The answer to all further deletions.
     pub deletion: Mutex<Option<Result<Deletion, String>>>,
-    /// The pods' watch.
+    /// The sender of the pods' watch.
     pub pods: Mutex<Option<mpsc::UnboundedSender<Event>>>,
 }
 
 impl World {
-    /// Notes something.
+    /// Records a call.
     pub fn note(&self, what: impl Into<String>) {
         self.record.lock().unwrap().push(what.into());
     }
 
-    /// Everything noted so far.
+    /// Everything recorded so far.
     pub fn notes(&self) -> Vec<String> {
         self.record.lock().unwrap().clone()
     }
 
-    /// Waits until something was noted that begins so.
+    /// Waits for a record that starts with `begin`.
     pub async fn until(&self, begin: &str) {
         for _ in 0..20_000 {
             if self.notes().iter().any(|note| note.starts_with(begin)) {
@@ -194,7 +195,7 @@ struct RecordedChild(Arc<World>, String);
 impl Child for RecordedChild {
     async fn wait(&mut self) -> String {
         loop {
-            // One child only, so that a test knows which one ends.
+            // Only one child, so that a test knows which one ends.
             let next = if self.1 == "kubelet" { self.0.crashes.lock().unwrap().pop_front() } else { None };
             match next {
                 Some(why) => return why,
@@ -231,7 +232,7 @@ struct RecordedClock(Arc<World>, tokio::time::Instant);
 #[async_trait]
 impl Clock for RecordedClock {
     fn monotonic(&self) -> Duration {
-        // A wall clock would add the offset here; a monotonic one does not know it.
+        // A wall clock would add the offset here; a monotonic clock ignores it.
         let _ = self.0.wall_offset.load(Ordering::SeqCst);
         self.1.elapsed()
     }

@@ -1,5 +1,5 @@
-//! `NodeAgent`: carries out what [`decide`](super::decide) returns, through the objects in
-//! [`KubeletDeps`](super::deps::KubeletDeps), and feeds the results back.
+//! `NodeAgent`: carries out the effects of [`decide`](super::decide) through the objects in
+//! [`KubeletDeps`](super::deps::KubeletDeps), and returns the results as events.
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -13,12 +13,12 @@ use kmctl_core::backoff::{Backoff, Retries};
 use kmctl_core::node::config::KubeletConfiguration;
 use kmctl_core::protocol::launch::{Grant, PodLaunch};
 
-/// How often time itself is an event.
+/// Interval of the tick events.
 const TICK: Duration = Duration::from_millis(500);
-/// Between looks for a pod's processes once its object is gone. They end with the processes or the node: a task must not
-/// be over while anything of it runs.
+/// Backoff between checks for a pod's processes once its object is gone. Repeated until the processes or the node end:
+/// a task must not be reported as ended while one of its processes runs.
 const EMPTY_POLL: Backoff = Backoff::doubling(Duration::from_millis(200), Duration::from_secs(1));
-/// How long a child may take to end before it is ended.
+/// How long a child may take to stop before it is killed.
 const CHILD_GRACE: Duration = Duration::from_secs(5);
 
 /// One node: a Mesos executor that supervises a stock container runtime, kubelet and kube-proxy.
@@ -27,7 +27,7 @@ pub struct NodeAgent {
     deps: KubeletDeps,
 }
 
-/// A child that runs: dropping or using `stop` ends it.
+/// A running child; it is stopped by sending on `stop` or dropping it.
 struct Running {
     stop: Option<oneshot::Sender<()>>,
     ended: oneshot::Receiver<()>,
@@ -35,7 +35,7 @@ struct Running {
 
 struct Hands {
     config: KubeletConfiguration,
-    /// The configuration with what only exists now: the pods' cgroup and a port that is free.
+    /// The configuration with the values that are known only at run time: the pods' cgroup and a free port.
     placed: Arc<OnceLock<KubeletConfiguration>>,
     preparing: Option<JoinHandle<()>>,
     deps: Arc<KubeletDeps>,
@@ -46,18 +46,18 @@ struct Hands {
 }
 
 impl NodeAgent {
-    /// An agent made of static data and injected objects, and of nothing else.
+    /// An agent from static data and injected objects only.
     pub fn new(config: KubeletConfiguration, deps: KubeletDeps) -> NodeAgent {
         NodeAgent { config, deps }
     }
 
-    /// Runs the node until Mesos wants it to end, or it cannot go on; nothing of it is left then.
+    /// Runs the node until Mesos ends it or it fails. Nothing of the node is left afterwards.
     pub async fn run(self) {
         let NodeAgent { config, deps } = self;
         let names: Vec<&str> = deps.services.iter().map(|service| service.name()).collect();
         let mut agent = Agent::new(deps.node_task.clone(), &names);
         let deps = Arc::new(deps);
-        // Unbounded: the loop itself sends results into it and must never wait for its own turn.
+        // Unbounded: the loop itself sends results into the channel and must never block on it.
         let (events, mut inbox) = mpsc::unbounded_channel();
         let children = deps.services.iter().map(|_| None).collect();
         let awaiting_ready = vec![false; deps.services.len()];
@@ -90,7 +90,7 @@ impl NodeAgent {
                 biased;
                 order = deps.executor.next(), if orders_open => match order {
                     Some(order) => Event::Order(order),
-                    // Mesos has given the executor up: end as if told so.
+                    // Mesos has given up the executor: treated as a shutdown order.
                     None => { orders_open = false; Event::Order(Order::Shutdown { grace: None }) }
                 },
                 () = deps.clock.sleep(until_tick) => {
@@ -110,7 +110,7 @@ impl Hands {
         let events = self.events.clone();
         match effect {
             Effect::Prepare => {
-                // Awaited by a task: orders are answered while artifacts are fetched.
+                // In a separate task, so that orders are handled while artifacts are fetched.
                 let (config, placed) = (self.config.clone(), self.placed.clone());
                 self.preparing = Some(tokio::spawn(async move {
                     let result = match prepare(&deps, config).await {
@@ -128,7 +128,7 @@ impl Hands {
                 self.tasks.spawn(async move { deps.api.watch_pods(events).await });
             }
             Effect::Admit { task_id, pod, total } => {
-                // Here and not in a task: bounds are set in the order in which they were decided.
+                // Not in a separate task, so that bounds are set in the order of the decisions.
                 let result = admit(&deps, &pod, total).await.map_err(|error| error.chain());
                 send(&events, Event::Admitted { task_id, result });
             }
@@ -196,8 +196,8 @@ impl Hands {
         });
     }
 
-    /// Ends kubelet and kube-proxy first, so that nothing starts containers anew; then the pods, while the container
-    /// runtime still takes note of it; then the runtime. Goes on after an error, so that as little as possible stays.
+    /// Stops kubelet and kube-proxy first, so that no containers are started again. Then the pods, while the container
+    /// runtime still records their end. Then the runtime. Continues after an error, to remove as much as possible.
     async fn tear_down(&mut self, grace: Duration) -> Result<(), String> {
         if let Some(preparing) = self.preparing.take() {
             preparing.abort();
@@ -238,13 +238,13 @@ async fn prepare(deps: &KubeletDeps, mut config: KubeletConfiguration) -> Result
     deps.mounter.open().await?;
     config.cgroup_root = deps.cgroups.create().await?;
     config.port = deps.ports.own(config.port)?;
-    // Before what takes minutes: a network that cannot be is told at once.
+    // Before the artifacts, which take minutes: an impossible network is reported at once.
     deps.names.open().await?;
     deps.artifacts.fetch().await?;
     Ok(config)
 }
 
-/// One life of a child, from the wait before its start to its end.
+/// One run of a child, from the delay before its start to its end.
 async fn supervise(
     deps: Arc<KubeletDeps>,
     service: Arc<dyn Service>,
@@ -287,7 +287,7 @@ async fn launch(
 }
 
 fn send(events: &mpsc::UnboundedSender<Event>, event: Event) {
-    // Nobody listens once the agent has exited.
+    // The channel is closed once the agent has exited.
     let _ = events.send(event);
 }
 

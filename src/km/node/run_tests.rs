@@ -9,7 +9,7 @@ use crate::node::recorded::{World, deps};
 use kmctl_core::node::spec::Place;
 use kmctl_core::protocol::launch::{self, FORMAT, Grant, PodLaunch};
 
-/// The agent is made of these two and nothing else.
+/// The agent is built from these two only.
 #[test]
 fn an_agent_is_made_of_a_configuration_and_injected_objects() {
     let _: fn(KubeletConfiguration, KubeletDeps) -> NodeAgent = NodeAgent::new;
@@ -161,7 +161,7 @@ async fn the_end_of_the_mesos_side_ends_the_node() {
     assert!(world.notes().iter().any(|note| note == "close"));
 }
 
-/// The API answers like this, and then like the last for ever. Returns what was asked of it, and what Mesos was told.
+/// The API gives these answers in order, and then repeats the last one. Returns the recorded requests and reports.
 async fn killed_before_it_was_seen(answers: Vec<Result<Deletion, String>>, kills: u32) -> Vec<String> {
     let world = World::default();
     *world.deletion.lock().unwrap() = answers.last().cloned();

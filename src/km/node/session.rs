@@ -1,5 +1,5 @@
-//! The Mesos end of `km node`: subscribes at once, answers the first launch before anything slow begins, builds the
-//! [`NodeAgent`] that the launch describes, and carries orders and task states between it and the agent of Mesos.
+//! The Mesos side of `km node`: subscribes at once, answers the first launch before any slow step, builds the
+//! [`NodeAgent`] that the launch describes, and passes orders and task states between it and the Mesos agent.
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use mesos::executor::{DriverEvent, ExecutorDriver, ExecutorEnvironment, Subscrib
 use mesos::transport::TransportError;
 use mesos::types::{Bytes, TaskInfo, TaskState as MesosState, TaskStatus};
 
-/// What of the grace period is left to Mesos for taking note of the last states.
+/// The part of the grace period that is reserved for Mesos to process the last states.
 const REPORT_RESERVE: Duration = Duration::from_secs(3);
 /// How long the last states may take to be acknowledged.
 const FLUSH_LIMIT: Duration = Duration::from_secs(5);
@@ -29,10 +29,10 @@ const FLUSH_LIMIT: Duration = Duration::from_secs(5);
 /// Why the executor could not serve.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
-    /// The Mesos agent's API could not be prepared.
+    /// The client of the Mesos agent's API could not be created.
     #[error("talk to the Mesos agent")]
     Driver(#[source] TransportError),
-    /// The agent ended the session before there was anything to do.
+    /// The agent ended the session before it launched a task.
     #[error("the Mesos agent ended the session before it launched anything")]
     Nothing,
 }
@@ -93,7 +93,7 @@ pub(super) fn place(executor_id: String, node_task: String, container_id: String
     }
 }
 
-/// What the first launch makes of the executor.
+/// What the first launch uses the executor for.
 enum Work {
     Node(Box<NodeLaunch>),
     Sweep(SweepLaunch),
@@ -110,7 +110,7 @@ enum Outgoing {
 pub(super) struct MesosExecutor {
     events: Mutex<mpsc::Receiver<DriverEvent>>,
     messages: mpsc::UnboundedSender<Bytes>,
-    /// Until somebody wants them.
+    /// Taken by the first caller of `messages`.
     arrived: std::sync::Mutex<Option<mpsc::UnboundedReceiver<Bytes>>>,
     outgoing: mpsc::UnboundedSender<Outgoing>,
     early: Mutex<VecDeque<Order>>,
@@ -154,17 +154,17 @@ impl MesosExecutor {
         }
     }
 
-    /// What the framework says, for who asks first.
+    /// The framework's messages; only the first caller gets them.
     pub(super) fn messages(&self) -> Option<mpsc::UnboundedReceiver<Bytes>> {
         self.arrived.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
     }
 
-    /// Says something to the framework; may get lost.
+    /// Sends a message to the framework; it may get lost.
     pub(super) fn message(&self, data: Bytes) {
         let _ = self.outgoing.send(Outgoing::Message(data));
     }
 
-    /// Reports a state with more than words in it.
+    /// Reports a complete Mesos status, which may include data.
     pub(super) fn update(&self, status: TaskStatus) {
         let _ = self.outgoing.send(Outgoing::Status(Box::new(status)));
     }
@@ -187,7 +187,8 @@ impl MesosExecutor {
         }
     }
 
-    /// The launch that tells what this executor is for, answered at once. Pods that come before it wait.
+    /// The launch that determines the executor's purpose, answered at once. Pods that are launched before it are
+    /// queued.
     async fn first(&self) -> Option<(String, Work)> {
         let mut events = self.events.lock().await;
         loop {
@@ -229,7 +230,7 @@ impl MesosExecutor {
         }
     }
 
-    /// What an event asks for, once the executor has its work.
+    /// The order in an event, once the executor has its purpose.
     fn order(&self, event: DriverEvent) -> Option<Order> {
         match event {
             DriverEvent::Launch(task) => {
@@ -288,7 +289,7 @@ impl Executor for MesosExecutor {
             let told = self.stopped.load(std::sync::atomic::Ordering::SeqCst);
             let event = tokio::select! {
                 event = events.recv() => event?,
-                // A signal to this process is an order like any other.
+                // A signal to this process is handled as an order.
                 () = self.stop.cancelled(), if !told => {
                     self.stopped.store(true, std::sync::atomic::Ordering::SeqCst);
                     return Some(Order::Shutdown { grace: Some(self.grace) });
@@ -312,7 +313,7 @@ impl Executor for MesosExecutor {
     }
 }
 
-/// A report as Mesos takes it.
+/// Converts a report to a Mesos status.
 pub(super) fn status(report: Report) -> TaskStatus {
     let Report { task_id, state, message } = report;
     let state = match state {
@@ -348,8 +349,8 @@ fn granted(task: &TaskInfo) -> Grant {
     Grant { cpus: sum("cpus"), mem: sum("mem") }
 }
 
-/// The host's resolver file, or the one behind it when it names a resolver on the host's own loopback, which means
-/// something else inside a pod.
+/// The host's resolver file. If it names a resolver on the host's loopback, which would be another one inside a pod,
+/// the file that this resolver uses.
 fn resolv_conf(usual: &Path) -> PathBuf {
     let behind = Path::new("/run/systemd/resolve/resolv.conf");
     let text = std::fs::read_to_string(usual).unwrap_or_default();
@@ -357,7 +358,7 @@ fn resolv_conf(usual: &Path) -> PathBuf {
     if local && behind.exists() { behind.to_owned() } else { usual.to_owned() }
 }
 
-/// CAP_SYS_RESOURCE is in effect.
+/// Whether CAP_SYS_RESOURCE is effective.
 fn may_lower_oom_score() -> bool {
     const SYS_RESOURCE: u64 = 1 << 24;
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

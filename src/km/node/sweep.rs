@@ -8,7 +8,7 @@ use super::ledger::{self, Held};
 use super::real;
 use kmctl_core::protocol::launch::SweepLaunch;
 
-/// Carries a sweep out; what it says is for the task's message.
+/// Carries out a sweep; returns a text for the task's message.
 pub async fn sweep(launch: &SweepLaunch) -> Result<String, DepError> {
     let SweepLaunch { format: _, cluster, root_dir, purge } = launch;
     let (mut removed, mut alive, mut failed) = (0u32, Vec::new(), Vec::new());
@@ -37,7 +37,7 @@ pub async fn sweep(launch: &SweepLaunch) -> Result<String, DepError> {
     Ok(format!("removed what {removed} dead runs left"))
 }
 
-/// Removes the root folder, and the folder of all clusters if it is the default one and empty now.
+/// Removes the root directory. If it is the default one, also removes the parent directory of all clusters, if empty.
 fn remove_root(root: &Path, cluster: &str) -> Result<(), DepError> {
     let what = format!("remove {}", root.display());
     for known in ["store", "ledger", "runs"] {
@@ -48,7 +48,7 @@ fn remove_root(root: &Path, cluster: &str) -> Result<(), DepError> {
             _ => {}
         }
     }
-    // Not the whole tree: whatever else somebody put there is theirs, and the folder then stays.
+    // Not the whole tree: other files in it are not kmctl's, and then the directory remains.
     match std::fs::remove_dir(root) {
         Err(source) if source.kind() != std::io::ErrorKind::NotFound => return Err(DepError::Io { what, source }),
         _ => {}

@@ -1,48 +1,48 @@
-//! The deletion of a pod whose task Mesos wants to end: one at a time for each pod, asked for again until the pod is gone.
+//! The deletion of a pod whose task Mesos wants to end: one at a time for each pod, repeated until the pod is gone.
 //!
-//! The pod is never read. What the API server says of one that it does not have, or not for this node, is weighed against
-//! what the node's own watch says: a pod that is in there is not gone, whatever the answer.
+//! The pod is never read. If the API server answers that it has no such pod, or not for this node, the answer is
+//! checked against the node's own watch: a pod that the watch has is not gone, whatever the answer.
 use std::time::Duration;
 
 use super::{Agent, Deletion, Effect, Phase, PodView};
 use kmctl_core::backoff::Backoff;
 
-/// Before a deletion that was not taken, or of which nothing came, is asked for again. It ends with the pod or the node:
-/// while the object may be there the kubelet keeps its containers, so the task must not be over.
+/// Backoff before a deletion that was not accepted, or had no effect, is requested again. It ends with the pod or the
+/// node: while the object may exist the kubelet keeps its containers, so the task must not be reported as ended.
 const DELETE_AGAIN: Backoff = Backoff::doubling(Duration::from_secs(1), Duration::from_secs(60));
-/// How long after its grace a deleted pod may take to go before its deletion is asked for again.
+/// How long after its grace period a deleted pod may take before its deletion is requested again.
 const DELETION_MARGIN: Duration = Duration::from_secs(10);
 /// Zero would remove the object while its containers run.
 const SHORTEST_GRACE: Duration = Duration::from_secs(1);
 
-/// The one deletion of a pod that is under way, because Mesos wants its task to end.
+/// The pending deletion of a pod whose task Mesos wants to end.
 #[derive(Clone, Debug)]
 pub(super) struct Deleting {
     /// How long Mesos lets the pod take.
     allowed: Duration,
-    /// How long the pod was told that it may take; none left it to the pod's own specification.
+    /// The grace period in the last request; none left it to the pod's own specification.
     named: Option<Duration>,
     request: Request,
     /// Waits so far.
     waits: u32,
-    /// The API server has called it another's once.
+    /// The API server has already answered once that the pod is not this node's.
     foreign: bool,
-    /// What was last said of it, so that only a change is.
+    /// The last logged reason, so that only changes are logged.
     said: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Request {
-    /// Not answered yet; `again`: the pod has been given less time meanwhile.
+    /// Not answered yet; `again`: the allowed time has been shortened meanwhile.
     Asked { again: bool },
-    /// Taken. Where nothing comes of it, it is asked again then.
+    /// Accepted. If the pod still exists at this time, the request is repeated.
     Accepted { again: Duration },
-    /// Not taken, asked again then.
+    /// Not accepted; repeated at this time.
     Waiting { again: Duration },
 }
 
 impl Agent {
-    /// Begins the deletion of a pod, or joins the one that is under way.
+    /// Starts the deletion of a pod, or updates the pending one.
     pub(super) fn delete(&mut self, uid: &str, allowed: Duration, now: Duration) -> Vec<Effect> {
         let Some(deleting) = self.deletions.get_mut(uid) else {
             let request = Request::Waiting { again: now };
@@ -72,13 +72,13 @@ impl Agent {
         };
         let own = self.views.get(uid).and_then(|view| view.grace);
         let Some(deleting) = self.deletions.get_mut(uid) else { return Vec::new() };
-        // A longer grace than its own would prolong the pod's; where that is not known yet, none is named.
+        // A longer grace period than the pod's own would prolong it; if the pod's own is not known yet, none is named.
         let grace = own.map(|own| own.min(deleting.allowed).max(SHORTEST_GRACE));
         (deleting.named, deleting.request) = (grace, Request::Asked { again: false });
         vec![Effect::DeletePod { pod, grace }]
     }
 
-    /// What follows from the answer to a request to delete a pod.
+    /// The effects of the answer to a deletion request.
     pub(super) fn deletion_answered(
         &mut self,
         uid: &str,
@@ -99,14 +99,14 @@ impl Agent {
                 return Vec::new();
             }
             Ok(Deletion::Absent) if !seen => return self.pod_gone(uid),
-            // The answer and the watch may both be a moment behind a Binding, so one is not enough.
+            // The answer and the watch may both lag slightly behind a Binding, so one answer is not enough.
             Ok(Deletion::Foreign) if !seen && listed && deleting.foreign => return self.pod_gone(uid),
             Ok(Deletion::Foreign) if !seen => {
                 deleting.foreign = listed;
                 deleting.request = Request::Waiting { again: now + wait };
                 return Vec::new();
             }
-            // The watch may just be a moment behind.
+            // The watch may lag slightly.
             Ok(Deletion::Absent | Deletion::Foreign) if deleting.waits == 1 => {
                 deleting.request = Request::Waiting { again: now + wait };
                 return Vec::new();
@@ -128,7 +128,7 @@ impl Agent {
         vec![Effect::Warn(format!("pod {name} is not deleted, which is tried until it is gone: {why}"))]
     }
 
-    /// Deletions whose time to be asked for again has come.
+    /// Repeats the deletions that are due.
     pub(super) fn ask_again(&mut self, now: Duration) -> Vec<Effect> {
         if matches!(self.phase, Phase::TearingDown { .. } | Phase::Done) {
             return Vec::new();
@@ -142,7 +142,7 @@ impl Agent {
         due.iter().flat_map(|uid| self.ask_to_delete(uid)).collect()
     }
 
-    /// A pod whose own grace was not known when its deletion was asked for must not take longer than Mesos allows.
+    /// Deletes a pod again if its own grace period was unknown at the first request and exceeds what Mesos allows.
     pub(super) fn shorten(&mut self, view: &PodView) -> Vec<Effect> {
         let Some(deleting) = self.deletions.get_mut(&view.uid) else { return Vec::new() };
         if deleting.named.is_some() || view.grace.is_none_or(|own| own <= deleting.allowed) {
@@ -158,7 +158,7 @@ impl Agent {
         }
     }
 
-    /// From now on what was not seen is not there, so what could not be settled before can be.
+    /// From now on a pod that was not seen does not exist, so pending deletions can be decided.
     pub(super) fn pods_listed(&mut self, now: Duration) -> Vec<Effect> {
         if std::mem::replace(&mut self.listed, true) {
             return Vec::new();

@@ -1,5 +1,4 @@
-//! Answers questions from [`Records`], by Kubernetes' specification of DNS-based service discovery, schema 1.1.0.
-//! Pure.
+//! Answers queries from [`Records`], by Kubernetes' specification of DNS-based service discovery, schema 1.1.0. Pure.
 use std::net::{IpAddr, Ipv4Addr};
 
 use hickory_proto::rr::rdata::{A, AAAA, CNAME, PTR, SOA, SRV, TXT};
@@ -9,45 +8,45 @@ use super::records::{Endpoint, Key, Port, Records};
 
 /// Version of the schema that these answers follow.
 const SCHEMA: &str = "1.1.0";
-/// Seconds that an answer may be kept: endpoints change with every pod.
+/// Seconds that an answer may be cached. Short, because endpoints change with every pod.
 const TTL: u32 = 5;
-/// Seconds that the version may be kept, as in the specification's example.
+/// Seconds that the version may be cached, as in the specification's example.
 const SCHEMA_TTL: u32 = 28800;
-/// SRV records of a Service are all alike: clients choose at random.
+/// All SRV records of a Service have the same weight: clients choose at random.
 const WEIGHT: u16 = 100;
 
-/// The domain that is answered for.
+/// The domain that is served.
 #[derive(Clone, Debug)]
 pub struct Zone {
     /// Its labels, lower case.
     labels: Vec<String>,
     name: Name,
-    /// Where its server answers.
+    /// The address of its server.
     address: IpAddr,
 }
 
-/// An answer.
+/// The result of a lookup.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
-    /// The name exists. Without records: not with this type.
+    /// The name exists. Empty answers: no records of this type.
     Found {
-        /// What was asked for.
+        /// The requested records.
         answers: Vec<Record>,
-        /// Addresses of names in it.
+        /// Addresses of the names in the answers.
         additionals: Vec<Record>,
     },
-    /// The name is another one's, which has to be looked up in turn.
+    /// The name is an alias; its target must be looked up next.
     Alias {
-        /// The record that says so.
+        /// The CNAME record.
         record: Box<Record>,
-        /// The other name.
+        /// The alias's target.
         target: Name,
     },
     /// The name does not exist.
     NoName,
-    /// It is not for us to say.
+    /// The name is outside the zone.
     Elsewhere,
-    /// Not everything is known yet.
+    /// The lists from the API are not complete yet.
     NotYet,
 }
 
@@ -62,21 +61,21 @@ impl Answer {
 }
 
 impl Zone {
-    /// `domain`, served at `address`. None: it is no domain.
+    /// `domain`, served at `address`. None if it is not a valid domain.
     pub fn new(domain: &str, address: IpAddr) -> Option<Zone> {
         let name = Name::from_ascii(format!("{}.", domain.trim_end_matches('.'))).ok()?.to_lowercase();
         let labels = labels(&name);
         (!labels.is_empty()).then_some(Zone { labels, name, address })
     }
 
-    /// The record that goes with an answer that there is nothing.
+    /// The SOA record that accompanies an empty or negative answer.
     pub fn authority(&self) -> Record {
         let below = |labels: &[&str]| self.below(labels);
         let soa = SOA::new(below(&["ns", "dns"]), below(&["hostmaster"]), 1, 7200, 1800, 86400, TTL);
         Record::from_rdata(self.name.clone(), TTL, RData::SOA(soa))
     }
 
-    /// What `name` has of type `kind`.
+    /// Looks up `name` for records of type `kind`.
     pub fn answer(&self, records: &Records, name: &Name, kind: RecordType) -> Answer {
         let labels = labels(name);
         if let Some(address) = reversed(&labels) {
@@ -168,7 +167,7 @@ impl Zone {
         if found.is_empty() { Answer::NoName } else { Answer::records(addresses(name, found, kind)) }
     }
 
-    /// SRV records of a Service's ports and the addresses of their targets; none without the Service.
+    /// SRV records of a Service's ports and the addresses of their targets; none if the Service does not exist.
     fn services(
         &self,
         records: &Records,
@@ -210,14 +209,14 @@ impl Zone {
         Answer::records(told.into_iter().map(record).collect())
     }
 
-    /// A name of the zone. Labels come from objects of the API, whose names are shorter than DNS allows.
+    /// A name in the zone. The labels are names of API objects, which are shorter than DNS allows.
     fn below(&self, labels: &[&str]) -> Name {
         let all = labels.iter().map(|label| label.as_bytes()).chain(self.name.iter());
         Name::from_labels(all).unwrap_or_else(|_| self.name.clone())
     }
 }
 
-/// Labels, lower case: all comparisons ignore it.
+/// Labels in lower case: all comparisons ignore case.
 fn labels(name: &Name) -> Vec<String> {
     name.iter().map(|label| String::from_utf8_lossy(label).to_ascii_lowercase()).collect()
 }
@@ -228,7 +227,7 @@ fn push(records: &mut Vec<Record>, record: Record) {
     }
 }
 
-/// Records of type `kind` for those addresses that have it, each once.
+/// Records of type `kind` for the addresses of that type, without duplicates.
 fn addresses(name: &Name, addresses: impl IntoIterator<Item = IpAddr>, kind: RecordType) -> Vec<Record> {
     let mut found = Vec::new();
     for record in addresses.into_iter().map(|address| address_record(name, address)) {
@@ -251,7 +250,7 @@ fn address_record(name: &Name, address: IpAddr) -> Record {
     Record::from_rdata(name.clone(), TTL, data)
 }
 
-/// The address that a name of `in-addr.arpa` or `ip6.arpa` stands for.
+/// The address that a name in `in-addr.arpa` or `ip6.arpa` represents.
 fn reversed(labels: &[String]) -> Option<IpAddr> {
     let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
     match labels.as_slice() {

@@ -4,7 +4,7 @@ use super::super::super::view::upstream::Told;
 use super::super::records::Source;
 use super::*;
 
-/// The objects of the specification's examples, and some of what it says without an example.
+/// The objects of the specification's examples, and of some rules that it states without an example.
 fn records() -> Records {
     let mut records = Records::default();
     let service = |name: &str, spec: Value| {
@@ -33,7 +33,7 @@ fn records() -> Records {
     let ready = json!({ "ready": true });
     let slices = [
         slice("h-1", "headless", json!([{ "addresses": ["10.3.0.100"], "hostname": "my-pet" }]), 31001),
-        // Two pods on one node, by the node's address and ports of their own.
+        // Two pods on one node, with the node's address and different ports.
         slice("h-2", "headless", json!([{ "addresses": ["10.3.0.101"], "hostname": "my-pet-2" }]), 31001),
         slice("h-3", "headless", json!([{ "addresses": ["10.3.0.101"], "conditions": ready }]), 31002),
         slice("h-4", "headless", json!([{ "addresses": ["10.3.0.102"], "conditions": { "ready": false } }]), 31003),
@@ -54,7 +54,7 @@ fn zone() -> Zone {
     Zone::new("cluster.local", [172, 30, 0, 1].into()).unwrap()
 }
 
-/// The answer as lines of a zone file without the time to live.
+/// The answer as lines of a zone file without the TTL.
 fn told(answer: Answer) -> Vec<String> {
     let line = |record: &Record| format!("{} IN {} {}", record.name, record.record_type(), record.data);
     match answer {
@@ -112,7 +112,7 @@ fn the_specifications_examples_are_answered_as_it_says() {
             "10-3-0-101.headless.default.svc.cluster.local. IN A",
             &["10-3-0-101.headless.default.svc.cluster.local. IN A 10.3.0.101"],
         ),
-        // 2.4.2 SRV: the port is the one that works
+        // 2.4.2 SRV: the port is the granted host port
         (
             "_https._tcp.headless.default.svc.cluster.local. IN SRV",
             &[

@@ -1,4 +1,4 @@
-//! Names outside the cluster, from the host's own resolvers, with a cache.
+//! Names outside the cluster, resolved by the host's own resolvers, with a cache.
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -11,32 +11,30 @@ use hickory_resolver::net::{DnsError, NetError};
 
 use super::super::deps::DepError;
 
-/// Answers kept. One takes some hundred bytes.
+/// Size of the cache in answers. One takes some hundred bytes.
 const CACHE: u64 = 4096;
-/// A resolver that has not answered by then is asked again, or the next one is.
+/// After this time the query is repeated, to the same resolver or the next one.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Longest time that an answer is kept, whatever it says: the host's resolvers may come to say otherwise.
+/// Longest time that an answer is cached, whatever its TTL: the answers of the host's resolvers may change.
 const KEEP: Duration = Duration::from_secs(300);
 
 /// The host's resolvers.
 pub struct Forward {
-    /// None: the host has none.
+    /// None if the host has no resolvers.
     resolver: Option<TokioResolver>,
 }
 
-/// What they said.
+/// The answer of the host's resolvers.
 #[derive(Debug)]
 pub struct Forwarded {
-    /// How it went.
     pub code: ResponseCode,
-    /// Records.
     pub answers: Vec<Record>,
-    /// Says how long nothing is nothing.
+    /// The SOA record, which limits how long a negative answer may be cached.
     pub authority: Option<Record>,
 }
 
 impl Forward {
-    /// To the resolvers of a resolv.conf, except ourselves: asking ourselves would go round for ever.
+    /// Uses the resolvers of a resolv.conf, except this server itself: forwarding to itself would loop indefinitely.
     pub fn new(resolv_conf: &str, own: IpAddr) -> Result<Forward, DepError> {
         let servers: Vec<NameServerConfig> = name_servers(resolv_conf)
             .into_iter()
@@ -57,21 +55,21 @@ impl Forward {
         options.cache_size = CACHE;
         options.positive_max_ttl = Some(KEEP);
         options.negative_max_ttl = Some(KEEP);
-        // A pod's view of names is not the host's /etc/hosts.
+        // Pods must not see the host's /etc/hosts.
         options.use_hosts_file = ResolveHosts::Never;
-        // Clients want the whole chain of other names.
+        // Clients need the whole chain of CNAME records.
         options.preserve_intermediates = true;
         options.try_tcp_on_error = true;
         let resolver = builder.build().map_err(DepError::other("set up the host's resolvers"))?;
         Ok(Forward { resolver: Some(resolver) })
     }
 
-    /// Asks for `name`.
+    /// Looks up `name` with the host's resolvers.
     pub async fn ask(&self, name: &Name, kind: RecordType) -> Forwarded {
         let failed = |code| Forwarded { code, answers: Vec::new(), authority: None };
         let Some(resolver) = &self.resolver else { return failed(ResponseCode::Refused) };
         let mut name = name.clone();
-        // Without it the host's search domains would be tried, too.
+        // Otherwise the host's search domains would be tried, too.
         name.set_fqdn(true);
         match resolver.lookup(name, kind).await {
             Ok(lookup) => {
@@ -96,7 +94,7 @@ fn name_servers(resolv_conf: &str) -> Vec<IpAddr> {
         let mut words = line.split_whitespace();
         (words.next()? == "nameserver").then(|| words.next())?
     });
-    // A zone (`fe80::1%eth0`) is part of how glibc writes link-local servers; such a server is left out.
+    // glibc allows a zone in link-local addresses (`fe80::1%eth0`); such a server is left out.
     lines.filter_map(|address| address.parse().ok()).collect()
 }
 

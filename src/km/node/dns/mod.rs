@@ -1,12 +1,12 @@
-//! The cluster's DNS, on every node: Kubernetes' DNS-based service discovery, schema 1.1.0, and everything else from
-//! the host's own resolvers, with a cache.
+//! The cluster's DNS, on every node: Kubernetes' DNS-based service discovery, schema 1.1.0. All other names are
+//! forwarded to the host's own resolvers, with a cache.
 //!
-//! It listens on the node's bridge address only, where a resolver of the host does not, and answers the same on every
-//! node: headless Services' endpoints are node addresses and granted host ports, which work from everywhere, so an SRV
-//! record's port is one that really works.
+//! It listens only on the node's bridge address, where no resolver of the host listens. It gives the same answers on
+//! every node: endpoints of headless Services are node addresses and granted host ports, which are reachable from
+//! everywhere, so an SRV record's port is the one that works.
 //!
-//! [`records`] keeps what the API says, and [`answer`] answers from it: both are pure. [`serve`] listens, [`forward`]
-//! asks others.
+//! [`records`] keeps the data from the API, and [`answer`] answers from it: both are pure. [`serve`] listens,
+//! [`forward`] queries the host's resolvers.
 pub mod answer;
 pub mod forward;
 pub mod records;

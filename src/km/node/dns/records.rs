@@ -1,4 +1,4 @@
-//! Services and endpoints as DNS knows them. Pure.
+//! The Services and endpoints that DNS answers from. Pure.
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -9,42 +9,36 @@ use super::super::view::upstream::Told;
 /// Namespace and name.
 pub type Key = (String, String);
 
-/// On a Service: endpoints count as ready from the moment they are there. The name from before the field in its
-/// specification.
+/// On a Service: endpoints count as ready from the start. Predecessor of the field `publishNotReadyAddresses`.
 const UNREADY_ANNOTATION: &str = "service.alpha.kubernetes.io/tolerate-unready-endpoints";
 
 /// A port, of a Service or of endpoints.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Port {
-    /// Lower case; empty when it has none, and then no SRV record of its own.
+    /// Lower case; empty for an unnamed port, which has no SRV record of its own.
     pub name: String,
     /// `tcp`, `udp` or `sctp`.
     pub protocol: String,
-    /// Its number.
     pub number: u16,
 }
 
-/// A Service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Service {
-    /// Its own addresses; none when it is headless.
+    /// The cluster IPs; empty for a headless Service.
     pub addresses: Vec<IpAddr>,
-    /// The name that it stands for (`ExternalName`); empty for others.
+    /// The target of an `ExternalName` Service; empty for others.
     pub external_name: String,
-    /// Its ports.
     pub ports: Vec<Port>,
-    /// Endpoints that are not ready are told too.
+    /// Whether endpoints that are not ready are included.
     pub unready: bool,
 }
 
 /// An endpoint of a headless Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    /// Lower case: the pod's own, or one made of the address.
+    /// Lower case: the pod's own, or derived from the address.
     pub hostname: String,
-    /// Its address.
     pub address: IpAddr,
-    /// Its ports.
     pub ports: Vec<Port>,
 }
 
@@ -62,15 +56,15 @@ struct SliceEndpoint {
     ready: bool,
 }
 
-/// One of the two lists that records come from, while it is told.
+/// One of the two lists of objects, while it is received.
 #[derive(Debug, Default)]
 struct Listing {
     seen: BTreeSet<Key>,
-    /// It was complete once.
+    /// Whether it was complete at least once.
     complete: bool,
 }
 
-/// Where something was told.
+/// The list that an event belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// The list of Services.
@@ -79,7 +73,7 @@ pub enum Source {
     Slices,
 }
 
-/// All that DNS knows.
+/// All data that DNS answers from.
 #[derive(Debug, Default)]
 pub struct Records {
     services: BTreeMap<Key, Service>,
@@ -94,7 +88,7 @@ pub struct Records {
 }
 
 impl Records {
-    /// Takes note of what a list said.
+    /// Records an event of a list.
     pub fn tell(&mut self, source: Source, told: Told) {
         match told {
             Told::Begin => self.listing(source).seen.clear(),
@@ -120,12 +114,12 @@ impl Records {
         }
     }
 
-    /// Both lists have been told: what is not known does not exist.
+    /// Whether both lists have been received: a name that is not known does not exist.
     pub fn complete(&self) -> bool {
         self.listings.iter().all(|listing| listing.complete)
     }
 
-    /// A Service.
+    /// The Service with this namespace and name.
     pub fn service(&self, key: &Key) -> Option<&Service> {
         self.services.get(key)
     }
@@ -136,7 +130,7 @@ impl Records {
         self.services.range(from..).next().is_some_and(|((first, _), _)| first == namespace)
     }
 
-    /// The endpoints of a headless Service that are told.
+    /// The endpoints of a headless Service that are included in answers.
     pub fn endpoints(&self, key: &Key) -> Vec<Endpoint> {
         let unready = self.services.get(key).is_some_and(|service| service.unready);
         let names = self.of_service.get(key).into_iter().flatten();
@@ -186,7 +180,7 @@ impl Records {
         match source {
             Source::Services => {
                 for address in self.services.remove(key).map(|service| service.addresses).unwrap_or_default() {
-                    // Given to another Service meanwhile, it is that one's.
+                    // The address may belong to another Service by now.
                     if self.by_address.get(&address) == Some(key) {
                         self.by_address.remove(&address);
                     }
@@ -204,7 +198,7 @@ impl Records {
     }
 }
 
-/// Takes one value out of a set, and the set with its last.
+/// Removes one value from a set, and the set when it is empty.
 fn forget<K: Ord, V: Ord>(sets: &mut BTreeMap<K, BTreeSet<V>>, key: &K, value: &V) {
     if let Some(set) = sets.get_mut(key) {
         set.remove(value);
@@ -215,7 +209,7 @@ fn forget<K: Ord, V: Ord>(sets: &mut BTreeMap<K, BTreeSet<V>>, key: &K, value: &
 }
 
 impl Service {
-    /// It has no address of its own, and its endpoints are told in its place.
+    /// Whether the Service has no address of its own, so that answers contain its endpoints.
     pub fn is_headless(&self) -> bool {
         self.addresses.is_empty() && self.external_name.is_empty()
     }
@@ -237,7 +231,8 @@ impl Slice {
     }
 }
 
-/// A label that stands for an address: the same for every endpoint at it, as nothing else tells them apart by name.
+/// A label derived from an address. It is the same for every endpoint at that address, since nothing else distinguishes
+/// them by name.
 fn made_of(address: IpAddr) -> String {
     address.to_string().replace(['.', ':'], "-")
 }
@@ -292,7 +287,7 @@ fn slice(object: &Value) -> Slice {
     let endpoints = list(object, "endpoints").iter().map(|endpoint| SliceEndpoint {
         addresses: addresses(list(endpoint, "addresses").iter()),
         hostname: endpoint["hostname"].as_str().unwrap_or_default().to_ascii_lowercase(),
-        // Not said means ready.
+        // A missing condition means ready.
         ready: endpoint["conditions"]["ready"] != false,
     });
     let service = object["metadata"]["labels"]["kubernetes.io/service-name"].as_str().unwrap_or_default();

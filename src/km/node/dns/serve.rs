@@ -17,23 +17,23 @@ use super::answer::{Answer, Zone};
 use super::forward::{Forward, Forwarded};
 use super::records::{Records, Source};
 
-/// A TCP client that says nothing is dropped.
+/// An idle TCP client is disconnected after this time.
 const TCP_IDLE: Duration = Duration::from_secs(10);
-/// Responses of one TCP connection that wait to be sent.
+/// Number of queued responses of one TCP connection.
 const TCP_BUFFER: usize = 32;
-/// Largest UDP answer, whatever the client would take: beyond it packets are split, and parts get lost.
+/// Largest UDP answer in bytes, whatever the client accepts: larger packets are fragmented, and fragments get lost.
 const UDP_LARGEST: u16 = 1232;
-/// How far other names are followed within the cluster.
+/// How many aliases are followed within the cluster.
 const ALIASES: usize = 8;
 
-/// A server that listens already.
+/// A server with bound sockets.
 pub struct NameServer {
     udp: UdpSocket,
     tcp: TcpListener,
 }
 
 impl NameServer {
-    /// Listens.
+    /// Binds UDP and TCP to `address`.
     pub fn bind(address: SocketAddr) -> Result<NameServer, DepError> {
         let taken = |error: std::io::Error| match error.kind() {
             std::io::ErrorKind::AddrInUse => DepError::Refused(format!(
@@ -45,12 +45,12 @@ impl NameServer {
             _ => DepError::Io { what: format!("listen on {address} for DNS"), source: error },
         };
         let udp = std::net::UdpSocket::bind(address).map_err(taken)?;
-        // The same port, also where any would do.
+        // TCP uses the same port, also if the UDP port was chosen by the kernel.
         let tcp = udp.local_addr().and_then(std::net::TcpListener::bind).map_err(taken)?;
         NameServer::on(udp, tcp)
     }
 
-    /// With sockets that are bound.
+    /// From bound sockets.
     pub fn on(udp: std::net::UdpSocket, tcp: std::net::TcpListener) -> Result<NameServer, DepError> {
         let what = "listen for DNS";
         udp.set_nonblocking(true).map_err(DepError::io(what))?;
@@ -59,12 +59,12 @@ impl NameServer {
         Ok(NameServer { udp, tcp: TcpListener::from_std(tcp).map_err(DepError::io(what))? })
     }
 
-    /// Where it listens.
+    /// The address of the UDP socket.
     pub fn address(&self) -> Option<SocketAddr> {
         self.udp.local_addr().ok()
     }
 
-    /// Answers for ever from what `upstream` says of Services and, of this version, EndpointSlices; drop it to end.
+    /// Serves until dropped, from the Services and the EndpointSlices (in the version of `slices`) of `upstream`.
     pub async fn serve(self, zone: Zone, forward: Forward, slices: ListOf, upstream: Arc<dyn Upstream>) {
         let records = Arc::new(RwLock::new(Records::default()));
         let follow = async |source: Source, list: ListOf| {
@@ -95,7 +95,7 @@ struct Handler {
     records: Arc<RwLock<Records>>,
 }
 
-/// What goes into a response.
+/// The contents of a response.
 #[derive(Debug)]
 struct Said {
     code: ResponseCode,
@@ -145,7 +145,8 @@ impl Handler {
                 Answer::NotYet => return Said::code(ResponseCode::ServFail),
                 Answer::Elsewhere => {
                     let Forwarded { code, answers, authority } = self.forward.ask(&name, kind).await;
-                    // Who asked for a name of the cluster has an answer also where the other name has none.
+                    // A query for a name of the cluster gets an authoritative answer, even if the external target has
+                    // none.
                     said.authoritative = !said.answers.is_empty();
                     said.code = code;
                     said.answers.extend(answers);

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 
-/// Tells each list once.
+/// Sends each list once.
 struct Api(Mutex<Vec<(&'static str, Vec<serde_json::Value>)>>);
 
 #[async_trait]
@@ -46,7 +46,7 @@ fn api() -> Arc<Api> {
     Arc::new(Api(Mutex::new(vec![("services", services), ("endpointslices", vec![slice])])))
 }
 
-/// A resolver of the host: knows one name, and counts how often it was asked.
+/// A resolver of the host: knows one name, and counts its queries.
 async fn host_resolver() -> (SocketAddr, Arc<Mutex<u32>>) {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let (address, count) = (socket.local_addr().unwrap(), Arc::new(Mutex::new(0)));
@@ -106,14 +106,14 @@ async fn a_client_hears_of_the_cluster_and_of_the_world() {
     let (resolver, asked) = host_resolver().await;
     let mut upstream = hickory_resolver::config::NameServerConfig::udp(resolver.ip());
     upstream.connections[0].port = resolver.port();
-    // The port that is free for UDP may be taken for TCP, by a test beside this one.
+    // The port that is free for UDP may be in use for TCP, by a concurrent test.
     let server = (0..50).find_map(|_| NameServer::bind("127.0.0.1:0".parse().unwrap()).ok()).unwrap();
     let address = server.address().unwrap();
     let zone = Zone::new("cluster.local", address.ip()).unwrap();
     let slices = ListOf::rewritten(super::super::super::view::translate::Resource::EndpointSlices, "v1");
     let forward = Forward::to(vec![upstream]).unwrap();
     let serving = tokio::spawn(server.serve(zone, forward, slices, api()));
-    // The lists are told by tasks of their own.
+    // Separate tasks load the lists.
     while udp(address, "web.ns.svc.cluster.local.", None).await.metadata.response_code == ResponseCode::ServFail {}
 
     let told = |message: &Message| -> Vec<String> {
@@ -126,7 +126,7 @@ async fn a_client_hears_of_the_cluster_and_of_the_world() {
     assert_eq!(none.metadata.response_code, ResponseCode::NXDomain);
     assert_eq!(none.authorities.len(), 1, "how long that may be kept");
 
-    // Other names, followed inside and outside, and the world's own.
+    // Aliases inside and outside the cluster, and external names.
     assert_eq!(
         told(&udp(address, "inner.ns.svc.cluster.local.", None).await),
         ["CNAME web.ns.svc.cluster.local.", "A 10.96.0.7"]
@@ -143,7 +143,7 @@ async fn a_client_hears_of_the_cluster_and_of_the_world() {
     let nowhere = udp(address, "nowhere.example.com.", None).await;
     assert_eq!(nowhere.metadata.response_code, ResponseCode::NXDomain);
 
-    // Too long for a packet: cut over UDP, whole over TCP.
+    // Too long for a packet: truncated over UDP, complete over TCP.
     for (payload, limit) in [(None, 512), (Some(4096), 1232)] {
         let cut = udp(address, "many.ns.svc.cluster.local.", payload).await;
         assert!(cut.metadata.truncation && cut.to_vec().unwrap().len() <= limit, "{payload:?}");

@@ -1,4 +1,4 @@
-//! A stock kubelet without an API server: its pods lie in a folder, and km asks it what they are doing.
+//! A stock kubelet without an API server: its pods are files in a directory, and km queries it for their status.
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use kmctl_core::pki::{self, LeafSpec};
 const POLL: Duration = Duration::from_millis(300);
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// The kubelet of a run, and the only one who may ask it.
+/// The kubelet of a run, and the only client that may query it.
 pub struct StandaloneKubelet {
     spec: DepsSpec,
     stock: StockKubelet,
@@ -48,7 +48,7 @@ impl StandaloneKubelet {
         Ok(list.items)
     }
 
-    /// Certificates of this run alone: one for the kubelet's server, one for km.
+    /// Creates certificates for this run only: one for the kubelet's server, one for km.
     fn certify(&self, port: u16) -> Result<Access, DepError> {
         let what = "make the run's certificates";
         let folder = self.spec.folders.settings("pki");
@@ -71,7 +71,7 @@ impl StandaloneKubelet {
             Ok((leaf("kubelet", true)?, leaf("km", false)?, authority))
         };
         let ((certificate, key), (own, own_key), authority) = made().map_err(DepError::other(what))?;
-        // The folder is a tmpfs that only root enters.
+        // The directory is a tmpfs that only root can enter.
         for (name, text) in [("ca.crt", &authority), ("server.crt", &certificate), ("server.key", &key)] {
             std::fs::write(folder.join(name), text).map_err(DepError::io(what))?;
         }
@@ -101,7 +101,7 @@ impl Service for StandaloneKubelet {
         }
         let access = self.certify(configuration.port)?;
         *self.access.lock().unwrap_or_else(PoisonError::into_inner) = Some(access);
-        // No kubeconfig is what makes a kubelet stand alone.
+        // Without a kubeconfig, a kubelet runs standalone.
         self.stock.program(configuration, Vec::new())
     }
 

@@ -1,5 +1,6 @@
-//! `km runonce`: a run that kmctl starts on a machine itself. What to run comes on standard input, what happens goes to
-//! standard output, a line each. When nobody reads those lines any more, the run ends: kmctl is gone.
+//! `km runonce`: a run that kmctl starts on a machine directly. It reads from standard input what to run, and prints
+//! what happens to standard output, one line each. If the output has no reader any more, kmctl is gone and the run
+//! ends.
 use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,30 +21,30 @@ use super::voice::{LineVoice, Voice};
 use kmctl_core::protocol::launch::FORMAT;
 use kmctl_core::protocol::runonce::{FromNode, HostRun, HostTask, PodState};
 
-/// Longest input: a file with everything that its pods refer to.
+/// Limit of the input in bytes: a file with everything that its pods refer to.
 const INPUT_LIMIT: u64 = 64 << 20;
 
-/// How long pods and what belongs to them may take to end.
+/// How long pods and their resources may take to stop.
 const GRACE: Duration = Duration::from_secs(20);
 
-/// How often something is said, so that a reader who is gone is noticed.
+/// Interval of the keep-alive lines, which detect a reader that is gone.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
 
 /// Task of the run itself.
 const NODE_TASK: &str = "run";
 
-/// Runs what `input` describes, until its pods have ended, nobody reads the output any more, or `stop` is cancelled.
+/// Runs what `input` describes, until its pods have ended, the output has no reader any more, or `stop` is cancelled.
 pub async fn run(mut input: impl AsyncRead + Unpin, stop: CancellationToken) -> Result<(), DepError> {
     let mut text = Vec::new();
     (&mut input).take(INPUT_LIMIT).read_to_end(&mut text).await.map_err(DepError::io("read what to run"))?;
-    // Not the error: it may show a part of what was sent.
+    // The parse error is omitted: it may contain a part of the input.
     let HostRun { launch, tasks, pods } = serde_json::from_slice(&text).map_err(|_| {
         DepError::Refused("standard input does not say what to run; kmctl runonce starts this".to_owned())
     })?;
     if launch.format != FORMAT {
         return Err(DepError::Refused(format!("format {} is not known here, {FORMAT} is", launch.format)));
     }
-    // In the form of an executor's id, whose last eight digits short names are made of.
+    // In the form of an executor id, from whose last eight digits short names are derived.
     let place = place(launch.run.replacen('-', ".", 1), NODE_TASK.to_owned(), String::new(), PathBuf::from("/"));
     let (voice, ends) = (Arc::new(LineVoice { gone: stop.clone() }), Ends::default());
     let _alive = AbortOnDropHandle::new(tokio::spawn({
@@ -66,7 +67,7 @@ pub async fn run(mut input: impl AsyncRead + Unpin, stop: CancellationToken) -> 
     prepared.run(executor).await
 }
 
-/// An [`Executor`] without Mesos: launches every pod at once, and ends when all of them have.
+/// An [`Executor`] without Mesos: launches every pod at once, and ends when all of them have ended.
 struct LocalExecutor {
     orders: Mutex<VecDeque<Order>>,
     more: Notify,

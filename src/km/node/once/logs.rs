@@ -1,26 +1,26 @@
-//! Reads containers' logs as the runtime writes them: one line an entry, `<time> <stream> <tag> <text>`.
+//! Reads containers' logs in the runtime's format: one entry per line, `<time> <stream> <tag> <text>`.
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Most that one piece holds: a message carries it in one.
+/// Approximate limit of a piece in bytes: one message carries one piece.
 pub const PIECE: usize = 32 << 10;
 
 /// Bytes that a container wrote.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Piece {
-    /// The container.
+    /// The container's name.
     pub container: String,
-    /// On standard error.
+    /// Whether it wrote to standard error.
     pub error: bool,
-    /// What it wrote.
+    /// The bytes.
     pub data: Vec<u8>,
 }
 
-/// Stream and text of one entry; none for what is no entry. A line that the runtime cut has the tag `P` on all parts
-/// but the last.
+/// Stream and text of one entry; none if the line is no entry. If the runtime split a line, all parts but the last have
+/// the tag `P`.
 fn parse(line: &[u8]) -> Option<(bool, Vec<u8>)> {
     let mut fields = line.splitn(4, |byte| *byte == b' ');
     let (_, stream, tag, text) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
@@ -38,7 +38,7 @@ fn parse(line: &[u8]) -> Option<(bool, Vec<u8>)> {
 
 /// Follows the logs of one pod's containers.
 pub struct Follower {
-    /// Folder of all pods' logs.
+    /// Directory of all pods' logs.
     folder: PathBuf,
     uid: String,
     /// In the order in which they are read.
@@ -46,23 +46,23 @@ pub struct Follower {
     open: BTreeMap<String, Open>,
 }
 
-/// A log that is being read. A container that is started again has another one, and a large one is put aside.
+/// The log that is currently read. A restarted container has a new log, and large logs are rotated.
 struct Open {
     attempt: u32,
     path: PathBuf,
     file: File,
     inode: u64,
-    /// An entry that is not complete.
+    /// An incomplete entry.
     rest: Vec<u8>,
 }
 
 impl Follower {
-    /// Of a pod with these containers, init containers first.
+    /// For a pod with these containers, init containers first.
     pub fn new(folder: PathBuf, uid: String, containers: Vec<String>) -> Self {
         Follower { folder, uid, containers, open: BTreeMap::new() }
     }
 
-    /// What was written since the last call, up to about a piece for each container. Empty: nothing new.
+    /// The output since the last call, up to about one piece for each container. Empty if there is none.
     pub fn read(&mut self) -> Vec<Piece> {
         let Some(folder) = self.pod_folder() else { return Vec::new() };
         let mut pieces = Vec::new();
@@ -72,7 +72,7 @@ impl Follower {
         pieces
     }
 
-    /// `<namespace>_<name>_<uid>`: the name is one that the kubelet made.
+    /// `<namespace>_<name>_<uid>`; the kubelet chooses the name.
     fn pod_folder(&self) -> Option<PathBuf> {
         let end = format!("_{}", self.uid);
         let entries = std::fs::read_dir(&self.folder).ok()?;
@@ -95,7 +95,7 @@ impl Follower {
             if more {
                 continue;
             }
-            // At the end: maybe there is a newer one.
+            // At the end of this log: there may be a newer one.
             match open.next(folder) {
                 Some(next) => *open = next,
                 None => return,
@@ -128,7 +128,7 @@ impl Open {
         Open::first(folder, self.attempt + 1)
     }
 
-    /// Reads on; false at the end.
+    /// Reads the next part; returns false at the end.
     fn read(&mut self, container: &str, pieces: &mut Vec<Piece>) -> bool {
         let mut buffer = vec![0; PIECE];
         let count = self.file.read(&mut buffer).unwrap_or(0);

@@ -1,7 +1,7 @@
 //! A node without an API server, for `kmctl runonce`: the same agent, with a stock kubelet that reads its pods from a
-//! folder. [`pods`] stands where the API client is elsewhere, [`kubelet`] starts and asks the kubelet, [`logs`] reads
-//! what containers say, [`voice`] carries it to kmctl, [`session`] is the run on Mesos, and [`local`] the run that
-//! kmctl starts on a machine itself.
+//! directory. [`pods`] replaces the API client, [`kubelet`] starts and queries the kubelet, [`logs`] reads the
+//! containers' output, [`voice`] sends it to kmctl, [`session`] is the run on Mesos, and [`local`] the run that kmctl
+//! starts on a machine directly.
 pub mod kubelet;
 pub mod local;
 pub mod logs;

@@ -1,5 +1,5 @@
-//! The pods of a run, where other nodes have the API: kept as static pods' manifests on the run's tmpfs, and followed
-//! through the kubelet's own list. A pod starts when both are there: its task, and what kmctl gave of it.
+//! The pods of a run. They replace the API: they are written as static pod manifests to the run's tmpfs, and followed
+//! through the kubelet's own list. A pod starts when both its task and its description from kmctl exist.
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -24,23 +24,23 @@ use kmctl_core::protocol::runonce::{FromNode, GivenPod};
 use mesos::types::Bytes;
 use runonce::decide::rewrite::{GivenFile, Rewritten, rewrite};
 
-/// How often the kubelet is asked.
+/// Interval of the queries to the kubelet.
 const POLL: Duration = Duration::from_millis(300);
-/// How often logs are looked at.
+/// Interval at which logs are read.
 const LOG_POLL: Duration = Duration::from_millis(100);
-/// How long an end waits for its output to be heard.
+/// How long the report of an end waits for the acknowledgement of the pod's output.
 const HEARD_LIMIT: Duration = Duration::from_secs(15);
-/// How long a container may try to start: two pulls of an image, with the kubelet's wait in between.
+/// How long a container may try to start: two pulls of an image, with the kubelet's backoff in between.
 const STUCK_LIMIT: Duration = Duration::from_secs(60);
-/// How long the kubelet may not answer before its pods count as unknown, which is only said.
+/// How long the kubelet may not answer before its pods count as unknown. This is only reported.
 const SILENCE: Duration = Duration::from_secs(20);
 
-/// How pods ended, by UID; the session puts it into their tasks' last states.
+/// How pods ended, by UID; the session adds it to the last states of their tasks.
 #[derive(Clone, Debug, Default)]
 pub struct Ends(Arc<Mutex<BTreeMap<String, u8>>>);
 
 impl Ends {
-    /// The exit code of a pod that has ended by itself.
+    /// The exit code of a pod that has ended on its own.
     pub fn of(&self, uid: &str) -> Option<u8> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(uid).copied()
     }
@@ -61,7 +61,7 @@ pub struct StandalonePods {
 
 #[derive(Default)]
 struct State {
-    /// The kubelet runs: before that, the tmpfs for what pods are given may not be mounted yet.
+    /// Whether the kubelet runs. Before that, the tmpfs for pods' files may not be mounted yet.
     open: bool,
     given: BTreeMap<String, GivenPod>,
     admitted: BTreeSet<String>,
@@ -69,7 +69,7 @@ struct State {
     /// Why a pod could not be placed.
     refused: BTreeMap<String, String>,
     deleted: BTreeSet<String>,
-    /// Its end was told, or is about to be.
+    /// Pods whose end was reported, or is about to be.
     ended: BTreeSet<String>,
 }
 
@@ -90,13 +90,13 @@ impl StandalonePods {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Pods that have a task, and of which nothing else is known.
+    /// Pods that have a task, but no description yet.
     pub fn wanted(&self) -> Vec<String> {
         let state = self.state();
         state.admitted.iter().filter(|uid| !state.given.contains_key(*uid)).cloned().collect()
     }
 
-    /// Takes what kmctl gave.
+    /// Stores the pods' descriptions from kmctl.
     pub fn give(&self, pods: Vec<GivenPod>) {
         for pod in pods {
             let uid = pod.uid.clone();
@@ -105,14 +105,14 @@ impl StandalonePods {
         }
     }
 
-    /// The kubelet runs: pods may start from now on.
+    /// Called when the kubelet runs: pods may start from now on.
     fn open(&self) {
         self.state().open = true;
         let admitted = self.state().admitted.clone();
         admitted.iter().for_each(|uid| self.start(uid));
     }
 
-    /// Starts a pod as soon as it has its task and is known, once.
+    /// Starts a pod, once, as soon as it has its task and its description.
     fn start(&self, uid: &str) {
         let mut state = self.state();
         if !state.open {
@@ -158,7 +158,7 @@ impl StandalonePods {
         let manifests = folders.settings("manifests");
         make(&manifests)?;
         let manifest = manifests.join(format!("{}.json", given.uid));
-        // The kubelet skips names that begin with a dot, so it never reads half a manifest.
+        // The kubelet skips names that begin with a dot, so it never reads a partial manifest.
         let partial = manifests.join(format!(".{}.part", given.uid));
         let what = || format!("write {}", manifest.display());
         write(&GivenFile {
@@ -173,14 +173,14 @@ impl StandalonePods {
         Ok(Following { manifest, end, task: Some(task) })
     }
 
-    /// One look at all pods.
+    /// Queries the kubelet once and sends events for all changes.
     async fn look(
         self: &Arc<Self>,
         events: &mpsc::UnboundedSender<Event>,
         told: &mut BTreeMap<String, PodView>,
         waiting: &mut BTreeMap<String, Instant>,
     ) -> Result<(), DepError> {
-        // Not in the loop's head, where the lock would be held for the whole loop.
+        // Not in the loop's head, where the lock would be held during the whole loop.
         let refused = std::mem::take(&mut self.state().refused);
         for (uid, why) in refused {
             self.state().deleted.insert(uid.clone());
@@ -226,7 +226,7 @@ impl StandalonePods {
         Ok(())
     }
 
-    /// Tells a pod's end when everything that it wrote has arrived.
+    /// Reports a pod's end after all of its output has arrived.
     async fn tell_end(&self, view: PodView, events: &mpsc::UnboundedSender<Event>) {
         self.drain(&view.uid).await;
         let _ = events.send(Event::PodSeen(view));
@@ -264,10 +264,10 @@ fn failed(uid: &str, message: String) -> PodView {
     }
 }
 
-/// Says what a pod's containers write, until the end was announced and everything was read.
+/// Sends a pod's output until the end was announced and everything was read.
 async fn follow(mut follower: Follower, uid: String, voice: Arc<dyn Voice>, mut ended: watch::Receiver<bool>) {
     loop {
-        // Before reading: what is written after the announcement belongs to nobody.
+        // Checked before reading: output that is written after the announcement is ignored.
         let last = *ended.borrow();
         let pieces = follower.read();
         let nothing = pieces.is_empty();
@@ -287,7 +287,7 @@ async fn follow(mut follower: Follower, uid: String, voice: Arc<dyn Voice>, mut 
     }
 }
 
-/// For a run, everything but the API of Kubernetes.
+/// Replaces the client of the Kubernetes API in a run.
 pub struct PodSource(pub Arc<StandalonePods>);
 
 #[async_trait]
@@ -320,11 +320,11 @@ impl ApiClient for PodSource {
         state.deleted.insert(pod.uid.clone());
         let Some(following) = state.placed.get(&pod.uid) else {
             state.deleted.remove(&pod.uid);
-            // Or it would start once the kubelet runs.
+            // Otherwise it would start once the kubelet runs.
             state.admitted.remove(&pod.uid);
             return Ok(Deletion::Absent);
         };
-        // The kubelet ends a static pod whose manifest is gone, within the pod's own grace period.
+        // The kubelet stops a static pod whose manifest is removed, within the pod's own grace period.
         match std::fs::remove_file(&following.manifest) {
             Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
                 Err(DepError::Io { what: format!("remove {}", following.manifest.display()), source })
@@ -350,7 +350,7 @@ fn write(file: &GivenFile) -> Result<(), DepError> {
     if group.is_some() {
         chown(path, None, *group).map_err(DepError::io(what()))?;
     }
-    // Not through the mode above, which the process's umask would thin out.
+    // Set separately, because the process's umask would restrict the mode above.
     opened.set_permissions(std::fs::Permissions::from_mode(*mode)).map_err(DepError::io(what()))
 }
 
@@ -459,7 +459,7 @@ mod tests {
         pods.open();
         pods.give(vec![given(serde_json::json!({"volumes": [{"name": "v", "secret": {"secretName": "none"}}]}))]);
         let (events, mut inbox) = mpsc::unbounded_channel();
-        // The kubelet was not started, which is no reason to wait.
+        // The kubelet was not started; the failed pod must be reported nevertheless.
         let _ = pods.look(&events, &mut BTreeMap::new(), &mut BTreeMap::new()).await;
         let Some(Event::PodSeen(view)) = inbox.recv().await else { panic!() };
         assert_eq!(view.phase, PodPhase::Failed);

@@ -1,5 +1,5 @@
-//! A run on Mesos: the executor's first task describes the run, the others are its pods, and what they are comes as
-//! messages from the framework.
+//! A run on Mesos: the executor's first task describes the run, the other tasks are its pods, and the framework sends
+//! their descriptions as messages.
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use kmctl_core::protocol::launch::RunLaunch;
 use kmctl_core::protocol::runonce::{FromNode, PodEnd, ToNode};
 use mesos::types::Bytes;
 
-/// How often a node asks for pods that it does not know.
+/// Interval at which a node requests descriptions of unknown pods.
 const ASK: Duration = Duration::from_millis(700);
 
 /// A node of a run, ready to be started.
@@ -35,7 +35,7 @@ pub(super) struct Prepared {
     subnet: real::Claimed,
 }
 
-/// Makes what every run needs, however it was started.
+/// Creates what every run needs, however it was started.
 pub(super) fn prepare(
     launch: &RunLaunch,
     place: &Place,
@@ -45,7 +45,7 @@ pub(super) fn prepare(
     let subnet = real::claim_subnet(&launch.pod_cidr)?;
     let node = launch.node(launch.node_ip.unwrap_or_else(own_address), subnet.subnet.clone());
     let mut config = KubeletConfiguration::for_run(&node, place);
-    // Any free one: only km asks, and several runs may begin at the same time.
+    // Any free port: only km queries the kubelet, and several runs may start at the same time.
     config.port = 0;
     let spec = DepsSpec::for_run(&node, place, launch.keep);
     let kubelet = Arc::new(StandaloneKubelet::new(spec.clone()));
@@ -54,7 +54,7 @@ pub(super) fn prepare(
 }
 
 impl Prepared {
-    /// Runs the node until its executor has nothing more to do; nothing of it is left then.
+    /// Runs the node until its executor has no more orders. Nothing of the node is left afterwards.
     pub(super) async fn run(self, executor: Arc<dyn Executor>) -> Result<(), DepError> {
         let Prepared { config, spec, pods, kubelet, subnet } = self;
         let deps = real::build_once(spec, executor, Arc::new(PodSource(pods)), kubelet)?;
@@ -64,10 +64,10 @@ impl Prepared {
     }
 }
 
-/// The address that this machine would use to reach others.
+/// The address that this machine uses to reach others.
 fn own_address() -> IpAddr {
     let found = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|socket| {
-        // Nothing is sent: connecting only chooses the way. The address is one of those for documentation.
+        // No packet is sent: connecting only selects the route. The address is reserved for documentation.
         socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
         socket.local_addr()
     });
@@ -116,12 +116,12 @@ fn hear(message: &Bytes, pods: &StandalonePods, voice: &MessageVoice) {
     match serde_json::from_slice(&message.0) {
         Ok(ToNode::Given { pods: given }) => pods.give(given),
         Ok(ToNode::Heard { sequence }) => voice.heard(sequence),
-        // Not the error: it may show a part of what was sent.
+        // The parse error is omitted: it may contain a part of the message.
         Err(_) => warn!("a message of {} bytes from the framework is not understood", message.0.len()),
     }
 }
 
-/// A Mesos executor whose pods' last states carry their exit codes.
+/// A Mesos executor whose pods' last states contain their exit codes.
 struct RunExecutor {
     mesos: Arc<MesosExecutor>,
     ends: Ends,

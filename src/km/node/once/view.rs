@@ -1,11 +1,11 @@
-//! What the kubelet says of a static pod. Pure.
+//! The kubelet's status of a static pod. Pure.
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 
 use super::super::decide::{PodPhase, PodView};
 use super::super::real;
 use runonce::decide::exit;
 
-/// A pod as the agent sees it, and its exit code once it has ended.
+/// The agent's view of a pod, and its exit code once it has ended.
 pub fn seen(pod: &Pod) -> (PodView, Option<u8>) {
     let view = real::view(pod);
     let ended = matches!(view.phase, PodPhase::Succeeded | PodPhase::Failed);
@@ -19,13 +19,13 @@ pub fn seen(pod: &Pod) -> (PodView, Option<u8>) {
 /// Why a container cannot be started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stuck {
-    /// In words, with the container's name.
+    /// A message with the container's name.
     pub why: String,
-    /// Trying again would change nothing.
+    /// Whether a retry would change nothing.
     pub hopeless: bool,
 }
 
-/// A container that waits for something that may never come: the kubelet tries for ever, a run must not.
+/// A container that may wait indefinitely: the kubelet retries forever, a run must not.
 pub fn stuck(pod: &Pod) -> Option<Stuck> {
     let status = pod.status.as_ref()?;
     let containers = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();

@@ -1,5 +1,5 @@
-//! Carries what a node says to kmctl. A message between executor and framework may get lost, so pieces of output are
-//! numbered, sent again until they were heard, and only so many are under way.
+//! Sends a node's messages to kmctl. A message between executor and framework may get lost. So pieces of output are
+//! numbered and repeated until acknowledged, and the number of unacknowledged pieces is limited.
 use std::collections::VecDeque;
 use std::io::Write;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,18 +13,18 @@ use tokio_util::sync::CancellationToken;
 use kmctl_core::protocol::runonce::FromNode;
 use mesos::types::Bytes;
 
-/// Pieces under way: enough to fill a round trip, little enough to be sent again.
+/// Maximum number of unacknowledged pieces: enough to fill a round trip, few enough to repeat.
 const WINDOW: usize = 32;
 
-/// Without any word for so long, what is under way is sent again.
+/// Without an acknowledgement for this long, the unacknowledged pieces are sent again.
 const REPEAT: Duration = Duration::from_secs(2);
 
-/// The way to kmctl.
+/// The channel to kmctl.
 #[async_trait]
 pub trait Voice: Send + Sync {
-    /// Says something. Output waits while too much is under way.
+    /// Sends a message. Output waits while too many pieces are unacknowledged.
     async fn say(&self, what: FromNode);
-    /// Returns when all output has been heard, or after `limit`; says which.
+    /// Returns true when all output is acknowledged, or false after `limit`.
     async fn heard_all(&self, limit: Duration) -> bool;
 }
 
@@ -52,7 +52,7 @@ impl MessageVoice {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Kmctl has everything up to this number.
+    /// Kmctl has received everything up to this number.
     pub fn heard(&self, sequence: u64) {
         let mut state = self.state();
         while state.under_way.front().is_some_and(|(number, _)| *number <= sequence) {
@@ -63,7 +63,7 @@ impl MessageVoice {
         self.changed.notify_waiters();
     }
 
-    /// Sends again what nobody confirms; for ever, so drop it to end.
+    /// Repeats unacknowledged pieces. Runs until dropped.
     pub async fn repeat(&self) {
         loop {
             tokio::time::sleep(REPEAT / 4).await;
@@ -79,12 +79,12 @@ impl MessageVoice {
         }
     }
 
-    /// Waits for `fine`, which looks at how many pieces are under way.
+    /// Waits until `fine` accepts the number of unacknowledged pieces.
     async fn until(&self, fine: impl Fn(usize) -> bool) {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
-            // Registered before the look, so that no change in between is missed.
+            // Registered before the check, so that no change in between is missed.
             changed.as_mut().enable();
             if fine(self.state().under_way.len()) {
                 return;
@@ -123,9 +123,9 @@ impl Voice for MessageVoice {
     }
 }
 
-/// Lines of JSON on standard output, of which none gets lost.
+/// Lines of JSON on standard output, which is lossless.
 pub struct LineVoice {
-    /// Cancelled when nobody reads them any more: whoever started the run is gone.
+    /// Cancelled when the output has no reader any more: the process that started the run is gone.
     pub gone: CancellationToken,
 }
 
@@ -161,7 +161,7 @@ mod tests {
         FromNode::Output { sequence: 0, uid: "u".into(), container: "a".into(), error: false, data }
     }
 
-    /// The other end: takes pieces in their order, as kmctl does.
+    /// The receiver: accepts pieces in order, as kmctl does.
     #[derive(Default)]
     struct Ear {
         next: u64,

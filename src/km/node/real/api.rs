@@ -1,4 +1,4 @@
-//! The API server, with the kubelet's client certificate: km node has no credentials of its own.
+//! Access to the API server with the kubelet's client certificate: km node has no credentials of its own.
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -23,13 +23,13 @@ use kmctl_core::protocol::launch::PodLaunch;
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 const CALL_LIMIT: Duration = Duration::from_secs(10);
-/// Between watches. They end with the node: its pods are told in no other way.
+/// Backoff between watches. Retried until the node ends: its pods are reported in no other way.
 const WATCH_AGAIN: Backoff = Backoff::doubling(Duration::from_secs(1), Duration::from_secs(10));
 
-/// The API of one cluster, as one of its nodes.
+/// The API of one cluster, accessed as one of its nodes.
 pub struct RealApi {
     spec: DepsSpec,
-    /// Leads to several API servers, from its first use on.
+    /// A local proxy to several API servers, opened on first use.
     way: OnceCell<Way>,
 }
 
@@ -39,7 +39,7 @@ impl RealApi {
         RealApi { spec, way: OnceCell::new() }
     }
 
-    /// Where the API is: its one server, or the way to several of them.
+    /// The URL of the API: of its only server, or of the local proxy to several of them.
     pub async fn server(&self) -> Result<String, DepError> {
         match self.spec.api.servers.as_slice() {
             [one] => Ok(one.clone()),
@@ -47,7 +47,7 @@ impl RealApi {
         }
     }
 
-    /// The node's Ready condition is true.
+    /// Whether the node's Ready condition is true.
     pub async fn node_ready(&self) -> Result<bool, DepError> {
         let nodes: Api<Node> = Api::all(self.client().await?);
         let name = &self.spec.node.name;
@@ -60,7 +60,7 @@ impl RealApi {
         Ok(Api::namespaced(self.client().await?, &pod.namespace))
     }
 
-    /// Watches until the stream has to be made anew.
+    /// Watches until the stream must be restarted.
     async fn watch_once(
         &self,
         events: &mpsc::UnboundedSender<Event>,
@@ -133,7 +133,7 @@ impl ApiClient for RealApi {
             if let Err(error) = self.watch_once(&events, &mut known, &mut retries).await {
                 debug!("watch made anew: {}", error.chain());
                 if matches!(error, DepError::NotNow(_)) {
-                    // Nobody was asked: the node's certificate may come at any moment.
+                    // No request was sent: the node's certificate may be issued at any moment.
                     retries.reset();
                 }
             }
@@ -150,8 +150,8 @@ impl ApiClient for RealApi {
     }
 }
 
-/// Deletes the pod with this very UID, without having read it: the Node authorizer lets a node read only what is bound
-/// to it, and of anything else, gone or not, it says "no relationship found".
+/// Deletes the pod with exactly this UID without reading it first. The Node authorizer lets a node read only objects
+/// that are bound to it; for any other, existing or not, it answers "no relationship found".
 async fn delete(pods: &Api<Pod>, pod: &PodLaunch, grace: Option<Duration>) -> Result<Deletion, DepError> {
     let parameters = DeleteParams {
         grace_period_seconds: grace.map(|grace| u32::try_from(grace.as_secs()).unwrap_or(u32::MAX)),
@@ -162,7 +162,7 @@ async fn delete(pods: &Api<Pod>, pod: &PodLaunch, grace: Option<Duration>) -> Re
     match tokio::time::timeout(CALL_LIMIT, pods.delete(&pod.name, &parameters)).await {
         Err(_) => Err(DepError::NotNow(format!("{what}: no answer within {} s", CALL_LIMIT.as_secs()))),
         Ok(Ok(_)) => Ok(Deletion::Accepted),
-        // Gone, or another pod by now.
+        // Gone, or replaced by another pod.
         Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => Ok(Deletion::Absent),
         // Not bound to this node, or not any more.
         Ok(Err(kube::Error::Api(status))) if status.code == 403 => {
@@ -180,7 +180,7 @@ async fn limited<T>(call: impl Future<Output = Result<T, kube::Error>>, what: St
     }
 }
 
-/// What the agent needs of a pod.
+/// The parts of a pod that the agent needs.
 pub fn view(pod: &Pod) -> PodView {
     let status = pod.status.clone().unwrap_or_default();
     let phase = match status.phase.as_deref() {
@@ -205,9 +205,9 @@ pub fn view(pod: &Pod) -> PodView {
     }
 }
 
-/// Every container has a status, one at least has ended, and none runs. A container that ran and is not there any more
-/// waits, in the kubelet's words, with an end that it has made up. Init containers that have ended say nothing: the
-/// containers may be about to start.
+/// Whether every container has a status, at least one has ended, and none runs. For a container that ran and no longer
+/// exists, the kubelet reports the state waiting, with a made-up termination as the last state. Terminated init
+/// containers do not count: the containers may be about to start.
 fn stopped(pod: &Pod) -> bool {
     let Some(status) = &pod.status else { return false };
     let wanted = pod.spec.as_ref().map_or(0, |spec| spec.containers.len());
@@ -221,7 +221,7 @@ fn stopped(pod: &Pod) -> bool {
     told > 0 && told >= wanted && own.any(ended) && !states.any(runs)
 }
 
-/// Why the pod is in its phase: its own reason, or its first container that ended badly.
+/// Why the pod is in its phase: its own reason, or its first container that failed.
 fn message(status: &k8s_openapi::api::core::v1::PodStatus) -> String {
     let own: Vec<&str> = [status.reason.as_deref(), status.message.as_deref()].into_iter().flatten().collect();
     if !own.is_empty() {
@@ -245,7 +245,7 @@ mod tests {
 
     use super::*;
 
-    /// What comes of a deletion that the API server answers with this status, and the requests that were made.
+    /// The outcome of a deletion that the API server answers with this status, and the requests that were sent.
     async fn deletion(status: u16, grace: Option<Duration>) -> (Result<Deletion, String>, Vec<String>) {
         let requests = Arc::new(std::sync::Mutex::new(Vec::new()));
         let seen = requests.clone();

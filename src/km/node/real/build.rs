@@ -1,4 +1,4 @@
-//! The one place where the real objects are made.
+//! The only place where the real objects are built.
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -20,11 +20,11 @@ use super::proxy::KubeProxy;
 use super::proxy_lock::ProxySlot;
 use kmctl_core::node::spec::DepsSpec;
 
-/// Rounds over all addresses of an artifact in a run: somebody waits for it, and would rather be told.
+/// Rounds over all URLs of an artifact in a run. Few, because a user waits for it and needs to see the failure soon.
 const ONCE_ATTEMPTS: u32 = 4;
 
-/// Makes the objects of a node without an API server: `api` is where its pods come from, and `kubelet` the one that
-/// reads them there. There is no kube-proxy: without Services it has nothing to do.
+/// Builds the objects of a node without an API server: `api` is the source of its pods, and `kubelet` reads them there.
+/// There is no kube-proxy, because there are no Services.
 pub fn build_once(
     spec: DepsSpec,
     executor: Arc<dyn Executor>,
@@ -49,7 +49,7 @@ pub fn build_once(
     })
 }
 
-/// Makes a node's objects. `token`: the launch's one-time bootstrap token.
+/// Builds a node's objects. `token`: the launch's one-time bootstrap token.
 pub fn build(spec: DepsSpec, token: String, executor: Arc<dyn Executor>) -> Result<KubeletDeps, DepError> {
     let read = |file: &str| std::fs::read_to_string(file).map_err(DepError::io(format!("read {file}")));
     let tree = Tree::read(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?, &spec.cgroups);
@@ -67,7 +67,7 @@ pub fn build(spec: DepsSpec, token: String, executor: Arc<dyn Executor>) -> Resu
         ports: ports.clone(),
         names: Arc::new(RealNames::new(spec.clone(), Arc::new(ApiUpstream::new(api.clone())))),
         launcher: Arc::new(RealLauncher::new(spec.folders.sandbox.clone())),
-        // Each needs the one before: the kubelet its runtime, kube-proxy the kubelet's certificate.
+        // Each depends on the one before: the kubelet on its runtime, kube-proxy on the kubelet's certificate.
         services: vec![
             Arc::new(Containerd::new(spec.clone(), ports.clone(), filter.clone())),
             Arc::new(Kubelet::new(spec.clone(), api.clone(), token)),

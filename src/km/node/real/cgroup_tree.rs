@@ -1,4 +1,4 @@
-//! Where on this machine's cgroup tree the node is: read from the text of /proc/self/mountinfo and /proc/self/cgroup.
+//! The node's position in this machine's cgroup tree: read from the text of /proc/self/mountinfo and /proc/self/cgroup.
 use std::path::{Path, PathBuf};
 
 use super::super::deps::DepError;
@@ -9,33 +9,33 @@ use kmctl_core::node::spec::{CgroupsSpec, below};
 pub struct Hierarchy {
     /// `memory`, or `cpu` and `cpuacct` together, or `name=systemd`.
     pub controllers: Vec<String>,
-    /// Where it is mounted.
+    /// The mount point.
     pub mount: PathBuf,
-    /// Mesos has put the executor into the container's cgroup here.
+    /// Whether Mesos has put the executor into the container's cgroup in this hierarchy.
     pub given: bool,
 }
 
-/// The machine's tree, and the node's place in it.
+/// The machine's tree, and the node's position in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tree {
     /// Every mounted v1 hierarchy.
     pub hierarchies: Vec<Hierarchy>,
-    /// The v2 mount, where there is no v1 memory hierarchy.
+    /// The v2 mount, if there is no v1 memory hierarchy.
     pub unified: Option<PathBuf>,
-    /// The v2 mount beside v1 hierarchies: it bounds nothing, but runtimes make their cgroups in it, too.
+    /// The v2 mount beside v1 hierarchies: it limits nothing, but runtimes create their cgroups in it, too.
     pub beside: Option<PathBuf>,
     /// The node's cgroup below each mount: the Mesos container's, or one of the node's own.
     pub base: String,
-    /// Mesos gave the node a container cgroup that bounds it.
+    /// Whether Mesos gave the node a container cgroup that limits it.
     pub contained: bool,
 }
 
-/// Controllers that a kubelet wants in its `cgroupRoot` where the root has them (`getSupportedUnifiedControllers` in
+/// Controllers that a kubelet requires in its `cgroupRoot` if the root has them (`getSupportedUnifiedControllers` in
 /// pkg/kubelet/cm, Kubernetes 1.36).
 const DELEGATED: [&str; 5] = ["cpu", "cpuset", "hugetlb", "memory", "pids"];
 
 impl Tree {
-    /// Reads the node's place from the kernel's own description.
+    /// Determines the node's position from the kernel's own description.
     pub fn read(mountinfo: &str, own_cgroups: &str, spec: &CgroupsSpec) -> Self {
         let mut hierarchies: Vec<Hierarchy> = Vec::new();
         let mut unified = None;
@@ -73,7 +73,7 @@ impl Tree {
         format!("{}/pods", self.base)
     }
 
-    /// The folder of the pods in a controller's hierarchy.
+    /// The directory of the pods in a controller's hierarchy.
     pub fn pods_of(&self, controller: &str) -> Option<PathBuf> {
         self.mount_of(controller).map(|mount| below(&mount, &self.kubelet_root()))
     }
@@ -83,13 +83,13 @@ impl Tree {
         v1.map(|one| one.mount.clone()).or_else(|| self.unified.clone())
     }
 
-    /// The container's memory limit.
+    /// The container's memory limit in bytes.
     pub fn container_memory(&self) -> Option<u64> {
         let folder = below(&self.mount_of("memory").filter(|_| self.contained)?, &self.base);
         std::fs::read_to_string(folder.join("memory.limit_in_bytes")).ok()?.trim().parse().ok()
     }
 
-    /// The container's cpu quota and period, where there is a quota.
+    /// The container's CPU quota and period in microseconds, if there is a quota.
     pub fn container_quota(&self) -> Option<(u64, u64)> {
         let folder = below(&self.mount_of("cpu").filter(|_| self.contained)?, &self.base);
         let read = |file: &str| std::fs::read_to_string(folder.join(file)).ok()?.trim().parse::<i64>().ok();
@@ -97,7 +97,7 @@ impl Tree {
         (quota > 0 && period > 0).then_some((quota as u64, period as u64))
     }
 
-    /// Makes the pods' cgroup in every mounted controller: the kubelet wants its `cgroupRoot` in all of them.
+    /// Creates the pods' cgroup in every mounted controller: the kubelet requires its `cgroupRoot` in all of them.
     pub fn create(&self) -> Result<(), DepError> {
         if let Some(mount) = &self.unified {
             for folder in ["", self.base.as_str()] {
@@ -105,8 +105,8 @@ impl Tree {
                 make(&folder)?;
                 let file = folder.join("cgroup.subtree_control");
                 let what = format!("delegate controllers in {}", file.display());
-                // What the kubelet looks for below its `cgroupRoot`, as far as this level has it: kernels come without
-                // cpuset or hugetlb, and naming one that is not there fails as a whole.
+                // The controllers that the kubelet requires below its `cgroupRoot`, as far as this level has them. Some
+                // kernels lack cpuset or hugetlb, and naming a missing controller makes the whole write fail.
                 let there = std::fs::read_to_string(folder.join("cgroup.controllers")).unwrap_or_default();
                 let wanted: Vec<String> = there
                     .split_whitespace()
@@ -131,8 +131,8 @@ impl Tree {
         Ok(())
     }
 
-    /// What the node makes and Mesos does not remove: cgroups with everything in them, and then their parents if
-    /// nothing else is in those.
+    /// What the node creates and Mesos does not remove: cgroups to remove with everything in them, and then their
+    /// parents, to remove if they are empty.
     pub fn leftovers(&self) -> (Vec<PathBuf>, Vec<PathBuf>) {
         let (mut whole, mut if_empty) = (Vec::new(), Vec::new());
         if let Some(mount) = &self.unified {
@@ -146,7 +146,7 @@ impl Tree {
                 continue;
             }
             whole.push(below(&mount, &self.base));
-            // Mesos' root cgroup is nobody's in a controller that Mesos does not isolate.
+            // In a controller that Mesos does not isolate, Mesos does not own its root cgroup either.
             let mut parent = Path::new(self.base.trim_start_matches('/')).parent();
             while let Some(path) = parent.filter(|path| !path.as_os_str().is_empty()) {
                 if_empty.push(mount.join(path));
@@ -170,7 +170,7 @@ fn make(folder: &Path) -> Result<(), DepError> {
     }
 }
 
-/// A new cpuset has no cpus and no memory nodes, and then takes no process.
+/// A new cpuset has no CPUs and no memory nodes, and then accepts no process.
 fn inherit_cpuset(parent: &Path, folder: &Path) -> Result<(), DepError> {
     for file in ["cpuset.cpus", "cpuset.mems"] {
         let own = std::fs::read_to_string(folder.join(file)).unwrap_or_default();
@@ -206,7 +206,7 @@ fn parse_mount(line: &str) -> Option<Mount> {
     })
 }
 
-/// The controllers of a hierarchy: its mount options but for those that every mount has.
+/// The controllers of a hierarchy: its mount options, except those that every mount has.
 fn controllers(options: &str) -> Vec<String> {
     const OTHERS: [&str; 6] = ["rw", "ro", "xattr", "noprefix", "clone_children", "seclabel"];
     options
@@ -232,7 +232,7 @@ fn container_path(own_cgroups: &str, controllers: &[String], mount_root: &str, c
     Some(format!("{before}/{container_id}"))
 }
 
-/// A fake tree in a temporary folder.
+/// A fake tree in a temporary directory.
 #[cfg(test)]
 pub(super) mod fake {
     use super::*;
@@ -293,7 +293,7 @@ pub(super) mod fake {
         std::fs::create_dir(folder.path().join("unified")).unwrap();
         let mountinfo = format!("30 25 0:26 / {root}/unified rw shared:9 - cgroup2 cgroup2 rw,nsdelegate\n");
         let machine = Machine { folder, mountinfo, cgroups: "0::/system.slice/mesos-agent.service\n".to_owned() };
-        // A kernel makes the file with every cgroup; this one has neither cpuset nor hugetlb.
+        // A kernel creates this file in every cgroup; this one has neither cpuset nor hugetlb.
         for level in ["", "/kmctl-demo-0123abcd"] {
             machine.write(&format!("unified{level}/cgroup.controllers"), "cpu io memory pids\n");
         }

@@ -1,6 +1,6 @@
 //! The bound of all pods: a cgroup of their own below the Mesos container's, limited to the sum of the current tasks
-//! and strictly below the container's limit. A pod that eats too much is then killed in there; Mesos sees no OOM in
-//! its container and neither destroys the executor nor the neighbours.
+//! and strictly below the container's limit. A pod that exceeds its memory is killed inside that cgroup. Mesos sees no
+//! OOM in its container, so it destroys neither the executor nor the other pods.
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -14,9 +14,9 @@ use super::signals;
 use kmctl_core::node::spec::CgroupsSpec;
 use kmctl_core::protocol::launch::Grant;
 
-/// The lowest bound: what the kernel needs to make a cgroup with nothing in it.
+/// The lowest bound in bytes: what the kernel needs to create an empty cgroup.
 const LEAST_MEMORY: u64 = 4 << 20;
-/// Above this a v1 limit means "none".
+/// Above this value a v1 limit means "none".
 const UNLIMITED: u64 = 1 << 60;
 const KILL_LIMIT: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(100);
@@ -30,7 +30,7 @@ pub struct RealCgroups {
 }
 
 impl RealCgroups {
-    /// In the tree that the process sees itself in.
+    /// In the tree that the process is in.
     pub fn new(tree: Tree, spec: &CgroupsSpec) -> Self {
         RealCgroups { tree, overhead: spec.overhead, total: Mutex::new(None), created: Default::default() }
     }
@@ -40,7 +40,7 @@ impl RealCgroups {
         if self.tree.unified.is_some() {
             let pods = self.tree.pods_of("memory").unwrap_or_default();
             write(&pods.join("memory.max"), &memory.to_string())?;
-            // The kernel's default weight is 100 and stands for 1024 shares.
+            // The kernel's default weight of 100 corresponds to 1024 shares.
             let weight = (total.cpus * 100.0).round().clamp(1.0, 10_000.0) as u64;
             write(&pods.join("cpu.weight"), &weight.to_string())?;
             return write(&pods.join("cpu.max"), &format!("{} 100000", quota(total.cpus, 100_000, None)));
@@ -51,7 +51,7 @@ impl RealCgroups {
         if let Some(pods) = self.tree.pods_of("cpu") {
             let shares = (total.cpus * 1024.0).round().max(2.0) as u64;
             write(&pods.join("cpu.shares"), &shares.to_string())?;
-            // A hard limit only where Mesos itself has set one: pods are bounded like every other task of the agent.
+            // A hard limit only if Mesos itself has set one: pods are limited like every other task of the agent.
             if let Some((allowed, period)) = self.tree.container_quota() {
                 write(&pods.join("cpu.cfs_period_us"), &period.to_string())?;
                 write(&pods.join("cpu.cfs_quota_us"), &quota(total.cpus, period, Some(allowed)).to_string())?;
@@ -61,7 +61,7 @@ impl RealCgroups {
     }
 }
 
-/// The sum of the tasks, but never what the executor itself needs of the container.
+/// The sum of the tasks, without exceeding what the container has beyond the executor's own share.
 fn bound_memory(total: Grant, overhead: Grant, container: Option<u64>) -> u64 {
     let wanted = bytes(total.mem);
     let most = container
@@ -103,7 +103,7 @@ impl Cgroups for RealCgroups {
 
     async fn is_empty(&self, uid: &str) -> bool {
         let Some(pods) = self.tree.pods_of("memory") else { return true };
-        // With the cgroupfs driver: one folder per quality of service, none for guaranteed pods.
+        // With the cgroupfs driver: one directory per quality of service, none for guaranteed pods.
         ["kubepods", "kubepods/burstable", "kubepods/besteffort"]
             .iter()
             .all(|parent| processes(&pods.join(parent).join(format!("pod{uid}"))).is_empty())
@@ -135,7 +135,7 @@ pub(super) async fn kill_all(cgroup: &Path) -> Result<(), DepError> {
         if tokio::time::Instant::now() >= end {
             return Err(DepError::NotNow(format!("{} processes in {} do not end", pids.len(), cgroup.display())));
         }
-        // On v2 one write reaches even what forks meanwhile.
+        // On v2 one write also reaches processes that are forked meanwhile.
         if std::fs::write(cgroup.join("cgroup.kill"), "1").is_err() {
             pids.into_iter().for_each(signals::kill);
         }
@@ -162,7 +162,7 @@ pub(super) fn processes(cgroup: &Path) -> Vec<i32> {
     found
 }
 
-/// The first processes of the containers, which a runtime would ask to end; where a container shares the host's
+/// The first processes of the containers, to which a runtime would send SIGTERM. For a container that shares the host's
 /// process ids, all of its processes.
 fn inits(cgroup: &Path) -> Vec<i32> {
     let mut found = Vec::new();
@@ -193,7 +193,7 @@ fn children(folder: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Removes a cgroup and those below it, deepest first, after killing what is in them.
+/// Removes a cgroup and those below it, deepest first, after killing their processes.
 pub(super) async fn remove(cgroup: &Path) -> Result<(), DepError> {
     if !cgroup.exists() {
         return Ok(());

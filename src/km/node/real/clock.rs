@@ -11,7 +11,7 @@ pub struct RealClock {
 }
 
 impl RealClock {
-    /// Counting from now.
+    /// Counts from now.
     pub fn new() -> Self {
         RealClock { start: Instant::now() }
     }

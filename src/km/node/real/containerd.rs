@@ -1,4 +1,4 @@
-//! containerd: configured for this run alone, so that it shares nothing with a containerd that the agent may have.
+//! containerd, configured for this run only, so that it shares nothing with a containerd that the agent may have.
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -35,14 +35,15 @@ impl Containerd {
         Containerd { spec, ports, filter, answers: Mutex::new(None) }
     }
 
-    /// Puts the plugin that maps granted ports beside the stock ones, and answers its questions.
+    /// Installs the plugin that maps granted ports beside the stock ones, and answers its requests.
     fn serve_ports(&self) -> Result<(), DepError> {
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         if answers.is_some() {
             return Ok(());
         }
         let plugin = self.spec.folders.run.join("cni/km-cni");
-        // A copy of this very program: the one in the sandbox may go, and its name tells it what to be.
+        // A copy of this binary, because the one in the sandbox may be removed. The plugin's name selects the
+        // subcommand.
         std::fs::copy("/proc/self/exe", &plugin).map_err(DepError::io(format!("place {}", plugin.display())))?;
         let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(&plugin, executable).map_err(DepError::io(format!("place {}", plugin.display())))?;
@@ -75,7 +76,7 @@ impl Service for Containerd {
             write(&folders.run.join("net.d/10-kmctl.conflist"), &network(&self.spec, choice.mode))?;
             self.serve_ports()?;
         }
-        // A runtime that was killed leaves its socket, and the next one wants to make it.
+        // A killed runtime leaves its socket, and the next one needs to create it.
         let _ = std::fs::remove_file(folders.runtime_socket());
         Ok(Program {
             name: self.name().to_owned(),
@@ -90,7 +91,7 @@ impl Service for Containerd {
         }
         for artifact in self.spec.artifacts.iter().filter(|artifact| artifact.path.starts_with("images/")) {
             let archive = path(&self.spec.folders.run.join(&artifact.path));
-            // Verified before; what fails here is the runtime, which may be starting anew.
+            // The archive was verified before. A failure is the runtime's, which may be restarting.
             let mut attempts = 0;
             while let Err(error) = self.ctr(&["images", "import", "--no-unpack=false", &archive]).await {
                 attempts += 1;

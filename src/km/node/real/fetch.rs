@@ -1,5 +1,6 @@
-//! Programs and images: fetched by km itself and not by Mesos' fetcher, which verifies nothing and whose time counts
-//! against the executor's registration. Verified files are kept in a store that all runs on the agent share.
+//! Binaries and images. They are fetched by km itself and not by Mesos' fetcher, which verifies nothing and whose time
+//! counts against the executor's registration timeout. Verified files are kept in a store that all runs on the agent
+//! share.
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -15,13 +16,13 @@ use kmctl_core::backoff::{Backoff, Retries};
 use kmctl_core::node::spec::Folders;
 use kmctl_core::protocol::launch::Artifact;
 
-/// Rounds over all addresses of an artifact.
+/// Rounds over all URLs of an artifact.
 const ATTEMPTS: u32 = 30;
 const BETWEEN: Backoff = Backoff::doubling(Duration::from_millis(500), Duration::from_secs(10));
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-/// Between two pieces of a file, not for the whole of it.
+/// Limit between two chunks of a file, not for the whole file.
 const SILENCE_LIMIT: Duration = Duration::from_secs(20);
-/// Fetched at once: more would not be faster on one link, fewer would wait for small files.
+/// Concurrent downloads: more would not be faster on one link, fewer would wait for small files.
 const AT_ONCE: usize = 3;
 
 /// Fetches into the agent's store.
@@ -37,7 +38,7 @@ impl RealFetcher {
         RealFetcher { folders, artifacts, attempts: ATTEMPTS }
     }
 
-    /// The same, with other patience.
+    /// The same, with another number of attempts.
     pub fn attempts(self, attempts: u32) -> Self {
         RealFetcher { attempts, ..self }
     }
@@ -53,7 +54,7 @@ impl RealFetcher {
         if let Some(parent) = placed.parent() {
             std::fs::create_dir_all(parent).map_err(DepError::io(what.clone()))?;
         }
-        // A hard link: the store may be emptied while the run lives, and a program's own path is its name.
+        // A hard link: the store may be emptied while the run lives, and a binary must have its own path as its name.
         match std::fs::hard_link(&stored, &placed) {
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
                 Err(DepError::Io { what, source: error })
@@ -105,7 +106,7 @@ impl ArtifactFetcher for RealFetcher {
     }
 }
 
-/// Neither part may lead out of its folder: the launch comes from the API.
+/// Neither part may lead outside its directory: the launch is received from the API.
 fn check(artifact: &Artifact) -> Result<(), DepError> {
     let digest = &artifact.sha256;
     let good_digest = digest.len() == 64 && digest.bytes().all(|c| c.is_ascii_digit() || (b'a'..=b'f').contains(&c));
@@ -144,7 +145,7 @@ fn hex(bytes: &[u8]) -> String {
 
 async fn download(client: &reqwest::Client, url: &str, artifact: &Artifact, stored: &Path) -> Result<(), DepError> {
     let what = || format!("fetch {} from {url}", artifact.path);
-    // A name of its own: two runs on one agent may fetch the same file.
+    // A unique name: two runs on one agent may fetch the same file.
     let partial: PathBuf = stored.with_file_name(format!("{}.{}.part", artifact.sha256, uuid::Uuid::new_v4().simple()));
     let fetched = async {
         let mut response = client
@@ -188,7 +189,7 @@ async fn download(client: &reqwest::Client, url: &str, artifact: &Artifact, stor
 mod tests {
     use super::*;
 
-    /// Serves each body in turn, the last one for ever.
+    /// Serves the bodies one after another, the last one repeatedly.
     async fn server(bodies: Vec<&'static [u8]>) -> String {
         use std::sync::atomic::{AtomicUsize, Ordering};
         let asked = std::sync::Arc::new(AtomicUsize::new(0));

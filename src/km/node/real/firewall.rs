@@ -1,8 +1,8 @@
-//! Firewall rules that stock programs leave: what to remove, found in the text of `iptables-save`.
+//! Firewall rules that stock binaries leave: what to remove, determined from the text of `iptables-save`.
 //!
-//! Chains are compiled into kube-proxy and the CNI plugins, so names alone do not tell whose they are: a `KUBE-` chain
-//! goes only when no other node uses this network namespace, a `CNI-` chain when a rule names our network, or when it is
-//! made of a container of ours. A plugin that was ended halfway leaves a chain without any rule.
+//! Chain names are compiled into kube-proxy and the CNI plugins, so names alone do not show the owner. A `KUBE-` chain
+//! is removed only if no other node uses this network namespace. A `CNI-` chain is removed if a rule names our network,
+//! or if its name derives from one of our containers. A plugin that was killed halfway leaves a chain without any rule.
 use std::collections::BTreeSet;
 
 use sha2::{Digest, Sha512};
@@ -10,16 +10,16 @@ use sha2::{Digest, Sha512};
 /// Length of a chain's name in the CNI plugins.
 const CHAIN: usize = 28;
 
-/// Names of the chains that CNI's `bridge` and `portmap` make for a container
-/// (`FormatChainName` of containernetworking/plugins).
+/// Names of the chains that CNI's `bridge` and `portmap` create for a container (`FormatChainName` of
+/// containernetworking/plugins).
 pub fn chains_of(network: &str, container: &str) -> [String; 2] {
     let digest = Sha512::digest(format!("{network}{container}"));
     let digits: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
     ["CNI-", "CNI-DN-"].map(|prefix| format!("{prefix}{digits}").chars().take(CHAIN).collect())
 }
 
-/// The input for `iptables-restore --noflush` that removes ours; none when there is nothing. `owned`: names of chains
-/// that are ours for certain.
+/// The input for `iptables-restore --noflush` that removes our rules and chains; none if there are none. `owned`: names
+/// of chains that certainly belong to this node.
 pub fn removal(saved: &str, network: &str, proxy: bool, owned: &BTreeSet<String>) -> Option<String> {
     let mut script = String::new();
     let mut table = String::new();
@@ -50,7 +50,7 @@ fn table_removal(table: &str, lines: &[&str], network: &str, proxy: bool, owned:
     let named_by_ours = ours.iter().flat_map(|rule| [target(rule), chain(rule)]).flatten();
     doomed.extend(named_by_ours.filter(|chain| chain.starts_with("CNI-") && !chain.starts_with("CNI-HOSTPORT-")));
     doomed.extend(chains.clone().filter(|chain| owned.contains(*chain)));
-    // The plugin's common chains, once no other network has a mapping in them.
+    // The plugin's common chains, if no other network has a mapping in them.
     let others = rules.iter().any(|rule| chain(rule) == Some("CNI-HOSTPORT-DNAT") && !rule.contains(&named));
     let ours_is_there = proxy || !ours.is_empty();
     if !others && ours_is_there {
@@ -161,14 +161,14 @@ COMMIT
 
     #[test]
     fn what_a_plugin_left_halfway_goes_with_its_chain() {
-        // Its rule in POSTROUTING is gone already, those in its chain are not.
+        // The rule in POSTROUTING is already removed, those in the plugin's chain are not.
         let half = "*nat\n:POSTROUTING ACCEPT [0:0]\n:CNI-aaa - [0:0]\n\
             -A CNI-aaa -d 172.30.0.0/16 -m comment --comment \"name: \\\"kmctl-demo\\\" id: \\\"c1\\\"\" -j ACCEPT\nCOMMIT\n";
         assert_eq!(
             removal(half, "kmctl-demo", false, &BTreeSet::new()).as_deref(),
             Some("*nat\n-F CNI-aaa\n-X CNI-aaa\nCOMMIT\n")
         );
-        // And here only the empty chain is left, with nothing in it that says whose it is.
+        // Only the empty chain is left, with nothing in it that identifies its owner.
         let [chain, _] = chains_of("kmctl-demo", "c1");
         let empty = format!("*nat\n:POSTROUTING ACCEPT [0:0]\n:{chain} - [0:0]\n:CNI-other - [0:0]\nCOMMIT\n");
         assert_eq!(removal(&empty, "kmctl-demo", true, &BTreeSet::new()), None);

@@ -1,4 +1,4 @@
-//! The folders and mounts of a run. Runs in the private mount namespace that `km node` made before anything else.
+//! The directories and mounts of a run. Requires the private mount namespace that `km node` enters first.
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -15,10 +15,10 @@ use super::proxy_lock::ProxySlot;
 use super::{remains, sysctls, transient};
 use kmctl_core::node::spec::{DepsSpec, Folders};
 
-/// Marks a folder that exists only as a mount point of nodes.
+/// Marks a directory that exists only as a mount point of nodes.
 pub(super) const MARKER: &str = ".kmctl-mount-point";
 
-/// The run's folders and mounts on this machine.
+/// The run's directories and mounts on this machine.
 pub struct RealMounter {
     spec: DepsSpec,
     tree: Tree,
@@ -34,7 +34,7 @@ impl RealMounter {
         RealMounter { spec, tree, lock, held: Mutex::new(None), used: Mutex::new(Vec::new()) }
     }
 
-    /// Puts the logs where the end of the run does not reach.
+    /// Moves the logs to a directory that survives the end of the run.
     fn keep_logs(&self) -> Result<(), DepError> {
         let folders = &self.spec.folders;
         let kept = folders.kept().join(&self.spec.node.executor_id);
@@ -79,7 +79,7 @@ impl Mounter for RealMounter {
         let in_use = transient::make_root(root, self.spec.once.is_some())?;
         self.used.lock().unwrap_or_else(PoisonError::into_inner).push(in_use);
         refuse_overlay(root)?;
-        // What a run that was killed left here would collide with this one.
+        // What a killed run left here would conflict with this run.
         for dead in ledger::list(&folders.ledgers()) {
             if let Some(held) = Held::take(&dead).map_err(DepError::other("read a dead run's ledger"))? {
                 info!(run = held.ledger.executor_id, "removing what a dead run left");
@@ -93,7 +93,7 @@ impl Mounter for RealMounter {
             make(&folders.run.join(folder))?;
         }
         if self.spec.once.is_some() {
-            // Pods' secrets lie among these settings: they must never be on a disk.
+            // Pods' secrets are among these files: they must never be written to a disk.
             let etc = folders.run.join("etc");
             let what = format!("mount a tmpfs on {}", etc.display());
             let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
@@ -129,7 +129,7 @@ fn make(folder: &Path) -> Result<(), DepError> {
     std::fs::create_dir_all(folder).map_err(DepError::io(format!("make {}", folder.display())))
 }
 
-/// Makes a folder to mount on, marked as ours if it is, and locks it as used.
+/// Creates a directory to mount on, marks it if this call created it, and locks it as used.
 fn make_mount_point(point: &PathBuf) -> Result<Flock<std::fs::File>, DepError> {
     let what = format!("make {}", point.display());
     if !point.exists() {
@@ -141,7 +141,7 @@ fn make_mount_point(point: &PathBuf) -> Result<Flock<std::fs::File>, DepError> {
         .map_err(|(_, errno)| DepError::io(format!("lock {}", point.display()))(errno))
 }
 
-/// Overlays cannot be stacked: containerd's snapshots would fail one pod at a time.
+/// Overlays cannot be stacked: containerd's snapshots would fail for each pod.
 fn refuse_overlay(root: &Path) -> Result<(), DepError> {
     let what = format!("look at the file system of {}", root.display());
     let found = nix::sys::statfs::statfs(root).map_err(DepError::io(what))?;

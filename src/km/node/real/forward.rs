@@ -1,10 +1,10 @@
-//! What kube-proxy in nftables mode leaves to others: in iptables mode it lets through what it has sent on to another
-//! machine, also where the machine forwards nothing by default, as Docker leaves it. A verdict of a table of its own
-//! cannot do that, since every other table is still asked. So `km node` says it where the machine's policy stands, in
-//! `iptables`, with the rules that kube-proxy has in its other mode. Pure.
+//! Forwarding rules that kube-proxy in nftables mode does not write. In iptables mode it accepts the packets that it
+//! forwards to another machine, even if the machine forwards nothing by default, as with Docker. A verdict in a
+//! separate nftables table cannot do that, since every other table is still evaluated. So `km node` adds these rules
+//! with `iptables`, where the machine's policy is, with the rules that kube-proxy has in iptables mode. Pure.
 use sha2::{Digest, Sha256};
 
-/// The bit by which kube-proxy knows what it has to masquerade on its way out: the default of either mode.
+/// The mark by which kube-proxy recognizes outgoing packets to masquerade: the default of either mode.
 const MARK: &str = "0x4000/0x4000";
 
 /// The cluster's chain.
@@ -13,20 +13,20 @@ fn chain(cluster: &str) -> String {
     format!("KM-SVC-{digest}")
 }
 
-/// The script for `iptables-restore --noflush` that lets it through; none where that is so.
+/// The script for `iptables-restore --noflush` that accepts these packets; none if the rules already exist.
 pub fn script(cluster: &str, saved: &str) -> Option<String> {
     let chain = chain(cluster);
     if saved.lines().any(|line| line == format!("-A FORWARD -j {chain}")) {
         return None;
     }
-    // Declaring a chain that is there empties it.
+    // Declaring an existing chain empties it.
     Some(format!(
         "*filter\n:{chain} - [0:0]\n-A {chain} -m mark --mark {MARK} -j ACCEPT\n\
          -A {chain} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n-I FORWARD -j {chain}\nCOMMIT\n"
     ))
 }
 
-/// The script that removes it; none where nothing of it is there.
+/// The script that removes the rules; none if there are none.
 pub fn removal(cluster: &str, saved: &str) -> Option<String> {
     let chain = chain(cluster);
     if !saved.lines().any(|line| line.starts_with(&format!(":{chain} "))) {

@@ -1,4 +1,4 @@
-//! Kubeconfigs of a node: they name files for certificates and keys, so that renewals need no new kubeconfig.
+//! Kubeconfigs of a node. They name files for certificates and keys, so that a renewal needs no new kubeconfig.
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -15,17 +15,17 @@ pub enum User<'a> {
     Certificate(&'a Path),
 }
 
-/// The kubelet's present client certificate and key: a link that it moves when it renews them.
+/// The kubelet's current client certificate and key: a symlink that the kubelet updates at each renewal.
 pub fn client_certificate() -> PathBuf {
     Path::new(KUBELET_ROOT).join("pki/kubelet-client-current.pem")
 }
 
-/// A kubeconfig for the API server, as JSON: every reader of YAML takes it.
+/// A kubeconfig for the API server, as JSON, which every YAML parser accepts.
 pub fn document(server: &str, folders: &Folders, user: &User<'_>) -> String {
     for_server(server, &json!({ "certificate-authority": folders.settings("ca.crt") }), user)
 }
 
-/// A kubeconfig for a server that is its own authority, with this certificate (PEM).
+/// A kubeconfig for a server with this self-signed certificate (PEM).
 pub fn for_own_authority(server: &str, certificate: &str, user: &User<'_>) -> String {
     let encoded = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, certificate);
     for_server(server, &json!({ "certificate-authority-data": encoded }), user)
@@ -49,7 +49,7 @@ fn for_server(server: &str, cluster: &serde_json::Value, user: &User<'_>) -> Str
     .to_string()
 }
 
-/// Writes a file that only root reads, under its name only when it is complete.
+/// Writes a file that only root can read. It appears under its name only when it is complete.
 pub fn write_private(path: &Path, text: &str) -> Result<(), DepError> {
     let what = || format!("write {}", path.display());
     let partial = path.with_extension("part");

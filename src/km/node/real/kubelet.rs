@@ -1,5 +1,5 @@
-//! The stock kubelet: how any is started, and the one of a node with an API server, which gets its credentials itself,
-//! with the launch's one-time token.
+//! The stock kubelet: how any kubelet is started, and the service of a node with an API server, whose kubelet obtains
+//! its credentials with the launch's one-time token.
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -66,7 +66,7 @@ impl Service for Kubelet {
     }
 }
 
-/// What any kubelet is started with, with an API server and without.
+/// The common start of a kubelet, with or without an API server.
 pub struct StockKubelet {
     spec: DepsSpec,
 }
@@ -77,7 +77,7 @@ impl StockKubelet {
         StockKubelet { spec }
     }
 
-    /// Writes what the kubelet reads, and says how it is started. `more`: flags that this one has besides.
+    /// Writes the kubelet's configuration, and returns how to start it. `more`: additional flags.
     pub fn program(&self, configuration: &KubeletConfiguration, more: Vec<String>) -> Result<Program, DepError> {
         let folders = &self.spec.folders;
         hide_systemd_run(&folders.programs())?;
@@ -88,9 +88,9 @@ impl StockKubelet {
     }
 }
 
-/// A kubelet that finds systemd-run mounts volumes in transient scopes of the host's systemd. They would be units of the
-/// host, outside the Mesos container, and stay when the node is killed. One that cannot be run lets the kubelet mount by
-/// itself (`detectSystemd` in k8s.io/mount-utils).
+/// A kubelet that finds systemd-run mounts volumes in transient scopes of the host's systemd. These scopes would be
+/// units of the host, outside the Mesos container, and would remain when the node is killed. If systemd-run fails, the
+/// kubelet mounts directly (`detectSystemd` in k8s.io/mount-utils).
 fn hide_systemd_run(programs: &Path) -> Result<(), DepError> {
     let decoy = programs.join("systemd-run");
     write(&decoy, "#!/bin/sh\nexit 1\n")?;

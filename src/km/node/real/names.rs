@@ -1,5 +1,5 @@
-//! The pods' DNS on this machine, and the bridge that it answers at. The bridge has no ports: it only holds the address,
-//! which is there to listen at before the first pod is.
+//! The pods' DNS on this machine, and the bridge with its address. The bridge has no ports: it only holds the address,
+//! so that the server can listen before the first pod exists.
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,7 +19,7 @@ use kmctl_core::node::spec::{DepsSpec, PodNetwork};
 
 const PORT: u16 = 53;
 
-/// Number of the address in the Services' network where pods with the user's plugin ask.
+/// Index of the address in the Services' network that pods with the user's CNI plugin query.
 const SERVICES_RESOLVER: u32 = 10;
 
 /// The DNS of a run.
@@ -37,7 +37,7 @@ impl RealNames {
     }
 }
 
-/// A node without an API server has no Services to name: its pods ask the machine's resolvers.
+/// A node without an API server has no Services to resolve: its pods query the machine's resolvers.
 pub struct NoNames;
 
 #[async_trait]
@@ -55,7 +55,7 @@ impl Names for RealNames {
             NetworkMode::HostPorts => own_network(network)?,
             NetworkMode::Cni => (services_resolver(network)?, 32),
         };
-        // Whether the user's plugin has bridges is its own affair.
+        // The user's plugin may not use bridges, so a failure is only logged.
         if network.mode == NetworkMode::Cni
             && let Err(error) = see_bridged_packets().await
         {
@@ -65,7 +65,7 @@ impl Names for RealNames {
         let zone = Zone::new(&network.cluster_domain, gateway.into())
             .ok_or_else(|| DepError::Refused(format!("`{}` is no DNS domain", network.cluster_domain)))?;
         let resolvers = &network.resolv_conf;
-        // A host without the file has no resolvers, which is told to who asks.
+        // A host without the file has no resolvers; queries are then refused.
         let forward = Forward::new(&std::fs::read_to_string(resolvers).unwrap_or_default(), gateway.into())?;
         let server = NameServer::bind(SocketAddr::new(IpAddr::V4(gateway), PORT))?;
         let slices = ListOf::rewritten(Resource::EndpointSlices, "v1");
@@ -75,7 +75,7 @@ impl Names for RealNames {
     }
 }
 
-/// The bridge's address in the pods' network, and that network's size. Nobody else may have a route there.
+/// The bridge's address in the pods' network, and the network's prefix length. No other device may have a route there.
 fn own_network(network: &PodNetwork) -> Result<(Ipv4Addr, u8), DepError> {
     let refused = |why: String| DepError::Refused(format!("network.podCIDR `{}` {why}", network.pod_cidr));
     let pods: Network = network.pod_cidr.parse().map_err(refused)?;
@@ -89,20 +89,20 @@ fn own_network(network: &PodNetwork) -> Result<(Ipv4Addr, u8), DepError> {
     Ok((gateway, pods.prefix))
 }
 
-/// The address of the Services' network where pods with the user's plugin ask for names: this machine's own until a
-/// Service has it (CoreDNS, by custom), whose endpoints kube-proxy then puts in its place.
+/// The address in the Services' network that pods with the user's plugin query. It is this machine's own until a
+/// Service has it (by convention CoreDNS); then kube-proxy replaces it with that Service's endpoints.
 fn services_resolver(network: &PodNetwork) -> Result<Ipv4Addr, DepError> {
     let refused = |why: String| DepError::Refused(format!("kubernetes.serviceCIDR `{}` {why}", network.service_cidr));
     let services: Network = network.service_cidr.parse().map_err(refused)?;
     services.host(SERVICES_RESOLVER).ok_or_else(|| refused("has no tenth address".to_owned()))
 }
 
-/// A pod's answer to a pod beside it passes only the bridge; where the firewall does not see it there, the caller gets
-/// it from an address that it never called.
+/// An answer between two pods of one node passes only the bridge. If the firewall does not see it there, the caller
+/// gets the answer from an address that it never called.
 async fn see_bridged_packets() -> Result<(), DepError> {
     const SWITCH: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
     if !Path::new(SWITCH).exists() {
-        // Fails where there are no modules, and then the switch is missing below, too.
+        // Fails if there are no modules; then the switch does not exist below either.
         let _ = run_program("modprobe", &["br_netfilter"], None).await;
     }
     match std::fs::read_to_string(SWITCH) {
@@ -117,7 +117,7 @@ async fn see_bridged_packets() -> Result<(), DepError> {
     }
 }
 
-/// With the route to all of the pods' network, so that what is sent to a pod that is gone does not leave the machine.
+/// The address includes the route to the whole pod network, so that packets to a removed pod do not leave the machine.
 async fn make_bridge(bridge: &str, gateway: Ipv4Addr, prefix: u8) -> Result<(), DepError> {
     if !Path::new("/sys/class/net").join(bridge).exists() {
         run_program("ip", &["link", "add", "name", bridge, "type", "bridge"], None).await?;

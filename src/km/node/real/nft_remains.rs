@@ -1,31 +1,32 @@
-//! Tables of nftables that stock programs leave: what to remove, found in what `nft` lists. Pure.
+//! nftables tables that stock binaries leave: what to remove, determined from the output of `nft`. Pure.
 //!
-//! Names of tables are compiled in, as those of chains are in [`firewall`](super::firewall): kube-proxy's go only when no
-//! other node uses this network namespace, the plugins' rules when they name our network or a container of ours, and
-//! their tables with the last rule.
+//! Table names are compiled in, as chain names are in [`firewall`](super::firewall). kube-proxy's tables are removed
+//! only if no other node uses this network namespace. The plugins' rules are removed if they name our network or one of
+//! our containers, and their tables with the last rule.
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-/// kube-proxy's.
+/// kube-proxy's tables.
 const PROXY: [&str; 2] = ["ip kube-proxy", "ip6 kube-proxy"];
 
-/// Those of the plugins `portmap` and `ptp`.
+/// The tables of the plugins `portmap` and `ptp`.
 pub const PLUGINS: [&str; 3] = ["ip cni_hostport", "ip6 cni_hostport", "inet cni_plugins_masquerade"];
 
-/// Whether this one of [`PLUGINS`] is there, by what `nft list tables` prints.
+/// Whether this one of [`PLUGINS`] exists, from the output of `nft list tables`.
 pub fn is_there(tables: &str, table: &str) -> bool {
     tables.lines().any(|line| line.strip_prefix("table ") == Some(table))
 }
 
-/// What `nft -f -` is to do about kube-proxy's tables; none where there is none.
+/// The input for `nft -f -` that removes kube-proxy's tables; none if there are none.
 pub fn proxy_removal(tables: &str) -> Option<String> {
     let lines =
         PROXY.into_iter().filter(|table| is_there(tables, table)).map(|table| format!("delete table {table}\n"));
     Some(lines.collect::<String>()).filter(|script| !script.is_empty())
 }
 
-/// What it is to do about one of [`PLUGINS`], by what `nft --json list table` prints. `alone`: no other node is here.
+/// The input that cleans up one of [`PLUGINS`], from the output of `nft --json list table`. `alone`: no other node uses
+/// this network namespace.
 pub fn plugin_removal(
     table: &str,
     listed: &str,
@@ -34,7 +35,7 @@ pub fn plugin_removal(
     alone: bool,
 ) -> Option<String> {
     let listed: Value = serde_json::from_str(listed).ok()?;
-    // What belongs to no container in particular has no comment.
+    // A rule that belongs to no particular container has no comment.
     let rules: Vec<(&str, &str, u64)> = listed["nftables"]
         .as_array()?
         .iter()

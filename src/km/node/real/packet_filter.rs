@@ -1,8 +1,8 @@
-//! What a node's firewall rules are written with: by which `iptables`, and whether kube-proxy can be in nftables mode.
-//! [`decide`] judges what was tried on this machine; [`PacketFilter`] tries it, once for a run.
+//! The tools for a node's firewall rules: which `iptables` to use, and whether kube-proxy can run in nftables mode.
+//! [`decide`] chooses from the results of trials on this machine; [`PacketFilter`] runs these trials, once per run.
 //!
-//! All of a node's rules have one back end: kube-proxy's, the stock plugins', and those of `km cni` and `km node`, which
-//! are written by `iptables` in either mode, in nftables mode by the variant that writes nft's tables.
+//! All of a node's rules have one back end: kube-proxy's, the stock plugins', and those of `km cni` and `km node`. The
+//! latter are written by `iptables` in either mode; in nftables mode by the variant that writes nft's tables.
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,22 +15,22 @@ use kmctl_core::cluster::{NetworkMode, ProxyMode};
 use kmctl_core::node::programs::HOST_PATH;
 use kmctl_core::node::spec::DepsSpec;
 
-/// As kube-proxy wants it: earlier ones read rules of all programs at their start, and fail on what they do not know.
+/// Required by kube-proxy: earlier versions read the rules of all programs at their start, and fail on unknown ones.
 const NFT: [u32; 3] = [1, 0, 1];
 
-/// As kube-proxy wants it.
+/// Required by kube-proxy.
 const KERNEL: [u32; 3] = [5, 13, 0];
 
-/// What plugins, kubelet, kube-proxy and km call.
+/// The binaries that plugins, kubelet, kube-proxy and km call.
 const PROGRAMS: [&str; 6] =
     ["iptables", "iptables-save", "iptables-restore", "ip6tables", "ip6tables-save", "ip6tables-restore"];
 
-/// What an `iptables` writes to.
+/// The kernel tables that an `iptables` writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Variant {
     /// Tables of nftables.
     Nft,
-    /// Tables of its own.
+    /// The legacy tables of iptables.
     Legacy,
 }
 
@@ -46,35 +46,35 @@ impl Variant {
 /// An `iptables` of this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Iptables {
-    /// Its file.
+    /// The path of the binary.
     pub path: PathBuf,
-    /// What it writes to.
+    /// The kernel tables that it writes.
     pub variant: Variant,
 }
 
 impl Iptables {
-    /// It has another name than the one that everybody calls.
+    /// Whether its name differs from the usual `iptables`.
     fn renamed(&self) -> bool {
         !self.path.ends_with("iptables")
     }
 }
 
-/// An `iptables`, and whether it reads the kernel's NAT table.
+/// An `iptables`, and whether it can read the kernel's NAT table.
 pub type Tried = (Iptables, Result<(), String>);
 
-/// What a node's rules are written with.
+/// The chosen tools for a node's rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Choice {
     /// kube-proxy's mode.
     pub mode: ProxyMode,
-    /// None only where nothing of the node's needs it.
+    /// None only if no part of the node needs it.
     pub iptables: Option<Iptables>,
-    /// Why it is not the mode that was asked for.
+    /// Why it is not the requested mode.
     pub why: Option<String>,
 }
 
 impl Choice {
-    /// For people: `iptables (nft)`, `iptables (legacy)`, `nftables`.
+    /// Human-readable: `iptables (nft)`, `iptables (legacy)`, `nftables`.
     pub fn shown(&self) -> String {
         match (self.mode, &self.iptables) {
             (ProxyMode::Nftables, _) => "nftables".to_owned(),
@@ -84,7 +84,7 @@ impl Choice {
     }
 }
 
-/// Chooses. `nftables`: what stands against that mode. An error where a node cannot be at all.
+/// Chooses. `nftables`: why that mode is impossible, if it is. Fails if the machine cannot run a node at all.
 pub fn decide(
     asked: ProxyMode,
     pods: NetworkMode,
@@ -96,7 +96,7 @@ pub fn decide(
     let why = match (asked, nftables, &nft, pods) {
         (ProxyMode::Iptables, ..) => None,
         (ProxyMode::Nftables, Err(why), ..) => Some(why.clone()),
-        // One back end for all rules: order and chains of two would be anybody's guess.
+        // One back end for all rules: with two, the order of rules and chains would be unpredictable.
         (ProxyMode::Nftables, Ok(()), None, NetworkMode::HostPorts) => {
             Some("no iptables here writes nft's tables, and granted host ports need one".to_owned())
         }
@@ -115,19 +115,19 @@ pub fn decide(
     }
 }
 
-/// Whether another `iptables` has to be tried.
+/// Whether another `iptables` must be tried.
 fn goes_on(asked: ProxyMode, tried: &[Tried]) -> bool {
     !tried
         .iter()
         .any(|(iptables, works)| works.is_ok() && (asked == ProxyMode::Iptables || iptables.variant == Variant::Nft))
 }
 
-/// From `iptables --version`: before there were two variants nothing stood behind the number.
+/// From `iptables --version`: versions before the two variants print only the number.
 fn variant(version: &str) -> Variant {
     if version.contains("nf_tables") { Variant::Nft } else { Variant::Legacy }
 }
 
-/// The first number with dots in a text.
+/// The first dotted version number in a text.
 fn number(text: &str) -> Option<[u32; 3]> {
     text.split_whitespace().find_map(|word| {
         let mut parts = word.trim_start_matches('v').split(|letter: char| !letter.is_ascii_digit());
@@ -142,7 +142,7 @@ fn at_least(what: &str, said: &str, least: [u32; 3]) -> Result<(), String> {
     if found < least { Err(format!("{what} {} is older than {}", dotted(found), dotted(least))) } else { Ok(()) }
 }
 
-/// Everything of the kernel that kube-proxy's nftables mode uses, as a ruleset that is checked and not kept.
+/// A ruleset with every kernel feature that kube-proxy's nftables mode uses. It is only checked, not applied.
 fn rehearsal(v6: bool) -> String {
     let (family, address, target) =
         if v6 { ("ip6", "ipv6_addr", "2001:db8::1") } else { ("ip", "ipv4_addr", "192.0.2.1") };
@@ -165,7 +165,7 @@ fn rehearsal(v6: bool) -> String {
     )
 }
 
-/// A program of this machine, where children of the node look for it.
+/// A binary of this machine, in the search path of the node's children.
 fn find(name: &str) -> Option<PathBuf> {
     HOST_PATH.split(':').map(|folder| Path::new(folder).join(name)).find(|path| path.is_file())
 }
@@ -192,13 +192,13 @@ async fn try_nftables(v6: bool) -> Result<(), String> {
     }
     let checked = run_program(&nft, &["--check", "-f", "-"], Some(rehearsal(v6))).await;
     checked.map(drop).map_err(|error| {
-        // One line: it stands in an annotation.
+        // On one line, because it is written to an annotation.
         let said = error.chain().split_whitespace().collect::<Vec<_>>().join(" ");
         format!("the kernel does not take kube-proxy's kind of nft rules: {said}")
     })
 }
 
-/// What a run's rules are written with, found out on first use.
+/// The tools for a run's rules, determined on first use.
 #[derive(Clone)]
 pub struct PacketFilter {
     spec: DepsSpec,
@@ -211,7 +211,7 @@ impl PacketFilter {
         PacketFilter { spec, choice: Arc::default() }
     }
 
-    /// The choice. With the first call the run's programs get their `iptables`, so its folders have to be there.
+    /// The choice. The first call also links the run's `iptables`, so the run's directories must exist.
     pub async fn choice(&self) -> Result<&Choice, DepError> {
         self.choice.get_or_try_init(|| self.find_out()).await
     }
@@ -230,12 +230,12 @@ impl PacketFilter {
         };
         let choice = match decide(asked, pods, &tried, &nftables) {
             Ok(choice) => choice,
-            // Without Services, pods that have the machine's network need no rules.
+            // Without Services, pods in the machine's network need no rules.
             Err(why) if self.spec.once.is_some() => {
                 warn!("pods with a network of their own will fail: {why}");
                 Choice { mode: ProxyMode::Iptables, iptables: None, why: None }
             }
-            // Not for good: a module may still be loaded, a lock be given back.
+            // May be temporary: a module may still be loaded, a lock be released.
             Err(why) => return Err(DepError::NotNow(why)),
         };
         match &choice.why {
@@ -248,14 +248,15 @@ impl PacketFilter {
         Ok(choice)
     }
 
-    /// One of iptables' programs, by the variant that works.
+    /// The path of one of iptables' binaries, in the variant that works.
     pub fn program(&self, name: &str) -> String {
         let own = self.spec.folders.programs().join(name);
         if own.exists() { own.display().to_string() } else { name.to_owned() }
     }
 }
 
-/// Lets everything that the run starts find this variant by the usual names: these programs go by what they are called.
+/// Links this variant under the usual names for all processes of the run: the binaries select their function by the
+/// name they are called with.
 fn link(programs: &Path, iptables: &Iptables) -> Result<(), DepError> {
     for name in PROGRAMS {
         let (family, rest) =

@@ -1,4 +1,4 @@
-//! Host ports on this machine: the kubelet's own, and those that Mesos granted to pods; and where these lead.
+//! Host ports on this machine: the kubelet's own, those that Mesos granted to pods, and their destinations.
 use std::collections::BTreeMap;
 use std::net::{IpAddr, TcpListener};
 use std::sync::{Mutex, PoisonError};
@@ -22,7 +22,7 @@ pub struct RealPorts {
 struct Pods {
     /// Port and protocol → the pod's UID.
     taken: BTreeMap<(u16, String), String>,
-    /// By UID: what the CNI plugin asks for.
+    /// By UID: the pods that the CNI plugin queries.
     launched: BTreeMap<String, PodLaunch>,
     /// By UID: the sandbox that holds the pod's network.
     sandboxes: BTreeMap<String, Sandbox>,
@@ -34,7 +34,7 @@ impl RealPorts {
         RealPorts { address, pods: Mutex::default(), translations: watch::Sender::default() }
     }
 
-    /// Where granted ports lead, of pods that have an address.
+    /// The destinations of granted ports, for pods that have an address.
     pub fn translations(&self) -> watch::Receiver<Translations> {
         self.translations.subscribe()
     }
@@ -43,7 +43,7 @@ impl RealPorts {
         let mut pods = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
         let result = change(&mut pods);
         let now = pods.translations();
-        // Under the lock, so that the last change is also the last one told.
+        // Under the lock, so that the last change is also the last one published.
         self.translations.send_if_modified(|told| {
             let modified = *told != now;
             *told = now;
@@ -75,7 +75,8 @@ impl Pods {
 
 impl PortAllocator for RealPorts {
     fn own(&self, preferred: u16) -> Result<u16, DepError> {
-        // Another cluster's kubelet on the same agent may have it; the Node's status tells the API which port it is.
+        // Another cluster's kubelet on the same agent may use the preferred port. The API learns the actual port from
+        // the Node's status.
         let listener = TcpListener::bind((self.address, preferred))
             .or_else(|_| TcpListener::bind((self.address, 0)))
             .map_err(DepError::io(format!("find a free port at {}", self.address)))?;

@@ -1,5 +1,5 @@
-//! Starts programs through `km node-child`, which dies with its parent (parent-death signal) and has a process group
-//! of its own: setting that between fork and exec here would need unsafe code.
+//! Starts processes through `km node-child`, which dies with its parent (parent-death signal) and has its own process
+//! group. Setting these between fork and exec here would need unsafe code.
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -13,16 +13,16 @@ use tokio::task::JoinHandle;
 use super::super::deps::{Child, DepError, ProcessLauncher, Program};
 use super::signals;
 
-/// A log is put aside at this size, and the one that was aside goes: two of each at most.
+/// A log is rotated at this size in bytes, and the previously rotated one is removed: at most two files per log.
 const LOG_LIMIT: u64 = 10 << 20;
 
-/// Starts programs on this machine.
+/// Starts processes on this machine.
 pub struct RealLauncher {
     logs: PathBuf,
 }
 
 impl RealLauncher {
-    /// With logs in this folder.
+    /// With logs in this directory.
     pub fn new(logs: PathBuf) -> Self {
         RealLauncher { logs }
     }
@@ -32,7 +32,7 @@ impl RealLauncher {
 impl ProcessLauncher for RealLauncher {
     async fn start(&self, program: Program) -> Result<Box<dyn Child>, DepError> {
         let Program { name, argv, environment } = program;
-        // Not the path of km: the program file may be gone from the sandbox, /proc still has it.
+        // Not by km's path: the binary may be removed from the sandbox, while /proc still has it.
         let mut command = Command::new("/proc/self/exe");
         command.args(["node-child", "--parent", &std::process::id().to_string(), "--"]).args(argv);
         command.env_clear().envs(environment);
@@ -69,7 +69,7 @@ impl Child for RealChild {
             signals::terminate(pid as i32);
         }
         if tokio::time::timeout(grace, self.process.wait()).await.is_err() {
-            // Fails only when it has ended meanwhile.
+            // Fails only if the process has already ended.
             let _ = self.process.kill().await;
         }
     }
@@ -77,7 +77,7 @@ impl Child for RealChild {
 
 impl Drop for RealChild {
     fn drop(&mut self) {
-        // A grandchild may hold the pipe open for ever.
+        // A grandchild may hold the pipe open indefinitely.
         self.pumps.iter().for_each(JoinHandle::abort);
     }
 }
@@ -92,7 +92,7 @@ async fn pump(mut from: impl AsyncRead + Unpin, log: std::sync::Arc<std::sync::M
     }
 }
 
-/// A log of bounded size. What cannot be written is dropped: a full disk must not stop the node.
+/// A log of bounded size. Data that cannot be written are dropped: a full disk must not stop the node.
 struct Log {
     path: PathBuf,
     file: Option<std::fs::File>,

@@ -1,5 +1,5 @@
-//! The stock kube-proxy. With granted host ports it reads the cluster through the local view, else from the API server
-//! with the kubelet's client certificate.
+//! The stock kube-proxy. With granted host ports it reads the cluster through the local view, otherwise from the API
+//! server with the kubelet's client certificate.
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -32,10 +32,10 @@ pub struct KubeProxy {
     api: Arc<RealApi>,
     ports: Arc<RealPorts>,
     lock: ProxySlot,
-    /// The local view and the kubeconfig for it, while the run lives.
+    /// The local view and its kubeconfig, while the run lives.
     view: Mutex<Option<(AbortOnDropHandle<()>, String)>>,
     filter: PacketFilter,
-    /// Tells the API how it works.
+    /// The task that reports kube-proxy's mode to the API.
     telling: Mutex<Option<AbortOnDropHandle<()>>>,
 }
 
@@ -51,7 +51,7 @@ impl KubeProxy {
         KubeProxy { spec, api, ports, lock, view: Mutex::new(None), filter, telling: Mutex::new(None) }
     }
 
-    /// Lets through what kube-proxy sends on, where it does not do that itself.
+    /// Adds rules that accept the packets that kube-proxy forwards, where kube-proxy does not accept them itself.
     async fn let_through(&self) -> Result<(), DepError> {
         let program = |rest: &str| self.filter.program(&format!("{}-{rest}", family(self.spec.node.ip).iptables));
         let saved = run_program(&program("save"), &["-t", "filter"], None).await?;
@@ -61,7 +61,7 @@ impl KubeProxy {
         }
     }
 
-    /// The kubeconfig for the local view, which begins with the first use.
+    /// The kubeconfig for the local view, which is started on first use.
     fn through_view(&self) -> Result<String, DepError> {
         let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, text)) = view.as_ref() {
@@ -105,7 +105,8 @@ impl Service for KubeProxy {
     }
 
     async fn ready(&self) -> Result<(), DepError> {
-        // Its first act after the first synchronisation; the rules are there whatever the port of its health check.
+        // Writing these rules is the first step after the first synchronization. Unlike the health check, they do not
+        // depend on a port.
         loop {
             if let Ok(choice) = self.filter.choice().await {
                 let (program, arguments, sign) = synchronised(choice.mode, self.spec.node.ip);
@@ -122,7 +123,7 @@ impl Service for KubeProxy {
     }
 }
 
-/// How programs call the family of an address.
+/// The names of an address family in the different tools.
 struct Family {
     iptables: &'static str,
     save: &'static str,
@@ -136,7 +137,7 @@ const fn family(address: IpAddr) -> Family {
     }
 }
 
-/// What to list, and what is in it once kube-proxy has written its rules.
+/// The command that lists the rules, and the text in its output once kube-proxy has written them.
 fn synchronised(mode: ProxyMode, node: IpAddr) -> (&'static str, Vec<&'static str>, &'static str) {
     let family = family(node);
     match mode {

@@ -1,6 +1,6 @@
-//! One kube-proxy per network namespace: its chains' names are compiled in, so two would rewrite each other's rules.
-//! The lock is an abstract socket's name: such names are per network namespace, leave no file behind, and are free
-//! again however their holder ends.
+//! One kube-proxy per network namespace: its chain names are compiled in, so two would rewrite each other's rules. The
+//! lock is the name of an abstract socket. Such names are per network namespace, leave no file behind, and are released
+//! however their holder ends.
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +17,7 @@ pub struct ProxyLock {
     _listener: UnixListener,
 }
 
-/// Where kube-proxy's service keeps the lock until the run's remains are removed.
+/// Holds the lock of kube-proxy's service until the run's remains are removed.
 #[derive(Clone, Debug, Default)]
 pub struct ProxySlot(Arc<Mutex<Option<ProxyLock>>>);
 
@@ -31,13 +31,13 @@ impl ProxySlot {
         Ok(())
     }
 
-    /// Hands the lock on.
+    /// Moves the lock to the caller.
     pub fn take(&self) -> Option<ProxyLock> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
-/// Takes the lock, or says who has it.
+/// Takes the lock, or reports its holder.
 pub fn take() -> Result<ProxyLock, DepError> {
     take_named(NAME)
 }
@@ -48,7 +48,8 @@ fn take_named(name: &str) -> Result<ProxyLock, DepError> {
     match UnixListener::bind_addr(&address) {
         Ok(listener) => Ok(ProxyLock { _listener: listener }),
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-            // Nobody accepts; the kernel tells whose socket it is as soon as we are in its queue.
+            // The holder does not accept connections. The kernel reports the socket's owner as soon as the connection
+            // is queued.
             let holder = UnixStream::connect_addr(&address)
                 .ok()
                 .and_then(|stream| getsockopt(&stream, PeerCredentials).ok())

@@ -15,27 +15,27 @@ use super::proxy_lock::{self, ProxyLock};
 use super::{cgroups, firewall, forward, nft_remains, signals, sysctls};
 use crate::cni::rules::Chains;
 
-/// How long processes of the run may take to be gone after SIGKILL.
+/// How long processes of the run may take to disappear after SIGKILL.
 const KILL_LIMIT: Duration = Duration::from_secs(5);
 
-/// Removes everything, goes on after errors, and forgets the ledger only when nothing is left. `lock`: the run's own.
+/// Removes everything, continues after errors, and deletes the ledger only when nothing is left. `lock`: the run's own.
 pub async fn remove(held: Held, lock: Option<ProxyLock>) -> Result<(), DepError> {
     let Ledger { format: _, cluster, executor_id, pid: _, mark, run, mount_points, .. } = &held.ledger;
     let Ledger { cgroups: whole, cgroup_parents, links, network, sysctls: before, .. } = &held.ledger;
     let mut left = Vec::new();
     for cgroup in whole {
-        // Pods first: their processes hold everything else.
+        // Pods first: their processes hold all other resources.
         note(&mut left, cgroups::remove(cgroup).await);
     }
     kill_strays(mark).await;
     for parent in cgroup_parents {
-        // Fails where another container lives, and then it is not ours to remove.
+        // Fails if the cgroup contains another container; then it must not be removed.
         let _ = std::fs::remove_dir(parent);
     }
     for link in links {
         note(&mut left, remove_link(link).await);
     }
-    // Whoever can have the lock is the only one here, so the common chains and settings are nobody's.
+    // The holder of the lock is the only node here, so the common chains and settings have no other user.
     let alone = lock.or_else(|| proxy_lock::take().ok());
     let containers = cni_containers(run, network);
     clean_firewall(cluster, network, alone.is_some(), &containers, &mut left).await;
@@ -64,7 +64,7 @@ fn note(left: &mut Vec<String>, result: Result<(), DepError>) {
     }
 }
 
-/// Shims and children that outlived the run: they name its short folder.
+/// Shims and children that survived the run: the run's short directory is in their command line.
 async fn kill_strays(mark: &str) {
     let end = tokio::time::Instant::now() + KILL_LIMIT;
     loop {
@@ -84,8 +84,8 @@ async fn remove_link(link: &str) -> Result<(), DepError> {
     run_program("ip", &["link", "delete", "dev", link], None).await.map(|_| ())
 }
 
-/// Containers that CNI plugins have begun to connect, or not finished to disconnect: those with an address (`host-local`
-/// notes who has it), and those in libcni's own notes, `<network>-<container>-<interface>`.
+/// Containers that CNI plugins were connecting or disconnecting: those with an address (`host-local` records its
+/// owner), and those in libcni's own records, `<network>-<container>-<interface>`.
 fn cni_containers(run: &Path, network: &str) -> BTreeSet<String> {
     let names = |folder: PathBuf| {
         let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
@@ -101,7 +101,7 @@ fn cni_containers(run: &Path, network: &str) -> BTreeSet<String> {
     with_address.chain(noted).collect()
 }
 
-/// By every variant there is: which one a dead run had is not written anywhere, and it may have been another one.
+/// With every existing variant: the variant of a dead run is not recorded, and may have been another one.
 async fn clean_firewall(
     cluster: &str,
     network: &str,
@@ -112,7 +112,7 @@ async fn clean_firewall(
     let chains = containers.iter().flat_map(|id| firewall::chains_of(network, id)).collect();
     for family in ["iptables", "ip6tables", "iptables-legacy", "ip6tables-legacy", "iptables-nft", "ip6tables-nft"] {
         let Ok(saved) = run_program(&format!("{family}-save"), &[], None).await else {
-            // Without the program no node could have made rules.
+            // Without the binary no node could have written rules.
             continue;
         };
         let scripts = [
@@ -128,7 +128,7 @@ async fn clean_firewall(
 }
 
 async fn clean_nft(network: &str, proxy: bool, containers: &BTreeSet<String>, left: &mut Vec<String>) {
-    // Without the program no node could have made tables.
+    // Without the binary no node could have created tables.
     let Ok(tables) = run_program("nft", &["list", "tables"], None).await else { return };
     let mut scripts = Vec::new();
     scripts.extend(proxy.then(|| nft_remains::proxy_removal(&tables)).flatten());
@@ -146,7 +146,7 @@ async fn clean_nft(network: &str, proxy: bool, containers: &BTreeSet<String>, le
     }
 }
 
-/// Runs a program of the host to its end.
+/// Runs a binary of the host until it ends.
 pub(super) async fn run_program(name: &str, arguments: &[&str], input: Option<String>) -> Result<String, DepError> {
     let what = || format!("run {name} {}", arguments.join(" "));
     let mut command = Command::new(name);
@@ -168,7 +168,7 @@ pub(super) async fn run_program(name: &str, arguments: &[&str], input: Option<St
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Unmounts everything at and below these folders, as this namespace sees it, topmost mount first.
+/// Unmounts everything at and below these directories in this mount namespace, topmost mount first.
 fn unmount(folders: &[PathBuf]) -> Result<(), DepError> {
     for _ in 0..16 {
         let mounted = mounts_below(folders);
@@ -176,7 +176,7 @@ fn unmount(folders: &[PathBuf]) -> Result<(), DepError> {
             return Ok(());
         }
         for point in mounted.iter().rev() {
-            // Detached: a process that is about to end may still have its folder there.
+            // Detached: a process that is about to end may still use a directory there.
             let _ = umount2(point, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW);
         }
     }
@@ -201,8 +201,8 @@ fn unescape(text: &str) -> String {
     text.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
 }
 
-/// Removes a mount point that was made for nodes, unless another node uses it: removing a folder that is a mount
-/// point in another namespace would take that mount away.
+/// Removes a mount point that was created for nodes, unless another node uses it: removing a directory that is a mount
+/// point in another namespace would remove that mount.
 fn remove_mount_point(point: &Path) -> Result<(), DepError> {
     if !point.join(MARKER).exists() {
         return Ok(());
@@ -218,7 +218,7 @@ fn remove_mount_point(point: &Path) -> Result<(), DepError> {
     std::fs::remove_dir(point).map_err(DepError::io(what))
 }
 
-/// Removes the run's folder. Only after [`unmount`] succeeded: below a mount would be somebody's data.
+/// Removes the run's directory. Only after [`unmount`] succeeded: data below a mount may belong to others.
 fn remove_folder(run: &Path) -> Result<(), DepError> {
     if !mounts_below(&[run.to_owned()]).is_empty() {
         return Err(DepError::NotNow(format!("{} still has mounts", run.display())));

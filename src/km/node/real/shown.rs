@@ -1,5 +1,5 @@
-//! Tells the API how the node's kube-proxy writes its rules: annotations of its own Node, and an event where that is not
-//! as it was asked for. With the kubelet's credentials, which may do both.
+//! Reports to the API how the node's kube-proxy writes its rules: annotations on its own Node, and an event if the mode
+//! differs from the requested one. Uses the kubelet's credentials, which allow both.
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,10 +17,10 @@ use kmctl_core::k8s::events::PROXY_MODE_UNAVAILABLE;
 use kmctl_core::k8s::names::{NAMESPACE_OF_NODE_EVENTS, PROXY_MODE_ANNOTATION, PROXY_REASON_ANNOTATION};
 
 const RETRY: Duration = Duration::from_secs(2);
-/// After these it is given up: nothing depends on it.
+/// Number of attempts. Then it gives up, since nothing depends on it.
 const ATTEMPTS: u32 = 30;
 
-/// Tries until it is told.
+/// Retries until it is reported.
 pub async fn tell(api: Arc<dyn Clients>, node: String, choice: Choice) {
     for attempt in 1..=ATTEMPTS {
         match once(api.as_ref(), &node, &choice).await {
@@ -44,7 +44,7 @@ async fn once(api: &dyn Clients, node: &str, choice: &Choice) -> Result<(), DepE
     let now = Timestamp::now();
     let event = json!({
         "metadata": { "name": format!("{node}.{:x}", now.as_nanosecond()), "namespace": NAMESPACE_OF_NODE_EVENTS },
-        // As the kubelet does: of a Node's events the uid is its name.
+        // As the kubelet does: in a Node's events the uid is the Node's name.
         "involvedObject": { "apiVersion": "v1", "kind": "Node", "name": node, "uid": node },
         "type": "Warning", "reason": PROXY_MODE_UNAVAILABLE.reason,
         "message": format!("kube-proxy writes with {}, not with nftables: {why}", choice.shown()),

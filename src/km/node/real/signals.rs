@@ -1,18 +1,18 @@
-//! Signals to processes that may be gone already.
+//! Signals to processes that may already be gone.
 use nix::sys::signal::{Signal, kill as send};
 use nix::unistd::Pid;
 
-/// Asks a process to end.
+/// Sends SIGTERM.
 pub fn terminate(pid: i32) {
     let _ = send(Pid::from_raw(pid), Signal::SIGTERM);
 }
 
-/// Ends a process.
+/// Sends SIGKILL.
 pub fn kill(pid: i32) {
     let _ = send(Pid::from_raw(pid), Signal::SIGKILL);
 }
 
-/// Every process whose command line names `text`, but for this one and its ancestors.
+/// Every process whose command line contains `text`, except this process and its ancestors.
 pub fn naming(text: &str) -> Vec<i32> {
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
     let own = ancestors();

@@ -1,23 +1,23 @@
-//! A subnet of its own for a run without an API server: several runs, and a node, may be on one machine at a time.
+//! A separate subnet for a run without an API server: several runs, and a node, may be on one machine at a time.
 use std::net::Ipv4Addr;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 
 use super::super::deps::DepError;
 
-/// Size of a run's subnet: more addresses than a kubelet takes pods.
+/// Prefix length of a run's subnet: it has more addresses than a kubelet accepts pods.
 const PREFIX: u32 = 24;
 
-/// A subnet that nobody else on this machine takes while this lives.
+/// A subnet that no other run on this machine uses while this value lives.
 #[derive(Debug)]
 pub struct Claimed {
     /// `a.b.c.d/24`.
     pub subnet: String,
-    // An abstract socket's name is per network namespace, like the routes, and free again however its holder ends.
+    // An abstract socket's name is per network namespace, like the routes, and is released however its holder ends.
     _name: UnixListener,
 }
 
-/// Takes a part of `network` that is neither routed here nor taken by another run.
+/// Claims a part of `network` that is neither routed here nor claimed by another run.
 pub fn claim_subnet(network: &str) -> Result<Claimed, DepError> {
     let table = std::fs::read_to_string("/proc/net/route").map_err(DepError::io("read /proc/net/route"))?;
     claim(network, &routes(&table), "kmctl/subnet")
@@ -37,7 +37,7 @@ fn claim(network: &str, routed: &[(u32, u32)], name: &str) -> Result<Claimed, De
     Err(DepError::Refused(format!("every part of {network} is routed or in use on this machine")))
 }
 
-/// The subnets of `network` that meet no route.
+/// The subnets of `network` that overlap no route.
 fn free(network: &str, routed: &[(u32, u32)]) -> Result<Vec<u32>, DepError> {
     let wrong = || DepError::Refused(format!("`{network}` is no IPv4 network of at least /{PREFIX}"));
     let (address, prefix) = network.split_once('/').ok_or_else(wrong)?;
@@ -56,8 +56,8 @@ fn mask(prefix: u32) -> u32 {
     u32::MAX.checked_shl(32 - prefix).unwrap_or(0)
 }
 
-/// Destination and mask of every route but the default, from the text of /proc/net/route (hexadecimal, in the
-/// machine's own order of bytes, which is the little one on what km is built for).
+/// Destination and mask of every route except the default one, from the text of /proc/net/route (hexadecimal, in the
+/// machine's byte order, which is little-endian on km's targets).
 fn routes(table: &str) -> Vec<(u32, u32)> {
     let number = |text: &str| u32::from_str_radix(text, 16).ok().map(u32::swap_bytes);
     table

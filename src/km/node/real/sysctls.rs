@@ -1,8 +1,8 @@
-//! Kernel settings that stock programs change, and how they get back to what they were.
+//! Kernel settings (sysctls) that stock binaries change, and how they are restored.
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// What kubelet, kube-proxy, stock plugins and km node set.
+/// The settings of kubelet, kube-proxy, stock plugins and km node.
 const SET: [(&str, &str); 11] = [
     ("kernel/keys/root_maxbytes", "25000000"),
     ("kernel/keys/root_maxkeys", "1000000"),
@@ -21,7 +21,7 @@ fn file(name: &str) -> PathBuf {
     PathBuf::from("/proc/sys").join(name)
 }
 
-/// The present values of what may be changed.
+/// The current values of the settings that may be changed.
 pub fn read() -> BTreeMap<String, String> {
     SET.iter()
         .filter_map(|(name, _)| {
@@ -31,17 +31,17 @@ pub fn read() -> BTreeMap<String, String> {
         .collect()
 }
 
-/// Gives the values back that a node changed. `network`: those of this network namespace too.
+/// Restores the values that a node changed. `network`: also those of this network namespace.
 pub fn restore(before: &BTreeMap<String, String>, network: bool) {
     for (name, value) in to_restore(before, &read()) {
         if network || !name.starts_with("net/") {
-            // Read-only in some containers, and then it was not changed either.
+            // Fails where they are read-only, as in some containers; then they were not changed either.
             let _ = std::fs::write(file(&name), value);
         }
     }
 }
 
-/// Only what has the node's value now and had another before: anything else is somebody's later decision.
+/// Only settings that have the node's value now and had another one before: any other value was set later by others.
 fn to_restore(before: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> Vec<(String, String)> {
     SET.iter()
         .filter_map(|(name, set)| {

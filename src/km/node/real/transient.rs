@@ -1,5 +1,5 @@
-//! The root folder of everything that nodes keep on a machine. A cluster's nodes keep it, since the next one needs the
-//! same files; a run that found none takes it away again with its own end, unless a node has come meanwhile.
+//! The root directory of everything that nodes keep on a machine. A cluster's nodes keep it, since the next node needs
+//! the same files. A run that created it removes it at its end, unless a node has used it meanwhile.
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -8,10 +8,10 @@ use nix::fcntl::{Flock, FlockArg};
 use super::super::deps::DepError;
 use super::super::ledger;
 
-/// Marks a root folder that goes with the last run.
+/// Marks a root directory that is removed with the last run.
 const MARKER: &str = ".transient";
 
-/// Makes the folder if it is not there, and returns a lock that says that it is in use. `once`: for a run.
+/// Creates the directory if it does not exist, and returns a lock that marks it as in use. `once`: for a run.
 pub fn make_root(root: &Path, once: bool) -> Result<Flock<std::fs::File>, DepError> {
     let what = || format!("make {}", root.display());
     loop {
@@ -20,7 +20,7 @@ pub fn make_root(root: &Path, once: bool) -> Result<Flock<std::fs::File>, DepErr
         let folder = std::fs::File::open(root).map_err(DepError::io(what()))?;
         let lock = Flock::lock(folder, FlockArg::LockShared)
             .map_err(|(_, errno)| DepError::io(format!("lock {}", root.display()))(errno))?;
-        // The end of another run may have removed it between these lines.
+        // Another run's end may have removed it before the lock was taken.
         let same = std::fs::metadata(root).and_then(|now| Ok(now.ino() == lock.metadata()?.ino())).unwrap_or(false);
         if !same {
             continue;
@@ -35,7 +35,7 @@ pub fn make_root(root: &Path, once: bool) -> Result<Flock<std::fs::File>, DepErr
     }
 }
 
-/// Removes the folder if it came with a run and nobody uses it any more.
+/// Removes the directory if a run created it and it is no longer in use.
 pub fn remove_root(root: &Path) -> Result<(), DepError> {
     if !root.join(MARKER).exists() {
         return Ok(());
@@ -56,7 +56,7 @@ pub fn remove_root(root: &Path) -> Result<(), DepError> {
         return Ok(());
     }
     std::fs::remove_file(root.join(MARKER)).map_err(DepError::io(what.clone()))?;
-    // Whatever else somebody put there is theirs, and the folder then stays.
+    // Other files in it are not kmctl's; then the directory remains.
     if std::fs::remove_dir(root).is_ok()
         && let Some(parent) = root.parent().filter(|parent| parent.ends_with("kmctl"))
     {

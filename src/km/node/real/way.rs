@@ -1,9 +1,9 @@
-//! The node's way to the API servers: a port of loopback that leads to one of them that answers.
+//! The node's local proxy to the API servers: a loopback port that forwards to one that answers.
 //!
-//! kubelet and kube-proxy read one address at their start and keep it. This address stays when an API server dies: the
-//! connection ends, and the next one leads to another server. Bytes are passed on as they are; TLS is between the
-//! client and the API server, whose certificate names 127.0.0.1. So the port opens nothing that the server's own
-//! address would not, and holds no credentials.
+//! kubelet and kube-proxy read one address at their start and keep it. This address remains valid when an API server
+//! dies: the connection ends, and the next one is forwarded to another server. Bytes are forwarded unchanged. TLS is
+//! between the client and the API server, whose certificate contains 127.0.0.1. So the port exposes nothing beyond the
+//! server's own address, and holds no credentials.
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
@@ -19,18 +19,18 @@ use tracing::{debug, info};
 
 use super::super::deps::DepError;
 
-/// Until the next server is tried.
+/// Connect timeout, after which the next server is tried.
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 
-/// Seconds after which an idle connection is asked whether its other end still lives, and between such questions.
+/// Seconds until the first keepalive probe of an idle connection, and between probes.
 const IDLE: u32 = 5;
 const BETWEEN: u32 = 2;
 
-/// Milliseconds in which the other end has to acknowledge something, be it the question whether it lives. A machine that
-/// has lost its power says nothing; a kubelet that is heard of by nobody for 40 s loses its pods.
+/// Milliseconds in which the other end must acknowledge data or keepalive probes. A machine that has lost its power
+/// sends nothing, and a kubelet without contact to the API for 40 s loses its pods.
 const UNHEARD: u32 = 10_000;
 
-/// A port that leads to the API servers, for as long as this lives.
+/// A port that forwards to the API servers while this value lives.
 pub struct Way {
     /// `https://127.0.0.1:port`.
     pub url: String,
@@ -40,12 +40,12 @@ pub struct Way {
 struct Servers {
     /// `host:port` of each.
     addresses: Vec<String>,
-    /// The one that answered last: whoever is tried first is tried by all.
+    /// The index of the server that answered last; new connections try it first.
     present: AtomicUsize,
 }
 
 impl Way {
-    /// Opens it. `servers` are `https://host:port`.
+    /// Opens the port. `servers` are `https://host:port`.
     pub async fn open(servers: &[String]) -> Result<Way, DepError> {
         let what = "listen on loopback for the API servers";
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(DepError::io(what))?;
@@ -60,7 +60,7 @@ impl Way {
 async fn serve(listener: TcpListener, servers: Arc<Servers>) {
     loop {
         let Ok((client, _)) = listener.accept().await else {
-            // Out of descriptors, for example: a pause, not a busy loop.
+            // For example out of file descriptors: pause instead of looping.
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
@@ -81,7 +81,8 @@ impl Servers {
         notice_its_death(&server)?;
         let ended = copy_bidirectional(&mut client, &mut server).await;
         let gone = match &ended {
-            // One that takes connections and says nothing, such as a load balancer without a server, does not answer.
+            // A server that accepts connections and sends nothing, such as a load balancer without a backend, counts as
+            // failed.
             Ok((asked, said)) => *asked > 0 && *said == 0,
             Err(error) => error.kind() == io::ErrorKind::TimedOut,
         };
@@ -91,7 +92,7 @@ impl Servers {
         ended.map(drop)
     }
 
-    /// The first server that takes a connection, from the present one on.
+    /// Connects to the first server that accepts, starting with the current one.
     async fn connect(&self) -> io::Result<(usize, TcpStream)> {
         let (first, count) = (self.present.load(Ordering::Relaxed), self.addresses.len());
         let mut last = io::Error::new(io::ErrorKind::NotFound, "there is no API server");
@@ -112,7 +113,7 @@ impl Servers {
         Err(last)
     }
 
-    /// The next connection tries another server first.
+    /// Makes the next connection try another server first.
     fn give_up(&self, number: usize) {
         let next = (number + 1) % self.addresses.len();
         let _ = self.present.compare_exchange(number, next, Ordering::Relaxed, Ordering::Relaxed);
@@ -134,7 +135,7 @@ mod tests {
 
     use super::*;
 
-    /// A server that says its name to everybody, and keeps the connection until it is dropped itself.
+    /// A server that sends its name to every client, and keeps the connections open until it is dropped.
     async fn server(name: &'static str) -> (String, AbortOnDropHandle<()>) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -149,7 +150,7 @@ mod tests {
         (format!("https://{address}"), AbortOnDropHandle::new(serving))
     }
 
-    /// The name of the server that the way leads to, and the connection.
+    /// The name of the server that the port forwards to, and the connection.
     async fn asked(way: &Way) -> (String, TcpStream) {
         let mut stream = TcpStream::connect(way.url.trim_start_matches("https://")).await.unwrap();
         stream.write_all(b"who?").await.unwrap();
@@ -158,11 +159,11 @@ mod tests {
         (String::from_utf8_lossy(&name[..count]).into_owned(), stream)
     }
 
-    /// Somewhere nobody listens.
+    /// An address without a listener.
     async fn nowhere() -> String {
         let (address, serving) = server("---").await;
         drop(serving);
-        // The listener is gone once its task has ended.
+        // The listener is closed once its task has ended.
         while TcpStream::connect(address.trim_start_matches("https://")).await.is_ok() {
             tokio::task::yield_now().await;
         }
@@ -186,7 +187,7 @@ mod tests {
         drop(first);
         assert_eq!(connection.read(&mut [0; 3]).await.unwrap_or_default(), 0, "the client is told");
         assert_eq!(asked(&way).await.0, "cp2");
-        // Back again, it is not asked again: clients are left in peace.
+        // When it is available again, it is not used again: clients keep their server.
         let listener = TcpListener::bind(cp1.trim_start_matches("https://")).await.unwrap();
         assert_eq!(asked(&way).await.0, "cp2");
         drop(listener);

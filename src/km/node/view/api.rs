@@ -19,15 +19,15 @@ use super::super::deps::DepError;
 use super::upstream::{ListOf, Told, Upstream};
 use kmctl_core::backoff::{Backoff, Retries};
 
-/// Until an answer begins; a watch's end comes later.
+/// Timeout for the start of an answer; a watch ends later.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
-/// Between lists made anew. They end with who follows: names and Services are told in no other way.
+/// Backoff between relists. Retried until the receiver is gone: names and Services are learned in no other way.
 const AGAIN: Backoff = Backoff::doubling(Duration::from_secs(1), Duration::from_secs(10));
 
-/// Makes clients of the API.
+/// Creates clients of the API.
 #[async_trait]
 pub trait Clients: Send + Sync {
-    /// One with the present certificate, of a server that answers.
+    /// A client with the current certificate, for a server that answers.
     async fn client(&self) -> Result<Client, DepError>;
 }
 
@@ -37,12 +37,12 @@ pub struct ApiUpstream {
 }
 
 impl ApiUpstream {
-    /// Through these clients: one for each request, since certificates are renewed and servers go.
+    /// With a new client for each request, since certificates are renewed and servers fail.
     pub fn new(clients: Arc<dyn Clients>) -> Self {
         ApiUpstream { clients }
     }
 
-    /// Lists and watches until the stream has to be made anew.
+    /// Lists and watches until the stream must be restarted.
     async fn follow_once(
         &self,
         list: &ListOf,
@@ -51,7 +51,7 @@ impl ApiUpstream {
     ) -> Result<(), DepError> {
         let resource = api_resource(list);
         let (api_version, kind) = (resource.api_version.clone(), resource.kind.clone());
-        // In lists of the API, items do not say what they are.
+        // In the API's lists, items have no `apiVersion` and `kind`.
         let object = |object: DynamicObject| -> Value {
             let mut object = serde_json::to_value(object).unwrap_or_default();
             object["apiVersion"] = json!(api_version);
@@ -104,7 +104,7 @@ impl Upstream for ApiUpstream {
             if let Err(error) = self.follow_once(&list, &told, &mut retries).await {
                 debug!("list made anew: {}", error.chain());
                 if matches!(error, DepError::NotNow(_)) {
-                    // Nobody was asked: the node's certificate may come at any moment.
+                    // No request was sent: the node's certificate may be issued at any moment.
                     retries.reset();
                 }
             }

@@ -1,5 +1,5 @@
-//! Lists and watches of rewritten objects, as the Kubernetes API has them: a list has a version, a watch goes on from
-//! it, bookmarks move it on while nothing happens, and one that is too old is answered with 410.
+//! Lists and watches of rewritten objects, as in the Kubernetes API: a list has a version, a watch continues from it,
+//! bookmarks advance it while nothing changes, and a version that is too old is answered with 410.
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,27 +15,27 @@ use super::store::{Expired, Store};
 use super::translate::{Here, Resource, Translations};
 use super::upstream::{ListOf, Told, Upstream};
 
-/// How long the first list may take before a client is told to ask again.
+/// How long the first list may take before a client is told to retry.
 const FIRST_LIST: Duration = Duration::from_secs(25);
 /// The API server's own interval.
 const BOOKMARKS: Duration = Duration::from_secs(60);
-/// A watch whose client names no end.
+/// Limit of a watch whose client sets none.
 const WATCH_LIMIT: Duration = Duration::from_secs(1800);
 
-/// What a client wants to watch.
+/// The options of a client's watch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WatchOptions {
-    /// Where to go on; none (or zero): with everything that is there.
+    /// The version to continue from. None (or zero): start with all existing objects.
     pub version: Option<u64>,
-    /// Tell versions while nothing happens.
+    /// Send bookmarks while nothing changes.
     pub bookmarks: bool,
-    /// Begin with everything that is there and say when that is over.
+    /// Start with all existing objects and mark their end.
     pub initial: bool,
-    /// When to end.
+    /// The watch's duration.
     pub limit: Option<Duration>,
 }
 
-/// All lists that clients have asked for; each is followed from its first use on.
+/// All lists that clients have requested. Each is followed from its first use on.
 pub struct Lists {
     address: IpAddr,
     ports: watch::Receiver<Translations>,
@@ -47,18 +47,18 @@ pub struct Lists {
 pub struct Followed {
     of: ListOf,
     store: Mutex<Store>,
-    /// Its version, once more: tells that there is something new.
+    /// A copy of the store's version, which notifies watches of changes.
     version: watch::Sender<u64>,
     task: Mutex<Option<AbortOnDropHandle<()>>>,
 }
 
 impl Lists {
-    /// For the node at `address`, whose ports lead where `ports` says.
+    /// For the node at `address`, with the destinations of its ports in `ports`.
     pub fn new(address: IpAddr, ports: watch::Receiver<Translations>, upstream: Arc<dyn Upstream>) -> Self {
         Lists { address, ports, upstream, lists: Mutex::default() }
     }
 
-    /// The list, complete; none when the API server does not answer in time.
+    /// The complete list; none if the API server does not answer in time.
     pub async fn get(&self, resource: Resource, of: ListOf) -> Option<Arc<Followed>> {
         let followed = self.followed(resource, of);
         let mut version = followed.version.subscribe();
@@ -80,7 +80,7 @@ impl Lists {
             let (told, inbox) = mpsc::unbounded_channel();
             let upstream = self.upstream.clone();
             let (list, ports) = (of.clone(), self.ports.clone());
-            // Weak, or the list would keep itself alive.
+            // A weak reference, or the list would keep itself alive.
             let weak = Arc::downgrade(&followed);
             let task = tokio::spawn(async move {
                 tokio::join!(upstream.follow(list, told), follow(weak, inbox, ports));
@@ -97,10 +97,10 @@ async fn follow(
     mut inbox: mpsc::UnboundedReceiver<Told>,
     mut ports: watch::Receiver<Translations>,
 ) {
-    // What was said between the list's making and now.
+    // Changes between the list's creation and now.
     ports.mark_changed();
     loop {
-        // Ports first: an endpoint that comes with a pod's port must find it known.
+        // Ports first: the port of a new endpoint must already be known.
         let told = tokio::select! {
             biased;
             Ok(()) = ports.changed() => None,
@@ -129,7 +129,8 @@ impl Followed {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The whole list as JSON. With a version that was never given out: 410, as the client's knowledge is another's.
+    /// The whole list as JSON. A version that this store never issued is answered with 410, since the client knows it
+    /// from another store.
     pub fn list(&self, at_least: Option<u64>) -> Result<Vec<u8>, Expired> {
         let (version, items) = {
             let store = self.store();
@@ -149,11 +150,11 @@ impl Followed {
         Ok(text)
     }
 
-    /// A watch. What it says, line by line, comes from [`Watching::next`].
+    /// Starts a watch; [`Watching::next`] returns its lines.
     pub fn watch(self: Arc<Self>, options: &WatchOptions) -> Result<Watching, Expired> {
         let now = Instant::now();
         let mut watching = Watching {
-            // Before the list is read, so that no change between both is missed.
+            // Subscribed before the list is read, so that no change in between is missed.
             changed: self.version.subscribe(),
             list: self.clone(),
             version: 0,
@@ -182,7 +183,7 @@ impl Followed {
     }
 }
 
-/// A watch that is being told.
+/// A running watch.
 pub struct Watching {
     list: Arc<Followed>,
     version: u64,
@@ -230,7 +231,7 @@ impl Watching {
         let now = Instant::now();
         self.over = now >= self.end;
         self.bookmark = now + BOOKMARKS;
-        // Also at the end, so that the next watch goes on from the newest version.
+        // Also at the end, so that the next watch continues from the newest version.
         if self.bookmarks {
             self.mark(Value::Null);
         }
@@ -255,7 +256,7 @@ fn line(kind: &str, object: &Bytes) -> Bytes {
     line.into()
 }
 
-/// What the API says when it refuses.
+/// A Status object, as the API returns it for a failure.
 pub fn status(code: u16, reason: &str, message: &str) -> Value {
     json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",

@@ -7,10 +7,10 @@ use super::super::super::deps::DepError;
 use super::super::translate::NodePort;
 use super::*;
 
-/// Hands what is told to a test.
+/// Gives a test the senders of all followed lists.
 #[derive(Default)]
 pub struct Recorded {
-    /// By list: where to tell.
+    /// The sender of each list.
     pub told: Mutex<BTreeMap<ListOf, mpsc::UnboundedSender<Told>>>,
 }
 
@@ -111,11 +111,11 @@ async fn a_client_lists_and_watches_as_it_does_with_the_api_server() {
     let mut watching = list.clone().watch(&options).unwrap();
     world.tell(vec![slice("b", 2, "10.0.0.1")]).await;
     assert_eq!(next(&mut watching).await, "ADDED b 3");
-    // The pod's address changes, and nothing did in the API.
+    // The pod's address changes without a change in the API.
     world.map([172, 30, 0, 5]);
     assert_eq!(next(&mut watching).await, "MODIFIED b 4");
     assert_eq!(next(&mut watching).await, "ADDED b.0-80 5");
-    // A minute without news, then the end that the client asked for.
+    // A minute without changes, then the end that the client requested.
     assert_eq!(next(&mut watching).await, "BOOKMARK - 5");
     assert_eq!(next(&mut watching).await, "BOOKMARK - 5");
     assert_eq!(next(&mut watching).await, "end");

@@ -1,7 +1,8 @@
 //! The view's HTTP server: TLS on loopback, with a token that only this node's kube-proxy is given.
 //!
-//! Not a plain port: the view speaks for the node, and every process of the machine, pods on the host's network among
-//! them, reaches loopback. For the same reason it hands on only what a proxy asks for.
+//! A plain port would not be safe: the view acts with the node's credentials, and every process of the machine can
+//! reach loopback, including pods on the host's network. For the same reason it passes on only the requests that a
+//! proxy needs.
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -26,36 +27,36 @@ use super::lists::{Lists, WatchOptions, status};
 use super::translate::Resource;
 use super::upstream::{ListOf, Upstream};
 
-/// A client that does not finish its TLS handshake is dropped.
+/// Timeout of the TLS handshake, after which the client is dropped.
 const HANDSHAKE: Duration = Duration::from_secs(5);
-/// The largest request that is handed on: an event.
+/// Limit in bytes of a request that is passed on; the largest is an event.
 const BODY_LIMIT: usize = 1 << 20;
-/// Headers of a request that matter to the API server.
+/// Request headers that matter to the API server.
 const HANDED_ON: [header::HeaderName; 4] =
     [header::ACCEPT, header::ACCEPT_ENCODING, header::CONTENT_TYPE, header::USER_AGENT];
-/// Headers of its answer that matter to the client.
+/// Response headers that matter to the client.
 const HANDED_BACK: [header::HeaderName; 3] = [header::CONTENT_TYPE, header::CONTENT_ENCODING, header::RETRY_AFTER];
 
-/// A server that listens already.
+/// A server with a bound listener.
 pub struct Door {
     listener: TcpListener,
     tls: TlsAcceptor,
     /// `https://127.0.0.1:port`.
     pub url: String,
-    /// Its certificate, PEM: its own authority.
+    /// The server's self-signed certificate, PEM.
     pub certificate: String,
-    /// What a client has to show. Never in a log or an argument.
+    /// The client's credential. Must never be logged or passed as an argument.
     pub token: String,
 }
 
 impl Door {
-    /// Listens on a free port of loopback, with a new certificate and token.
+    /// Listens on a free loopback port, with a new certificate and token.
     pub fn open() -> Result<Door, DepError> {
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
         Door::on(listener.map_err(DepError::io("listen on loopback for kube-proxy"))?)
     }
 
-    /// The same with a listener of loopback.
+    /// The same with an existing loopback listener.
     pub fn on(listener: std::net::TcpListener) -> Result<Door, DepError> {
         let what = "make the certificate of the local view";
         let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).map_err(DepError::other(what))?;
@@ -79,13 +80,13 @@ impl Door {
         })
     }
 
-    /// Answers for ever; drop it to end.
+    /// Serves until dropped.
     pub async fn serve(self, lists: Lists, upstream: Arc<dyn Upstream>) {
         let shared = Arc::new(Shared { lists, upstream, token: Sha256::digest(self.token.as_bytes()).to_vec() });
         let router = Router::new().fallback(answer).with_state(shared);
         loop {
             let Ok((stream, _)) = self.listener.accept().await else {
-                // Out of descriptors, for example: a pause, not a busy loop.
+                // For example out of file descriptors: pause instead of looping.
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             };
@@ -105,18 +106,18 @@ impl Door {
 struct Shared {
     lists: Lists,
     upstream: Arc<dyn Upstream>,
-    /// Hash of the token: comparing hashes tells nothing of the token by its time.
+    /// Hash of the token: the duration of comparing hashes reveals nothing about the token.
     token: Vec<u8>,
 }
 
-/// What is done with a request.
+/// How a request is handled.
 #[derive(Debug, PartialEq, Eq)]
 enum Route {
     /// Answered from a list.
     List(Resource, String),
-    /// Handed on.
+    /// Passed on to the API server.
     Pass,
-    /// Not a proxy's business.
+    /// Refused, because a proxy does not need it.
     Refuse,
 }
 
@@ -182,7 +183,7 @@ async fn list(lists: &Lists, resource: Resource, version: String, request: Reque
     }
 }
 
-/// Whether it is a watch, the label and field selectors, and the rest.
+/// Whether it is a watch, the label and field selectors, and the other options.
 fn asked(uri: &Uri) -> Result<(bool, String, String, WatchOptions), String> {
     let Query(asked) = Query::<HashMap<String, String>>::try_from_uri(uri).map_err(|error| error.to_string())?;
     let text = |key: &str| asked.get(key).cloned().unwrap_or_default();
@@ -200,7 +201,7 @@ fn asked(uri: &Uri) -> Result<(bool, String, String, WatchOptions), String> {
     Ok((flag("watch"), text("labelSelector"), text("fieldSelector"), options))
 }
 
-/// Clients that prefer protobuf name what else they take; those that take nothing else cannot be served.
+/// Clients that prefer protobuf list the other types that they accept; those that accept nothing else cannot be served.
 fn takes_json(headers: &HeaderMap) -> bool {
     let mut accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).peekable();
     if accepted.peek().is_none() {
@@ -209,7 +210,7 @@ fn takes_json(headers: &HeaderMap) -> bool {
     accepted.flat_map(|value| value.split(',')).any(|range| {
         let mut parts = range.split(';').map(str::trim);
         let kind = parts.next().unwrap_or_default();
-        // `as=Table` asks for another form of the same.
+        // `as=Table` requests another representation.
         matches!(kind, "*/*" | "application/*" | "application/json") && !parts.any(|part| part.starts_with("as="))
     })
 }

@@ -1,8 +1,8 @@
 //! The objects of one list as this node's kube-proxy sees them, with versions and a history of their own. Pure.
 //!
 //! Versions are not the API server's: a pod's new address changes an object here that did not change there. They obey
-//! the same rules, so that any client of the API may list and watch: a list has a version, each later change a higher
-//! one, a watch goes on from a version, and one that is too old (or was never given out) is [`Expired`].
+//! the same rules, so that any client of the API may list and watch: a list has a version, each later change has a
+//! higher one, and a watch continues from a version. A version that is too old (or was never issued) is [`Expired`].
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
@@ -10,22 +10,22 @@ use serde_json::{Value, json};
 
 use super::translate::{Here, Resource, Translations};
 
-/// How many changes a watch may be behind. Beyond it the client lists again, which it can do at any time.
+/// How many changes a watch may lag behind. Beyond that the client lists again, which is always possible.
 const HISTORY: usize = 1024;
 
-/// What happened to an object.
+/// The kind of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChangeKind {
-    /// It is new.
+    /// The object is new.
     Added,
-    /// It is different.
+    /// The object has changed.
     Modified,
-    /// It is gone.
+    /// The object is gone.
     Deleted,
 }
 
 impl ChangeKind {
-    /// As a watch writes it.
+    /// The name in a watch event.
     pub fn name(self) -> &'static str {
         match self {
             ChangeKind::Added => "ADDED",
@@ -35,35 +35,34 @@ impl ChangeKind {
     }
 }
 
-/// A change, as watches tell it.
+/// A change, as sent to watches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// The version that it made.
+    /// The version that the change created.
     pub version: u64,
-    /// What happened.
     pub kind: ChangeKind,
-    /// The object as JSON, with that version in it; of a deleted one, what it was last.
+    /// The object as JSON, with that version in it; for a deleted object, its last state.
     pub object: Bytes,
 }
 
-/// The version is too old to go on from, or none of ours: list again.
+/// The version is too old to continue from, or was not issued by this store: list again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("too old resource version: {asked} ({oldest})")]
 pub struct Expired {
-    /// What was asked for.
+    /// The requested version.
     pub asked: u64,
-    /// The oldest that can be gone on from.
+    /// The oldest version to continue from.
     pub oldest: u64,
 }
 
 /// An object of the API server.
 #[derive(Debug)]
 struct Entry {
-    /// Its UID and version there, by which a list that comes again is known to bring nothing new.
+    /// The object's UID and version on the API server, by which unchanged objects of a relist are recognized.
     seen: String,
-    /// Itself, when it names this node: it is rewritten anew when the node's ports change.
+    /// The object itself, if it names this node: it is rewritten again when the node's ports change.
     local: Option<Value>,
-    /// Names of what is shown in its place.
+    /// Names of the objects that replace it.
     shown: BTreeSet<String>,
 }
 
@@ -78,16 +77,16 @@ pub struct Store {
     shown: BTreeMap<String, Bytes>,
     version: u64,
     history: VecDeque<Change>,
-    /// Of the newest change that is not in the history any more.
+    /// Version of the newest change that is no longer in the history.
     forgotten: u64,
-    /// The API server's list is complete.
+    /// Whether the API server's list is complete.
     synced: bool,
-    /// What a list that is under way has brought so far.
+    /// The objects of a list in progress.
     listed: BTreeSet<String>,
 }
 
 impl Store {
-    /// An empty one.
+    /// An empty store.
     pub fn new(resource: Resource, here: Here) -> Store {
         Store {
             resource,
@@ -103,12 +102,12 @@ impl Store {
         }
     }
 
-    /// A list begins.
+    /// Starts a list.
     pub fn begin_list(&mut self) {
         self.listed.clear();
     }
 
-    /// The list was complete: what it did not bring is gone.
+    /// Completes the list: objects that it did not contain are removed.
     pub fn end_list(&mut self) {
         let gone: Vec<String> = self.entries.keys().filter(|key| !self.listed.contains(*key)).cloned().collect();
         gone.iter().for_each(|key| self.remove(key));
@@ -116,7 +115,7 @@ impl Store {
         self.synced = true;
     }
 
-    /// The API server has this object.
+    /// Adds or updates an object of the API server.
     pub fn apply(&mut self, mut object: Value) {
         let key = key(&object);
         self.listed.insert(key.clone());
@@ -125,19 +124,19 @@ impl Store {
         if self.entries.get(&key).is_some_and(|entry| entry.seen == seen) {
             return;
         }
-        // Longer than the rest, and of no use to a reader.
+        // Larger than the rest, and useless to a reader.
         if let Some(metadata) = object["metadata"].as_object_mut() {
             metadata.remove("managedFields");
         }
         self.show(key, seen, object);
     }
 
-    /// The API server has this object no longer.
+    /// Removes an object that the API server no longer has.
     pub fn delete(&mut self, object: &Value) {
         self.remove(&key(object));
     }
 
-    /// The node's ports lead elsewhere.
+    /// Updates the destinations of the node's ports.
     pub fn translate(&mut self, ports: Translations) {
         if self.here.ports == ports {
             return;
@@ -150,12 +149,12 @@ impl Store {
         }
     }
 
-    /// The API server's list has been seen at least once.
+    /// Whether the API server's list was complete at least once.
     pub fn synced(&self) -> bool {
         self.synced
     }
 
-    /// The present version.
+    /// The current version.
     pub fn version(&self) -> u64 {
         self.version
     }
@@ -165,7 +164,7 @@ impl Store {
         self.shown.values().cloned().collect()
     }
 
-    /// What came after `version`, oldest first.
+    /// The changes after `version`, oldest first.
     pub fn since(&self, version: u64) -> Result<Vec<Change>, Expired> {
         if version < self.forgotten || version > self.version {
             return Err(Expired { asked: version, oldest: self.forgotten.max(1) });
@@ -210,7 +209,7 @@ impl Store {
         }
     }
 
-    /// Notes a change of `object` and returns it as JSON, stamped with its version.
+    /// Records a change of `object` and returns the object as JSON with its new version.
     fn change(&mut self, kind: ChangeKind, mut object: Value) -> Bytes {
         self.version += 1;
         object["metadata"]["resourceVersion"] = json!(self.version.to_string());
@@ -231,7 +230,7 @@ fn key(object: &Value) -> String {
 }
 
 fn parsed(bytes: &Bytes) -> Value {
-    // Written above; an unreadable one would only be told as changed once more.
+    // Written above; an unreadable object would only be reported as changed once more.
     serde_json::from_slice(bytes).unwrap_or_default()
 }
 

@@ -94,7 +94,7 @@ fn a_list_that_comes_again_tells_only_what_is_different() {
     assert_eq!(store.version(), version);
     listed(&mut store, &[a, slice("c", 9, &["10.0.0.3"])]);
     assert_eq!(told(store.since(version)), ["ADDED c 10.0.0.3", "DELETED b 10.0.0.2"]);
-    // Written anew with the same content: there is nothing to tell a proxy.
+    // Written again with the same content: a proxy needs no event.
     let version = store.version();
     store.apply(slice("c", 11, &["10.0.0.3"]));
     assert_eq!(store.version(), version);

@@ -1,4 +1,4 @@
-//! What endpoints of this node look like to its own kube-proxy. Pure.
+//! Rewrites endpoints of this node for its own kube-proxy. Pure.
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -7,25 +7,25 @@ use serde_json::{Value, json};
 /// A port of this node that leads to a pod.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NodePort {
-    /// Its number.
+    /// The port number.
     pub number: u16,
     /// `TCP`, `UDP` or `SCTP`.
     pub protocol: String,
 }
 
-/// Where ports of this node lead: the pod's address and the container port.
+/// The destinations of this node's ports: the pod's address and the container port.
 pub type Translations = BTreeMap<NodePort, (IpAddr, u16)>;
 
-/// What is known of this node.
+/// The address and ports of this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Here {
     /// The node's address, by which endpoints name it.
     pub address: IpAddr,
-    /// Its granted ports, of pods that have an address.
+    /// Its granted ports, for pods that have an address.
     pub ports: Translations,
 }
 
-/// What can be rewritten.
+/// The resources that can be rewritten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Resource {
     /// `endpointslices` of `discovery.k8s.io`.
@@ -34,7 +34,7 @@ pub enum Resource {
     Endpoints,
 }
 
-/// Some of an object's ports: where each stands in the object, and its number.
+/// Some of an object's ports: each one's index in the object, and its number.
 type Numbers = Vec<(usize, u16)>;
 
 impl Resource {
@@ -46,7 +46,7 @@ impl Resource {
         }
     }
 
-    /// Whether the object has an endpoint at this address, so that it depends on what the node's ports are.
+    /// Whether the object has an endpoint at this address, so that it depends on the node's ports.
     pub fn names(self, object: &Value, address: IpAddr) -> bool {
         match self {
             Resource::EndpointSlices => list(object, "endpoints")
@@ -60,8 +60,8 @@ impl Resource {
         }
     }
 
-    /// The objects that take the place of `object`. The first has its name; there are more when endpoints that shared
-    /// a port number do not share it any longer, as all ports of a slice are ports of all its endpoints.
+    /// The objects that replace `object`. The first has its name. There are more if endpoints that shared a port number
+    /// no longer share it, because all ports of a slice are ports of all its endpoints.
     pub fn rewrite(self, object: &Value, here: &Here) -> Vec<Value> {
         match self {
             Resource::EndpointSlices => slices(object, here),
@@ -71,7 +71,8 @@ impl Resource {
 }
 
 impl Here {
-    /// Sorts what `ports` of this node lead to: by the pod's address, and what leads nowhere.
+    /// Groups `ports` of this node by the address of the pod that they lead to; the second part are those that lead to
+    /// no pod.
     fn lead(&self, ports: &[Value]) -> (BTreeMap<IpAddr, Numbers>, Numbers) {
         let (mut moved, mut stay) = (BTreeMap::<_, Vec<_>>::new(), Vec::new());
         for (index, port) in ports.iter().enumerate() {
@@ -98,7 +99,7 @@ fn number(port: &Value) -> Option<u16> {
     port["port"].as_u64().and_then(|number| u16::try_from(number).ok())
 }
 
-/// The ports of `all` at these places, with these numbers.
+/// The ports of `all` at these indices, with these numbers.
 fn renumbered(all: &[Value], ports: &[(usize, u16)]) -> Value {
     let one = |(index, number): &(usize, u16)| {
         let mut port = all[*index].clone();
@@ -133,7 +134,7 @@ fn slices(slice: &Value, here: &Here) -> Vec<Value> {
     all[0]["endpoints"] = Value::Array(rest);
     for ((v4, numbers), endpoints) in groups {
         let mut group = slice.clone();
-        // From the ports alone, so that an endpoint's change is a change of the same object.
+        // Derived from the ports only, so that a change of an endpoint is a change of the same object.
         let suffix: String = numbers.iter().map(|(index, number)| format!(".{index}-{number}")).collect();
         group["metadata"]["name"] = json!(format!("{name}{suffix}"));
         group["addressType"] = json!(if v4 { "IPv4" } else { "IPv6" });

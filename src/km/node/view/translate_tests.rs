@@ -44,18 +44,18 @@ fn endpoints_of_this_node_become_pod_and_container_port_and_others_stay() {
     let cases: [Case; 7] = [
         (&["10.0.0.2"], &http(31001), &["web-1: 10.0.0.2:31001/TCP"]),
         (&[NODE], &http(31001), &["web-1:", "web-1.0-80: 172.30.0.5:80/TCP"]),
-        // The same host port on another node is another pod.
+        // The same host port on another node belongs to another pod.
         (&["10.0.0.2", NODE], &http(31001), &["web-1: 10.0.0.2:31001/TCP", "web-1.0-80: 172.30.0.5:80/TCP"]),
         // A pod on the host's network, or one whose address is not known: the node's own port is right.
         (&[NODE], &http(8080), &["web-1: 10.0.0.1:8080/TCP"]),
-        // The number is not enough.
+        // The number alone is not sufficient: the protocol differs.
         (&[NODE], &[("dns", "TCP", 31002)], &["web-1: 10.0.0.1:31002/TCP"]),
         (
             &[NODE],
             &[("http", "TCP", 31001), ("dns", "UDP", 31002)],
             &["web-1:", "web-1.0-80.1-53: 172.30.0.5:80/TCP 172.30.0.5:53/UDP"],
         ),
-        // By hand, over ports of two pods and of the host.
+        // Written by hand, with ports of two pods and of the host.
         (
             &[NODE],
             &[("a", "TCP", 31001), ("b", "TCP", 31003), ("c", "TCP", 22)],

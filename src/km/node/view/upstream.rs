@@ -1,4 +1,4 @@
-//! What the view and the DNS need of the API server.
+//! The interface of the view and the DNS to the API server.
 use async_trait::async_trait;
 use axum::body::Body;
 use http::{Request, Response};
@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use super::super::deps::DepError;
 use super::translate::Resource;
 
-/// One list, as a client asked for it. The API server itself selects, so that no selector is understood here.
+/// One list, as a client requested it. The API server evaluates the selectors, so they are not parsed here.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ListOf {
     /// API group; empty for the core group.
@@ -47,12 +47,12 @@ impl ListOf {
     }
 }
 
-/// What a list and its watch bring.
+/// An event of a list and its watch.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Told {
-    /// A list begins.
+    /// A list starts.
     Begin,
-    /// This object is there, with `apiVersion` and `kind`.
+    /// This object exists or changed; it has `apiVersion` and `kind`.
     Object(Value),
     /// The list is complete.
     End,
@@ -60,11 +60,11 @@ pub enum Told {
     Gone(Value),
 }
 
-/// The API server, as this node.
+/// The API server, with this node's credentials.
 #[async_trait]
 pub trait Upstream: Send + Sync {
-    /// Tells what the list holds and how it changes, until nobody listens. Survives lost connections by itself.
+    /// Sends the list's objects and their changes, until the receiver is dropped. Reconnects on its own.
     async fn follow(&self, list: ListOf, told: mpsc::UnboundedSender<Told>);
-    /// Hands a request on, and its answer back.
+    /// Passes a request on to the API server, and returns its answer.
     async fn pass(&self, request: Request<Vec<u8>>) -> Result<Response<Body>, DepError>;
 }
