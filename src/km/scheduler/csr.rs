@@ -115,7 +115,7 @@ impl Request {
         Some(read)
     }
 
-    /// The node that the certificate is for.
+    /// Reads a request. None if it is unreadable or its signature is invalid.
     pub fn node(&self) -> Option<&str> {
         self.common_name.strip_prefix(NODE_USER).filter(|node| !node.is_empty())
     }
