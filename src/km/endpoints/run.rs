@@ -67,6 +67,7 @@ pub enum EndpointsError {
     /// A part ended that must keep running.
     #[error("a part of km endpoints ended: {part}")]
     Ended {
+        /// `write`, `watch` or `election`.
         part: &'static str,
     },
 }

@@ -22,8 +22,8 @@ pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 /// Label on the objects of headless Services, so that kube-proxy skips them.
 pub const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";
 
-/// At most this many endpoints per slice on average. The stock controller's limit is 100, and distribution by hash needs
-/// room above the average.
+/// At most this many endpoints per slice on average. The stock controller's limit is 100, and distribution by hash
+/// needs room above the average.
 const SLICE_FILL: usize = 64;
 
 /// Most addresses in one Endpoints object, as in the stock controller: every node reads the object at every change.
