@@ -73,11 +73,13 @@ pub enum Effect {
     },
     /// Renew the Lease of a node that has no kubelet yet.
     RenewLease {
+        /// Name of the Node, of its Lease and of the Lease's holder.
         node: String,
     },
     /// Delete a Node object, and its unused token.
     DeleteNode {
         node: String,
+        /// Id of the bootstrap token, if the Node records one.
         token_id: Option<String>,
     },
     /// Bind a pod to its node.
@@ -87,12 +89,14 @@ pub enum Effect {
         namespace: String,
         name: String,
         uid: Uid,
+        /// The recorded annotations: task, grant and ports.
         annotations: BTreeMap<String, String>,
     },
     /// Make kube-scheduler try a pod again.
     Nudge {
         namespace: String,
         name: String,
+        /// The pod is nudged only if it still has this UID.
         uid: Uid,
     },
     /// Report to a pod's owner why the pod waits.
@@ -107,6 +111,7 @@ pub enum Effect {
     EvictPod {
         namespace: String,
         name: String,
+        /// The pod is evicted only if it still has this UID.
         uid: Uid,
     },
     /// Delete a pod, so that its controller creates another.

@@ -23,6 +23,7 @@ pub enum Event {
     Update(Box<TaskStatus>),
     /// An executor ended.
     ExecutorEnded {
+        /// Id of the agent that it ran on.
         agent: String,
         executor: String,
     },
@@ -73,6 +74,7 @@ pub enum Event {
     /// A node's token and annotations are written, so the node can be launched.
     NodePrepared {
         node: String,
+        /// Passed to the node agent in the node's first launch.
         token: Token,
     },
     /// An effect on a node failed.

@@ -1,4 +1,4 @@
-//! Whether and when Mesos is asked for offers.
+//! Whether and when offers are requested from Mesos.
 use std::time::Duration;
 
 use kmctl_core::model::time::Time;
