@@ -1,4 +1,4 @@
-//! `km` as one program: its arguments, its log, and how its long-lived parts end.
+//! `km` as one binary: its arguments, its log, and how its long-lived parts stop.
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -87,7 +87,7 @@ struct NodeChildArguments {
 
 /// Runs `km` with the process's arguments.
 pub fn main() -> ExitCode {
-    // A container runtime starts plugins by a file's name and without arguments.
+    // A container runtime starts plugins by file name and without arguments.
     let as_plugin = std::env::args_os().next().is_some_and(|name| Path::new(&name).ends_with("km-cni"));
     if as_plugin {
         return cni();
@@ -116,13 +116,13 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Runs a long-lived role: log on stderr, end on SIGTERM or SIGINT.
+/// Runs a long-lived role: logs to stderr, stops on SIGTERM or SIGINT.
 fn serve<F: Future<Output = anyhow::Result<()>>>(role: impl FnOnce(CancellationToken) -> F) -> anyhow::Result<()> {
     let filter = tracing_subscriber::EnvFilter::builder()
         .with_default_directive(tracing_subscriber::filter::LevelFilter::INFO.into())
         .from_env_lossy();
-    // A log that nobody reads any more is no reason to end before everything is cleaned up: the report of such an error
-    // would go to the same place, and panic.
+    // A log that no process reads any more must not end the role before cleanup is complete: the report of such an
+    // error would be written to the same stream, and panic.
     let log = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
     log.with_writer(std::io::stderr).with_ansi(false).init();
     let runtime = tokio::runtime::Runtime::new().context("start the runtime")?;
@@ -154,7 +154,7 @@ async fn endpoints(arguments: EndpointsArguments, stop: CancellationToken) -> an
 }
 
 fn node() -> anyhow::Result<()> {
-    // Before the runtime has threads: each would keep the namespace it was born in.
+    // Before the runtime has threads: each thread would keep the namespace it was created in.
     crate::node::command::enter_mount_namespace().context("prepare the node")?;
     serve(|stop| async {
         let environment = mesos::executor::ExecutorEnvironment::from_env().context("run km node")?;
@@ -181,7 +181,7 @@ fn node_child(arguments: &NodeChildArguments) -> anyhow::Error {
     crate::node::command::become_child(arguments.parent, &arguments.argv).into()
 }
 
-/// A plugin says its failures on standard output, as JSON.
+/// A CNI plugin reports its failures on standard output, as JSON.
 fn cni() -> ExitCode {
     let variable = |name: &str| std::env::var(name).unwrap_or_default();
     let environment = crate::cni::request::Environment {

@@ -1,8 +1,8 @@
-//! Decides what to write: events in, writes out. Pure; [`super::run`] watches, writes and waits.
+//! Decides what to write: takes events, returns writes. Pure; [`super::run`] watches, writes and waits.
 //!
-//! One Service is written by at most one round of writes at a time; what changes meanwhile is decided when the round
-//! has ended, which also bundles bursts. What the server stores is compared by fingerprint, and a write carries the
-//! version that it was decided on, so a stale decision cannot overwrite anything.
+//! Each Service has at most one round of writes at a time. Changes that arrive during a round are decided after it,
+//! which also batches bursts. Stored objects are compared by fingerprint, and a write carries the version that it was
+//! decided on, so a stale decision cannot overwrite anything.
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
@@ -11,44 +11,37 @@ use super::model::{Key, Node, Pod, Seen, Service};
 use super::selectors::Selectors;
 use super::wanted::{digest, service_of_slice, wanted};
 
-/// Repairs of one object that go out at once; further ones wait longer and longer, as somebody keeps changing it back.
+/// Repairs of one object that are made without delay. Further ones wait longer and longer, because another writer keeps
+/// reverting the object.
 const PROMPT_REPAIRS: u32 = 3;
 
 /// Kinds of objects that are watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// Services.
     Service,
-    /// Pods.
     Pod,
-    /// Nodes.
     Node,
-    /// Endpoints.
     Endpoints,
-    /// EndpointSlices.
     Slice,
 }
 
 const KINDS: [Kind; 5] = [Kind::Service, Kind::Pod, Kind::Node, Kind::Endpoints, Kind::Slice];
 
-/// An object that is written.
+/// An object that km endpoints writes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Object {
-    /// An Endpoints object.
     Endpoints(Key),
-    /// An EndpointSlice.
     Slice(Key),
 }
 
 impl Object {
-    /// Namespace and name.
     pub fn key(&self) -> &Key {
         match self {
             Object::Endpoints(key) | Object::Slice(key) => key,
         }
     }
 
-    /// The Service that it belongs to, by its name.
+    /// The Service that the object belongs to, derived from the object's name.
     fn service(&self) -> Key {
         match self {
             Object::Endpoints(key) => key.clone(),
@@ -57,52 +50,50 @@ impl Object {
     }
 }
 
-/// What happened.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// A list of this kind begins; what it does not name by its end is gone.
+    /// A list of this kind starts. Objects that it has not named by its end are gone.
     Listing(Kind),
     /// The list is complete.
     Listed(Kind),
-    /// A Service is there or changed.
+    /// A Service was added or changed.
     Service(Service),
-    /// A pod is there or changed.
+    /// A pod was added or changed.
     Pod(Box<Pod>),
-    /// A node is there or changed.
+    /// A node was added or changed.
     Node(Key, Node),
-    /// An object that we may write is there or changed.
+    /// An object that we may write was added or changed.
     Object(Object, Seen),
-    /// A Service, pod or node is gone.
+    /// A Service, pod or node was deleted.
     Gone(Kind, Key),
-    /// An object that we may write is gone; with the UID that it had.
+    /// An object that we may write was deleted. Carries its UID.
     ObjectGone(Object, String),
-    /// This process became the one that writes, or no longer is.
+    /// This process became the leader (the one that writes), or lost the lead.
     Leading(bool),
     /// A write has ended.
     Written(Object, Outcome),
-    /// The time of [`Effect::RetryLater`] is over.
+    /// The pause of [`Effect::RetryLater`] is over.
     Retry(Key),
-    /// It is time to look at everything again.
+    /// It is time to compare everything again.
     Resync,
 }
 
-/// How a write ended.
+/// Outcome of a write.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    /// The server stores this now.
+    /// The server now stores this.
     Stored(Seen),
-    /// It is deleted.
     Deleted,
-    /// It was decided on something outdated; this is there now.
+    /// The write was decided on an outdated version. Carries what the server has now.
     Outdated(Option<Seen>),
-    /// It failed for another reason.
+    /// The write failed for another reason.
     Failed,
 }
 
-/// What to do.
+/// What the caller has to do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
-    /// Write an object and report with [`Event::Written`].
+    /// Write an object and report the outcome with [`Event::Written`].
     Write(Object, Action),
     /// Send [`Event::Retry`] after a pause that grows with the number.
     RetryLater(Key, u32),
@@ -111,7 +102,6 @@ pub enum Effect {
 /// A write.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// Create it.
     Create(Value),
     /// Replace the version that was seen.
     Replace(Value, Seen),
@@ -119,14 +109,14 @@ pub enum Action {
     Delete(Seen),
 }
 
-/// Everything known. At first that is nothing, and nothing is written before all lists are complete and it leads.
+/// Everything known. Starts empty. Nothing is written until all lists are complete and this process is the leader.
 #[derive(Debug, Default)]
 pub struct Endpoints {
     services: BTreeMap<Key, Service>,
     pods: BTreeMap<Key, Pod>,
     nodes: BTreeMap<Key, Node>,
     selectors: Selectors,
-    /// Pods that a Service selects.
+    /// The pods that each Service selects.
     members: BTreeMap<Key, BTreeSet<Key>>,
     objects: BTreeMap<Object, Seen>,
     /// Objects by the Service that they belong to.
@@ -137,12 +127,12 @@ pub struct Endpoints {
     leading: bool,
 }
 
-/// Progress of a kind's list.
+/// Progress of one kind's list.
 #[derive(Debug, Default)]
 struct Listing {
-    /// A list was completed at some time.
+    /// A list of this kind has been completed at least once.
     complete: bool,
-    /// What the list that is under way did not name yet.
+    /// Known objects that the current list has not named yet.
     missing: Option<(BTreeSet<Key>, BTreeSet<Object>)>,
 }
 
@@ -150,16 +140,16 @@ struct Listing {
 #[derive(Debug)]
 struct Written {
     wanted: u64,
-    /// Its fingerprint as stored, which differs from `wanted` where the server drops or adds fields.
+    /// Fingerprint as stored. Differs from `wanted` where the server drops or adds fields.
     stored: Option<u64>,
     repairs: u32,
 }
 
-/// A Service's writes under way.
+/// A Service's current round of writes.
 #[derive(Debug, Default)]
 struct Round {
     open: usize,
-    /// Something changed meanwhile.
+    /// Something changed during the round.
     again: bool,
     failed: bool,
     /// Waiting for [`Event::Retry`].
@@ -173,7 +163,7 @@ impl Endpoints {
         self.leading && KINDS.iter().all(|kind| self.listings.get(kind).is_some_and(|listing| listing.complete))
     }
 
-    /// Takes an event in and returns what follows from it.
+    /// Handles an event and returns the resulting effects.
     pub fn on(&mut self, event: Event) -> Vec<Effect> {
         let was_active = self.is_active();
         let mut effects = Vec::new();
@@ -190,7 +180,7 @@ impl Endpoints {
         effects
     }
 
-    /// Notes an event and names the Services that it may concern.
+    /// Records an event and returns the Services that it may affect.
     fn note(&mut self, event: Event, effects: &mut Vec<Effect>) -> BTreeSet<Key> {
         match event {
             Event::Listing(kind) => {
@@ -220,7 +210,7 @@ impl Endpoints {
             }
             Event::Gone(Kind::Endpoints | Kind::Slice, _) => BTreeSet::new(),
             Event::ObjectGone(object, uid) => {
-                // The end of an earlier object of this name says nothing about the present one.
+                // The deletion of an earlier object of this name says nothing about the current one.
                 if self.objects.get(&object).is_some_and(|seen| seen.uid == uid) {
                     self.forget_object(&object);
                 }
@@ -250,7 +240,7 @@ impl Endpoints {
         self.services.keys().chain(self.by_service.keys()).cloned().collect()
     }
 
-    // === what is known ===
+    // === state ===
 
     fn begin_list(&mut self, kind: Kind) {
         let keys = match kind {
@@ -320,7 +310,7 @@ impl Endpoints {
         changed
     }
 
-    /// Forgets a pod, as a member of Services, too; names those.
+    /// Forgets a pod, also as a member of Services. Returns those Services.
     fn leave_all(&mut self, pod: &Key) -> BTreeSet<Key> {
         let Some(before) = self.pods.remove(pod) else { return BTreeSet::new() };
         let mut left = self.selecting(&before);
@@ -349,7 +339,8 @@ impl Endpoints {
         }
         let service = object.service();
         self.by_service.entry(service.clone()).or_default().insert(object.clone());
-        // Often the watch tells of our write before its answer comes. What was wanted is there, so nothing follows.
+        // The watch often reports our write before the write's response arrives. The object is as wanted, so nothing
+        // follows.
         let as_wanted = self.written.get(&object).is_some_and(|written| written.wanted == seen.digest);
         self.objects.insert(object, seen);
         if as_wanted { BTreeSet::new() } else { BTreeSet::from([service]) }
@@ -407,9 +398,9 @@ impl Endpoints {
         if again { BTreeSet::from([service]) } else { BTreeSet::new() }
     }
 
-    // === what follows ===
+    // === decisions ===
 
-    /// Writes what differs from what the Service should have, unless a round of writes or a pause is on.
+    /// Writes what differs from what the Service should have, unless a round of writes or a pause is in progress.
     fn settle(&mut self, key: &Key, effects: &mut Vec<Effect>) {
         if let Some(round) = self.rounds.get_mut(key)
             && (round.open > 0 || round.paused)
@@ -431,7 +422,7 @@ impl Endpoints {
                     continue;
                 }
             }
-            // Wanted as before, but not there any more: somebody else changed it.
+            // The object was written as wanted but differs now: another writer changed it.
             let repairs = written.filter(|_| same_as_written).map_or(0, |written| written.repairs + 1);
             if repairs > PROMPT_REPAIRS {
                 patience = patience.max(repairs - PROMPT_REPAIRS);
@@ -457,7 +448,7 @@ impl Endpoints {
         }
         let round = self.rounds.entry(key.clone()).or_default();
         round.again = false;
-        // A pause that is over lets one round through: `attempts` then stands at what it waited for.
+        // The round after a pause is let through: `attempts` then equals the patience that was waited for.
         if patience > round.attempts {
             round.paused = true;
             round.attempts = patience;
@@ -477,7 +468,7 @@ impl Endpoints {
         let mut desired = Desired::default();
         let Some(service) = self.services.get(key) else { return desired };
         if !service.is_ours() {
-            // A Service that lost its selector keeps its Endpoints: from then on they are its owner's to edit.
+            // A Service that lost its selector keeps its Endpoints: its owner edits them from then on.
             desired.keep_endpoints = !service.external_name;
             return desired;
         }
@@ -506,7 +497,7 @@ fn kind_of(object: &Object) -> Kind {
     }
 }
 
-/// Versions of one object count up; where a server's versions are no numbers every message counts as news.
+/// Versions of one object increase. Where a server's versions are not numbers, every different version counts as newer.
 fn is_newer(seen: &Seen, known: &Seen) -> bool {
     match (seen.resource_version.parse::<u64>(), known.resource_version.parse::<u64>()) {
         (Ok(seen), Ok(known)) => seen > known,

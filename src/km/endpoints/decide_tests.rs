@@ -5,7 +5,7 @@ use crate::endpoints::model::{Labels, ServicePort, TargetPort};
 use crate::endpoints::read;
 use kmctl_core::protocol::launch::PortMapping;
 
-/// Plays the API server: stores what is written, and answers.
+/// A fake API server: stores what is written and returns outcomes.
 struct World {
     endpoints: Endpoints,
     stored: BTreeMap<Object, (Seen, Value)>,
@@ -56,7 +56,7 @@ fn pod_event(pod: Pod) -> Event {
     Event::Pod(Box::new(pod))
 }
 
-/// One word per effect.
+/// One phrase per effect.
 fn words(effects: &[Effect]) -> Vec<String> {
     let word = |effect: &Effect| match effect {
         Effect::Write(object, action) => {
@@ -98,7 +98,7 @@ impl World {
         }
     }
 
-    /// Carries out one effect as the server would and returns the answer.
+    /// Executes one effect as the server would and returns the outcome.
     fn answer(&mut self, effect: &Effect) -> Event {
         let (object, action) = match effect {
             Effect::Write(object, action) => (object, action),
@@ -125,7 +125,7 @@ impl World {
         Event::Written(object.clone(), outcome)
     }
 
-    /// Sends an event and carries out what follows until nothing does; all effects, in words.
+    /// Sends an event and executes the effects until none are left. Returns all effects as phrases.
     fn play(&mut self, event: Event) -> Vec<String> {
         let mut effects = self.endpoints.on(event);
         let mut all = words(&effects);
@@ -138,7 +138,7 @@ impl World {
         all
     }
 
-    /// Somebody else writes, and the watch tells.
+    /// Another writer changes the object. Returns the watch event.
     fn foreign(&mut self, object: &Object, change: impl FnOnce(&mut Value)) -> Event {
         let (seen, mut body) = self.stored[object].clone();
         change(&mut body);
@@ -369,7 +369,7 @@ fn a_failed_write_is_tried_again_later_and_later() {
 fn an_outdated_write_is_decided_again_on_what_is_there() {
     let mut world = World::new();
     world.play(Event::Service(service("web")));
-    // An edit of which the watch has not told yet.
+    // An edit that the watch has not reported yet.
     let _late = world.foreign(&endpoints_of("web"), |body| body["metadata"]["labels"] = json!({ "x": "y" }));
     assert_eq!(
         world.play(pod_event(pod("a", "web", 31001))),

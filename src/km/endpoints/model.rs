@@ -1,21 +1,18 @@
-//! What `km endpoints` keeps in memory of Services, pods, nodes and of the objects it writes: only the fields that
-//! decide something, because there is one entry per pod of the cluster.
+//! What `km endpoints` keeps in memory of Services, pods, nodes and the objects it writes. Only fields that influence
+//! decisions are kept, because there is one entry per pod of the cluster.
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use kmctl_core::protocol::launch::PortMapping;
 
-/// Namespace and name; for nodes the namespace is empty.
+/// Namespace and name. Nodes have an empty namespace.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
-    /// Namespace.
     pub namespace: String,
-    /// Name.
     pub name: String,
 }
 
 impl Key {
-    /// A key out of its two parts.
     pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
         Key { namespace: namespace.into(), name: name.into() }
     }
@@ -30,81 +27,73 @@ impl std::fmt::Display for Key {
 /// Labels or a selector.
 pub type Labels = BTreeMap<String, String>;
 
-/// A Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
-    /// Namespace and name.
     pub key: Key,
     /// UID, for the owner reference of slices.
     pub uid: String,
-    /// Its labels, which its objects inherit.
+    /// Labels, copied to the Service's objects.
     pub labels: Labels,
-    /// Which pods it selects; none of them when it is empty, then somebody else writes its endpoints.
+    /// Selects pods. An empty selector selects none, and another writer manages the Service's endpoints.
     pub selector: Labels,
-    /// Its ports.
     pub ports: Vec<ServicePort>,
     /// `clusterIP: None`.
     pub headless: bool,
     /// `type: ExternalName`, which has no endpoints.
     pub external_name: bool,
-    /// Pods count as ready from the moment they have an address.
+    /// Pods count as ready as soon as they have an address.
     pub publish_not_ready: bool,
 }
 
 impl Service {
-    /// Whether its objects are ours to write.
+    /// Whether km endpoints writes this Service's objects.
     pub fn is_ours(&self) -> bool {
         !self.selector.is_empty() && !self.external_name
     }
 
-    /// Whether it selects a pod of its own namespace that carries `labels`.
+    /// Whether the Service selects a pod of its own namespace with these labels.
     pub fn selects(&self, labels: &Labels) -> bool {
         self.is_ours() && self.selector.iter().all(|(key, value)| labels.get(key) == Some(value))
     }
 }
 
-/// A port of a Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServicePort {
     /// Empty when the Service has one port without a name.
     pub name: String,
     /// `TCP`, `UDP` or `SCTP`.
     pub protocol: String,
-    /// Which port of the pod.
+    /// The pod's port that this port maps to.
     pub target: TargetPort,
-    /// Protocol above `protocol`, handed on.
+    /// Application protocol, copied unchanged.
     pub app_protocol: Option<String>,
 }
 
-/// A Service port's target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TargetPort {
-    /// The container port of this number.
+    /// The container port with this number.
     Number(u16),
-    /// The container port of this name, which may have another number in every pod.
+    /// The container port with this name. Its number may differ from pod to pod.
     Name(String),
 }
 
-/// A pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pod {
-    /// Namespace and name.
     pub key: Key,
     /// UID, for the reference in endpoints.
     pub uid: String,
-    /// Its labels.
     pub labels: Labels,
-    /// Its node; empty before it is bound.
+    /// Node name. Empty before the pod is bound.
     pub node: String,
-    /// Address of its node, once its own network stands.
+    /// Address of the node, known once the pod's own network is set up.
     pub node_address: Option<IpAddr>,
-    /// Uses the node's network.
+    /// The pod uses the node's network.
     pub host_network: bool,
-    /// Its Ready condition.
+    /// The Ready condition.
     pub ready: bool,
-    /// Is being deleted.
+    /// The pod is being deleted.
     pub terminating: bool,
-    /// Will not run again.
+    /// The pod will not run again.
     pub finished: bool,
     /// `spec.hostname`.
     pub hostname: String,
@@ -112,12 +101,12 @@ pub struct Pod {
     pub subdomain: String,
     /// Declared ports that have a name.
     pub named_ports: Vec<NamedPort>,
-    /// What Mesos granted.
+    /// Host ports that Mesos granted.
     pub granted: Vec<PortMapping>,
 }
 
 impl Pod {
-    /// The port of the pod's node that leads to `target`, if there is one.
+    /// The port of the pod's node that reaches `target`, if there is one.
     pub fn host_port(&self, target: &TargetPort, protocol: &str) -> Option<u16> {
         let container_port = match target {
             TargetPort::Number(number) => *number,
@@ -136,7 +125,6 @@ impl Pod {
 /// A declared container port with a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedPort {
-    /// Its name.
     pub name: String,
     /// Port in the pod.
     pub number: u16,
@@ -144,7 +132,7 @@ pub struct NamedPort {
     pub protocol: String,
 }
 
-/// A node's place, for topology.
+/// A node's topology.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Node {
     /// `topology.kubernetes.io/zone`.
@@ -158,8 +146,8 @@ pub struct Seen {
     pub uid: String,
     /// Version, a precondition of writes.
     pub resource_version: String,
-    /// Fingerprint of everything in it that we would write.
+    /// Fingerprint of all fields that we would write.
     pub digest: u64,
-    /// Carries our mark.
+    /// Carries our managed-by label.
     pub ours: bool,
 }

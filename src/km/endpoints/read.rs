@@ -9,7 +9,7 @@ use super::model::{Key, NamedPort, Node, Pod, Seen, Service, ServicePort, Target
 use super::wanted::{ENDPOINTS_MANAGER_LABEL, MANAGER, SLICE_MANAGER_LABEL, digest};
 use kmctl_core::k8s::names::PORTS_ANNOTATION;
 
-/// The part of a Service's spec that is read.
+/// The fields of a Service's spec that are read.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ServiceSpec {
@@ -22,7 +22,6 @@ pub struct ServiceSpec {
     publish_not_ready_addresses: Option<bool>,
 }
 
-/// A port of it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ServicePortSpec {
@@ -33,7 +32,7 @@ struct ServicePortSpec {
     app_protocol: Option<String>,
 }
 
-/// The part of a pod's spec that is read.
+/// The fields of a pod's spec that are read.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PodSpec {
@@ -60,7 +59,7 @@ struct ContainerPort {
     protocol: Option<String>,
 }
 
-/// The part of a pod's status that is read.
+/// The fields of a pod's status that are read.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PodStatus {
@@ -79,7 +78,7 @@ struct Condition {
     status: String,
 }
 
-/// Parts that carry nothing for us.
+/// A spec or status of which no field is read.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Nothing {}
 
@@ -97,7 +96,6 @@ fn key(metadata: &ObjectMeta) -> Key {
     Key::new(metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default())
 }
 
-/// A Service.
 pub fn service(metadata: ObjectMeta, spec: ServiceSpec) -> Service {
     let ports = spec.ports.unwrap_or_default().into_iter().filter_map(|spec| {
         let target = match spec.target_port {
@@ -127,9 +125,8 @@ pub fn service(metadata: ObjectMeta, spec: ServiceSpec) -> Service {
     }
 }
 
-/// A pod.
 pub fn pod(metadata: ObjectMeta, spec: PodSpec, status: PodStatus) -> Pod {
-    // An init container that keeps running is a sidecar, whose ports count.
+    // An init container with restart policy Always is a sidecar, and its ports count.
     let sidecars =
         spec.init_containers.into_iter().filter(|container| container.restart_policy.as_deref() == Some("Always"));
     let named_ports =
@@ -141,7 +138,7 @@ pub fn pod(metadata: ObjectMeta, spec: PodSpec, status: PodStatus) -> Pod {
             })
         });
     let granted = metadata.annotations.as_ref().and_then(|annotations| annotations.get(PORTS_ANNOTATION));
-    // Anybody who may edit a pod may break its annotation; it then has no ports.
+    // A user who may edit a pod may break its annotation. The pod then has no ports.
     let granted = granted.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
     let has_address = status.pod_ip.is_some_and(|address| !address.is_empty());
     Pod {
@@ -161,21 +158,20 @@ pub fn pod(metadata: ObjectMeta, spec: PodSpec, status: PodStatus) -> Pod {
     }
 }
 
-/// A node.
 pub fn node(metadata: &ObjectMeta) -> (Key, Node) {
     let label = |name: &str| metadata.labels.as_ref().and_then(|labels| labels.get(name).cloned());
     let node = Node { zone: label("topology.kubernetes.io/zone") };
     (Key::new("", metadata.name.clone().unwrap_or_default()), node)
 }
 
-/// An Endpoints object: its fingerprint covers labels and subsets.
+/// Reads an Endpoints object. Its fingerprint covers labels and subsets.
 pub fn endpoints(metadata: &ObjectMeta, data: &Value) -> Seen {
     let mut body = json!({ "metadata": { "labels": metadata.labels } });
     copy(data, &mut body, "subsets");
     seen(metadata, ENDPOINTS_MANAGER_LABEL, &body)
 }
 
-/// An EndpointSlice: its fingerprint covers labels, owners and everything that is not metadata.
+/// Reads an EndpointSlice. Its fingerprint covers labels, owners and everything outside of metadata.
 pub fn slice(metadata: &ObjectMeta, data: &Value) -> Seen {
     let mut body = json!({ "metadata": { "labels": metadata.labels } });
     if let Some(owners) = &metadata.owner_references {
@@ -187,8 +183,8 @@ pub fn slice(metadata: &ObjectMeta, data: &Value) -> Seen {
     seen(metadata, SLICE_MANAGER_LABEL, &body)
 }
 
-/// An empty list, null and an absent field are the same; we send a slice's empty `ports` as a list, and no empty
-/// `subsets`.
+/// An empty list, null and an absent field are equivalent. Our writes send a slice's empty `ports` as a list and omit
+/// empty `subsets`.
 fn copy(from: &Value, to: &mut Value, field: &str) {
     match from.get(field) {
         Some(value) if !value.is_null() && *value != json!([]) => to[field] = value.clone(),

@@ -1,4 +1,4 @@
-//! `km endpoints`: watches, asks [`super::decide`] and writes. All policy is there, none here.
+//! `km endpoints`: watches, queries [`super::decide`] and writes. All policy is there, none here.
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,69 +23,62 @@ use kmctl_core::protocol::scheduler::SchedulerConfiguration;
 /// Name of the Lease in [`NAMESPACE`].
 pub const LEASE: &str = "km-endpoints";
 
-/// Writes at one time; one connection (HTTP/2) carries them all.
+/// Concurrent writes. One HTTP/2 connection carries them all.
 const CONCURRENT_WRITES: usize = 16;
 
-/// Everything is compared again this often. Watches tell of every change; this is against what nobody thought of.
+/// Interval at which everything is compared again. Watches report every change; this guards against unforeseen cases.
 const RESYNC: Duration = Duration::from_secs(300);
 
-/// Before a write that failed is decided on anew.
+/// Pause before a failed write is decided again.
 const RETRY: Backoff = Backoff::doubling(Duration::from_millis(100), Duration::from_secs(30));
 
-/// Events that may wait; a watch that is faster than that waits itself.
+/// Events that may be queued. A faster watch waits.
 const QUEUE: usize = 1024;
 
-/// Where the settings are.
+/// Paths of the configuration files.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The settings file that km scheduler reads, too: cluster name and network.
+    /// The configuration file, shared with km scheduler: cluster name and network.
     pub config: PathBuf,
-    /// Credentials, its own.
+    /// Credentials of km endpoints.
     pub kubeconfig: PathBuf,
 }
 
 /// Why `km endpoints` cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum EndpointsError {
-    /// The settings file.
     #[error("read the settings {path}")]
     Settings {
-        /// The file.
         path: PathBuf,
-        /// What is wrong with it.
         #[source]
         source: SettingsError,
     },
-    /// The kubeconfig.
     #[error("use the credentials {path}")]
     Credentials {
-        /// The file.
         path: PathBuf,
-        /// What is wrong with it.
         #[source]
         source: kube::config::KubeconfigError,
     },
-    /// The client.
     #[error("set up the connection to the API server")]
     Client(#[source] kube::Error),
-    /// Whether another process of this host writes cannot be found out.
+    /// It could not be determined whether another process of this host writes.
     #[error("take this host's place among the candidates")]
     Seat(#[source] std::io::Error),
-    /// A part ended that must not.
+    /// A part ended that must keep running.
     #[error("a part of km endpoints ended: {part}")]
     Ended {
-        /// Which.
+        /// `write`, `watch` or `election`.
         part: &'static str,
     },
 }
 
-/// What is wrong with the settings file.
+/// What is wrong with the configuration file.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     /// It cannot be read.
     #[error("open it")]
     Open(#[source] std::io::Error),
-    /// It is not what it should be.
+    /// It cannot be parsed.
     #[error("understand it")]
     Parse(#[source] serde_yaml::Error),
 }
@@ -104,7 +97,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), Endpoi
             }
         }
         NetworkMode::Cni => {
-            // The unit stays up, so that a change of the mode needs no change of units.
+            // The unit keeps running, so that a change of the mode needs no change of units.
             tracing::info!("network.mode is cni: the stock endpoint controllers do the work, nothing to do here");
             stop.cancelled().await;
             Ok(())
@@ -124,7 +117,7 @@ async fn connect(path: &Path) -> Result<Client, EndpointsError> {
     Client::try_from(config).map_err(EndpointsError::Client)
 }
 
-/// Writes endpoints through `client` until `stop`. No other candidate has the name `identity` at the same time.
+/// Writes endpoints through `client` until `stop`. No other candidate uses the name `identity` at the same time.
 pub async fn serve(client: Client, identity: &str, stop: CancellationToken) -> Result<(), EndpointsError> {
     let slices = slice_resource();
     let (leading, mut leads) = watch::channel(false);
@@ -142,14 +135,13 @@ pub async fn serve(client: Client, identity: &str, stop: CancellationToken) -> R
     let mut campaign = tokio::spawn(campaigning);
     let writer = Writer::new(client, slices);
     let permits = Arc::new(Semaphore::new(CONCURRENT_WRITES));
-    // What effects report; each yields one event.
+    // Running effects. Each yields one event.
     let mut reports: JoinSet<Event> = JoinSet::new();
     let mut resync = tokio::time::interval_at(tokio::time::Instant::now() + RESYNC, RESYNC);
     resync.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut endpoints = Endpoints::default();
     loop {
-        // First the end, then who leads, then what became of writes: nothing is decided on older knowledge than
-        // necessary.
+        // Polled in this order: stop, leadership, outcomes of writes, watches. Decisions then use the newest state.
         let event = tokio::select! {
             biased;
             () = stop.cancelled() => break,
@@ -169,7 +161,8 @@ pub async fn serve(client: Client, identity: &str, stop: CancellationToken) -> R
             reports.spawn(carry_out(effect, writer.clone(), permits.clone()));
         }
     }
-    // Writes under way are dropped, arrived or not: whoever leads next compares first. The campaign frees the Lease.
+    // Writes in progress are dropped, whether they reached the server or not: the next leader compares first. The
+    // campaign releases the Lease.
     reports.shutdown().await;
     let _ = campaign.await;
     Ok(())

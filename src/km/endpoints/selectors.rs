@@ -1,4 +1,4 @@
-//! Finds the Services that may select a pod, without asking every Service of its namespace. Pure.
+//! Finds the Services that may select a pod without checking every Service of its namespace. Pure.
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::model::{Key, Labels, Service};
@@ -6,7 +6,7 @@ use super::model::{Key, Labels, Service};
 /// Services by one label of their selector.
 #[derive(Debug, Default)]
 pub struct Selectors {
-    /// By namespace and `label=value`; a label's name has no `=`.
+    /// By namespace and `label=value`. A label's name has no `=`.
     by_term: BTreeMap<Key, BTreeSet<Key>>,
 }
 
@@ -15,14 +15,13 @@ fn term(namespace: &str, (label, value): (&String, &String)) -> Key {
 }
 
 impl Selectors {
-    /// A Service is there. One that differs from what was there before has to be removed first.
+    /// Adds a Service. An earlier version of it has to be removed first.
     pub fn insert(&mut self, service: &Service) {
         if let Some(first) = service.selector.first_key_value() {
             self.by_term.entry(term(&service.key.namespace, first)).or_default().insert(service.key.clone());
         }
     }
 
-    /// A Service is gone.
     pub fn remove(&mut self, service: &Service) {
         let Some(first) = service.selector.first_key_value() else { return };
         let term = term(&service.key.namespace, first);
@@ -34,7 +33,7 @@ impl Selectors {
         }
     }
 
-    /// Those of the namespace that can select a pod with these labels: all that do are among them.
+    /// The Services of the namespace that may select a pod with these labels. Includes all that do select it.
     pub fn candidates(&self, namespace: &str, labels: &Labels) -> impl Iterator<Item = &Key> {
         labels.iter().filter_map(move |label| self.by_term.get(&term(namespace, label))).flatten()
     }

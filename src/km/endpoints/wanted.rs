@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::model::{Key, Labels, Node, Pod, Service};
 
-/// Value of the managed-by labels, by which our objects are known.
+/// Value of the managed-by labels, which identifies our objects.
 pub const MANAGER: &str = "km-endpoints.kmctl.io";
 
 /// Label on EndpointSlices that names their writer.
@@ -19,26 +19,26 @@ pub const ENDPOINTS_MANAGER_LABEL: &str = "endpoints.kubernetes.io/managed-by";
 /// Label on EndpointSlices that names their Service.
 pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 
-/// Label on the objects of headless Services, so that kube-proxy passes them over.
+/// Label on the objects of headless Services, so that kube-proxy skips them.
 pub const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";
 
-/// Endpoints of one slice are spread so that about this many share one: the stock controller's limit is 100, and a
-/// spread by hash needs room above the mean.
+/// At most this many endpoints per slice on average. The stock controller's limit is 100, and distribution by hash
+/// needs room above the average.
 const SLICE_FILL: usize = 64;
 
-/// Addresses in one Endpoints object, the limit of the stock controller: it is read by every node at every change.
+/// Most addresses in one Endpoints object, as in the stock controller: every node reads the object at every change.
 const ENDPOINTS_CAPACITY: usize = 1000;
 
 /// The bodies of one Service's objects: what a write sends, without the metadata that the server owns.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Wanted {
-    /// The Endpoints object, of the Service's own name.
+    /// The Endpoints object, named like the Service.
     pub endpoints: Value,
     /// EndpointSlices by name.
     pub slices: BTreeMap<String, Value>,
 }
 
-/// One pod's part in a Service.
+/// One pod as an endpoint of a Service.
 struct Endpoint<'a> {
     pod: &'a Pod,
     address: IpAddr,
@@ -47,7 +47,7 @@ struct Endpoint<'a> {
     ready: bool,
 }
 
-/// A Service port as one pod serves it. The order of fields is the order of sorting.
+/// A Service port as one pod serves it. The order of the fields is the sort order.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct ResolvedPort {
     name: String,
@@ -62,7 +62,7 @@ pub fn wanted<'a>(service: &Service, pods: impl Iterator<Item = &'a Pod>, nodes:
     Wanted { endpoints: endpoints_body(service, &endpoints), slices: slice_bodies(service, &endpoints, nodes) }
 }
 
-/// The pod's part in the Service; none when it cannot be reached (yet, or any more).
+/// The pod as an endpoint of the Service. None when it is unreachable: not reachable yet, or no longer.
 fn endpoint<'a>(service: &Service, pod: &'a Pod) -> Option<Endpoint<'a>> {
     let address = pod.node_address?;
     if pod.finished || pod.node.is_empty() {
@@ -77,8 +77,8 @@ fn endpoint<'a>(service: &Service, pod: &'a Pod) -> Option<Endpoint<'a>> {
         })
     });
     let mut ports: Vec<ResolvedPort> = resolved.collect();
-    // A pod that serves none of the ports would be an address to nowhere. A Service without ports (headless) is
-    // about names only.
+    // A pod that serves none of the ports would be an unusable address. A Service without ports (headless) only
+    // provides names.
     if ports.is_empty() && !service.ports.is_empty() {
         return None;
     }
@@ -89,7 +89,7 @@ fn endpoint<'a>(service: &Service, pod: &'a Pod) -> Option<Endpoint<'a>> {
 
 fn labels(service: &Service, own: &[(&str, &str)]) -> Value {
     let mut labels: Labels = service.labels.clone();
-    // What a Service's author writes under these keys must not make its objects look like somebody else's.
+    // Labels that the Service's author sets under these keys must not make the objects appear to have another writer.
     for key in [SLICE_MANAGER_LABEL, ENDPOINTS_MANAGER_LABEL, SERVICE_NAME_LABEL, HEADLESS_LABEL] {
         labels.remove(key);
     }
@@ -110,10 +110,10 @@ fn hostname<'a>(service: &Service, pod: &'a Pod) -> Option<&'a str> {
 }
 
 fn endpoints_body(service: &Service, endpoints: &[Endpoint]) -> Value {
-    // Terminating pods are left out of Endpoints, which cannot tell them from starting ones.
+    // Endpoints omit terminating pods, because they cannot distinguish them from starting ones.
     let mut listed: Vec<&Endpoint> =
         endpoints.iter().filter(|endpoint| !endpoint.pod.terminating || service.publish_not_ready).collect();
-    // Ready ones first, so that the cut takes the others.
+    // Ready ones first, so that truncation drops the others.
     listed.sort_by_key(|endpoint| (!endpoint.ready, &endpoint.pod.key.name));
     listed.truncate(ENDPOINTS_CAPACITY);
     let mut subsets: BTreeMap<&[ResolvedPort], (Vec<&Endpoint>, Vec<&Endpoint>)> = BTreeMap::new();
@@ -136,7 +136,7 @@ fn endpoints_body(service: &Service, endpoints: &[Endpoint]) -> Value {
                 subset.insert("notReadyAddresses".to_owned(), Value::Array(addresses(not_ready)));
             }
             if !ports.is_empty() {
-                // Here an empty name is left out by the server.
+                // In Endpoints the server omits an empty name.
                 let ports = ports.iter().map(|port| port_body(port, !port.name.is_empty()));
                 subset.insert("ports".to_owned(), ports.collect());
             }
@@ -173,9 +173,9 @@ fn port_body(port: &ResolvedPort, with_name: bool) -> Value {
     body
 }
 
-/// One slice holds endpoints of one address family that serve the same host ports, as all ports of a slice are ports
-/// of all its endpoints. Names are computed, not generated, so that a writer that was killed between two writes finds
-/// its objects again and never makes a second copy.
+/// One slice holds endpoints of one address family that serve the same host ports, because all ports of a slice apply
+/// to all its endpoints. Names are computed, not generated. A writer that was killed between two writes thus finds its
+/// objects again and never creates a second copy.
 fn slice_bodies(service: &Service, endpoints: &[Endpoint], nodes: &BTreeMap<Key, Node>) -> BTreeMap<String, Value> {
     let mut groups: BTreeMap<(&str, &[ResolvedPort]), Vec<&Endpoint>> = BTreeMap::new();
     for endpoint in endpoints {
@@ -184,8 +184,8 @@ fn slice_bodies(service: &Service, endpoints: &[Endpoint], nodes: &BTreeMap<Key,
     }
     let mut slices = BTreeMap::new();
     for ((family, ports), group) in groups {
-        // The share of an endpoint depends on its UID alone, not on its neighbours: a pod that comes or goes changes
-        // one slice.
+        // An endpoint's share depends on its UID alone, not on other endpoints: adding or removing a pod changes one
+        // slice.
         let shares = group.len().div_ceil(SLICE_FILL).next_power_of_two();
         let mut by_share: BTreeMap<u64, Vec<&Endpoint>> = BTreeMap::new();
         for endpoint in group {
@@ -245,7 +245,7 @@ pub fn digest(body: &Value) -> u64 {
     hash(&body.to_string())
 }
 
-/// Names must not change with a new compiler, so the standard library's hasher does not do.
+/// Names must not change with a new compiler version, which rules out the standard library's hasher.
 fn hash(text: &str) -> u64 {
     let digest = Sha256::digest(text.as_bytes());
     digest.iter().take(8).fold(0, |value, byte| value << 8 | u64::from(*byte))

@@ -52,7 +52,7 @@ fn compute(service: &Service, pods: &[Pod]) -> Wanted {
     wanted(service, pods.iter(), &BTreeMap::new())
 }
 
-/// `name address:port` of Endpoints, those not ready with a `!`.
+/// Endpoints as `name address:port`. Addresses that are not ready have a `!` prefix.
 fn listed(wanted: &Wanted) -> Vec<String> {
     let mut all = Vec::new();
     for subset in wanted.endpoints["subsets"].as_array().into_iter().flatten() {
@@ -69,7 +69,7 @@ fn listed(wanted: &Wanted) -> Vec<String> {
     all
 }
 
-/// The same of slices.
+/// The same for slices.
 fn sliced(wanted: &Wanted) -> Vec<String> {
     let mut all = Vec::new();
     for slice in wanted.slices.values() {
@@ -139,7 +139,7 @@ fn readiness_decides_where_a_pod_stands() {
     };
     let ready = "a 10.0.0.1:31001";
     let unready = "!a 10.0.0.1:31001";
-    // The pod; without and with publishNotReadyAddresses: Endpoints, slices.
+    // The pod; expected Endpoints and slices, first without, then with publishNotReadyAddresses.
     type Places = [Option<&'static str>; 2];
     let cases: [(Pod, Places, Places); 6] = [
         (with(|_| ()), [Some(ready); 2], [Some(ready); 2]),

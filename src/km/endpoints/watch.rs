@@ -1,4 +1,4 @@
-//! Watches the API and turns what it sees into events.
+//! Watches the API and turns changes into events.
 use std::fmt::Debug;
 
 use futures::{Stream, StreamExt};
@@ -18,7 +18,6 @@ use super::read::{self, Nothing, PodSpec, PodStatus, ServiceSpec};
 type ServiceObject = Narrow<ServiceSpec, Nothing>;
 type PodObject = Narrow<PodSpec, PodStatus>;
 
-/// The resource type of Endpoints.
 pub fn endpoints_resource() -> ApiResource {
     core("Endpoints", "endpoints")
 }
@@ -33,7 +32,6 @@ fn core(kind: &str, plural: &str) -> ApiResource {
     }
 }
 
-/// The resource type of EndpointSlices.
 pub fn slice_resource() -> ApiResource {
     ApiResource {
         group: "discovery.k8s.io".to_owned(),
@@ -44,7 +42,7 @@ pub fn slice_resource() -> ApiResource {
     }
 }
 
-/// Follows all five kinds for ever, into `events`.
+/// Watches all five kinds indefinitely and sends the changes to `events`.
 pub async fn watch_all(client: Client, slices: ApiResource, events: mpsc::Sender<Event>) {
     let services = Api::<ServiceObject>::all_with(client.clone(), &core("Service", "services"));
     let pods = Api::<PodObject>::all_with(client.clone(), &core("Pod", "pods"));
@@ -62,7 +60,7 @@ pub async fn watch_all(client: Client, slices: ApiResource, events: mpsc::Sender
             let pod = read::pod(object.metadata, object.spec, status);
             if gone { Event::Gone(Kind::Pod, pod.key) } else { Event::Pod(Box::new(pod)) }
         }),
-        // Nodes are large and change often; all that is read of them is metadata.
+        // Nodes are large and change often. Only their metadata is read.
         follow(Kind::Node, watcher(nodes, config()), &events, |object, gone| {
             let (key, node) = read::node(&object.metadata);
             if gone { Event::Gone(Kind::Node, key) } else { Event::Node(key, node) }

@@ -1,4 +1,4 @@
-//! Carries out one write and says how it ended.
+//! Executes one write and reports its outcome.
 use std::time::Duration;
 
 use kube::api::{Api, DeleteParams, DynamicObject, Preconditions};
@@ -11,10 +11,9 @@ use super::model::Seen;
 use super::read;
 use super::watch::endpoints_resource;
 
-/// For one write; the API server's own limit is a minute.
+/// Limit for one write. The API server's own limit is one minute.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Writes objects.
 #[derive(Clone)]
 pub struct Writer {
     client: Client,
@@ -23,12 +22,12 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// A writer that speaks of slices as `slices`.
+    /// A writer that uses `slices` as the resource type of EndpointSlices.
     pub fn new(client: Client, slices: ApiResource) -> Self {
         Writer { client, endpoints: endpoints_resource(), slices }
     }
 
-    /// Writes, with every failure as an outcome.
+    /// Executes a write. Every failure becomes an outcome.
     pub async fn write(&self, object: &Object, action: &Action) -> Outcome {
         match tokio::time::timeout(TIMEOUT, self.attempt(object, action)).await {
             Ok(Ok(outcome)) => outcome,
@@ -109,7 +108,7 @@ fn creation(body: &Value, resource: &ApiResource, namespace: &str, name: &str) -
     body
 }
 
-/// A JSON patch, not a PUT: it replaces what is ours to say as a whole, keeps what is not (annotations), and fails
+/// Uses a JSON patch, not a PUT: it replaces the fields we own as a whole, keeps the others (annotations), and fails
 /// when the object is no longer the one that was seen.
 fn replacement(body: &Value, seen: &Seen) -> Value {
     let mut operations =
@@ -129,7 +128,7 @@ fn replacement(body: &Value, seen: &Seen) -> Value {
     Value::Array(operations)
 }
 
-/// `add` replaces what is there.
+/// `add` replaces an existing value.
 fn set(path: &str, value: Value) -> Value {
     json!({ "op": "add", "path": path, "value": value })
 }

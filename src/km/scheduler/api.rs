@@ -1,4 +1,4 @@
-//! Writes to the Kubernetes API, one function per effect. No policy in here.
+//! Writes to the Kubernetes API, one function per effect. Contains no policy.
 use std::collections::BTreeMap;
 
 use std::sync::Arc;
@@ -26,17 +26,17 @@ use kmctl_core::model::nodes::{LEAVING_TAINT, NodePhase};
 use kmctl_core::model::resources::Amount;
 use mesos::types::ExecutorInfo;
 
-/// Where the kubelets' Leases are.
+/// Namespace of the kubelets' Leases.
 const LEASES: &str = "kube-node-lease";
 
-/// Long enough to fetch everything onto a new agent, short enough to be worthless soon.
+/// Long enough to download everything onto a new agent, short enough to expire soon.
 const TOKEN_LIFE: SignedDuration = SignedDuration::from_hours(1);
 
 /// The API, for writing.
 #[derive(Clone)]
 pub struct Api {
     client: Client,
-    /// The list of agents is read, changed and written by one at a time.
+    /// Serializes updates of the list of agents, which is read, changed and written.
     agents: Arc<Mutex<()>>,
 }
 
@@ -51,7 +51,7 @@ fn status_of(error: &kube::Error) -> u16 {
     }
 }
 
-/// What is not there is deleted already.
+/// An object that does not exist counts as deleted.
 fn unless_absent<T>(result: Result<T, kube::Error>) -> Result<(), kube::Error> {
     match result {
         Err(error) if status_of(&error) != 404 => Err(error),
@@ -60,7 +60,6 @@ fn unless_absent<T>(result: Result<T, kube::Error>) -> Result<(), kube::Error> {
 }
 
 impl Api {
-    /// Through this client.
     pub fn new(client: Client) -> Api {
         Api { client, agents: Arc::new(Mutex::new(())) }
     }
@@ -89,13 +88,13 @@ impl Api {
         }
     }
 
-    /// Keeps the framework's id for other hosts and for the operator.
+    /// Stores the framework's id for other hosts and for the operator.
     pub async fn save_framework_id(&self, id: &str) -> Result<(), kube::Error> {
         let _one = self.agents.lock().await;
         self.apply_map(FRAMEWORK_CONFIG_MAP, json!({"id": id})).await
     }
 
-    /// The id that was kept.
+    /// The stored framework id.
     pub async fn framework_id(&self) -> Result<Option<String>, kube::Error> {
         let map = self.maps().get_opt(FRAMEWORK_CONFIG_MAP).await?;
         let id = map.and_then(|map| map.data?.remove("id"));
@@ -114,7 +113,7 @@ impl Api {
         self.apply_map(FRAMEWORK_CONFIG_MAP, json!({"agents": text})).await
     }
 
-    /// Says in the live settings that the purge is done.
+    /// Records in the live settings that the purge is done.
     pub async fn purge_done(&self) -> Result<(), kube::Error> {
         self.apply_map(SETTINGS_CONFIG_MAP, json!({"purge": "done"})).await
     }
@@ -124,12 +123,12 @@ impl Api {
         let name = spec.name.clone();
         let node: Node =
             serde_json::from_value(candidate(spec, &Timestamp::now().to_string())).map_err(kube::Error::SerdeError)?;
-        // Before the Node: its Lease is what the node controller goes by.
+        // Before the Node, because the node controller judges a Node by its Lease.
         self.renew_lease(&name).await?;
         self.nodes().create(&PostParams::default(), &node).await.map(|_| ())
     }
 
-    /// Renews a Node's Lease in the kubelet's place, under the kubelet's name, so that it goes on with it.
+    /// Renews a Node's Lease in place of the kubelet and under the kubelet's name, so that the kubelet can continue it.
     pub async fn renew_lease(&self, node: &str) -> Result<(), kube::Error> {
         let leases = Objects::<Lease>::namespaced(self.client.clone(), LEASES);
         let spec =
@@ -144,7 +143,7 @@ impl Api {
         }
     }
 
-    /// Makes a token, records it with the executor on the Node, and the agent among those that had a node.
+    /// Creates a token, records it on the Node together with the executor, and adds the agent to those that had a node.
     pub async fn prepare_node(
         &self,
         node: &str,
@@ -172,7 +171,7 @@ impl Api {
         Ok(Token(format!("{id}.{secret}")))
     }
 
-    /// Writes a node's state with its reason, and the taint that belongs to it.
+    /// Writes a node's state with its reason, and the taint that belongs to the state.
     pub async fn mark_node(&self, node: &str, phase: NodePhase, why: &str) -> Result<(), kube::Error> {
         let live = self.nodes().get(node).await?;
         let taints = live.spec.and_then(|spec| spec.taints).unwrap_or_default();
@@ -180,7 +179,7 @@ impl Api {
         let mut patch =
             json!({"metadata": {"annotations": {STATE_ANNOTATION: phase.as_str(), REASON_ANNOTATION: reason}}});
         if let Some(taints) = taints_for(phase, &taints) {
-            // The list is replaced as a whole, so it must be the one that was read.
+            // The list is replaced as a whole, so it must still be the one that was read.
             patch["metadata"]["resourceVersion"] = json!(live.metadata.resource_version);
             patch["spec"] = json!({"taints": taints});
         }
@@ -203,13 +202,12 @@ impl Api {
         unless_absent(leases.delete(node, &DeleteParams::default()).await)
     }
 
-    /// Deletes a bootstrap token.
     pub async fn delete_token(&self, id: &str) -> Result<(), kube::Error> {
         let secrets = Objects::<Secret>::namespaced(self.client.clone(), NAMESPACE);
         unless_absent(secrets.delete(&format!("bootstrap-token-{id}"), &DeleteParams::default()).await)
     }
 
-    /// Binds a pod. A conflict is a success where the pod is where it should be, with the task that it should have.
+    /// Binds a pod. A conflict counts as success if the pod is already bound to this node with this task.
     pub async fn bind(&self, binding: &Binding) -> Result<(), kube::Error> {
         let Binding { namespace, name, uid, node, annotations } = binding;
         let object = json!({"apiVersion": "v1", "kind": "Binding",
@@ -230,18 +228,18 @@ impl Api {
         if there { Ok(()) } else { Err(error) }
     }
 
-    /// Makes kube-scheduler look at a pod again. False where there is no such pod any more.
+    /// Makes kube-scheduler try a pod again. False if the pod no longer exists.
     pub async fn nudge(&self, namespace: &str, name: &str, uid: &str) -> Result<bool, kube::Error> {
         let patch = json!({"metadata": {"uid": uid, "annotations": {NUDGE_ANNOTATION: Timestamp::now().as_millisecond().to_string()}}});
         match self.pods(namespace).patch(name, &merge(), &Patch::Merge(patch)).await {
             Err(error) if status_of(&error) == 404 => Ok(false),
-            // Another pod of that name: it needs no nudge from us.
+            // A different pod of that name, which needs no nudge.
             Err(error) if status_of(&error) == 409 => Ok(true),
             other => other.map(|_| true),
         }
     }
 
-    /// Writes annotations of a pod again, if it still is the one that is meant.
+    /// Writes annotations of a pod again, if its UID still matches.
     pub async fn record(
         &self,
         namespace: &str,
@@ -251,7 +249,7 @@ impl Api {
     ) -> Result<(), kube::Error> {
         let patch = json!({"metadata": {"uid": uid, "annotations": annotations}});
         match self.pods(namespace).patch(name, &merge(), &Patch::Merge(patch)).await {
-            // Gone, or another of its name.
+            // The pod is gone, or a different one has its name.
             Err(error) if matches!(status_of(&error), 404 | 409) => Ok(()),
             other => other.map(drop),
         }
@@ -274,9 +272,9 @@ impl Api {
             .map(|_: PodEvent| ())
     }
 
-    /// Evicts a pod, if it still is the one that is meant. False where its disruption budgets forbid it for now.
+    /// Evicts a pod, if its UID still matches. False if its disruption budgets forbid it for now.
     pub async fn evict_pod(&self, namespace: &str, name: &str, uid: &str) -> Result<bool, kube::Error> {
-        // Without a version of its own it is read as the one that the server prefers: policy/v1 came with 1.22.
+        // No apiVersion: the server then uses the version that it prefers. policy/v1 exists only since Kubernetes 1.22.
         let eviction = json!({"metadata": {"name": name, "namespace": namespace},
             "deleteOptions": {"preconditions": {"uid": uid}}});
         let answer: Result<Value, kube::Error> =
@@ -285,14 +283,14 @@ impl Api {
             Ok(_) => Ok(true),
             Err(error) => match status_of(&error) {
                 429 => Ok(false),
-                // Gone, or another of its name.
+                // The pod is gone, or a different one has its name.
                 404 | 409 => Ok(true),
                 _ => Err(error),
             },
         }
     }
 
-    /// Deletes a pod, if it still is the one that is meant.
+    /// Deletes a pod, if its UID still matches.
     pub async fn delete_pod(&self, namespace: &str, name: &str, uid: &str, force: bool) -> Result<(), kube::Error> {
         let parameters = DeleteParams {
             grace_period_seconds: force.then_some(0),
@@ -306,7 +304,7 @@ impl Api {
     }
 }
 
-/// A node's taints in this state; none where they are right already.
+/// A node's taints for this state. None if they are correct already.
 fn taints_for(phase: NodePhase, taints: &[Taint]) -> Option<Vec<Taint>> {
     let leaving = |taint: &Taint| taint.key == LEAVING_TAINT;
     match (phase == NodePhase::Leaving, taints.iter().any(leaving)) {
@@ -323,7 +321,7 @@ fn micro_time(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()
 }
 
-/// Letters and digits as bootstrap tokens have them.
+/// Letters and digits allowed in bootstrap tokens.
 fn random(length: usize) -> String {
     const ALPHABET: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789";
     let mut generator = rand::rng();

@@ -1,5 +1,5 @@
-//! Serves nodes what they fetch: this program as `km`, and the bundle's files for nodes, each under its sha256. The
-//! files are public, and whoever fetches one verifies it, so there is no TLS.
+//! Serves the files that nodes download: the running binary as `km`, and the bundle's files for nodes, each under its
+//! sha256. The files are public and every client verifies the hash, so TLS is not needed.
 use kmctl_core::protocol::artifacts::ArtifactIndex;
 use kmctl_core::protocol::artifacts::hash;
 use kmctl_core::protocol::artifacts::listed;
@@ -21,51 +21,45 @@ use kmctl_core::protocol::artifacts::KmProgram;
 use kmctl_core::protocol::launch::Artifact;
 use kmctl_core::protocol::scheduler::ArtifactServer;
 
-/// Why nothing can be served.
+/// Why artifacts cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum ArtifactsError {
-    /// A file.
     #[error("read {path}")]
     Read {
-        /// Which.
         path: PathBuf,
-        /// Why.
         #[source]
         source: std::io::Error,
     },
-    /// The manifest.
+    /// The manifest cannot be parsed.
     #[error("understand {path}")]
     Manifest {
-        /// Which.
         path: PathBuf,
-        /// Why.
         #[source]
         source: serde_json::Error,
     },
-    /// The port.
     #[error("listen on {0}")]
     Listen(std::net::SocketAddr, #[source] std::io::Error),
 }
 
-/// What is served.
+/// The served artifacts.
 #[derive(Clone, Debug)]
 pub struct Artifacts {
     files: Arc<BTreeMap<String, PathBuf>>,
     index: Arc<ArtifactIndex>,
-    /// The program that executors run.
+    /// The binary that executors run.
     pub km: KmProgram,
-    /// What nodes are told to fetch.
+    /// The files that nodes have to download.
     pub for_nodes: Vec<Artifact>,
 }
 
 impl Artifacts {
-    /// Reads the manifest and hashes this program.
+    /// Reads the manifest and hashes the running binary.
     pub fn open(settings: &ArtifactServer) -> Result<Artifacts, ArtifactsError> {
         let read = |path: &Path, source| ArtifactsError::Read { path: path.to_owned(), source };
         let text = std::fs::read(&settings.manifest).map_err(|source| read(&settings.manifest, source))?;
         let manifest: Manifest = serde_json::from_slice(&text)
             .map_err(|source| ArtifactsError::Manifest { path: settings.manifest.clone(), source })?;
-        // Of the running program, also when its file has been replaced since.
+        // Of the running binary, even if its file has been replaced since.
         let program = Path::new("/proc/self/exe").to_owned();
         let sha256 = hash(&program).map_err(|source| read(&program, source))?;
         let folder = settings.manifest.parent().unwrap_or(Path::new("/"));
@@ -86,7 +80,7 @@ impl Artifacts {
         })
     }
 
-    /// Listens; the returned future serves for ever.
+    /// Listens. The returned future serves indefinitely.
     pub async fn serve(&self, settings: &ArtifactServer) -> Result<impl Future<Output = ()> + use<>, ArtifactsError> {
         let listener = TcpListener::bind(settings.listen)
             .await
@@ -113,7 +107,7 @@ async fn index(State(index): State<Arc<ArtifactIndex>>) -> axum::Json<ArtifactIn
 }
 
 async fn artifact(State(files): State<Arc<BTreeMap<String, PathBuf>>>, Segment(sha256): Segment<String>) -> Response {
-    // Only what is listed is served: the path in the request names no file.
+    // Only listed files are served: the path in the request is never used as a file name.
     let Some(path) = files.get(&sha256) else { return StatusCode::NOT_FOUND.into_response() };
     let opened = async {
         let file = tokio::fs::File::open(path).await?;

@@ -1,5 +1,5 @@
-//! Certificates of nodes. Nobody else approves them: a client certificate goes only to the holder of the token that was
-//! handed to just that node, a serving certificate only to the node itself and for no name but its own.
+//! Approves certificates of nodes. Nothing else approves them. A client certificate is approved only for the holder of
+//! the token that was handed to that node, a serving certificate only for the node itself and for no name but its own.
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::pin::pin;
@@ -29,52 +29,51 @@ const NODES_GROUP: &str = "system:nodes";
 const NODE_USER: &str = "system:node:";
 const TOKEN_USER: &str = "system:bootstrap:";
 
-/// Before a request that could not be approved is judged again: the kubelet may tell its Node's address a moment later.
-/// It ends with the request, which the cluster removes after a day.
+/// Pause before a request that could not be approved is judged again: the kubelet may report its Node's address a
+/// moment later. Retries end with the request, which the cluster removes after a day.
 const AGAIN: Backoff = Backoff::doubling(Duration::from_secs(2), Duration::from_secs(120));
 
-/// For one request's judgement and approval.
+/// Limit for one request's judgement and approval.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A request, as far as the judgement needs it.
+/// The fields of a request that the judgement needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Request {
-    /// Which signer.
     pub signer: String,
-    /// Who asks.
+    /// The requesting user.
     pub user: String,
-    /// The groups of who asks.
+    /// The requesting user's groups.
     pub groups: Vec<String>,
-    /// Usages.
+    /// Requested usages.
     pub usages: Vec<String>,
-    /// Wanted common name.
+    /// Requested common name.
     pub common_name: String,
-    /// Wanted organizations.
+    /// Requested organizations.
     pub organizations: Vec<String>,
-    /// Wanted DNS names.
+    /// Requested DNS names.
     pub dns_names: BTreeSet<String>,
-    /// Wanted addresses.
+    /// Requested addresses.
     pub addresses: BTreeSet<IpAddr>,
-    /// Wants names of other kinds.
+    /// Names of other kinds are requested.
     pub other_names: bool,
 }
 
-/// What is to be done about a request.
+/// Decision about a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Approve. The token, if one is named, has done its work.
+    /// Approve. If a token is named, it is no longer needed.
     Approve {
-        /// Its id.
+        /// Id of the token to delete.
         spent_token: Option<String>,
     },
-    /// Not ours.
+    /// Not a request of our nodes.
     Ignore,
-    /// Not to be approved, as things are.
+    /// Not approvable for now, with the reason.
     Refuse(&'static str),
 }
 
 impl Request {
-    /// Reads a request; none where it is not one of a node, or unreadable.
+    /// Reads a request. None if it is unreadable.
     pub fn read(csr: &CertificateSigningRequest) -> Option<Request> {
         let spec = &csr.spec;
         let (_, pem) = x509_parser::pem::parse_x509_pem(&spec.request.0).ok()?;
@@ -116,13 +115,13 @@ impl Request {
         Some(read)
     }
 
-    /// The node that it is for.
+    /// Reads a request. None if it is unreadable or its signature is invalid.
     pub fn node(&self) -> Option<&str> {
         self.common_name.strip_prefix(NODE_USER).filter(|node| !node.is_empty())
     }
 }
 
-/// Judges a request about a node as the API shows it.
+/// Judges a request, given the node as the API shows it.
 pub fn judge(request: &Request, node: Option<&NodeFacts>) -> Verdict {
     let only = |allowed: &[&str]| request.usages.iter().all(|usage| allowed.contains(&usage.as_str()));
     if request.organizations != [NODES_GROUP] || request.node().is_none() {
@@ -145,7 +144,7 @@ pub fn judge(request: &Request, node: Option<&NodeFacts>) -> Verdict {
             if !plain || !only(&["digital signature", "key encipherment", "client auth"]) {
                 return Verdict::Refuse("it asks for more than a client certificate");
             }
-            // The kubelet fetches the certificate with the token, so that has to live a little longer.
+            // The kubelet downloads the certificate with the token, so the token has to live a little longer.
             Verdict::Approve { spent_token: None }
         }
         SERVING_SIGNER => {
@@ -172,7 +171,7 @@ pub fn judge(request: &Request, node: Option<&NodeFacts>) -> Verdict {
     }
 }
 
-/// Approves for ever.
+/// Approves requests until cancelled.
 pub async fn run(client: Client, api: Api) {
     let requests = Objects::<CertificateSigningRequest>::all(client.clone());
     let nodes = Objects::<Node>::all(client);
@@ -201,7 +200,7 @@ pub async fn run(client: Client, api: Api) {
     }
 }
 
-/// Requests that nobody has decided on, and when each is judged next.
+/// Undecided requests, and when each is judged next.
 #[derive(Default)]
 struct Open(BTreeMap<String, Waiting>);
 
@@ -209,7 +208,7 @@ struct Waiting {
     csr: CertificateSigningRequest,
     due: Instant,
     retries: Retries,
-    /// What was last said of it, so that only a change is.
+    /// The last logged reason, so that only a change is logged.
     said: String,
 }
 
@@ -256,7 +255,7 @@ fn undecided(csr: &CertificateSigningRequest) -> bool {
     csr.status.as_ref().and_then(|status| status.conditions.as_ref()).is_none_or(Vec::is_empty)
 }
 
-/// Approves a request, or says why it cannot be approved as things are.
+/// Approves a request, or returns why it cannot be approved for now.
 async fn settle(
     requests: &Objects<CertificateSigningRequest>,
     nodes: &Objects<Node>,

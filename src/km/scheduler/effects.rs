@@ -1,5 +1,5 @@
-//! Carries out effects: calls to Mesos in order, writes to the API side by side. Failures that matter to the core come
-//! back as events; the others are logged, since the core derives everything anew.
+//! Executes effects: calls to Mesos in order, writes to the API concurrently. Failures that matter to the core are
+//! returned as events. The others are logged, because the core derives everything again.
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,19 +14,19 @@ use mesos::Masters;
 use mesos::scheduler::{Acknowledge, Call, ReconcileTask};
 use mesos::types::{Bytes, Filters, Operation};
 
-/// Requests to the API at one time; one connection (HTTP/2) carries them all.
+/// Concurrent requests to the API. One HTTP/2 connection carries them all.
 const CONCURRENT_WRITES: usize = 32;
 
-/// For one request to the API.
+/// Limit for one request to the API.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A Binding is worth several attempts: its task runs already.
+/// A Binding gets several attempts, because its task runs already.
 const BIND_ATTEMPTS: u32 = 4;
 
-/// Between them.
+/// Pause between them.
 const BIND_AGAIN: Backoff = Backoff::new(Duration::from_millis(100), 4, Duration::from_secs(2));
 
-/// Carries out effects.
+/// Executes effects.
 pub struct Executor {
     api: Api,
     masters: Masters,
@@ -50,12 +50,12 @@ impl Executor {
         Executor { api, masters, roles, calls, events, metrics, permits: Arc::new(Semaphore::new(CONCURRENT_WRITES)) }
     }
 
-    /// Carries out one effect, or starts it.
+    /// Executes one effect, or starts it.
     pub async fn carry_out(&mut self, effect: Effect) {
         log(&effect);
         match effect {
             Effect::Accept { offers, tasks } => {
-                // Without a filter: what is left of the offers may be the next pod's.
+                // Without a filter: the next pod may use the rest of the offers.
                 self.call(Call::accept(offers, vec![Operation::launch(tasks)], Filters::refuse(0.0))).await;
             }
             Effect::Decline { offers, seconds } => {
@@ -76,14 +76,14 @@ impl Executor {
                 self.call(Call::reconcile(tasks.into_iter().map(task).collect())).await;
             }
             Effect::Report(text) => tracing::info!("{text}"),
-            // Answers are the loop's own.
+            // The main loop sends the answers.
             Effect::AnswerFilter { .. } | Effect::AnswerPrioritize { .. } | Effect::AnswerBind { .. } => {}
             effect => self.start(effect),
         }
     }
 
     async fn call(&self, call: Call) {
-        // The receiver ends only with the process.
+        // The receiver lives as long as the process.
         let _ = self.calls.send(call).await;
     }
 
@@ -105,7 +105,7 @@ impl Executor {
     }
 }
 
-/// Carries out one effect on the API: what went wrong, and what the core is told.
+/// Executes one effect on the API. Returns the error, and the event for the core.
 async fn write(api: &Api, masters: &Masters, effect: Effect) -> (Option<String>, Option<Event>) {
     match effect {
         Effect::CreateNode(spec) => {
@@ -138,7 +138,7 @@ async fn write(api: &Api, masters: &Masters, effect: Effect) -> (Option<String>,
             (timely(api.record(&namespace, &name, &uid, &annotations)).await.err(), None)
         }
         Effect::Nudge { namespace, name, uid } => match timely(api.nudge(&namespace, &name, &uid)).await {
-            // The watch may never tell: a question of kube-scheduler's can bring back a pod that is gone.
+            // The watch may never report it: a filter request of kube-scheduler may bring back a deleted pod.
             Ok(there) => (None, (!there).then_some(Event::PodGone(uid))),
             Err(why) => (Some(why), None),
         },
@@ -162,8 +162,8 @@ async fn write(api: &Api, masters: &Masters, effect: Effect) -> (Option<String>,
     }
 }
 
-/// Posts a Binding. What the API server will not take another time either is not posted again: the pod is gone, is bound
-/// to somebody else, or is not one to be bound.
+/// Posts a Binding. It is not posted again after an error that the API server would repeat: the pod is gone, is bound
+/// by another client, or cannot be bound.
 async fn post<F>(mut attempt: impl FnMut() -> F) -> Result<(), String>
 where
     F: Future<Output = Result<(), kube::Error>>,

@@ -1,5 +1,6 @@
-//! What kube-scheduler asks: an HTTP server with client certificates. It understands the questions, hands them to the
-//! core and returns the core's answers; it knows nothing itself. Where another host leads, it passes them on to there.
+//! The scheduler extender for kube-scheduler: an HTTP server with client certificates. It parses the requests, sends
+//! them to the core and returns the core's answers. It has no knowledge of its own. If another host leads, it forwards
+//! them to that host.
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -30,67 +31,63 @@ use kmctl_core::model::resources::Amount;
 use kmctl_core::protocol::Summary;
 use kmctl_core::protocol::scheduler::{EXTENDER_CLIENT, ExtenderServer};
 
-/// kube-scheduler gives filter and prioritize 2 s; an answer after that is of no use.
+/// kube-scheduler's timeout of filter and prioritize is 2 s. A later answer is useless.
 const QUICK: Duration = Duration::from_millis(1900);
 
-/// It gives bind 120 s.
+/// kube-scheduler's timeout of bind is 120 s.
 const SLOW: Duration = Duration::from_secs(118);
 
-/// A client that does not finish its TLS handshake is dropped.
+/// A client that has not finished its TLS handshake by then is dropped.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 
 /// The largest request: a pod is at most 1.5 MB, and node names are short.
 const BODY_LIMIT: usize = 16 << 20;
 
-/// A question, and where its answer goes.
+/// A request to the core, and where to send its answer.
 #[derive(Debug)]
 pub struct Question {
-    /// For the core.
+    /// The event for the core.
     pub event: Event,
-    /// Its name.
     pub request: RequestId,
-    /// Takes the answer.
+    /// Receives the answer.
     pub answer: oneshot::Sender<Answer>,
 }
 
 /// The core's answer.
 #[derive(Debug)]
 pub enum Answer {
-    /// To filter.
+    /// Answer to filter.
     Filter {
-        /// Nodes that will do.
+        /// Eligible nodes.
         kept: Vec<String>,
-        /// The others, with reasons.
+        /// The other nodes, with reasons.
         failed: BTreeMap<String, Refused>,
     },
-    /// To prioritize.
+    /// Answer to prioritize.
     Prioritize(Vec<(String, i64)>),
-    /// To bind: an error, or none.
+    /// Answer to bind: an error, or none.
     Bind(Option<String>),
 }
 
 /// Why the server cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum ExtenderError {
-    /// A file of certificates or keys.
+    /// A certificate or key file cannot be read.
     #[error("read {path}")]
     Pem {
-        /// Which.
         path: String,
-        /// Why.
         #[source]
         source: rustls::pki_types::pem::Error,
     },
-    /// They do not fit together.
+    /// Certificate and key do not match, or a CA certificate is invalid.
     #[error("set up TLS")]
     Tls(#[source] rustls::Error),
-    /// The CA of the clients.
+    /// The CA of the clients is unusable.
     #[error("set up the verification of client certificates")]
     Clients(#[source] rustls::server::VerifierBuilderError),
-    /// The port.
     #[error("listen on {0}")]
     Listen(SocketAddr, #[source] std::io::Error),
-    /// The way to the other hosts.
+    /// The client for the other hosts cannot be set up.
     #[error(transparent)]
     Standby(#[from] StandbyError),
 }
@@ -105,8 +102,8 @@ struct Shared {
     metrics: Arc<Metrics>,
 }
 
-/// Extender arguments (`extender/v1`); only what is used. That version gives its Go fields no JSON names, so they come as
-/// Go spells them; on the way back Go does not mind the case.
+/// Extender arguments (`extender/v1`), only the used ones. That version gives its Go fields no JSON names, so they
+/// arrive in Go's spelling. Go ignores the case when it parses the response.
 #[derive(Deserialize)]
 struct Arguments {
     #[serde(rename = "Pod", alias = "pod")]
@@ -118,7 +115,7 @@ struct Arguments {
 }
 
 impl Arguments {
-    /// Node names, in whichever form they came.
+    /// Node names, from either form of the arguments.
     fn names(&self) -> Vec<String> {
         match (&self.nodenames, &self.nodes) {
             (Some(names), _) => names.clone(),
@@ -166,7 +163,7 @@ struct BindResult {
     error: String,
 }
 
-/// The server, listening already, so that a wrong address is known at once.
+/// The server. It listens already, so that a wrong address is detected at once.
 pub struct Extender {
     listeners: Vec<TcpListener>,
     tls: TlsAcceptor,
@@ -194,7 +191,7 @@ impl Extender {
         Ok(Extender { listeners, tls, shared })
     }
 
-    /// Serves for ever.
+    /// Serves indefinitely.
     pub async fn serve(self) {
         let Extender { listeners, tls, shared } = self;
         futures::future::join_all(listeners.into_iter().map(|listener| accept(listener, &tls, &shared))).await;
@@ -202,11 +199,12 @@ impl Extender {
 }
 
 async fn accept(listener: TcpListener, tls: &TlsAcceptor, shared: &Shared) {
-    // Every node has a certificate of the same authority; questions are kube-scheduler's and the other hosts' alone.
+    // Every node has a certificate of the same authority. Only kube-scheduler and the other hosts may send requests to
+    // the core.
     let (questions, figures) = (router(shared.clone()), figures(shared.clone()));
     loop {
         let Ok((stream, _)) = listener.accept().await else {
-            // Out of descriptors, for example: a pause, not a busy loop.
+            // For example out of file descriptors: pause instead of a busy loop.
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
@@ -254,17 +252,17 @@ fn router(shared: Shared) -> Router {
         .merge(figures(shared))
 }
 
-/// What every client may see.
+/// The routes that every client may read.
 fn figures(shared: Shared) -> Router {
     Router::new().route("/metrics", get(metrics)).route("/state", get(state)).with_state(shared)
 }
 
-/// How long a question may take, wherever it is answered.
+/// Time limit for a request, including forwarding.
 fn patience(path: &str) -> Duration {
     if path == "/bind" { SLOW } else { QUICK }
 }
 
-/// Questions are answered here where this process leads, else by the one that does.
+/// Lets this process answer a request if it leads, and forwards the request to the leader otherwise.
 async fn pass_on(State(shared): State<Shared>, request: Request, next: Next) -> Response {
     let leader = match &*shared.standing.borrow() {
         Standing::Leads(_) => None,
@@ -290,7 +288,7 @@ impl Shared {
         let request = self.next.fetch_add(1, Ordering::Relaxed);
         let (answer, answered) = oneshot::channel();
         let question = Question { event: event(request), request, answer };
-        // The core goes on with a bind also when the client has gone: the next one joins it.
+        // The core continues with a bind even if the client has disconnected: the next bind request joins it.
         let Standing::Leads(questions) = self.standing.borrow().clone() else { return None };
         let asked = tokio::time::timeout(patience, async move {
             questions.send(question).await.ok()?;
@@ -300,7 +298,7 @@ impl Shared {
     }
 }
 
-/// What is left of a question that was passed on, else all of it.
+/// The time that is left for a forwarded request, otherwise all of it.
 fn within(headers: &HeaderMap, all: Duration) -> Duration {
     standby::left(headers).map_or(all, |left| left.min(all))
 }
@@ -432,7 +430,7 @@ mod tests {
         assert!(matches!(event, Event::Bind { uid, node, .. } if uid == "u" && node == "n1"));
     }
 
-    /// What a km scheduler that does not lead answers by itself.
+    /// The response of a km scheduler that does not lead.
     async fn refused(leader: Option<SocketAddr>, left: Option<&str>) -> (StatusCode, String) {
         let (_, standing) = watch::channel(Standing::Follows(leader));
         let (_, summary) = watch::channel(Summary::default());
@@ -467,7 +465,7 @@ mod tests {
         assert_eq!(within(&headers, QUICK), QUICK);
     }
 
-    /// Authority, server and clients in a folder; the settings that name them.
+    /// Creates the files of authority, server and clients in a directory, and the settings that name them.
     fn settings(folder: &std::path::Path, client: &str, port: u16) -> ExtenderServer {
         let now = jiff::Timestamp::now();
         let write = |name: &str, text: &str| std::fs::write(folder.join(name), text).unwrap();
@@ -526,7 +524,7 @@ mod tests {
         assert_eq!(serde_json::from_slice::<Value>(&bytes).unwrap(), json!([{"host": "n1", "score": 7}]));
         core.await.unwrap();
 
-        // A node's certificate is of the same authority.
+        // A node's certificate is signed by the same authority.
         let theirs = settings(folder.path(), "system:node:agent1", free.port());
         let node = Forwarder::new(&theirs, theirs.peers.as_ref().unwrap()).unwrap();
         let answer = node.forward(free, "/prioritize", body.clone(), second).await;

@@ -15,48 +15,43 @@ use mesos::scheduler::{Call, Caller, Event as FromMesos, Scheduler as Mesos};
 use mesos::types::{AgentInfo, FrameworkCapabilityType, FrameworkId, FrameworkInfo};
 use mesos::{Masters, MesosError};
 
-/// A week: longer than any outage of the control plane that somebody is working on.
+/// A week: longer than any outage of the control plane that is being worked on.
 const FAILOVER_TIMEOUT_SECONDS: f64 = 7.0 * 24.0 * 3600.0;
 
-/// Between attempts to subscribe. They end with the process: it has no work without Mesos, and a master may come back.
+/// Pause between attempts to subscribe. Attempts end with the process: it has no work without Mesos, and a master may
+/// become available again.
 const PAUSE: Backoff = Backoff::doubling(Duration::from_secs(1), Duration::from_secs(10));
 
-/// A refusal that only an operator can change is tried again all the same, but not in a hurry.
+/// A refusal that only an operator can resolve is retried nevertheless, but less often.
 const LONG_PAUSE: Backoff = Backoff::doubling(Duration::from_secs(10), Duration::from_secs(60));
 
-/// Who we are to Mesos.
+/// The framework's identity in Mesos.
 #[derive(Clone, Debug)]
 pub struct Identity {
-    /// Framework name.
     pub name: String,
     /// User that executors run as.
     pub user: String,
-    /// Principal; empty without authentication.
+    /// Principal. Empty without authentication.
     pub principal: String,
-    /// Roles.
     pub roles: Vec<String>,
-    /// Folder for the framework's id.
+    /// Directory for the framework's id.
     pub state_dir: PathBuf,
 }
 
-/// Why the framework's id could not be kept.
+/// Why the framework's id could not be saved.
 #[derive(Debug, thiserror::Error)]
 pub enum IdError {
-    /// The file.
     #[error("keep the framework id in {path}")]
     File {
-        /// Which.
         path: PathBuf,
-        /// Why.
         #[source]
         source: std::io::Error,
     },
-    /// The API.
     #[error("keep the framework id in the API")]
     Api(#[source] kube::Error),
 }
 
-/// What Mesos is told about us (P13: task limits are an agent's capability, not a framework's).
+/// The FrameworkInfo sent to Mesos (P13: task limits are an agent's capability, not a framework's).
 pub fn framework_info(identity: &Identity, id: Option<FrameworkId>) -> FrameworkInfo {
     use FrameworkCapabilityType::{MultiRole, PartitionAware, RegionAware, ReservationRefinement, TaskKillingState};
     let capabilities = [MultiRole, PartitionAware, ReservationRefinement, RegionAware, TaskKillingState];
@@ -73,7 +68,7 @@ pub fn framework_info(identity: &Identity, id: Option<FrameworkId>) -> Framework
     }
 }
 
-/// Subscribes for ever. The current caller is handed out through `callers`; none while there is no subscription.
+/// Subscribes until cancelled. Publishes the current caller through `callers`: none while there is no subscription.
 pub async fn run(
     masters: Masters,
     identity: Identity,
@@ -91,7 +86,7 @@ pub async fn run(
             Ok(()) => return,
             Err(error) => {
                 if matches!(error, SessionError::Mesos(MesosError::FrameworkRemoved)) {
-                    // A host that has not led for long may know an older one than the API, and the other way round.
+                    // A host that has not led for long may know an older id than the API, and vice versa.
                     id = known.pop_front();
                     match &id {
                         Some(id) => tracing::warn!(framework = %id, "Mesos has removed the framework: trying another"),
@@ -101,7 +96,7 @@ pub async fn run(
                     }
                 }
                 if callers.borrow().is_some() {
-                    // This subscription has served.
+                    // This subscription was established.
                     (failures, said) = (0, String::new());
                 }
                 let text = chain(&error);
@@ -157,7 +152,7 @@ async fn session(
     callers: &watch::Sender<Option<Caller>>,
 ) -> Result<(), SessionError> {
     let info = framework_info(identity, id.clone());
-    // Suppressed from the start: offers come when a pod needs one.
+    // Suppressed from the start: offers are requested when a pod needs one.
     let (mut subscription, caller) = mesos.subscribe(&info, &identity.roles).await.map_err(SessionError::Mesos)?;
     let given = subscription.subscribed().framework_id.clone();
     if id.as_ref() != Some(&given) {
@@ -199,8 +194,8 @@ fn translate(event: FromMesos) -> Option<Event> {
     }
 }
 
-/// The ids that may be ours: the API's first, which every host knows, then the file's, which is newer only where a run
-/// was killed between writing the two.
+/// The ids that may be ours. The API's first, which every host knows, then the file's, which is newer only if a run was
+/// killed between writing the two.
 async fn known_ids(file: &Path, api: &Api) -> VecDeque<FrameworkId> {
     let saved = read_id(file);
     let told = api.framework_id().await.ok().flatten();
@@ -215,11 +210,11 @@ fn read_id(file: &Path) -> Option<String> {
     std::fs::read_to_string(file).ok().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
 }
 
-/// Between two looks at the API.
+/// Pause between two reads of the API.
 const COPY: Duration = Duration::from_secs(30);
 
-/// Keeps a copy of the framework's id on this host, whoever leads: without the API the framework can then be ended from
-/// any control-plane host. Runs for ever.
+/// Copies the framework's id to this host, whichever host leads: without the API, the framework can then be torn down
+/// from any control-plane host. Runs until cancelled.
 pub async fn keep_copy(api: Api, state_dir: PathBuf) {
     let file = state_dir.join("framework-id");
     loop {
@@ -233,7 +228,7 @@ pub async fn keep_copy(api: Api, state_dir: PathBuf) {
     }
 }
 
-/// Writes a small file that only its owner reads, whole or not at all.
+/// Writes a small file atomically, readable only by its owner.
 fn save(file: &Path, text: &str) -> std::io::Result<()> {
     let folder = file.parent().unwrap_or(Path::new("/"));
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
@@ -246,8 +241,8 @@ fn save(file: &Path, text: &str) -> std::io::Result<()> {
     std::fs::File::open(folder)?.sync_all()
 }
 
-/// Makes calls one after the other, so that they reach the master in order. What cannot be sent is dropped: the next
-/// subscription starts with a reconciliation, and everything is derived anew.
+/// Makes calls one after the other, so that they reach the master in order. A call that cannot be sent is dropped: the
+/// next subscription starts with a reconciliation, and everything is derived again.
 pub async fn make_calls(mut calls: mpsc::Receiver<Call>, callers: watch::Receiver<Option<Caller>>) {
     while let Some(call) = calls.recv().await {
         let caller = callers.borrow().clone();
@@ -262,7 +257,7 @@ pub async fn make_calls(mut calls: mpsc::Receiver<Call>, callers: watch::Receive
     }
 }
 
-/// Agents that are connected, as the leading master knows them.
+/// Connected agents, as the leading master knows them.
 pub async fn agents(masters: &Masters) -> Result<Vec<AgentInfo>, MesosError> {
     let known = Operator::leading(masters).await?.agents().await?;
     Ok(known.agents.into_iter().filter(|agent| agent.active).map(|agent| agent.agent_info).collect())

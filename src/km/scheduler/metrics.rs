@@ -1,4 +1,4 @@
-//! Figures for Prometheus.
+//! Metrics for Prometheus.
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -21,7 +21,7 @@ struct State {
     state: String,
 }
 
-/// The figures.
+/// The metrics.
 pub struct Metrics {
     registry: Registry,
     effects: Family<Kind, Counter<u64, AtomicU64>>,
@@ -71,22 +71,22 @@ impl Metrics {
         Metrics { registry, effects, failures, questions, nodes, pods, tasks, offers, agents, suppressed }
     }
 
-    /// A request of kube-scheduler.
+    /// Counts a request of kube-scheduler.
     pub fn question(&self, kind: &str) {
         self.questions.get_or_create(&Kind { kind: kind.to_owned() }).inc();
     }
 
-    /// A decision.
+    /// Counts a decision.
     pub fn effect(&self, effect: &Effect) {
         self.effects.get_or_create(&Kind { kind: effect.kind().to_owned() }).inc();
     }
 
-    /// A decision that could not be carried out.
+    /// Counts a decision that could not be executed.
     pub fn failure(&self, kind: &str) {
         self.failures.get_or_create(&Kind { kind: kind.to_owned() }).inc();
     }
 
-    /// As text, with the state of now.
+    /// Encodes the metrics as text, with the current state.
     pub fn encode(&self, summary: &Summary) -> String {
         let Summary {
             nodes,

@@ -1,8 +1,8 @@
 //! `km scheduler`: the Mesos framework, an extender of the stock kube-scheduler, and the owner of Node objects.
 //!
-//! `decide` is pure: an event and a time go in, effects come out. `run` feeds it from `watches`, `framework` (Mesos)
-//! and `extender` (kube-scheduler), and `effects` carries out what it decides, through `api` and `framework`.
-//! `standby` passes questions on where another host's km scheduler leads; `artifacts` serves nodes what they fetch, `csr`
+//! `decide` is pure: it takes an event and a time, and returns effects. `run` feeds it from `watches`, `framework`
+//! (Mesos) and `extender` (kube-scheduler). `effects` executes its decisions, through `api` and `framework`. `standby`
+//! forwards requests if another host's km scheduler leads. `artifacts` serves the files that nodes download, and `csr`
 //! approves their certificates.
 pub mod api;
 pub(crate) mod artifacts;

@@ -1,4 +1,4 @@
-//! `km scheduler`: feeds the core with what happens, and carries out what it decides. All policy is in `decide`.
+//! `km scheduler`: feeds events to the core, and executes its decisions. All policy is in `decide`.
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -35,66 +35,56 @@ use mesos::{Masters, MesosError};
 /// Name of the Lease in [`NAMESPACE`].
 pub const LEASE: &str = "km-scheduler";
 
-/// Events that may wait; a source that is faster than that waits itself.
+/// Events that may be queued. A faster source waits.
 const QUEUE: usize = 4096;
 
 /// Why `km scheduler` cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum SchedulerError {
-    /// A file of the settings.
+    /// The configuration file, or a file that it names, cannot be read.
     #[error("read {path}")]
     Read {
-        /// Which.
         path: PathBuf,
-        /// Why.
         #[source]
         source: std::io::Error,
     },
-    /// The settings file.
+    /// The configuration file cannot be parsed.
     #[error("understand the settings {path}")]
     Settings {
-        /// Which.
         path: PathBuf,
-        /// Why.
         #[source]
         source: Box<serde_yaml::Error>,
     },
-    /// A value in it.
+    /// A value in the configuration file cannot be parsed.
     #[error("understand the setting {key}")]
     Value {
-        /// Which.
         key: &'static str,
-        /// Why.
         #[source]
         source: ParseError,
     },
-    /// No role at all.
+    /// No role is configured.
     #[error("mesos.roles is empty")]
     NoRole,
-    /// The API server's client.
     #[error(transparent)]
     Client(#[from] ClientError),
-    /// The connection to Mesos.
     #[error("set up the connection to Mesos")]
     Mesos(#[source] MesosError),
-    /// The extender.
     #[error("serve kube-scheduler")]
     Extender(#[source] ExtenderError),
-    /// The artifact server.
     #[error("serve artifacts")]
     Artifacts(#[source] ArtifactsError),
-    /// The host's place among the candidates.
+    /// It could not be determined whether another km scheduler runs on this host.
     #[error("see whether another km scheduler runs here")]
     Seat(#[source] std::io::Error),
-    /// Somebody else leads.
+    /// Another process leads.
     #[error("the lease {LEASE} is lost")]
     LeaseLost,
-    /// A part ended that must not.
+    /// A part ended that must keep running.
     #[error("a part of km scheduler ended: {0}")]
     Ended(&'static str),
 }
 
-/// Runs until `stop`, or until the Lease is lost: then the process ends, and the next one starts from what is there.
+/// Runs until `stop`, or until the Lease is lost. The process then ends, and the next one starts from what exists.
 pub async fn run(config: &Path, stop: CancellationToken) -> Result<(), SchedulerError> {
     let configuration = read_settings(config)?;
     let artifacts = {
@@ -108,7 +98,7 @@ pub async fn run(config: &Path, stop: CancellationToken) -> Result<(), Scheduler
         Masters::open(&mesos.masters, &mesos.principal, mesos.secret_file.as_deref(), mesos.ca_file.as_deref())
             .map_err(SchedulerError::Mesos)?;
     let client = connect(&configuration.kubeconfig).await?;
-    // Whoever is started again after a crash goes on at once, in the name of the one before.
+    // A process that is restarted after a crash continues at once, under the identity of the previous one.
     let seat = Seat::take(LEASE, &configuration.cluster, &stop).await.map_err(SchedulerError::Seat)?;
     let Some(seat) = seat else { return Ok(()) };
     let pod_defaults = quantities("nodes.podDefaults", &configuration.nodes.pod_defaults)?;
@@ -124,7 +114,7 @@ pub async fn run(config: &Path, stop: CancellationToken) -> Result<(), Scheduler
         identity: standby::identity(&seat.identity, extender_settings.peers.as_ref()),
         other: Some(other),
     };
-    // kube-scheduler asks on its own host, whoever leads.
+    // kube-scheduler queries its own host, whichever host leads.
     let (standing, stands) = watch::channel(Standing::Follows(None));
     let (summaries, summary) = watch::channel(Summary::default());
     let metrics = Arc::new(Metrics::new());
@@ -148,14 +138,14 @@ pub async fn run(config: &Path, stop: CancellationToken) -> Result<(), Scheduler
         let desk = Desk { standing, summaries, metrics, pod_defaults };
         lead(&configuration, settings, masters, client, leads, parts, desk, stop).await
     };
-    // Frees the Lease, so that nobody has to wait for its end.
+    // Releases the Lease, so that no other candidate has to wait for it to expire.
     if outcome.is_ok() {
         let _ = campaigning.await;
     }
     outcome
 }
 
-/// Where the extender gets to know who answers it, and what the core says of itself.
+/// Channels to the extender: which process answers its requests, and the core's summary.
 struct Desk {
     standing: watch::Sender<Standing>,
     summaries: watch::Sender<Summary>,
@@ -163,7 +153,7 @@ struct Desk {
     pod_defaults: Amount,
 }
 
-/// Tells the extender who else leads. Ends with the election.
+/// Publishes the current leader to the extender. Ends with the election.
 async fn follow(mut others: watch::Receiver<Option<String>>, standing: &watch::Sender<Standing>) {
     loop {
         let leader = others.borrow_and_update().as_deref().and_then(standby::address);
@@ -213,7 +203,7 @@ async fn lead(
     loop {
         let now = Time(u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX));
         let due = start + Duration::from_millis(core.deadline().0.max(now.0));
-        // First the end, then questions, which are answered from memory and waited for, then what has happened.
+        // Polled in this order: stop, requests, events. Requests are answered from memory, and clients wait for them.
         let event = tokio::select! {
             biased;
             () = stop.cancelled() => return Ok(()),
@@ -251,7 +241,7 @@ async fn lead(
 
 fn answer(waiting: &mut HashMap<RequestId, oneshot::Sender<Answer>>, request: RequestId, answer: Answer) {
     if let Some(sender) = waiting.remove(&request) {
-        // Whoever asked may have gone.
+        // The client may have disconnected.
         let _ = sender.send(answer);
     }
 }

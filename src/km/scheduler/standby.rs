@@ -1,9 +1,9 @@
-//! Passing kube-scheduler's questions on to the km scheduler that leads.
+//! Forwards kube-scheduler's requests to the km scheduler that leads.
 //!
-//! kube-scheduler asks the km scheduler of its own host, which need not be the one that leads. One that does not lead
-//! passes a question on, with the time that is left to answer it, and returns an error to be tried again where there is
-//! no leader or it does not answer in time. It never keeps a question for later, and a question that was passed on once
-//! is not passed on again.
+//! kube-scheduler queries the km scheduler of its own host, which need not be the leader. A km scheduler that does not
+//! lead forwards a request together with the time left to answer it. It returns a retriable error if there is no
+//! leader, or if the leader does not answer in time. It never queues a request, and a request that was forwarded once
+//! is not forwarded again.
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -16,49 +16,47 @@ use tokio::sync::mpsc;
 use super::extender::Question;
 use kmctl_core::protocol::scheduler::{ExtenderServer, PeerServer};
 
-/// Says that a question was passed on, and how many milliseconds are left for the answer.
+/// Marks a forwarded request, with the milliseconds left for the answer.
 const LEFT: &str = "x-kmctl-milliseconds-left";
 
-/// For the way back.
+/// Time reserved for returning the answer.
 const MARGIN: Duration = Duration::from_millis(100);
 
-/// A leader that is not there is given up before the question is.
+/// A leader that is down is given up before the request times out.
 const CONNECT: Duration = Duration::from_millis(500);
 
 /// Whether this process leads.
 #[derive(Clone, Debug)]
 pub enum Standing {
-    /// It does, and questions go to its core.
+    /// This process leads, and its core answers requests.
     Leads(mpsc::Sender<Question>),
-    /// Another one does, at this address, if anybody.
+    /// Another process leads, at this address, if any.
     Follows(Option<SocketAddr>),
 }
 
-/// Why questions cannot be passed on.
+/// Why requests cannot be forwarded.
 #[derive(Debug, thiserror::Error)]
 pub enum StandbyError {
-    /// A file of certificates or keys.
+    /// A certificate or key file cannot be read.
     #[error("read {path}")]
     Read {
-        /// Which.
         path: String,
-        /// Why.
         #[source]
         source: std::io::Error,
     },
-    /// They do not fit together.
+    /// Certificate and key do not match, or a certificate is invalid.
     #[error("set up the client of the km scheduler that leads")]
     Client(#[source] reqwest::Error),
 }
 
-/// Passes questions on.
+/// Forwards requests.
 #[derive(Clone, Debug)]
 pub struct Forwarder {
     client: reqwest::Client,
 }
 
 impl Forwarder {
-    /// With the certificate that the leader expects.
+    /// A client with the certificate that the leader expects.
     pub fn new(settings: &ExtenderServer, peers: &PeerServer) -> Result<Self, StandbyError> {
         let read = |path: &std::path::Path| {
             std::fs::read(path).map_err(|source| StandbyError::Read { path: path.display().to_string(), source })
@@ -77,7 +75,7 @@ impl Forwarder {
         Ok(Forwarder { client })
     }
 
-    /// The leader's answer, or an error to be tried again.
+    /// The leader's answer, or a retriable error.
     pub(super) async fn forward(&self, leader: SocketAddr, path: &str, body: Bytes, left: Duration) -> Response {
         let sent = self
             .client
@@ -102,17 +100,17 @@ impl Forwarder {
     }
 }
 
-/// An error that kube-scheduler tries again after.
+/// An error after which kube-scheduler tries again.
 pub(super) fn again(why: &str) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, why.to_owned()).into_response()
 }
 
-/// What is left for the answer to a question that was passed on; none where it comes from kube-scheduler itself.
+/// Time left to answer a forwarded request. None if the request is kube-scheduler's own.
 pub(super) fn left(headers: &HeaderMap) -> Option<Duration> {
     headers.get(LEFT)?.to_str().ok()?.parse().ok().map(Duration::from_millis)
 }
 
-/// The name of a host's process in the Lease, which tells the others where to ask it.
+/// The identity of a host's process in the Lease, which contains the address for forwarded requests.
 pub(super) fn identity(host: &str, peers: Option<&PeerServer>) -> String {
     match peers {
         Some(peers) => format!("{host}_{}", peers.listen),
@@ -120,12 +118,12 @@ pub(super) fn identity(host: &str, peers: Option<&PeerServer>) -> String {
     }
 }
 
-/// Where the holder of the Lease can be asked.
+/// The address at which the holder of the Lease serves forwarded requests.
 pub(super) fn address(identity: &str) -> Option<SocketAddr> {
     identity.rsplit_once('_')?.1.parse().ok()
 }
 
-/// Whether a client's certificate carries this common name.
+/// Whether a client's certificate has this common name.
 pub(super) fn is_named(certificate: &CertificateDer<'_>, name: &str) -> bool {
     let Ok((_, certificate)) = x509_parser::parse_x509_certificate(certificate) else { return false };
     certificate.subject().iter_common_name().any(|found| found.as_str() == Ok(name))

@@ -1,4 +1,4 @@
-//! Watches the API and turns what it sees into events of the core.
+//! Watches the API and turns changes into events of the core.
 use std::collections::BTreeSet;
 use std::pin::pin;
 
@@ -15,7 +15,7 @@ use kmctl_core::model::nodes::NodeFacts;
 use kmctl_core::model::pods::PodFacts;
 use kmctl_core::model::resources::Amount;
 
-/// Follows pods, nodes and the two ConfigMaps until the receiver is gone.
+/// Watches pods, nodes and the two ConfigMaps until the receiver is dropped.
 pub async fn watch_all(client: Client, pod_defaults: Amount, default_bounds: Bounds, events: mpsc::Sender<Event>) {
     let config = watcher::Config::default;
     let named = |name: &str| watcher::Config::default().fields(&format!("metadata.name={name}"));
@@ -74,7 +74,8 @@ pub async fn watch_all(client: Client, pod_defaults: Amount, default_bounds: Bou
     );
 }
 
-/// The live settings; what is missing or unreadable is as in the settings file.
+/// The live settings. A missing value, or an unreadable `min`, is taken from the configuration file. An unreadable
+/// `max`, for example an empty one, means no maximum.
 pub fn bounds(map: &ConfigMap, default: Bounds) -> Bounds {
     let text = |key: &str| map.data.as_ref().and_then(|data| data.get(key)).map(|text| text.trim());
     let purge = text("purge").unwrap_or_default();
@@ -92,8 +93,8 @@ pub fn known_agents(map: &ConfigMap) -> Vec<String> {
     text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
 }
 
-/// Turns one watch into events. A list that was made anew says nothing of what has gone in between, so the keys are
-/// compared. `synced` follows the first complete list, unless that list had its one object.
+/// Turns one watch into events. A relist does not name the objects deleted in between, so the keys are compared.
+/// `synced` is sent after the first complete list. Default bounds are not sent if that list contained the settings.
 async fn follow<K: Send>(
     stream: impl Stream<Item = Result<Watched<K>, watcher::Error>> + Send,
     events: &mpsc::Sender<Event>,

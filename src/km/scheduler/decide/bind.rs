@@ -1,4 +1,4 @@
-//! kube-scheduler's choice: a pod gets a place in the queue of its node. Idempotent by the pod's UID.
+//! kube-scheduler's bind request: queues a pod on its node. Idempotent by the pod's UID.
 use std::time::Duration;
 
 use super::effect::Effect;
@@ -6,10 +6,10 @@ use super::event::RequestId;
 use super::parts::{Flight, NodeState};
 use super::scheduler::Scheduler;
 
-/// Binds of one node that come within this time go out in one ACCEPT, because an ACCEPT uses the whole offer up.
+/// Binds of one node within this time are launched in one ACCEPT, because an ACCEPT uses up the whole offer.
 pub(super) const COLLECT: Duration = Duration::from_millis(20);
 
-/// kube-scheduler waits 120 s for an answer; a bind that has no task by then has to fail before.
+/// kube-scheduler waits 120 s for an answer. A bind that has no task by then has to fail earlier.
 const PATIENCE: Duration = Duration::from_secs(105);
 
 impl Scheduler {
@@ -31,7 +31,7 @@ impl Scheduler {
         }
         let node = self.nodes.get_mut(name).filter(|node| node.state.open());
         let Some(node) = node else {
-            // What refused it will not tell kube-scheduler when to try again, so it is nudged.
+            // The refusal gives kube-scheduler no reason to try again, so the pod has to be nudged.
             pod.asked = None;
             return self.push(refuse("node is leaving".to_owned()));
         };
@@ -44,7 +44,7 @@ impl Scheduler {
         self.demand.grow();
     }
 
-    /// Lets binds fail for which no offer came in time.
+    /// Fails binds that got no sufficient offer in time.
     pub(super) fn expire_binds(&mut self) {
         let late =
             |flight: &Flight| matches!(flight, Flight::Waiting { since, .. } if self.now.since(*since) > PATIENCE);

@@ -1,4 +1,4 @@
-//! What the scheduler wants done. The executor of effects takes no decision of its own.
+//! What the scheduler wants done. The executor of effects makes no decisions.
 use kmctl_core::model::candidate::NodeSpec;
 use std::collections::BTreeMap;
 
@@ -12,51 +12,46 @@ use mesos::types::{ExecutorInfo, OfferId, TaskInfo};
 /// Something to be done.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
-    /// Launch tasks of one agent and role; what the offers hold beyond them goes back without a filter.
+    /// Launch tasks of one agent and role. Mesos recovers the rest of the offers, without a filter.
     Accept {
         /// All offers held from the agent.
         offers: Vec<OfferId>,
-        /// The tasks.
         tasks: Vec<TaskInfo>,
     },
-    /// Give offers back.
+    /// Decline offers.
     Decline {
-        /// Which.
         offers: Vec<OfferId>,
-        /// How long the same resources are not to be offered again.
+        /// Refuse seconds: how long the same resources are not offered again.
         seconds: u32,
     },
-    /// Want no offers.
+    /// Stop receiving offers.
     Suppress,
-    /// Want offers, also those declined before.
+    /// Receive offers, including ones declined before.
     Revive,
-    /// End a task.
+    /// Kill a task.
     Kill {
-        /// The task.
         task: String,
         /// Its agent, where known.
         agent: Option<String>,
     },
-    /// Tell Mesos that an update was heard.
+    /// Acknowledge a status update to Mesos.
     Acknowledge {
         /// The agent that sent it.
         agent: String,
-        /// The task.
         task: String,
-        /// The update.
+        /// Id of the update.
         uuid: Vec<u8>,
     },
-    /// Ask for the states of tasks, with their agents where known; none means all.
+    /// Request the states of tasks, with their agents where known. An empty list means all tasks.
     Reconcile(Vec<(String, Option<String>)>),
-    /// Ask the operator API for all agents.
+    /// List all agents through the operator API.
     ListAgents,
-    /// Create a Node object that stands for an agent.
+    /// Create a Node object that represents an agent.
     CreateNode(NodeSpec),
-    /// Make a bootstrap token, record it with the executor on the Node, and the agent in the framework's ConfigMap.
+    /// Create a bootstrap token, record it on the Node together with the executor, and add the agent to the framework's
+    /// ConfigMap.
     PrepareNode {
-        /// The node.
         node: String,
-        /// Its agent.
         agent: String,
         /// Saved verbatim.
         executor: Box<ExecutorInfo>,
@@ -65,131 +60,107 @@ pub enum Effect {
     },
     /// Write a node's state, and the taint that belongs to it.
     MarkNode {
-        /// The node.
         node: String,
-        /// Its state.
         phase: NodePhase,
-        /// Why it is in it, where that is worth telling; else empty.
+        /// Reason for the state, where worth reporting. Otherwise empty.
         why: String,
     },
     /// Publish what Mesos has granted to a node.
     PublishGrant {
-        /// The node.
         node: String,
-        /// Sum of its tasks and its executor.
+        /// Sum of the node's tasks and its executor.
         grant: Amount,
     },
     /// Renew the Lease of a node that has no kubelet yet.
     RenewLease {
-        /// The node.
+        /// Name of the Node, of its Lease and of the Lease's holder.
         node: String,
     },
     /// Delete a Node object, and its unused token.
     DeleteNode {
-        /// The node.
         node: String,
-        /// Id of the token.
+        /// Id of the bootstrap token, if the Node records one.
         token_id: Option<String>,
     },
     /// Bind a pod to its node.
     Bind(Binding),
-    /// Record again what a pod's Binding recorded.
+    /// Write the annotations of a pod's Binding again.
     Record {
-        /// Its namespace.
         namespace: String,
-        /// Its name.
         name: String,
-        /// Its UID.
         uid: Uid,
-        /// The annotations.
+        /// The recorded annotations: task, grant and ports.
         annotations: BTreeMap<String, String>,
     },
-    /// Make kube-scheduler look at a pod again.
+    /// Make kube-scheduler try a pod again.
     Nudge {
-        /// Its namespace.
         namespace: String,
-        /// Its name.
         name: String,
-        /// Its UID.
+        /// The pod is nudged only if it still has this UID.
         uid: Uid,
     },
-    /// Tell a pod's owner why it waits.
+    /// Report to a pod's owner why the pod waits.
     Explain {
-        /// Its namespace.
         namespace: String,
-        /// Its name.
         name: String,
-        /// Its UID.
         uid: Uid,
         /// The text of a FailedScheduling event.
         message: String,
     },
     /// Evict a pod, unless its disruption budgets forbid it for now.
     EvictPod {
-        /// Its namespace.
         namespace: String,
-        /// Its name.
         name: String,
-        /// Its UID.
+        /// The pod is evicted only if it still has this UID.
         uid: Uid,
     },
-    /// Delete a pod, so that its controller makes another.
+    /// Delete a pod, so that its controller creates another.
     DeletePod {
-        /// Its namespace.
         namespace: String,
-        /// Its name.
         name: String,
-        /// Its UID.
         uid: Uid,
-        /// Without waiting for a kubelet, because there is none any more.
+        /// Without waiting for a kubelet, because none exists any more.
         force: bool,
     },
     /// Answer a filter request.
     AnswerFilter {
-        /// Which.
         request: RequestId,
-        /// Nodes that will do.
+        /// Eligible nodes.
         kept: Vec<String>,
-        /// The others, with reasons.
+        /// The other nodes, with reasons.
         failed: BTreeMap<String, Refused>,
     },
-    /// Answer a prioritize request: 0 to 10, more is better.
+    /// Answer a prioritize request with scores from 0 to 10. Higher is better.
     AnswerPrioritize {
-        /// Which.
         request: RequestId,
-        /// By node.
+        /// Score by node.
         scores: Vec<(String, i64)>,
     },
     /// Answer a bind request.
     AnswerBind {
-        /// Which.
         request: RequestId,
-        /// None where the pod is bound.
+        /// None if the pod is bound.
         error: Option<String>,
     },
-    /// Everything is removed from the agents: say so in the live settings.
+    /// Everything is removed from the agents: record it in the live settings.
     PurgeDone,
-    /// Worth a line in the log.
+    /// Write a line to the log.
     Report(String),
 }
 
 /// A Binding to post.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Binding {
-    /// The pod's namespace.
     pub namespace: String,
-    /// The pod's name.
     pub name: String,
-    /// The pod's UID.
     pub uid: Uid,
-    /// The node.
     pub node: String,
     /// Merged into the pod by the API server.
     pub annotations: BTreeMap<String, String>,
 }
 
 impl Effect {
-    /// A word for each kind, for metrics and logs.
+    /// Name of the kind, for metrics and logs.
     pub fn kind(&self) -> &'static str {
         match self {
             Effect::Accept { .. } => "accept",

@@ -1,102 +1,97 @@
-//! What happens to the scheduler.
+//! The scheduler's input events.
 use std::fmt;
 
 use kmctl_core::model::nodes::NodeFacts;
 use kmctl_core::model::pods::{PodFacts, Uid};
 use mesos::types::{AgentInfo, Offer, TaskStatus};
 
-/// Ties an answer to the HTTP request that waits for it.
+/// Matches an answer to the HTTP request that waits for it.
 pub type RequestId = u64;
 
-/// Something that happened.
+/// An input event.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// The master knows us, and the framework id is saved. Everything said before on another stream is void.
+    /// The framework is subscribed and its id is saved. Everything received on an earlier stream is void.
     Subscribed,
     /// The stream broke.
     Disconnected,
-    /// Offers came.
+    /// Offers arrived.
     Offers(Vec<Offer>),
-    /// An offer is gone.
+    /// An offer was rescinded.
     Rescinded(String),
-    /// A task's state.
+    /// A task's status update.
     Update(Box<TaskStatus>),
     /// An executor ended.
     ExecutorEnded {
-        /// On this agent.
+        /// Id of the agent that it ran on.
         agent: String,
-        /// Its id.
         executor: String,
     },
-    /// An agent left Mesos, or cannot be reached.
+    /// An agent was removed from Mesos, or is unreachable.
     AgentLost(String),
     /// All agents, from the operator API.
     Agents(Vec<AgentInfo>),
-    /// A pod as it is now.
+    /// A pod's current state.
     Pod(Box<PodFacts>),
-    /// A pod is gone from the API.
+    /// A pod was deleted from the API.
     PodGone(Uid),
-    /// A node as it is now.
+    /// A node's current state.
     Node(Box<NodeFacts>),
-    /// A node is gone from the API.
+    /// A node was deleted from the API.
     NodeGone(String),
     /// The first list of pods is complete.
     PodsSynced,
     /// The first list of nodes is complete.
     NodesSynced,
-    /// Live settings, as read from the API for the first time or changed.
+    /// Live settings, read from the API for the first time or changed.
     Bounds(Bounds),
     /// Agents that ever had a node, from the framework's ConfigMap.
     KnownAgents(Vec<String>),
-    /// kube-scheduler asks which nodes would do.
+    /// kube-scheduler requests the eligible nodes of a pod.
     Filter {
-        /// Names the answer.
+        /// Matches the answer to the request.
         request: RequestId,
         /// The pod, as kube-scheduler sees it.
         pod: Box<PodFacts>,
-        /// Nodes that passed its own filters.
+        /// Nodes that passed kube-scheduler's own filters.
         nodes: Vec<String>,
     },
-    /// kube-scheduler asks which of the nodes are best.
+    /// kube-scheduler requests scores of the nodes.
     Prioritize {
-        /// Names the answer.
+        /// Matches the answer to the request.
         request: RequestId,
         /// Nodes that passed the filters.
         nodes: Vec<String>,
     },
-    /// kube-scheduler has chosen.
+    /// kube-scheduler has chosen a node.
     Bind {
-        /// Names the answer.
+        /// Matches the answer to the request.
         request: RequestId,
-        /// The pod.
+        /// UID of the pod.
         uid: Uid,
-        /// Its node.
         node: String,
     },
-    /// Token and annotations of a node are written, so it may be launched.
+    /// A node's token and annotations are written, so the node can be launched.
     NodePrepared {
-        /// The node.
         node: String,
-        /// Its bootstrap token.
+        /// Passed to the node agent in the node's first launch.
         token: Token,
     },
     /// An effect on a node failed.
     NodeFailed {
-        /// The node.
         node: String,
-        /// Which effect.
+        /// The effect that failed.
         step: NodeStep,
-        /// Why.
         why: String,
     },
-    /// The Binding was posted, or refused.
+    /// The Binding was accepted or refused by the API server.
     BindingPosted {
-        /// The pod.
+        /// UID of the pod.
         uid: Uid,
-        /// None where it was accepted.
+        /// None if it was accepted.
         error: Option<String>,
     },
-    /// Nothing but time has passed.
+    /// Only time has passed.
     Tick,
 }
 
@@ -105,24 +100,24 @@ pub enum Event {
 pub enum NodeStep {
     /// Creating the object.
     Create,
-    /// Token and annotations before the launch.
+    /// Writing token and annotations before the launch.
     Prepare,
 }
 
 /// The live settings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bounds {
-    /// Nodes kept even when idle.
+    /// Minimum number of nodes, kept even when idle.
     pub min: u32,
-    /// Most nodes; none means every agent that fits.
+    /// Maximum number of nodes. None means every eligible agent.
     pub max: Option<u32>,
     /// Remove everything from the agents.
     pub purge: bool,
-    /// That has been done, by this process or an earlier one.
+    /// The purge is done, by this process or an earlier one.
     pub purged: bool,
 }
 
-/// A bootstrap token, `id.secret`. Never shown.
+/// A bootstrap token, `id.secret`. Never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token(pub String);
 

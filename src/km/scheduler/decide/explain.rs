@@ -1,8 +1,8 @@
-//! Why a pod waits, with figures, in an event of our own. kube-scheduler's event has the fixed texts of [`Refused`], and
-//! with no node at all it never asks.
+//! Explains why a pod waits, with figures, in an event of our own. kube-scheduler's event has only the fixed texts of
+//! [`Refused`], and without any node it never queries the extender.
 //!
-//! Events are kept for an hour, and each pod that waits may get them: so a text is told again seldom, and one that
-//! changes with every offer the more seldom the more often it has changed.
+//! Events are kept for an hour, and each waiting pod may get them. The same text is therefore repeated rarely, and a
+//! text that changes with every offer is reported less often the more often it has changed.
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -15,26 +15,25 @@ use kmctl_core::model::agents::Agent;
 use kmctl_core::model::pods::PodFacts;
 use kmctl_core::model::resources::{Amount, decimal};
 
-/// Offers come about a second after they are asked for; before that there is nothing to tell.
+/// Offers arrive about a second after they are requested. There is nothing to report before that.
 const FIRST: Duration = Duration::from_millis(1500);
 
-/// An agent that has just been used offers the rest a second later; what kube-scheduler is refused in between is told only
-/// where it lasts.
+/// An agent that has just been used offers the rest a second later. A refusal in between is reported only if it lasts.
 const LASTING: Duration = Duration::from_secs(5);
 
-/// The same text is told again after this time, so that it does not fade from `kubectl describe`.
+/// The same text is repeated after this time, so that it does not disappear from `kubectl describe`.
 const AGAIN: Duration = Duration::from_secs(1800);
 
-/// Another text is told after this time at the soonest, after twice as much the next time, and so on.
+/// Pause before a changed text is reported, doubled with every change.
 const CHANGED: Duration = Duration::from_secs(10);
 
-/// The most that another text waits.
+/// Longest pause before a changed text.
 const CHANGED_AT_MOST: Duration = Duration::from_secs(300);
 
-/// A pod that kube-scheduler has found a node for so recently is about to be bound.
+/// A pod for which kube-scheduler has found a node this recently is about to be bound.
 const ASKED: Duration = Duration::from_secs(20);
 
-/// How many different refusals are told at once.
+/// Most refusals in one text.
 const REFUSALS: usize = 3;
 
 impl Scheduler {
@@ -69,7 +68,7 @@ impl Scheduler {
         }
     }
 
-    /// None where the pod's own kind, or kube-scheduler, says all that there is to say.
+    /// None if the pod's own kind or kube-scheduler's event says everything already.
     fn why_nowhere(&self, entry: &PodEntry, landscape: &Landscape<'_>) -> Option<String> {
         let pod = &entry.facts;
         if !pod.ungranted.is_empty() {
@@ -83,7 +82,7 @@ impl Scheduler {
         self.why_never(pod).or_else(|| self.why_refused(entry, landscape)).or_else(|| Some(self.why_not_now(pod)))
     }
 
-    /// What the nodes lack that kube-scheduler asked about.
+    /// What the nodes lack that kube-scheduler queried.
     fn why_refused(&self, entry: &PodEntry, landscape: &Landscape<'_>) -> Option<String> {
         let pod = &entry.facts;
         if !matches!(entry.asked, Some((_, false))) {
@@ -91,7 +90,7 @@ impl Scheduler {
         }
         let mut told: BTreeMap<String, Vec<&str>> = BTreeMap::new();
         for site in landscape.sites.iter().filter(|site| site.exists && landscape.admits(pod, site)) {
-            // What has no figures stands in kube-scheduler's own event.
+            // Refusals without figures are in kube-scheduler's own event.
             if let Some(refusal) = self.refuse(pod, &site.name, landscape)
                 && refusal.told != refusal.reason.text()
             {
@@ -110,7 +109,7 @@ impl Scheduler {
         (!parts.is_empty()).then(|| format!("Mesos: {}", parts.join("; ")))
     }
 
-    /// What no offer could change.
+    /// Reasons that no offer can change.
     fn why_never(&self, pod: &PodFacts) -> Option<String> {
         if self.bounds.purge {
             return Some("Mesos: the cluster is being removed from the agents, so no node is started".to_owned());
@@ -165,7 +164,7 @@ impl Scheduler {
         None
     }
 
-    /// What offers would have to change.
+    /// What the offers lack.
     fn why_not_now(&self, pod: &PodFacts) -> String {
         let matching = self.matching(pod);
         let need = pod.amount + self.first_launch();
@@ -200,7 +199,7 @@ impl Scheduler {
         )
     }
 
-    /// Agents that could become nodes, and have what the pod's selectors want.
+    /// Agents that could become nodes and match the pod's selectors.
     fn matching(&self, pod: &PodFacts) -> Vec<&Agent> {
         let eligible = self.agents.values().filter(|agent| self.eligible(agent));
         let wanted = eligible.filter(|agent| {
@@ -212,7 +211,7 @@ impl Scheduler {
 }
 
 impl Explained {
-    /// How long nothing else is told.
+    /// Time during which no other text is reported.
     fn pause(&self) -> Duration {
         CHANGED.saturating_mul(2_u32.saturating_pow(self.changes)).min(CHANGED_AT_MOST)
     }

@@ -1,5 +1,5 @@
-//! kube-scheduler's question which nodes would do, answered from memory. It hears fixed texts; the figures behind them
-//! are for the pod's owner.
+//! Answers kube-scheduler's filter requests from memory. kube-scheduler gets fixed texts; the figures behind them are
+//! for the pod's owner.
 use std::collections::BTreeMap;
 
 use super::effect::Effect;
@@ -54,9 +54,9 @@ impl Scheduler {
         self.push(Effect::AnswerFilter { request, kept, failed });
     }
 
-    /// Chooses for kube-scheduler where a pod with a topology spread goes, while a domain has no Node. kube-scheduler
-    /// asks about the next pod before it says where it puts this one, and its own count lacks that domain: only a pod
-    /// whose node is known now can be counted then.
+    /// Chooses the node of a pod with a topology spread in place of kube-scheduler, while a domain has no Node.
+    /// kube-scheduler queries the next pod before it reports where it puts this one, and its own count lacks that
+    /// domain. Only a pod whose node is known now can be counted then.
     fn leave_one(&self, kept: &mut Vec<String>, failed: &mut BTreeMap<String, Refused>) {
         let scores = self.scores(kept.clone());
         let Some((best, _)) = scores.into_iter().max_by_key(|(_, score)| *score) else { return };
@@ -67,7 +67,7 @@ impl Scheduler {
         }
     }
 
-    /// Why a node is not for a pod. None where it is.
+    /// Why a node is not eligible for a pod. None if it is.
     pub(super) fn refuse(&self, pod: &PodFacts, name: &str, landscape: &Landscape<'_>) -> Option<Refusal> {
         let no = |reason: Refused| Some(Refusal { reason, told: reason.text().to_owned() });
         let Some(node) = self.nodes.get(name) else { return no(Refused::Stranger) };
@@ -95,7 +95,7 @@ impl Scheduler {
             let told = format!("waking Mesos agents for topology {key}: {domain}");
             return Some(Refusal { reason: Refused::Waking, told });
         }
-        // The node's own share of a first launch already holds the pending daemon pods.
+        // The node's own share of a first launch already includes the pending daemon pods.
         if !pod.daemon || !node.state.unlaunched() { self.too_little(pod, site) } else { None }
     }
 
@@ -136,14 +136,15 @@ impl Scheduler {
         (!lacks.is_empty()).then(|| Refusal { reason: Refused::PortsNotOffered, told: lacks.join("; ") })
     }
 
-    /// Nodes that run are better than nodes that must be started, and full ones better than empty ones, which can go.
+    /// Running nodes are better than nodes that must be started, and full nodes better than empty ones, which can be
+    /// removed.
     pub(super) fn prioritize(&mut self, request: RequestId, nodes: Vec<String>) {
         let scores = self.scores(nodes);
         self.push(Effect::AnswerPrioritize { request, scores });
     }
 
-    /// How good each node is for one more pod, from 0 to 10. With no more nodes than `nodes.min` none can go, and where
-    /// pods are spread is left to kube-scheduler.
+    /// Score of each node for one more pod, from 0 to 10. With no more nodes than `nodes.min` none can be removed, and
+    /// the spread of pods is left to kube-scheduler.
     fn scores(&self, nodes: Vec<String>) -> Vec<(String, i64)> {
         let mut pods: BTreeMap<&str, i64> = BTreeMap::new();
         if self.nodes.len() > self.bounds.min as usize {
@@ -164,7 +165,7 @@ impl Scheduler {
     }
 }
 
-/// Why a node is not for a pod.
+/// Why a node is not eligible for a pod.
 pub(super) struct Refusal {
     /// For kube-scheduler.
     pub reason: Refused,

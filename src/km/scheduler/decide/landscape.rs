@@ -1,4 +1,4 @@
-//! All nodes, and agents that could be nodes, with what their offers leave; and Kubernetes' rules on who goes where.
+//! All nodes, and agents that could become nodes, with what their offers leave; and Kubernetes' placement rules.
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -11,17 +11,18 @@ use kmctl_core::model::pods::{Neighbours, PodFacts};
 use kmctl_core::model::resources::{Amount, Ports};
 use kmctl_core::model::selectors::{Labels, tolerates};
 
-/// How long an agent whose node died is the last choice for the next one.
+/// An agent whose node died within this time is the last choice for the next node.
 const SHAKY: Duration = Duration::from_secs(300);
 
-/// How soon kube-scheduler binds a pod that the filter let through; later it has found another obstacle.
+/// Time in which kube-scheduler binds a pod that the filter let through. After that it has found another obstacle.
 const BINDING: Duration = Duration::from_secs(5);
 
-/// Taints that a new node loses soon. Others of Kubernetes' own last: a cordon, and pressure on memory, disk or processes.
+/// Taints that a new node loses soon. Other taints set by Kubernetes last: cordon, and pressure on memory, disk or
+/// processes.
 const PASSING_TAINTS: [&str; 3] =
     ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable", "node.kubernetes.io/network-unavailable"];
 
-/// Most pods of a node before its kubelet says how many.
+/// Most pods of a node before its kubelet reports its limit.
 pub(super) const PODS_PER_NODE: usize = 110;
 
 /// A node, or an agent that could become one.
@@ -29,21 +30,21 @@ pub(super) const PODS_PER_NODE: usize = 110;
 pub(super) struct Site {
     pub name: String,
     pub agent: String,
-    /// There is a Node object already.
+    /// A Node object exists already.
     pub exists: bool,
-    /// Its executor is launched, or about to be.
+    /// The executor is launched, or about to be.
     pub launched: bool,
     pub labels: Labels,
     pub taints: Vec<Taint>,
-    /// Of the held offers, what a pod could have.
+    /// The part of the held offers that a pod could use.
     pub offered: Amount,
     pub ports: Ports,
-    /// Every declared port of a pod gets one of them.
+    /// Every declared port of a pod gets one of the offered ports.
     pub grants: bool,
-    /// What Kubernetes would still put there.
+    /// What Kubernetes would still place there.
     pub room: Amount,
     pub slots: usize,
-    /// A node died here not long ago.
+    /// A node died here recently.
     pub shaky: bool,
 }
 
@@ -51,24 +52,24 @@ pub(super) struct Site {
 pub(super) struct Landscape<'a> {
     pub sites: Vec<Site>,
     pub placed: Vec<(&'a PodFacts, Labels)>,
-    /// Agents that could become nodes and have not made an offer: after a REVIVE, offers come one by one.
+    /// Agents that could become nodes and have not made an offer: after a REVIVE, offers arrive one by one.
     silent: Vec<Silent>,
 }
 
-/// An agent without an offer, as the node that it would be.
+/// An agent without an offer, as the node that it would become.
 struct Silent {
     name: String,
     labels: Labels,
-    /// What a pod could have there at most; none when the agent's size is unknown.
+    /// Most resources that a pod could have there. None if the agent's size is unknown.
     most: Option<Amount>,
 }
 
-/// Whether pods that the filter has let through to one node, and which are not bound yet, count as being there.
+/// Whether pods that the filter has let through to one node, and that are not bound yet, count as placed there.
 #[derive(Clone, Copy)]
 pub(super) enum Expected<'a> {
-    /// All but this one, about which kube-scheduler asks again.
+    /// All but this one, which kube-scheduler is querying again.
     Counted { but: &'a str },
-    /// They are placed anew.
+    /// Not counted, because they are placed again.
     Left,
 }
 
@@ -187,7 +188,7 @@ impl Scheduler {
 }
 
 impl Landscape<'_> {
-    /// Whether the held offers cover the pod, and Kubernetes has room for it.
+    /// Whether the held offers cover the pod and Kubernetes has room for it.
     pub(super) fn covers(&self, pod: &PodFacts, site: &Site) -> bool {
         site.offered.covers(pod.amount)
             && site.room.covers(pod.amount)
@@ -196,12 +197,12 @@ impl Landscape<'_> {
             && (!site.grants || pod.left_to_grant(&site.ports) >= pod.ports_to_grant())
     }
 
-    /// Whether Kubernetes' own rules let the pod go there.
+    /// Whether Kubernetes' own rules allow the pod on this site.
     pub(super) fn allows(&self, pod: &PodFacts, site: &Site, awaited: bool) -> bool {
         self.admits(pod, site) && self.missing_domain(pod, site, awaited).is_none()
     }
 
-    /// The same without its topology spread.
+    /// The same without the pod's topology spread.
     pub(super) fn admits(&self, pod: &PodFacts, site: &Site) -> bool {
         let passing = |taint: &&Taint| !PASSING_TAINTS.contains(&taint.key.as_str());
         let lasting: Vec<Taint> = site.taints.iter().filter(passing).cloned().collect();
@@ -220,7 +221,7 @@ impl Landscape<'_> {
             .any(|(other, labels)| labels.get(&rule.topology_key) == Some(domain) && selects(pod, rule, other))
     }
 
-    /// Whether a pod in the site's domain does not want this one beside it.
+    /// Whether a pod in the site's domain has anti-affinity to this one.
     fn unwelcome(&self, pod: &PodFacts, site: &Site) -> bool {
         self.placed.iter().any(|(other, labels)| {
             other.apart.iter().any(|rule| {
@@ -230,12 +231,12 @@ impl Landscape<'_> {
         })
     }
 
-    /// The first pod of a group that wants to be together may go anywhere.
+    /// The first pod of a group with affinity to itself may be placed anywhere.
     fn first_of_its_kind(&self, pod: &PodFacts, rule: &Neighbours) -> bool {
         selects(pod, rule, pod) && !self.placed.iter().any(|(other, _)| selects(pod, rule, other))
     }
 
-    /// Whether a domain over which the pod spreads has agents, and no Node that kube-scheduler could count.
+    /// Whether a domain over which the pod spreads has agents but no Node that kube-scheduler could count.
     pub(super) fn lacks_nodes_for(&self, pod: &PodFacts) -> bool {
         pod.spread.iter().any(|spread| {
             let domain = |labels: &'_ Labels| labels.get(&spread.topology_key).cloned();
@@ -248,8 +249,9 @@ impl Landscape<'_> {
         })
     }
 
-    /// The label whose domains would be too uneven with the pod on this site, counting domains that could be woken.
-    /// `awaited`: also those whose agents have not made an offer yet, which is worth a short wait.
+    /// The topology key and emptiest domain, if placing the pod on this site would exceed the maximum skew. Domains
+    /// whose agents could become nodes are counted. `awaited` also counts domains whose agents have not made an offer
+    /// yet, which justifies a short wait.
     pub(super) fn missing_domain(&self, pod: &PodFacts, site: &Site, awaited: bool) -> Option<(String, String)> {
         pod.spread.iter().find_map(|spread| {
             let own = site.labels.get(&spread.topology_key)?;

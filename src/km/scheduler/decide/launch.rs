@@ -1,4 +1,4 @@
-//! Tasks out of offers: a node's first launch, and the pods that wait for it, in one ACCEPT per agent.
+//! Launches tasks from offers: a node's first launch, and the pods that wait for the node, in one ACCEPT per agent.
 use std::time::Duration;
 
 use super::effect::Effect;
@@ -15,10 +15,10 @@ use kmctl_core::model::tasks::{self, ExecutorNames, Unnamed, pod_task, take_for_
 use kmctl_core::protocol::launch::{FORMAT, NodeLaunch, PodLaunch, PortMapping, TaskData};
 use mesos::types::{ExecutorInfo, OfferId, Resource, TaskInfo, TaskState};
 
-/// Time that an executor has after SHUTDOWN: the node agent stops its pods within it.
+/// Time between SHUTDOWN and the end of an executor. The node agent stops its pods within it.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(90);
 
-/// A prepared node whose offer went elsewhere is prepared anew with what is offered then.
+/// A prepared node whose offer is gone after this time is prepared again with what is offered then.
 const PREPARED_FOR: Duration = Duration::from_secs(30);
 
 impl Scheduler {
@@ -54,7 +54,7 @@ impl Scheduler {
         !self.bounds.purge && launched < self.bounds.min as usize
     }
 
-    /// Settles what the node's executor will be, before anything can be launched with it.
+    /// Determines the node's executor, before anything can be launched with it.
     fn prepare(&mut self, name: &str) {
         let Some(node) = self.nodes.get(name).filter(|node| node.facts.is_some()) else { return };
         if self.in_trouble(&node.agent) {
@@ -145,7 +145,7 @@ impl Scheduler {
         self.accept_tasks(&agent_id, tasks);
     }
 
-    /// Sends tasks out with all offers of an agent.
+    /// Launches tasks with all offers of an agent.
     pub(super) fn accept_tasks(&mut self, agent: &str, tasks: Vec<TaskInfo>) {
         let Some(held) = self.agents.get_mut(agent) else { return };
         let offers: Vec<OfferId> = std::mem::take(&mut held.offers).into_iter().map(|offer| offer.id).collect();
@@ -170,7 +170,8 @@ impl Scheduler {
         self.push(Effect::Accept { offers, tasks });
     }
 
-    /// Daemon pods of a node start with it: their share would be somebody else's by the time kube-scheduler asks.
+    /// Daemon pods of a node are launched with it: their share would be in use by another pod by the time
+    /// kube-scheduler queries them.
     fn recruit_daemons(&mut self, name: &str) {
         let now = self.now;
         let taints = self
@@ -221,7 +222,7 @@ impl Scheduler {
     }
 }
 
-/// Takes just these scalars, with their reservations.
+/// Takes exactly these scalars, with their reservations.
 fn take_exactly(offers: &mut [HeldOffer], pieces: &[Resource]) -> Option<()> {
     for piece in pieces {
         let need = to_thousandths(piece.amount());

@@ -1,4 +1,5 @@
-//! Nodes that leave: which ones do when there are more than `nodes.max`, and how a node is drained: taint, evict, kill.
+//! Nodes that leave: which nodes do when there are more than `nodes.max`, and how a node is drained: taint, evict,
+//! kill.
 use std::time::Duration;
 
 use super::effect::Effect;
@@ -8,12 +9,13 @@ use super::scheduler::Scheduler;
 use kmctl_core::model::burden::{Burden, Stage, surplus};
 use kmctl_core::model::nodes::LEAVING_TAINT;
 
-/// While everything is removed, a leaving node's pods have this long to stop before the node task is killed. Otherwise
-/// nothing is killed before its pods have moved, however long their budgets take.
+/// During a purge, the pods of a leaving node have this long to stop before the node task is killed. Otherwise a node
+/// is killed only after its pods have moved, however long their disruption budgets take.
 const DRAIN: Duration = Duration::from_secs(60);
 
 impl Scheduler {
-    /// More nodes than there may be: the cheapest leave. Room again: those that were leaving for that reason stay.
+    /// With more nodes than allowed, the cheapest ones leave. If the limit has room again, nodes that were leaving for
+    /// that reason are kept.
     pub(super) fn settle_surplus(&mut self) {
         if self.bounds.purge {
             return;
@@ -29,7 +31,7 @@ impl Scheduler {
         }
     }
 
-    /// What it would cost to do without each of these nodes.
+    /// What it would cost to remove each of these nodes.
     fn burdens(&self, of: impl Fn(&NodeState) -> bool) -> Vec<Burden> {
         let nodes = self.nodes.iter().filter(|(_, node)| of(&node.state));
         nodes
@@ -52,12 +54,12 @@ impl Scheduler {
         match self.nodes.get(name).map(|node| &node.state) {
             Some(NodeState::Candidate | NodeState::Prepared { .. }) => self.withdraw(name),
             Some(NodeState::Starting | NodeState::Ready) => self.leave(name, Leave::Surplus, why),
-            // Its token is being written; once it is there it can be deleted with the node.
+            // Its token is being written. The token can be deleted with the node once it exists.
             _ => {}
         }
     }
 
-    /// Takes a node back that nothing runs on.
+    /// Removes a node on which nothing runs.
     pub(super) fn withdraw(&mut self, name: &str) {
         if let Some(node) = self.nodes.get_mut(name) {
             node.state = NodeState::Gone;
@@ -66,7 +68,7 @@ impl Scheduler {
         self.delete(name);
     }
 
-    /// From now on the node takes no pods.
+    /// From now on the node accepts no pods.
     pub(super) fn leave(&mut self, name: &str, cause: Leave, why: String) {
         let since = self.now;
         let Some(node) = self.nodes.get_mut(name) else { return };
@@ -76,7 +78,7 @@ impl Scheduler {
         self.settle_phase(name);
     }
 
-    /// Lets nodes stay after all, those with the most pods first.
+    /// Keeps nodes that were leaving, those with the most pods first.
     fn call_back(&mut self, room: usize) {
         let undecided =
             |state: &NodeState| matches!(state, NodeState::Leaving { killed: None, cause: Leave::Surplus, .. });
@@ -124,14 +126,14 @@ impl Scheduler {
         self.kill(&task);
     }
 
-    /// Whether a pod still runs. One whose object is kept by a finalizer does not, once its task is over.
+    /// Whether a pod still runs. A pod whose task is over does not, even if a finalizer keeps its object.
     fn still_there(&self, pod: &PodEntry) -> bool {
         let over = || pod.facts.task.as_ref().and_then(|task| self.tasks.get(task)).is_some_and(Task::over);
         pod.facts.keeps_node() && !(pod.facts.deleting && over())
     }
 
-    /// What is done so that a pod moves: evicted as its budget allows. One that nobody would make again is left to its
-    /// owner, unless everything goes.
+    /// Effect that makes a pod move: an eviction, which respects its disruption budget. A pod without a controller,
+    /// which would not be created again, is left to its owner, except during a purge.
     fn dismiss(&self, uid: &str, pod: &PodEntry) -> Option<Effect> {
         let facts = &pod.facts;
         let (namespace, name, uid) = (facts.namespace.clone(), facts.name.clone(), uid.to_owned());

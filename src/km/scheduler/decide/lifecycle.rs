@@ -1,4 +1,4 @@
-//! Nodes come and go: candidates, the kubelet's arrival, idle nodes, bounds, and what happens when a node ends.
+//! Lifecycle of nodes: candidates, registration of the kubelet, idle nodes, bounds, and what happens when a node ends.
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -14,13 +14,14 @@ use kmctl_core::model::nodes::{LEAVING_TAINT, NodePhase};
 use kmctl_core::model::requests::NODE_TASK;
 use kmctl_core::model::resources::Amount;
 
-/// The Lease lasts 40 s; a kubelet renews every 10 s, and so do we in its place.
+/// The Lease lasts 40 s. A kubelet renews it every 10 s, and so does the scheduler in its place.
 const RENEW_LEASE: Duration = Duration::from_secs(10);
 
-/// A node that passed a filter so recently may be about to get a pod.
+/// A node that passed a filter this recently may be about to get a pod.
 const MAY_BE_CHOSEN: Duration = Duration::from_secs(5);
 
-/// Deletions, evictions and marks are repeated until the API shows them. kubectl waits as long between evictions.
+/// Deletions, evictions and marks are repeated at this interval until the API shows them. kubectl waits equally long
+/// between evictions.
 pub(super) const REPEAT: Duration = Duration::from_secs(5);
 
 impl Scheduler {
@@ -39,7 +40,7 @@ impl Scheduler {
         }
     }
 
-    /// Renews Leases, also while Mesos cannot be reached: Kubernetes must not take the nodes for dead meanwhile.
+    /// Renews Leases, also while Mesos is unreachable: Kubernetes must not consider the nodes dead meanwhile.
     pub(super) fn settle_leases(&mut self) {
         let now = self.now;
         for (name, node) in &mut self.nodes {
@@ -51,7 +52,7 @@ impl Scheduler {
         }
     }
 
-    /// Follows the kubelet, and writes the state down.
+    /// Updates the state from the kubelet's, and writes it to the Node.
     pub(super) fn settle_phase(&mut self, name: &str) {
         let now = self.now;
         let Some(node) = self.nodes.get_mut(name) else { return };
@@ -62,7 +63,7 @@ impl Scheduler {
         }
         let phase = match node.state {
             NodeState::Candidate => NodePhase::Candidate,
-            // Written with the preparation, before the launch.
+            // Written during the preparation, before the launch.
             NodeState::Preparing | NodeState::Prepared { .. } | NodeState::Gone => return,
             NodeState::Starting => NodePhase::Starting,
             NodeState::Ready => NodePhase::Ready,
@@ -77,7 +78,8 @@ impl Scheduler {
         }
     }
 
-    /// What Mesos has granted to the pods of each node: their tasks, whatever the pods say since.
+    /// What Mesos has granted to the pods of each node: the resources of their tasks, even if the pods' requests have
+    /// changed since.
     fn granted(&self) -> BTreeMap<String, Amount> {
         let mut granted: BTreeMap<String, Amount> = BTreeMap::new();
         for pod in self.pods.values() {
@@ -100,7 +102,7 @@ impl Scheduler {
     fn publish(&mut self, name: &str, pods: Amount) {
         let first_launch = self.first_launch();
         let Some(node) = self.nodes.get_mut(name) else { return };
-        // The executor keeps what it was launched with, also when `nodes.overhead` has changed since.
+        // The executor keeps what it was launched with, even if `nodes.overhead` has changed since.
         let own = node.executor.as_ref().map_or(first_launch, |executor| scalars(&executor.resources) + NODE_TASK);
         let launched = matches!(node.state, NodeState::Starting | NodeState::Ready);
         let grant = pods + own;
@@ -133,8 +135,8 @@ impl Scheduler {
         }
     }
 
-    /// Whether fewer than `nodes.min` would be left without this node. Only nodes that have come as far count: one that
-    /// is still to start may fail to.
+    /// Whether fewer than `nodes.min` would be left without this node. Only nodes that are at least as far along count,
+    /// because a node that has not started yet may fail to start.
     fn needed_for_min(&self, name: &str) -> bool {
         let ready = self.nodes.get(name).is_some_and(|node| node.state == NodeState::Ready);
         let as_far = |state: &NodeState| *state == NodeState::Ready || (!ready && *state == NodeState::Starting);
@@ -142,7 +144,7 @@ impl Scheduler {
         others < self.bounds.min as usize
     }
 
-    /// Nothing of the node runs any more: its pods are gone with it, and the object goes too.
+    /// Nothing of the node runs any more: deletes its pods and its object.
     pub(super) fn node_ended(&mut self, name: &str, clean: bool, why: &str) {
         let Some(node) = self.nodes.get_mut(name) else { return };
         if node.state == NodeState::Gone {
@@ -177,7 +179,7 @@ impl Scheduler {
         self.delete(name);
     }
 
-    /// Deletes the object of a node that is gone, until the API shows it.
+    /// Deletes the object of a node that is gone. Repeated until the API shows it.
     pub(super) fn delete(&mut self, name: &str) {
         let now = self.now;
         let Some(node) = self.nodes.get_mut(name) else { return };
@@ -207,7 +209,7 @@ impl Scheduler {
         }
     }
 
-    /// The next node there waits longer than this one did, and other agents come first.
+    /// Makes the next node on the agent wait longer than this one did, and other agents be preferred.
     pub(super) fn note_trouble(&mut self, agent: &str) {
         let now = self.now;
         self.troubles.note(agent, now);
@@ -216,12 +218,12 @@ impl Scheduler {
         }
     }
 
-    /// Whether it is too early for another node there.
+    /// Whether it is too early for another node on the agent.
     pub(super) fn in_trouble(&self, agent: &str) -> bool {
         self.troubles.hold_off(agent, self.now)
     }
 
-    /// How many nodes are missing to `nodes.min`.
+    /// How many launched nodes are missing to reach `nodes.min`.
     pub(super) fn nodes_short_of_min(&self) -> usize {
         if self.bounds.purge {
             return 0;
@@ -230,7 +232,8 @@ impl Scheduler {
         (self.bounds.min as usize).saturating_sub(self.nodes.values().filter(launched).count())
     }
 
-    /// Creates candidates for pods that no node takes and for `nodes.min`, and withdraws those that nobody needs.
+    /// Creates candidates for pods that no node can run and for `nodes.min`, and withdraws candidates that are not
+    /// needed.
     pub(super) fn settle_candidates(&mut self, placement: &Placement) {
         for agent in &placement.wake {
             self.create(agent);

@@ -1,11 +1,11 @@
-//! The scheduler's decisions: an [`Event`] and a time go in, [`Effect`]s come out. No I/O, no clock, no randomness.
+//! The scheduler's decisions: takes an [`Event`] and a time, returns [`Effect`]s. No I/O, no clock, no randomness.
 //!
-//! - `scheduler`: the way of an event through it; `parts`: what is known, one type each;
-//! - `updates`: what Mesos says about tasks, executors and agents;
+//! - `scheduler`: the processing of an event; `parts`: what is known, one type each;
+//! - `updates`: what Mesos reports about tasks, executors and agents;
 //! - `reconcile`: after a (re)start, nothing is decided before everything is known;
-//! - `filter`, `bind`: kube-scheduler's questions; `launch`: tasks out of offers;
-//! - `place`: which pending pod could go where, and which agents to wake for the others; `explain`, `ports`: why not;
-//!   `refused`: the texts that kube-scheduler hears;
+//! - `filter`, `bind`: kube-scheduler's requests; `launch`: tasks from offers;
+//! - `place`: which pending pod could run where, and which agents to wake for the others; `explain`, `ports`: why not;
+//!   `refused`: the texts that kube-scheduler gets;
 //! - `lifecycle`: candidates, idle nodes, bounds, what happens when a node ends; `leave`: how nodes are drained, and
 //!   which ones when there are too many; `sweep`: cleaning after a node;
 //! - `offers`: hold, decline, suppress, revive.

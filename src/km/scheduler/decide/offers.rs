@@ -1,4 +1,4 @@
-//! Offers: held while a pending pod may use them, else given back; none wanted while nothing is pending.
+//! Offers: held while a pending pod may use them, otherwise declined, and suppressed while nothing is pending.
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -9,16 +9,16 @@ use super::scheduler::Scheduler;
 use kmctl_core::model::agents::Agent;
 use mesos::types::{AgentInfo, Offer, OfferId};
 
-/// No offer is kept from others for longer without being used.
+/// Longest time that an unused offer is held and thus withheld from other frameworks.
 const HOLD: Duration = Duration::from_secs(30);
 
-/// Filter on offers that were held in vain.
+/// Filter on offers that were held without being used.
 const RETRY_SECONDS: u32 = 5;
 
-/// Filter on offers that help no pod that waits. Mesos offers again as soon as there is more than was declined.
+/// Filter on offers that help no waiting pod. Mesos offers again as soon as there is more than was declined.
 const USELESS_SECONDS: u32 = 60;
 
-/// Filter while nothing is wanted; lifted by REVIVE.
+/// Filter while nothing is wanted. REVIVE removes it.
 const UNWANTED_SECONDS: u32 = 3600;
 
 impl Scheduler {
@@ -56,7 +56,7 @@ impl Scheduler {
 
     pub(super) fn settle_offers(&mut self, placement: &Placement) {
         let now = self.now;
-        // Agents whose offers have a use, and whether that use is certain enough to hold them for as long as it takes.
+        // Agents whose offers are useful, and those whose use is certain enough to hold their offers as long as needed.
         let mut useful: BTreeSet<String> = placement.on_agent.values().cloned().collect();
         let mut certain: BTreeSet<String> = BTreeSet::new();
         useful
@@ -123,7 +123,7 @@ impl Scheduler {
         }
     }
 
-    /// Makes kube-scheduler look again at pods that now have a place: an offer is no event to it.
+    /// Makes kube-scheduler try pods again that now have a place: an offer is not an event for kube-scheduler.
     pub(super) fn nudge(&mut self, placement: &Placement) {
         let now = self.now;
         let mut nudges = Vec::new();
@@ -138,7 +138,8 @@ impl Scheduler {
                 continue;
             }
             let since = *pod.placeable_since.get_or_insert(now);
-            // A pod that has just passed will be bound; one that was refused, or never seen, will not try by itself.
+            // A pod that just passed will be bound. A pod that was refused or never seen is not tried again without a
+            // nudge.
             let first = match pod.asked {
                 Some((at, true)) if at >= since => Duration::from_secs(3),
                 _ => Duration::from_millis(100),

@@ -1,7 +1,7 @@
-//! Which pending pod could go where, and which agents to wake for those that no node takes.
+//! Which pending pod could run where, and which agents to wake for those that no node can run.
 //!
-//! A rehearsal of kube-scheduler's judgement on the nodes that are there and on those that could be: it only has to be
-//! right about what to wake. Placing is kube-scheduler's own.
+//! Simulates kube-scheduler's decision on existing nodes and on nodes that could be created. It only has to be right
+//! about what to wake: kube-scheduler does the placing.
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -17,10 +17,10 @@ use kmctl_core::model::resources::Amount;
 /// How long a pod with a topology spread waits for domains without a node to wake up.
 const WAKING: Duration = Duration::from_secs(10);
 
-/// The outcome.
+/// The outcome of a simulation.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Placement {
-    /// Pods that an existing node could take.
+    /// Pods that an existing node could run.
     pub on_node: BTreeMap<Uid, String>,
     /// Pods that wait for an agent to be woken.
     pub on_agent: BTreeMap<Uid, String>,
@@ -60,7 +60,7 @@ impl Scheduler {
                     site.exists || placement.wake.contains(&site.agent) || room_for_nodes > 0
                 }
             });
-            // Nodes that run come first, then nodes that exist, then agents that are woken anyway, then the largest.
+            // Preferred in this order: running nodes, existing nodes, agents that are woken anyway, the largest.
             let best = sites.into_iter().min_by_key(|site| {
                 let woken = placement.wake.contains(&site.agent);
                 (
@@ -103,8 +103,8 @@ impl Scheduler {
         placement
     }
 
-    /// Whether a pod with a topology spread should still wait for domains whose agents are asleep. Not for ever: their
-    /// agents may belong to other frameworks for long.
+    /// Whether a pod with a topology spread should still wait for domains whose agents have no node. The wait is
+    /// limited, because other frameworks may use these agents for long.
     pub(super) fn waits_for_domains(&self, uid: &str) -> bool {
         let since = self.pods.get(uid).and_then(|entry| entry.spread_wait);
         since.is_none_or(|since| self.now.since(since) < WAKING)
@@ -118,26 +118,26 @@ impl Scheduler {
         self.bounds.max.map_or(usize::MAX, |max| (max as usize).saturating_sub(self.nodes.len()))
     }
 
-    /// Whether pods on this agent get a host port for every declared one. An agent that has no ports at all is for pods
-    /// that nobody calls.
+    /// Whether pods on this agent get a host port for every declared one. An agent without any ports is for pods that
+    /// need no incoming connections.
     pub(super) fn grants_ports(&self, agent: &Agent) -> bool {
         let none = agent.total_ports.as_ref().is_some_and(|total| total.is_empty());
         self.settings.network_mode == NetworkMode::HostPorts && !none
     }
 
-    /// What a pod needs of an agent that has no executor yet.
+    /// What the first launch on an agent without an executor needs in addition to the pod.
     pub(super) fn first_launch(&self) -> Amount {
         self.settings.overhead + NODE_TASK
     }
 
-    /// A daemon pod counts as unmet only where its node runs; it never wakes one.
+    /// A daemon pod counts as unmet only if its node runs, because it never wakes a node.
     fn wanted_on_launched(&self, pod: &PodFacts) -> bool {
         let node = pod.demand.pinned().and_then(|name| self.nodes.get(name));
         node.is_some_and(|node| matches!(node.state, NodeState::Starting | NodeState::Ready))
     }
 
-    /// Whether any agent could ever take the pod, offered or not. An agent whose size is unknown might, and so might one
-    /// that is unknown itself.
+    /// Whether any agent could ever run the pod, offered or not. An agent of unknown size might, and so might an
+    /// unknown agent.
     pub(super) fn possible(&self, pod: &PodFacts) -> bool {
         !self.demand.knows_agents()
             || self.agents.values().any(|agent| self.eligible(agent) && self.could_take(agent, pod))
@@ -155,19 +155,19 @@ impl Scheduler {
             && pod.demand.accepts(&name, &labels)
     }
 
-    /// Whether the operator's constraints let this agent become a node.
+    /// Whether the operator's constraints allow this agent to become a node.
     pub(super) fn eligible(&self, agent: &Agent) -> bool {
         self.settings.constraints.iter().all(|constraint| {
             agent.attributes.get(&constraint.attribute).is_some_and(|value| constraint.values.contains(value))
         })
     }
 
-    /// The node that stands for an agent, in whatever state.
+    /// The node that represents an agent, in any state.
     pub(super) fn node_on(&self, agent: &str) -> Option<&str> {
         self.nodes.iter().find(|(_, node)| node.agent == agent).map(|(name, _)| name.as_str())
     }
 
-    /// A name for the agent's node that no other agent's node has, nor could have.
+    /// A name for the agent's node that no other agent's node has or could have.
     pub(super) fn name_for(&self, agent: &Agent) -> String {
         let name = agent.node_name();
         let shared = self.agents.values().any(|other| other.id != agent.id && other.node_name() == name)

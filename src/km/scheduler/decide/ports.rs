@@ -1,5 +1,5 @@
-//! Why an agent's host ports do not do for a pod: never, or not while other pods have them. Both are known without an
-//! offer, which Mesos does not make again and again to those whom it does not help.
+//! Why an agent's host ports are insufficient for a pod: never sufficient, or not while other pods use them. Both are
+//! known without an offer. That is needed because Mesos does not repeat offers to a framework that does not use them.
 use super::scheduler::Scheduler;
 use kmctl_core::model::agents::Agent;
 use kmctl_core::model::pods::PodFacts;
@@ -19,7 +19,7 @@ impl Scheduler {
         })
     }
 
-    /// Why the agent cannot give the pod its host ports beside the pods that are there.
+    /// Why the agent cannot give the pod its host ports in addition to those of the pods that run there.
     pub(super) fn spent_ports(&self, agent: &Agent, pod: &PodFacts) -> Option<String> {
         let total = self.ports_to_give(agent)?;
         let node = self.node_on(&agent.id)?;

@@ -11,7 +11,7 @@ impl Scheduler {
 
     pub(super) fn subscribed(&mut self) {
         self.known.subscribe();
-        // Offers belong to the stream they came on. The subscription starts suppressed.
+        // Offers are only valid on their own stream. The new subscription starts suppressed.
         for agent in self.agents.values_mut() {
             agent.offers.clear();
         }

@@ -1,43 +1,42 @@
-//! Why a node is not for a pod, in the words that kube-scheduler hears.
+//! Why a node is not eligible for a pod, in the texts that kube-scheduler gets.
 //!
-//! kube-scheduler writes these words into the pod's condition `PodScheduled`. Its own write wakes the pod, and since 1.33
-//! nothing makes a woken pod wait while no other is there: a text that differs from try to try is tried again without
-//! pause. So there is one fixed text a reason, without figures and names; these are in the pod's own event, which km
-//! scheduler writes rarely, and in `kmctl why`. docs/scheduler.md lists the same texts.
+//! kube-scheduler writes these texts into the pod's condition `PodScheduled`. Its own write wakes the pod, and since
+//! 1.33 a woken pod is not delayed while no other pod is queued: a text that differs from try to try is tried again
+//! without pause. So there is one fixed text per reason, without figures and names. Those are in the pod's own event,
+//! which km scheduler writes rarely, and in `kmctl why`. docs/scheduler.md lists the same texts.
 
 /// A reason against a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Refused {
-    /// The Node object is not one of this cluster's.
+    /// The Node object does not belong to this cluster.
     Stranger,
-    /// Nothing is decided before Mesos has told what runs.
+    /// Nothing is decided before Mesos has reported what runs.
     NotConnected,
-    /// The node takes no pods any more.
+    /// The node accepts no pods any more.
     Leaving,
-    /// The pod has been given to another node.
+    /// The pod is assigned to another node.
     Elsewhere,
-    /// The pod asks for devices, hugepages or resource claims.
+    /// The pod requests devices, hugepages or resource claims.
     Ungranted,
     /// Pods of DaemonSets do not start nodes.
     NotStarted,
-    /// The topology spread wants domains whose agents have no node yet.
+    /// The topology spread needs domains whose agents have no node yet.
     Waking,
     /// Another node was chosen for kube-scheduler, so that the next pod can be counted.
     Chosen,
-    /// The agent has less than the pod asks for, whoever uses it.
+    /// The agent has less in total than the pod requests.
     TooLarge,
     /// The agent's offers do not cover the pod.
     NotOffered,
-    /// The agent has no such host ports, or fewer.
+    /// The agent does not have these host ports, or not enough of them.
     NeverPorts,
-    /// Other pods have the agent's host ports.
+    /// Other pods use the agent's host ports.
     SpentPorts,
     /// The agent's offers do not cover the pod's host ports.
     PortsNotOffered,
 }
 
 impl Refused {
-    /// All of them.
     pub const ALL: [Refused; 13] = [
         Refused::Stranger,
         Refused::NotConnected,
@@ -54,7 +53,7 @@ impl Refused {
         Refused::PortsNotOffered,
     ];
 
-    /// What kube-scheduler hears.
+    /// The text that kube-scheduler gets.
     pub const fn text(self) -> &'static str {
         match self {
             Refused::Stranger => "node does not stand for a Mesos agent of this cluster",

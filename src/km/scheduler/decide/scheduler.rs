@@ -1,4 +1,4 @@
-//! All that the scheduler knows, and the way of an event through it.
+//! The scheduler's state, and how an event is processed.
 use kmctl_core::protocol::Summary;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,16 +13,15 @@ use kmctl_core::model::nodes::{NodeFacts, NodePhase};
 use kmctl_core::model::pods::{PodFacts, Uid};
 use kmctl_core::model::time::Time;
 
-/// How often time alone is worth an event while nothing is going on.
+/// Interval of ticks while nothing is pending.
 const IDLE_TICK: Duration = Duration::from_secs(1);
 
-/// How long a pod's end is remembered: well above the time that kube-scheduler may be behind.
+/// How long a deleted pod is remembered: well above kube-scheduler's possible lag.
 const GONE_KEPT: Duration = Duration::from_secs(300);
 
-/// How often while pods wait: short beside the second that a nudge takes to have an effect.
+/// Interval of ticks while pods wait: short compared with the second that a nudge takes to have an effect.
 const BUSY_TICK: Duration = Duration::from_millis(100);
 
-/// The scheduler.
 #[derive(Debug)]
 pub struct Scheduler {
     pub(super) settings: Settings,
@@ -35,7 +34,7 @@ pub struct Scheduler {
     pub(super) nodes: BTreeMap<String, NodeEntry>,
     pub(super) tasks: BTreeMap<String, Task>,
     pub(super) troubles: Troubles,
-    /// Pods that are gone, and since when: a question about one of them may still be under way.
+    /// Deleted pods, and since when: a request about one of them may still be in progress.
     pub(super) gone: BTreeMap<Uid, Time>,
     pub(super) sweeps: Sweeps,
     pub(super) demand: Demand,
@@ -63,10 +62,10 @@ impl Scheduler {
         }
     }
 
-    /// Takes an event in, and returns what is to be done.
+    /// Handles an event, and returns what is to be done.
     pub fn on(&mut self, event: Event, now: Time) -> Vec<Effect> {
         self.now = self.now.max(now);
-        // Answers must be quick, and change nothing that could not wait for the next tick.
+        // These requests must be answered quickly, and they change nothing that could not wait for the next tick.
         let settle = !matches!(event, Event::Filter { .. } | Event::Prioritize { .. });
         self.take_in(event);
         if settle {
@@ -75,7 +74,7 @@ impl Scheduler {
         std::mem::take(&mut self.effects)
     }
 
-    /// When the next [`Event::Tick`] is due at the latest.
+    /// Latest time of the next [`Event::Tick`].
     pub fn deadline(&self) -> Time {
         let busy = self.pods.values().any(|pod| pod.facts.pending())
             || self.nodes.values().any(|node| node.state != NodeState::Ready);
@@ -84,7 +83,7 @@ impl Scheduler {
         flush.map_or(tick, |flush| flush.min(tick))
     }
 
-    /// Figures.
+    /// Figures for status and metrics.
     pub fn summary(&self) -> Summary {
         let mut nodes: BTreeMap<String, usize> = BTreeMap::new();
         for word in ["candidate", "starting", "ready", "leaving"] {
@@ -145,7 +144,8 @@ impl Scheduler {
         }
     }
 
-    /// Everything that follows from what is known, derived anew each time, so that nothing lost stays lost.
+    /// Everything that follows from what is known, derived again each time, so that a lost event or effect is
+    /// recovered.
     fn settle(&mut self) {
         self.settle_leases();
         self.reconcile();
@@ -193,8 +193,8 @@ impl Scheduler {
         }
     }
 
-    /// Takes a pod in as kube-scheduler sees it, which may be before our own watch does, or after: one that is gone would
-    /// wait for ever.
+    /// Records a pod as kube-scheduler sees it, which may be earlier or later than our own watch does. A deleted pod is
+    /// not recorded again: it would wait forever.
     pub(super) fn pod_asked(&mut self, facts: PodFacts) {
         if !self.pods.contains_key(&facts.uid) && !self.gone.contains_key(&facts.uid) {
             self.pod_seen(facts);
@@ -206,7 +206,8 @@ impl Scheduler {
         let entry = self.nodes.entry(facts.name.clone()).or_insert_with(|| {
             let mut entry = NodeEntry::new(facts.agent.clone(), facts.labels.clone(), facts.allocatable, now);
             entry.state = match facts.phase {
-                // An executor on record without the state that goes with it: killed in between. It was not launched.
+                // A recorded executor without the matching state: the process was killed in between. The executor was
+                // not launched.
                 NodePhase::Candidate => NodeState::Candidate,
                 NodePhase::Starting => NodeState::Starting,
                 NodePhase::Ready => NodeState::Ready,
@@ -230,7 +231,7 @@ impl Scheduler {
             self.fail_binds(name, "the node is gone");
             self.nodes.remove(name);
         } else if entry.state.open() {
-            // Somebody deleted it: that ends the node. Its pods are the garbage collector's.
+            // The object was deleted by another client: that ends the node. The garbage collector removes its pods.
             entry.state = NodeState::Leaving { since: now, killed: None, cause: Leave::Given };
             self.fail_binds(name, "the node is gone");
         }

@@ -11,13 +11,12 @@ use kmctl_core::protocol::launch::Artifact;
 /// Static settings of the decisions.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// The cluster's name.
     pub cluster: String,
     /// The role whose offers are used.
     pub role: String,
     /// User that executors run as.
     pub user: String,
-    /// What a node agent itself takes.
+    /// Resources of a node agent itself.
     pub overhead: Amount,
     /// How long a node without pods is kept.
     pub idle_timeout: Duration,
@@ -25,22 +24,19 @@ pub struct Settings {
     pub constraints: Vec<Constraint>,
     /// How pods are reached.
     pub network_mode: NetworkMode,
-    /// The program that executors run.
+    /// The binary that executors run.
     pub km: KmProgram,
-    /// What every node is told.
     pub node: NodeTemplate,
 }
 
-/// What every node is told.
+/// Settings that are passed to every node.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NodeTemplate {
-    /// API servers.
     pub api_servers: Vec<String>,
     /// The cluster CA, PEM.
     pub ca_certificate: String,
-    /// Kubernetes version.
     pub kubernetes_version: String,
-    /// Folder on agents.
+    /// Directory on agents.
     pub root_dir: PathBuf,
     /// Subnet of pods.
     pub pod_cidr: String,
@@ -50,12 +46,12 @@ pub struct NodeTemplate {
     pub service_cidr: String,
     /// DNS domain.
     pub cluster_domain: String,
-    /// Programs and images.
+    /// Binaries and images.
     pub artifacts: Vec<Artifact>,
 }
 
 impl NodeTemplate {
-    /// What the nodes' kubelets declare of themselves; nothing where that is not known.
+    /// The declared features of the nodes' kubelets. Empty if they are not known.
     pub(super) fn declared_features(&self) -> &'static [&'static str] {
         let version = self.kubernetes_version.parse::<Version>().ok();
         version.and_then(|version| version.row().ok()).map(|row| row.declared_features).unwrap_or_default()

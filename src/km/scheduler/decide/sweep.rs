@@ -9,10 +9,10 @@ use kmctl_core::model::tasks::task_info;
 use kmctl_core::protocol::launch::{FORMAT, SweepLaunch, TaskData};
 use mesos::types::TaskState;
 
-/// What the sweep's executor takes.
+/// Resources of the sweep's executor.
 const SWEEPER: Amount = Amount::new(50, 64);
 
-/// What its task takes.
+/// Resources of the sweep's task.
 const SWEEP_TASK: Amount = Amount::new(10, 32);
 
 impl Scheduler {
@@ -31,7 +31,7 @@ impl Scheduler {
             let task = tasks.remove(id)?;
             Some(Ended { clean: task.state == TaskState::Finished, told: format!("{}: {}", task.state, task.message) })
         });
-        // A sweep that another process of ours launched: nothing waits for it.
+        // A sweep launched by another process of ours: nothing waits for it.
         let sweeps = &self.sweeps;
         tasks.retain(|id, task| !(matches!(task.kind, TaskKind::Sweep(_)) && task.over() && !sweeps.own(id)));
         self.effects.extend(reports.into_iter().map(Effect::Report));

@@ -1,4 +1,4 @@
-//! What Mesos says about tasks, executors and agents, and what follows from it for pods.
+//! What Mesos reports about tasks, executors and agents, and what follows from it for pods.
 use std::time::Duration;
 
 use super::effect::{Binding, Effect};
@@ -11,23 +11,24 @@ use kmctl_core::model::pods::Phase;
 use kmctl_core::protocol::launch::PortMapping;
 use mesos::types::{TaskState, TaskStatus};
 
-/// A KILL may be lost on the way. It ends when the task is over, or unknown to the master: until then it holds resources.
+/// A KILL may be lost. It is repeated until the task is over or unknown to the master, because the task holds resources
+/// until then.
 const KILL_AGAIN: Backoff = Backoff::doubling(Duration::from_secs(10), Duration::from_secs(300));
 
-/// A launch may be lost on the way, and so may the return of an agent that was out of reach; then only asking tells. It
-/// ends with an answer.
+/// A launch may be lost, and so may the report that an unreachable agent has returned. Only a reconciliation reveals
+/// it. Requests end with an answer.
 const ASK_AGAIN: Backoff = Backoff::doubling(Duration::from_secs(30), Duration::from_secs(300));
 
-/// How often what a pod's Binding recorded is written again while its object says something else.
+/// Interval at which the annotations of a pod's Binding are written again while its object differs.
 const RECORD_AGAIN: Duration = Duration::from_secs(5);
 
-/// A pod's end reaches Mesos and the API by different ways; only after this time the two disagree.
+/// A pod's end reaches Mesos and the API independently. The two count as disagreeing only after this time.
 const DISAGREEMENT: Duration = Duration::from_secs(15);
 
 /// How long the node agent has to report the end of a finished pod itself.
 const FINISHED_GRACE: Duration = Duration::from_secs(60);
 
-/// An agent that cannot be reached for this long is given up: its pods have been replaced by then.
+/// An agent that is unreachable for this long is given up: its pods have been replaced by then.
 const UNREACHABLE_LIMIT: Duration = Duration::from_secs(600);
 
 impl Scheduler {
@@ -60,7 +61,7 @@ impl Scheduler {
         });
         if task.state != status.state {
             if task.state == TaskState::Unreachable {
-                // What was to end is told so as soon as it can hear it.
+                // A KILL that was due is sent as soon as the task is reachable again.
                 (task.killed, task.kills) = (None, 0);
             }
             (task.state, task.since, task.asked, task.asks) = (status.state, now, None, 0);
@@ -82,7 +83,7 @@ impl Scheduler {
     }
 
     pub(super) fn agent_lost(&mut self, agent: &str) {
-        // What becomes of its tasks is told by their own updates.
+        // Their own updates report what happened to its tasks.
         if let Some(agent) = self.agents.get_mut(agent) {
             agent.offers.clear();
         }
@@ -92,7 +93,7 @@ impl Scheduler {
         let now = self.now;
         let Some(task) = self.tasks.get_mut(id) else { return };
         let waits = |killed| now.since(killed) < KILL_AGAIN.wait(task.kills.saturating_sub(1));
-        // A KILL to an agent out of reach brings nothing but an answer that says so.
+        // A KILL to an unreachable agent only yields an answer that says so.
         if task.over() || task.state == TaskState::Unreachable || task.killed.is_some_and(waits) {
             return;
         }
@@ -152,8 +153,9 @@ impl Scheduler {
         }
     }
 
-    /// A living task of a bound pod whose object names none: somebody replaced its annotations while no process of ours was
-    /// there to keep them. It is the pod's, if it is on the pod's node; which ports it was granted is not known any more.
+    /// Readopts a live task of a bound pod whose object names no task: its annotations were replaced while no process
+    /// of ours could restore them. The task belongs to the pod if it is on the pod's node. The ports that it was
+    /// granted are no longer known.
     fn readopt(&mut self, id: &str, uid: &str, task: &Task) -> bool {
         let Some(pod) = self.pods.get_mut(uid) else { return false };
         let node = pod.facts.node.as_ref().and_then(|node| self.nodes.get(node));
@@ -169,14 +171,15 @@ impl Scheduler {
         true
     }
 
-    /// A task of a pod without a node that this process did not launch: it died between launch and Binding.
+    /// Adopts a task of an unbound pod that this process did not launch: an earlier process died between launch and
+    /// Binding.
     fn adopt_pod_task(&mut self, id: &str, uid: &str, task: &Task) {
         let Some(pod) = self.pods.get_mut(uid) else { return };
         let node =
             self.nodes.iter().find(|(_, node)| node.state.open() && node.executor_id() == task.executor.as_deref());
-        // Which ports were granted is not known any more. The pod has not run yet, so a new task costs nothing.
+        // The granted ports are no longer known. The pod has not run yet, so a new task costs nothing.
         let ports_unknown = !pod.facts.ports.is_empty();
-        // One that is being ended, because its Binding was refused for example, must not get its pod back.
+        // A task that is being killed, for example because its Binding was refused, must not get its pod back.
         let ending = task.killed.is_some() || task.state == TaskState::Killing;
         match node {
             Some((node, _)) if pod.flight == Flight::None && task.executor.is_some() && !ports_unknown && !ending => {
@@ -248,7 +251,7 @@ impl Scheduler {
         }
     }
 
-    /// Arrived pods, and pods that still run in the API though their task is over.
+    /// Handles pods that are bound now, and pods that still run in the API although their task is over.
     fn settle_bound_pods(&mut self) {
         let now = self.now;
         let mut delete = Vec::new();
@@ -309,7 +312,7 @@ impl Scheduler {
                 ask.push((id.clone(), task.agent.clone()));
             }
         }
-        // Of an agent that has come back late, its tasks are told only to those who ask.
+        // The tasks of an agent that reregistered late are reported only on request.
         if self.known.ask_for_recorded(now) {
             let recorded = self.recorded_tasks();
             ask.extend(recorded.into_iter().filter(|(id, _)| !self.tasks.contains_key(id)));
@@ -330,7 +333,7 @@ impl Scheduler {
     pub(super) fn fail_bind(&mut self, uid: &str, why: &str) {
         if let Some(pod) = self.pods.get_mut(uid) {
             pod.flight = Flight::None;
-            // kube-scheduler lets a pod whose bind failed lie for a minute: it is nudged as one that was refused.
+            // kube-scheduler leaves a pod whose bind failed unscheduled for a minute: it is nudged like a refused one.
             pod.asked = None;
             pod.placeable_since = None;
         }

@@ -3,14 +3,14 @@ use std::time::Duration;
 
 use kmctl_core::model::time::Time;
 
-/// How long to wait for the master's answers before asking again.
+/// How long to wait for the master's answers before requesting them again.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 
-/// A master that still waits for agents to come back does not answer for tasks that it does not know. After this time
-/// decisions are taken all the same: a task without an answer counts as living, so nothing is lost by it.
+/// A master that still waits for agents to reregister does not answer for tasks that it does not know. Decisions start
+/// after this time nevertheless: a task without an answer counts as alive, so nothing is lost.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// How often tasks on record of which nothing was heard are asked for, all in one call.
+/// Interval of requests for recorded tasks without any status, all in one call.
 const ASK_FOR_RECORDED: Duration = Duration::from_secs(30);
 
 /// What has been learned so far.
@@ -20,7 +20,7 @@ pub struct Knowledge {
     pods: bool,
     nodes: bool,
     bounds: bool,
-    /// A master knows us.
+    /// The framework is subscribed at a master.
     subscribed: bool,
     recorded_asked: Option<Time>,
     tasks: Tasks,
@@ -38,14 +38,14 @@ enum Tasks {
     Known,
 }
 
-/// What is to be done about Mesos' tasks.
+/// Next step to learn about Mesos' tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// Nothing, or it is too early.
+    /// Nothing to do, or it is too early.
     Nothing,
-    /// The master was given time enough: what it did not answer for counts as living.
+    /// The master had enough time: a task without an answer counts as alive.
     GiveUp,
-    /// Ask for all of them, and once more for one that never was ([`Knowledge::asked`]).
+    /// Request all of them, and after that one that never existed ([`Knowledge::asked`]).
     Ask,
 }
 
@@ -65,17 +65,18 @@ impl Knowledge {
         self.bounds = true;
     }
 
-    /// A master knows us; what it knows of our tasks is to be asked.
+    /// The framework is subscribed. The master has to be queried about our tasks.
     pub fn subscribe(&mut self) {
         (self.subscribed, self.tasks) = (true, Tasks::NotAsked);
     }
 
-    /// No master knows us any more.
+    /// The framework is no longer subscribed.
     pub fn disconnect(&mut self) {
         (self.subscribed, self.tasks) = (false, Tasks::NotAsked);
     }
 
-    /// The master answers in order, so an answer about a task that never was marks the end of all answers before it.
+    /// The master answers in order, so an answer about a task that never existed marks the end of all answers before
+    /// it.
     pub fn sentinel_answered(&mut self, task: &str) {
         if matches!(&self.tasks, Tasks::Asked { sentinel, .. } if sentinel == task) {
             self.tasks = Tasks::Known;
@@ -92,7 +93,7 @@ impl Knowledge {
         self.has_lists() && matches!(self.tasks, Tasks::Known)
     }
 
-    /// What is to be done to learn of tasks.
+    /// What to do next to learn about tasks.
     pub fn next(&mut self, now: Time) -> Next {
         if !self.has_lists() {
             return Next::Nothing;
@@ -109,7 +110,7 @@ impl Knowledge {
         }
     }
 
-    /// All tasks have been asked for, and `sentinel` after them.
+    /// All tasks have been requested, and `sentinel` after them.
     pub fn asked(&mut self, sentinel: String, now: Time) {
         let first = match &self.tasks {
             Tasks::Asked { first, .. } => *first,
@@ -118,7 +119,7 @@ impl Knowledge {
         self.tasks = Tasks::Asked { sentinel, first, last: now };
     }
 
-    /// True where tasks that pods and nodes name, but of which nothing was heard, are to be asked for now.
+    /// True if tasks that pods and nodes name, but without any status, are to be requested now.
     pub fn ask_for_recorded(&mut self, now: Time) -> bool {
         let due = self.recorded_asked.is_none_or(|asked| now.since(asked) > ASK_FOR_RECORDED);
         if due {

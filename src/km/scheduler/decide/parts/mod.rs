@@ -1,5 +1,5 @@
-//! What the scheduler knows, one type per part. Fields that belong together change together, in methods; the rules beside
-//! this folder read parts and call them.
+//! What the scheduler knows, one type per part. Fields that belong together change together, in methods. The rules in
+//! the parent directory read the parts and call them.
 mod demand;
 mod knowledge;
 mod nodes;

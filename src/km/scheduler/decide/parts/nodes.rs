@@ -1,4 +1,4 @@
-//! A node, and what is going on with it.
+//! A node and its state in the scheduler.
 use kmctl_core::model::nodes::{NodeFacts, NodePhase};
 use kmctl_core::model::resources::Amount;
 use kmctl_core::model::selectors::Labels;
@@ -7,14 +7,14 @@ use mesos::types::ExecutorInfo;
 
 use super::super::event::Token;
 
-/// A node, and what is going on with it.
+/// A node and its state in the scheduler.
 #[derive(Clone, Debug)]
 pub struct NodeEntry {
     pub agent: String,
     pub state: NodeState,
-    /// The API's view; none until the object is there, and after it is gone.
+    /// The API's view. None until the object exists, and after it is deleted.
     pub facts: Option<NodeFacts>,
-    /// What the object was created with.
+    /// The labels that the object was created with.
     pub labels: Labels,
     pub capacity: Amount,
     pub executor: Option<ExecutorInfo>,
@@ -22,7 +22,7 @@ pub struct NodeEntry {
     pub created: Time,
     /// The last time that it passed a filter.
     pub filtered: Option<Time>,
-    /// When the binds that have come in go out together.
+    /// When the collected binds are launched together.
     pub flush_at: Option<Time>,
     pub idle_since: Option<Time>,
     pub leased: Option<Time>,
@@ -30,7 +30,7 @@ pub struct NodeEntry {
     /// The last state written to the object.
     pub marked: Option<(NodePhase, Time)>,
     pub deleted: Option<Time>,
-    /// Why it leaves, for people.
+    /// Why it leaves, in words for the operator.
     pub why: String,
 }
 
@@ -57,12 +57,11 @@ impl NodeEntry {
         }
     }
 
-    /// Labels as the API has them, or will.
+    /// Labels as the API has them, or will have them.
     pub fn labels(&self) -> &Labels {
         self.facts.as_ref().map_or(&self.labels, |facts| &facts.labels)
     }
 
-    /// Its executor's id.
     pub fn executor_id(&self) -> Option<&str> {
         self.executor.as_ref().map(|executor| executor.executor_id.as_str())
     }
@@ -75,26 +74,26 @@ pub enum NodeState {
     Candidate,
     /// Token and annotations are being written.
     Preparing,
-    /// They are; the launch waits for an offer.
+    /// Token and annotations are written. The launch waits for an offer.
     Prepared { token: Token, since: Time },
-    /// Launched, the kubelet not heard of.
+    /// Launched, but the kubelet has not registered yet.
     Starting,
-    /// The kubelet is there.
+    /// The kubelet is ready.
     Ready,
-    /// No new pods; the node task is killed once it is drained.
+    /// Accepts no new pods. The node task is killed once the node is drained.
     Leaving { since: Time, killed: Option<Time>, cause: Leave },
-    /// The executor is gone; the object is being deleted.
+    /// The executor is gone. The object is being deleted.
     Gone,
 }
 
 /// Why a node leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leave {
-    /// It has been idle, or everything goes.
+    /// The node was idle, or the cluster is being purged.
     Unneeded,
-    /// There are more nodes than there may be.
+    /// There are more nodes than `nodes.max`.
     Surplus,
-    /// An earlier process decided so, or somebody deleted its object.
+    /// An earlier process decided it, or the node's object was deleted.
     Given,
 }
 
@@ -104,12 +103,12 @@ impl NodeState {
         matches!(self, NodeState::Candidate | NodeState::Preparing | NodeState::Prepared { .. })
     }
 
-    /// Takes pods.
+    /// Accepts pods.
     pub fn open(&self) -> bool {
         !matches!(self, NodeState::Leaving { .. } | NodeState::Gone)
     }
 
-    /// For people.
+    /// The state in words, for the operator.
     pub fn word(&self) -> &'static str {
         match self {
             NodeState::Candidate => "candidate",

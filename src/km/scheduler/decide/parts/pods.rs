@@ -1,11 +1,11 @@
-//! A pod, and what is going on with it.
+//! A pod and its state in the scheduler.
 use kmctl_core::model::pods::PodFacts;
 use kmctl_core::model::time::Time;
 use kmctl_core::protocol::launch::PortMapping;
 
 use super::super::event::RequestId;
 
-/// A pod, and what is going on with it.
+/// A pod and its state in the scheduler.
 #[derive(Clone, Debug)]
 pub struct PodEntry {
     pub facts: PodFacts,
@@ -14,22 +14,22 @@ pub struct PodEntry {
     pub answers: Vec<RequestId>,
     /// When it was first seen.
     pub since: Time,
-    /// The last time kube-scheduler asked about it, and whether any node was left.
+    /// The last filter request for it, and whether any node was left.
     pub asked: Option<(Time, bool)>,
-    /// Since when there is a place for it on a node.
+    /// Since when a node has a place for it.
     pub placeable_since: Option<Time>,
-    /// The last nudge, and how many since there is a place.
+    /// The last nudge, and the number of nudges since there is a place.
     pub nudged: Option<Time>,
     pub nudges: u32,
     /// The last explanation.
     pub explained: Option<Explained>,
     /// Since when its topology spread waits for domains to wake up.
     pub spread_wait: Option<Time>,
-    /// The only node that kube-scheduler was last left with, and when: it will be bound there.
+    /// The only node left by the last filter request, and when: kube-scheduler will bind the pod there.
     pub let_onto: Option<(String, Time)>,
-    /// Its object says something else than its Binding recorded, and when that was last put right.
+    /// Set while its object differs from what its Binding recorded, with the time of the last repair.
     pub overwritten: Option<Option<Time>>,
-    /// Since when its task is over though it is not.
+    /// Since when its task is over although the pod is not.
     pub orphaned: Option<Time>,
 }
 
@@ -54,21 +54,21 @@ impl PodEntry {
     }
 }
 
-/// What a pod's owner was told.
+/// What was reported to a pod's owner.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Explained {
     pub text: String,
     pub at: Time,
-    /// When it was last worked out whether the text is still true.
+    /// When the text was last checked.
     pub checked: Time,
     /// How often the text has changed.
     pub changes: u32,
 }
 
-/// A pod's way to its node.
+/// A pod's progress to its node.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Flight {
-    /// Not on its way, or arrived.
+    /// Not started, or bound.
     None,
     /// Waits for resources of this node's agent.
     Waiting { node: String, since: Time },
@@ -79,7 +79,7 @@ pub enum Flight {
 }
 
 impl Flight {
-    /// The node it is bound for.
+    /// The target node.
     pub fn node(&self) -> Option<&str> {
         match self {
             Flight::None => None,
@@ -87,7 +87,7 @@ impl Flight {
         }
     }
 
-    /// Waits for resources.
+    /// Whether it waits for resources of this node.
     pub fn waits_for(&self, name: &str) -> bool {
         matches!(self, Flight::Waiting { node, .. } if node == name)
     }

@@ -1,4 +1,4 @@
-//! A Mesos task of ours, as far as its states tell.
+//! A Mesos task of ours, as its status updates describe it.
 use kmctl_core::model::ids::TaskKind;
 use kmctl_core::model::resources::Amount;
 use kmctl_core::model::time::Time;
@@ -10,25 +10,25 @@ pub struct Task {
     pub kind: TaskKind,
     pub agent: Option<String>,
     pub executor: Option<String>,
-    /// What it was launched with, where this process launched it.
+    /// What it was launched with, if this process launched it.
     pub granted: Option<Amount>,
     pub state: TaskState,
-    /// What Mesos or the executor said about the state.
+    /// The message of Mesos or the executor about the state.
     pub message: String,
-    /// When it came into this state.
+    /// When it entered this state.
     pub since: Time,
-    /// The last KILL, and how many there were.
+    /// The last KILL, and the number of KILLs.
     pub killed: Option<Time>,
     pub kills: u32,
-    /// When its state was last asked for, and how often since it is in it.
+    /// When its state was last requested, and how often since it entered the state.
     pub asked: Option<Time>,
     pub asks: u32,
 }
 
 impl Task {
-    /// Holds nothing any more.
+    /// Whether the task holds no resources any more.
     pub fn over(&self) -> bool {
-        // For a task that the master never heard of there is nothing to wait for either.
+        // A task unknown to the master has nothing to wait for either.
         self.state.is_terminal() || self.state == TaskState::TaskUnknown
     }
 }

@@ -1,4 +1,4 @@
-//! A scheduler on a bench: builders of events, a clock that only tests move, and an API that does what it is told.
+//! A test bench: builders of events, a clock that only tests advance, and a fake API.
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -54,16 +54,16 @@ pub struct Bench {
     pub pods: BTreeMap<String, PodFacts>,
     /// Every effect so far.
     pub log: Vec<Effect>,
-    /// Where pods go when a Binding is posted; false leaves Bindings unanswered.
+    /// Whether posted Bindings are applied. False leaves them unanswered.
     pub binds: bool,
-    /// What the API does not let happen to nodes.
+    /// The step on nodes that the API refuses.
     pub refuses: Option<NodeStep>,
     offers: u32,
     requests: u64,
 }
 
 impl Bench {
-    /// Knows nothing, not even Mesos.
+    /// Knows nothing: no lists and no subscription.
     pub fn cold(settings: Settings) -> Bench {
         Bench {
             core: Scheduler::new(settings, 1),
@@ -78,7 +78,7 @@ impl Bench {
         }
     }
 
-    /// Knows everything: there is nothing.
+    /// All lists are complete and empty.
     pub fn new() -> Bench {
         Bench::with(settings())
     }
@@ -107,7 +107,7 @@ impl Bench {
         self.on(Event::Update(Box::new(TaskStatus::new(sentinel.unwrap(), TaskState::TaskUnknown))));
     }
 
-    /// Hands an event in, and lets the API answer what follows from it. Returns all effects.
+    /// Sends an event, and the fake API's responses to the resulting effects. Returns all effects.
     pub fn on(&mut self, event: Event) -> Vec<Effect> {
         let mut all = Vec::new();
         let mut events = vec![event];
@@ -122,7 +122,7 @@ impl Bench {
         all
     }
 
-    /// Lets time pass, in ticks of 100 ms.
+    /// Advances the time, in ticks of 100 ms.
     pub fn wait(&mut self, span: Duration) -> Vec<Effect> {
         let mut all = Vec::new();
         let end = self.now + span;
@@ -137,7 +137,7 @@ impl Bench {
         self.wait(Duration::from_secs(seconds))
     }
 
-    /// What the API server makes of an effect.
+    /// The API server's response to an effect.
     fn api(&mut self, effect: &Effect) -> Vec<Event> {
         let mut changed = None;
         let refused = |node: &String, step| vec![Event::NodeFailed { node: node.clone(), step, why: "no".into() }];
@@ -215,25 +215,25 @@ impl Bench {
         changed.map(|name| Event::Node(Box::new(self.nodes[&name].clone()))).into_iter().collect()
     }
 
-    /// A pod appears in the API.
+    /// Creates or updates a pod in the API.
     pub fn pod(&mut self, pod: &PodFacts) -> Vec<Effect> {
         self.pods.insert(pod.uid.clone(), pod.clone());
         self.on(Event::Pod(Box::new(pod.clone())))
     }
 
-    /// An agent offers.
+    /// An agent makes an offer.
     pub fn offer(&mut self, agent: &str, cpus: f64, mem: f64) -> Vec<Effect> {
         let offer = self.offer_of(agent, cpus, mem);
         self.on(Event::Offers(vec![offer]))
     }
 
-    /// Several agents offer the same, in one event as after REVIVE.
+    /// Several agents make the same offer, in one event as after REVIVE.
     pub fn offer_all(&mut self, agents: &[&str], cpus: f64, mem: f64) -> Vec<Effect> {
         let offers = agents.iter().map(|agent| self.offer_of(agent, cpus, mem)).collect();
         self.on(Event::Offers(offers))
     }
 
-    /// An offer: agents have an attribute `rack` and a zone of their own name.
+    /// An offer. Agents have an attribute `rack` and a zone named after themselves.
     pub fn offer_of(&mut self, agent: &str, cpus: f64, mem: f64) -> Offer {
         self.offers += 1;
         let role = "kubernetes";
@@ -277,7 +277,7 @@ impl Bench {
         }
     }
 
-    /// kube-scheduler binds; returns the request, and what follows at once.
+    /// kube-scheduler binds. Returns the request and the immediate effects.
     pub fn bind(&mut self, pod: &PodFacts, node: &str) -> (u64, Vec<Effect>) {
         self.requests += 1;
         let request = self.requests;
@@ -285,7 +285,7 @@ impl Bench {
         (request, effects)
     }
 
-    /// The answer to a bind, if it came.
+    /// The answer to a bind, if there is one.
     pub fn bound(&self, request: u64) -> Option<Option<String>> {
         self.log.iter().find_map(|effect| match effect {
             Effect::AnswerBind { request: answered, error } if *answered == request => Some(error.clone()),
@@ -302,7 +302,7 @@ impl Bench {
         self.on(Event::Update(Box::new(status)))
     }
 
-    /// The kubelet of a node says Ready.
+    /// The kubelet of a node reports Ready.
     pub fn kubelet_ready(&mut self, node: &str) -> Vec<Effect> {
         let facts = self.nodes.get_mut(node).unwrap();
         (facts.kubelet, facts.ready) = (true, true);
@@ -310,7 +310,7 @@ impl Bench {
         self.on(Event::Node(Box::new(facts)))
     }
 
-    /// From nothing to one pod that runs on one ready node of an agent. Returns the node task and the pod's.
+    /// Sets up one running pod on one ready node of an agent. Returns the node task and the pod's.
     pub fn running(&mut self, pod: &PodFacts, agent: &str) -> (TaskInfo, TaskInfo) {
         self.pod(pod);
         self.offer(agent, 4.0, 4096.0);
@@ -328,7 +328,7 @@ impl Bench {
     }
 }
 
-/// A pod of 0.5 cpus and 128 MB, changed as `spec` says.
+/// A pod of 0.5 cpus and 128 MB, modified by `spec`.
 pub fn pod_with(name: &str, spec: Value) -> PodFacts {
     let mut full = json!({
         "metadata": {"uid": format!("uid-{name}"), "name": name, "namespace": "default", "labels": {"app": "web"}},
@@ -343,7 +343,7 @@ pub fn pod(name: &str) -> PodFacts {
     pod_with(name, json!({}))
 }
 
-/// A pod that its controller would make again.
+/// A pod that its controller would create again.
 pub fn controlled(name: &str) -> PodFacts {
     pod_with(
         name,
@@ -352,7 +352,7 @@ pub fn controlled(name: &str) -> PodFacts {
     )
 }
 
-/// The pod that a DaemonSet has made for a node.
+/// The pod that a DaemonSet has created for a node.
 pub fn daemon(name: &str, node: &str) -> PodFacts {
     pod_with(
         name,
@@ -384,12 +384,12 @@ pub fn accepted(effects: &[Effect]) -> Vec<TaskInfo> {
     tasks.flatten().collect()
 }
 
-/// What a task was told.
+/// A task's data.
 pub fn data(task: &TaskInfo) -> TaskData {
     serde_json::from_slice(&task.data.as_ref().unwrap().0).unwrap()
 }
 
-/// Words of the effects, without those that any event may have.
+/// Kinds of the effects, without those that any event may have.
 pub fn kinds(effects: &[Effect]) -> Vec<&'static str> {
     let kinds = effects.iter().map(Effect::kind);
     kinds

@@ -142,7 +142,7 @@ fn a_binding_that_the_api_refuses_ends_the_task() {
     assert!(after.iter().any(|effect| matches!(effect, Effect::Kill { task, .. } if *task == tasks[1].task_id.value)));
 }
 
-/// A pod whose task was launched on a node that runs, and the task.
+/// A pod whose task was launched on a running node, and the task.
 fn launched(bench: &mut Bench, name: &str) -> (kmctl_core::model::pods::PodFacts, TaskInfo) {
     bench.running(&pod("first"), "agent1");
     let web = pod(name);
@@ -153,7 +153,7 @@ fn launched(bench: &mut Bench, name: &str) -> (kmctl_core::model::pods::PodFacts
     (web, task)
 }
 
-/// When a task was killed, in seconds from now.
+/// The seconds from now in which the task is killed.
 fn kills(bench: &mut Bench, id: &str, seconds: u64) -> Vec<u64> {
     let kills = |effects: &[Effect]| effects.iter().any(|e| matches!(e, Effect::Kill { task, .. } if task == id));
     (0..seconds).filter(|_| kills(&bench.seconds(1))).collect()
@@ -206,7 +206,7 @@ fn a_task_whose_binding_was_refused_is_ended_and_not_bound_a_second_time() {
     assert!(!kinds(&effects).contains(&"bind"), "{:?}", kinds(&effects));
     bench.update(&task, TaskState::Killed);
     assert_eq!(bench.core.summary().tasks, 2);
-    // The pod itself is still there, and gets another task.
+    // The pod itself still exists, and gets another task.
     bench.binds = true;
     bench.offer("agent1", 1.0, 1024.0);
     bench.bind(&web, "agent1");
@@ -261,7 +261,7 @@ fn a_node_that_cannot_be_made_is_tried_with_growing_waits() {
         bench.refuses = Some(step);
         bench.on(Event::Bounds(Bounds { min: 1, ..Bounds::default() }));
         for _ in 0..30 {
-            // Offers are given back after a while, and made again.
+            // Offers are declined after a while, and made again.
             bench.offer("agent1", 2.0, 2048.0);
             bench.seconds(2);
         }
@@ -325,7 +325,7 @@ fn a_node_may_use_what_its_tasks_were_granted_whatever_its_pods_say_since() {
     bench.pod(&resized);
     bench.seconds(2);
     assert_eq!(grant(&bench), Some(Amount::new(500, 128) + own));
-    // A process that finds the pod there knows it too.
+    // A new process that finds the pod knows the grant too.
     let mut anew = Bench::cold(settings());
     let facts = bench.nodes["agent1"].clone();
     anew.nodes.insert("agent1".into(), facts.clone());
@@ -390,7 +390,7 @@ fn a_pod_waits_for_host_ports_and_hears_how_many_are_missing() {
     bench.pod(&first);
     bench.pod(&second);
     bench.offer("agent1", 4.0, 4096.0);
-    // Ten ports are offered: one of the two pods has room, and the other is told while the first is on its way.
+    // Ten ports are offered, enough for one of the two pods. The other is refused while the first is being launched.
     assert_eq!(bench.filter(&second, &["agent1"]).0, ["agent1"]);
     bench.bind(&first, "agent1");
     assert_eq!(bench.filter(&second, &["agent1"]).1["agent1"], Refused::PortsNotOffered);
@@ -406,7 +406,7 @@ fn a_running_node_is_preferred_to_one_that_must_be_started() {
         [Effect::AnswerPrioritize { request: 9, scores: vec![("agent1".into(), 6), ("agent2".into(), 0)] }]
     );
 
-    // Where no node can go, the fuller one is no better.
+    // If no node can be removed, a fuller node does not score higher.
     bench.on(Event::Bounds(Bounds { min: 2, max: Some(2), ..Bounds::default() }));
     let effects = bench.on(Event::Prioritize { request: 10, nodes: vec!["agent1".into()] });
     assert_eq!(effects, [Effect::AnswerPrioritize { request: 10, scores: vec![("agent1".into(), 5)] }]);

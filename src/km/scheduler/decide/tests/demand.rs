@@ -1,4 +1,4 @@
-//! When offers are wanted, which agents are woken, and what pods are told that wait.
+//! When offers are wanted, which agents are woken, and what is reported for waiting pods.
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Taint;
@@ -185,7 +185,7 @@ fn host_ports_that_lack_are_named_also_when_nothing_is_offered() {
         info.resources.push(Resource::ranges("ports", [(31000, 31009)]));
         info
     };
-    // More than there are: no node is woken, and the pod hears why.
+    // More than the agent has: no node is woken, and the pod's event explains why.
     let mut bench = Bench::new();
     bench.on(Event::Agents(vec![with_ports()]));
     let mut effects = bench.pod(&declaring("many", 11));
@@ -196,7 +196,7 @@ fn host_ports_that_lack_are_named_also_when_nothing_is_offered() {
     );
     assert!(created(&effects).is_empty() && bench.core.summary().suppressed);
 
-    // More than the pods that are there have left, and then not any more.
+    // More than the running pods leave free, until one of them is gone.
     let first = declaring("first", 6);
     bench.running(&first, "agent1");
     bench.on(Event::Agents(vec![with_ports()]));
@@ -218,7 +218,7 @@ fn while_others_hold_the_agents_figures_are_told_and_the_pod_runs_when_they_let_
     bench.pod(&web);
     bench.offer("agent1", 0.5, 1024.0);
     let text = explained(&bench.seconds(3)).unwrap();
-    // The useless offer has been given back by then: nothing is offered.
+    // The useless offer has been declined by then: nothing is offered.
     assert_eq!(
         text,
         "Mesos: 0 of 2 cpus and 0 of 4096 MB offered on the best of 1 agents; the pod and its node need 0.76 cpus, 641 MB"
@@ -237,12 +237,12 @@ fn spread_pods_wake_every_domain_that_they_need() {
         let effects = bench.offer_all(&["agent1", "agent2", "agent3"], 4.0, 4096.0);
         assert_eq!(created(&effects).len(), 3, "{key}");
     }
-    // Pods that come one by one find one node that has room: it must be refused until the other domain is awake.
+    // Pods created one by one find one node that has room. It must be refused until the other domain is awake.
     let mut bench = Bench::new();
     let (a, b) = (spread("a", ZONE), spread("b", ZONE));
     bench.running(&a, "agent1");
     bench.pod(&b);
-    // Another pod keeps the offer of the first node.
+    // Another pod needs the offer of the first node.
     let mut other = pod("other");
     other.labels.clear();
     bench.pod(&other);
@@ -258,7 +258,7 @@ fn spread_pods_wake_every_domain_that_they_need() {
 #[test]
 fn spread_pods_wait_for_agents_whose_offers_come_a_moment_later() {
     let mut bench = Bench::new();
-    // Known, and without an offer: nothing was pending, so they were given back.
+    // Known agents without an offer: nothing was pending, so the offers were declined.
     bench.offer_all(&["agent1", "agent2", "agent3"], 4.0, 4096.0);
     bench.seconds(60);
     let (a, b) = (spread("a", ZONE), spread("b", ZONE));
@@ -283,7 +283,7 @@ fn spread_pods_that_were_let_through_count_before_they_are_bound() {
     for pod in &pods {
         bench.pod(pod);
     }
-    // Offers come one by one, and kube-scheduler asks about all three pods before the first one's bind arrives.
+    // Offers arrive one by one, and kube-scheduler queries all three pods before the first one's bind arrives.
     assert_eq!(created(&bench.offer("agent1", 4.0, 4096.0)), ["agent1"]);
     assert_eq!(bench.filter(&pods[0], &["agent1"]).0, ["agent1"]);
     let (kept, failed) = bench.filter(&pods[1], &["agent1"]);
@@ -299,7 +299,8 @@ fn spread_pods_that_were_let_through_count_before_they_are_bound() {
     assert!(!kinds(&bench.seconds(2)).contains(&"suppress"), "the other zones' offers are still wanted");
     assert_eq!(created(&bench.offer("agent2", 4.0, 4096.0)), ["agent2"]);
 
-    // Two nodes would do, and a third zone has none yet: one is chosen, so that the next pod can be counted on.
+    // Two nodes are eligible, and a third zone has no node yet: one is chosen, so that the next pod's count is
+    // reliable.
     let (kept, failed) = bench.filter(&pods[1], &["agent1", "agent2"]);
     assert_eq!(kept, ["agent2"], "{failed:?}");
     let (kept, failed) = bench.filter(&pods[2], &["agent1", "agent2"]);
@@ -353,7 +354,7 @@ fn a_cordoned_node_is_no_place_for_a_pod_and_another_agent_is_woken() {
     bench.pod(&pod("web"));
     assert_eq!(created(&bench.offer_all(&["agent1", "agent2"], 4.0, 4096.0)), ["agent2"]);
 
-    // What passes by itself is no reason to start one more node.
+    // A temporary taint is no reason to start another node.
     let mut bench = Bench::new();
     bench.running(&pod("first"), "agent1");
     node.taints = vec![taint("node.kubernetes.io/not-ready")];

@@ -1,11 +1,11 @@
-//! Every kind of effect is produced by something that happens.
+//! Every kind of effect is produced by some event.
 use std::collections::BTreeSet;
 
 use super::bench::*;
 use crate::scheduler::decide::{Bounds, Effect, Event, NodeStep};
 use mesos::types::{Bytes, TaskState, TaskStatus};
 
-/// One of each; the match makes a new variant fail to compile here until it is listed.
+/// All kinds. The match in `listed` fails to compile for a new variant until it is listed.
 const ALL: [&str; 25] = [
     "accept",
     "acknowledge",

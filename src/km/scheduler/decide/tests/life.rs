@@ -1,4 +1,4 @@
-//! Nodes come and go.
+//! The lifecycle of nodes.
 use serde_json::json;
 
 use super::bench::*;
@@ -239,7 +239,7 @@ fn a_pod_whose_annotations_are_replaced_keeps_its_task_and_gets_them_back() {
         };
         assert_eq!(bound.record()["kmctl.io/task"], task.task_id.value);
         assert_eq!(effects, std::slice::from_ref(&expected));
-        // Written again every five seconds as long as the object does not have them, and nothing else happens.
+        // Written again every five seconds while the object lacks the annotations, and nothing else happens.
         effects = bench.seconds(21);
         assert_eq!(effects.iter().filter(|effect| **effect == expected).count(), 4, "{:?}", kinds(&effects));
         assert!(!kinds(&effects).iter().any(|kind| ["kill", "delete_pod"].contains(kind)), "{:?}", kinds(&effects));

@@ -1,11 +1,11 @@
-//! Killed at any moment, the next process adopts what is there.
+//! After a kill at any moment, the next process adopts what exists.
 use serde_json::json;
 
 use super::bench::*;
 use crate::scheduler::decide::{Bounds, Effect, Event};
 use mesos::types::{TaskInfo, TaskState};
 
-/// A new process beside the API and the tasks of an old one; `answers` are the states that the master tells.
+/// A new process with the API objects and the tasks of an old one. `answers` are the states that the master reports.
 fn restarted(old: &Bench, answers: &[(&TaskInfo, TaskState)]) -> (Bench, Vec<Effect>) {
     let mut bench = Bench::cold(settings());
     (bench.nodes, bench.pods) = (old.nodes.clone(), old.pods.clone());
@@ -70,7 +70,7 @@ fn a_restart_beside_running_pods_touches_nothing() {
     let (mut bench, mut effects) = restarted(&old, &answers);
     effects.extend(bench.seconds(120));
     assert_eq!(destructive(&effects), Vec::<&str>::new());
-    // And a master that does not answer for them means no harm either.
+    // A master that does not answer for them does no harm either.
     let mut silent = Bench::cold(settings());
     for node in old.nodes.values() {
         silent.on(Event::Node(Box::new(node.clone())));

@@ -1,4 +1,4 @@
-//! Fewer nodes than there are: who goes, how pods move, and what is called back.
+//! Fewer nodes than there are: which ones leave, how pods move, and which nodes are kept after all.
 use std::time::Duration;
 
 use super::bench::*;
@@ -54,7 +54,7 @@ fn the_cheapest_node_is_cordoned_its_pods_are_evicted_and_only_then_it_is_killed
     let mark = kinds(&effects).iter().position(|kind| *kind == "mark_node");
     let evict = kinds(&effects).iter().position(|kind| *kind == "evict_pod");
     assert!(mark < evict, "cordoned first");
-    // Its budget forbids it: asked again and again, and nothing is killed.
+    // The disruption budget forbids it: the eviction is repeated, and nothing is killed.
     let later = bench.wait(Duration::from_secs(300));
     assert!((55..=62).contains(&evicted(&later).len()), "{}", evicted(&later).len());
     assert!(!kills(&later, &one) && !kinds(&later).contains(&"delete_pod"));
@@ -98,7 +98,7 @@ fn with_room_again_a_node_that_was_leaving_stays() {
     assert_eq!(bench.nodes["agent1"].why, "");
     assert!(bench.nodes["agent1"].taints.iter().all(|taint| taint.key != LEAVING_TAINT));
     assert!(evicted(&effects).is_empty() && !kills(&effects, &one));
-    // One whose end has been ordered does not come back.
+    // A node whose task was already killed keeps leaving.
     bench.on(most(1));
     bench.pods.remove("uid-a");
     assert!(kills(&bench.on(Event::PodGone("uid-a".into())), &one));
@@ -137,7 +137,7 @@ fn an_idle_node_stays_until_as_many_others_as_nodes_min_are_ready() {
     let mut bench = Bench::new();
     bench.running(&controlled("a"), "agent1");
     bench.on(Event::Bounds(Bounds { min: 1, ..Bounds::default() }));
-    // A second node is on its way for another pod, and the first becomes idle.
+    // A second node is starting for another pod, and the first becomes idle.
     let b = controlled("b");
     bench.pod(&b);
     bench.offer("agent2", 2.0, 2048.0);
