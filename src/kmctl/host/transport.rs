@@ -88,7 +88,7 @@ pub enum HostError {
         /// What the operator can do about it.
         hint: String,
     },
-    /// The host cannot be reached, or does not speak SSH.
+    /// The host cannot be reached, or no SSH server answers there.
     #[error("{what}")]
     Unreachable {
         /// What was tried.

@@ -27,6 +27,7 @@ pub enum HttpError {
     /// The connection could not be established, or it broke.
     #[error("ask {url}")]
     Ask {
+        /// The requested URL.
         url: String,
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
@@ -34,7 +35,9 @@ pub enum HttpError {
     /// The status is no success.
     #[error("{url} answered {status}")]
     Refused {
+        /// The requested URL.
         url: String,
+        /// The HTTP status.
         status: http::StatusCode,
     },
 }

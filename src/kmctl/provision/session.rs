@@ -1,4 +1,5 @@
-//! What a command hands to its phases: where progress is reported, how hosts are reached, and whom to ask.
+//! What a command passes to its phases: where progress is reported, how hosts are reached, and how the operator is
+//! prompted.
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,27 +14,27 @@ use crate::plan::Plan;
 use kmctl_core::cluster::{HostSpec, Loaded, SshSpec, Sudo, jump_host, quantity};
 use kmctl_core::progress::Progress;
 
-/// The operator, as far as phases have to show something or to ask.
+/// The operator, as far as phases must show or ask for something.
 #[async_trait]
 pub trait Operator: Send + Sync {
-    /// Shows a plan that interrupts or removes something. Whether to carry it out.
+    /// Shows a plan that interrupts or removes something. Returns whether to carry it out.
     async fn approve_plan(&self, plan: &Plan) -> Result<bool, Failure>;
 
-    /// Shows what would be taken down. Whether to do so.
+    /// Shows what would be taken down. Returns whether to do so.
     async fn approve_teardown(&self, teardown: &Teardown) -> Result<bool, Failure>;
 
-    /// Shows what became of every host.
+    /// Shows the outcome of every host.
     fn show_report(&self, report: &Report);
 }
 
-/// Everything a command's phases have in common.
+/// Everything that a command's phases have in common.
 #[derive(Clone)]
 pub struct Session {
     /// Where work is reported.
     pub progress: Progress,
-    /// Nothing is asked: what a host interrupts that answers after the question is agreed to as well.
+    /// Skip confirmations: interruptions on a host that answers after the confirmation are approved as well.
     pub assume_yes: bool,
-    /// Hosts that known_hosts does not list are trusted, and their keys are added to it.
+    /// Trust hosts that known_hosts does not list, and add their keys to it.
     pub accept_new_host_keys: bool,
     /// Passphrases and passwords, asked for once per command.
     pub secrets: Secrets,
@@ -51,7 +52,7 @@ impl Session {
     /// Connects to the first control-plane host that answers.
     ///
     /// # Errors
-    /// Why the last one of them cannot be used; the others are reported before.
+    /// Why the last one of them cannot be used. The others are reported before.
     pub async fn connect_any(&self, loaded: &Loaded) -> Result<SshHost, Failure> {
         let hosts = &loaded.cluster.spec.control_plane.hosts;
         let mut last = None;
@@ -104,7 +105,7 @@ fn ssh_settings(ssh: &SshSpec, host: &HostSpec, secrets: &Secrets) -> SshSetting
         secrets: secrets.clone(),
     };
     let hops = own.jump.unwrap_or_else(|| ssh.jump.clone());
-    // Checked when the file was read, too.
+    // Also checked when the file was read.
     let hops = hops.iter().filter_map(|hop| jump_host(hop));
     settings.jump = hops
         .map(|(user, address, port)| SshSettings {

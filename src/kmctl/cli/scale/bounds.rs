@@ -37,7 +37,7 @@ impl Bounds {
         Bounds { min: nodes.min, max: nodes.max }
     }
 
-    /// The live bounds. A bound that is not set live is taken from cluster.yaml.
+    /// The live bounds. A bound that is not set live is that of cluster.yaml.
     pub(crate) fn read(found: Option<&ConfigMap>, nodes: &NodesSpec) -> Result<Bounds, Failure> {
         let value = |key: &str| found.and_then(|map| map.data.as_ref()?.get(key)).map(|text| text.trim());
         let number = |key: &str, text: &str| {

@@ -103,7 +103,8 @@ pub(super) fn obstacles(bounds: Bounds, situation: &Situation<'_>) -> Vec<Reason
     reasons
 }
 
-/// Whether waiting alone does not help. A budget or another user of the agents may release them without intervention.
+/// Whether intervention is needed because waiting alone does not help. A budget may allow evictions later, and others
+/// may free the agents that they use.
 pub(super) fn needs_somebody(reasons: &[Reason]) -> bool {
     let for_good = |kind: Kind| matches!(kind, Kind::NoController | Kind::Agents | Kind::Scheduler | Kind::Mesos);
     reasons.iter().any(|reason| for_good(reason.kind))

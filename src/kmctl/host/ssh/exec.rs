@@ -13,7 +13,7 @@ use crate::host::{HostError, Output};
 /// a packet of their own, which costs both sides nearly as much as a large one.
 const CHUNK: usize = 32_700;
 
-/// How long a cancelled command may take to close before the connection is given up.
+/// How long a command whose result is no longer awaited may take to close before the connection is given up.
 const CLOSING: Duration = Duration::from_secs(5);
 
 /// A command as the worker gets it.

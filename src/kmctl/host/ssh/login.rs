@@ -116,7 +116,7 @@ impl Attempt<'_> {
     /// Whether the server would refuse this key anyway, so that its passphrase is not needed.
     fn is_unwanted(&self, key: &KeyFile, private: &str) -> Result<bool, Denied> {
         let Some(public) = key.line() else { return Ok(false) };
-        // The server is asked before the signature is made, which fails without the passphrase.
+        // The server is queried before the signature is made, which fails without the passphrase.
         match self.session.userauth_pubkey_memory(&self.settings.user, Some(&public), private, None) {
             Err(error) if error.code() == ErrorCode::Session(UNWANTED) => Ok(true),
             Err(error) if error.code() == ErrorCode::Session(UNSIGNED) => Ok(false),

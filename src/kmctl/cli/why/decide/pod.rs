@@ -165,7 +165,7 @@ fn unbound(view: &PodView, facts: &Facts<'_>) -> Vec<Reason> {
         reasons.push(Reason::new(Kind::Agents, "Mesos has no agents", "start one: `kmctl check` tells when it fits"));
     }
     let summary = summarize(view, &places, facts);
-    // If an agent has room and no other reason was found, the obstacle lies outside of Mesos.
+    // If an agent has room and no other reason was found, the obstacle is outside of Mesos.
     let rules =
         facts.events.iter().rev().find(|event| event.reason == "FailedScheduling" && event.source != "km-scheduler");
     match rules {
