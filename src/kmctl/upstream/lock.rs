@@ -10,7 +10,8 @@
 //!   "files": [{ "url": "https://dl.k8s.io/…/kubelet", "sha256": "…", "size": 92000000,
 //!               "checksum": "https://dl.k8s.io/…/kubelet.sha256" }],
 //!   "images": [{ "name": "registry.k8s.io/pause:3.10.2", "digest": "sha256:…",
-//!                "blobs": [{ "url": "https://registry.k8s.io/v2/pause/blobs/sha256:…", "sha256": "…", "size": 300000 }] }]
+//!                "blobs": [{ "url": "https://registry.k8s.io/v2/pause/blobs/sha256:…", "sha256": "…",
+//!                            "size": 300000 }] }]
 //! }
 //! ```
 //!
