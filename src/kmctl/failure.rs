@@ -8,13 +8,13 @@ use mesos::MesosError;
 /// Exit codes, as the README lists them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {
-    /// All is well.
+    /// Success.
     Ok = 0,
     /// The operation failed.
     Failed = 1,
     /// Wrong usage, or not confirmed.
     Usage = 2,
-    /// A file or bundle is not in order.
+    /// A file or bundle is invalid.
     Invalid = 3,
     /// Some hosts failed.
     SomeHosts = 4,
@@ -22,7 +22,7 @@ pub enum Code {
     Drifted = 5,
     /// Another run holds the lock.
     Locked = 6,
-    /// Out of time.
+    /// The time limit was reached.
     Timeout = 124,
     /// kmctl itself failed in `runonce`, where every other code is the pod's.
     Runonce = 125,
@@ -55,30 +55,29 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// `error` with an exit code of its own.
+    /// A failure with an explicit exit code.
     pub fn new(code: Code, error: impl Into<anyhow::Error>) -> Self {
         Failure { code, error: error.into(), hint: None }
     }
 
-    /// A failure that is told in one line.
+    /// A failure with a one-line message.
     pub fn message(code: Code, text: impl Into<String>) -> Self {
         Failure { code, error: anyhow::Error::msg(text.into()), hint: None }
     }
 
-    /// The same, with what the operator can do.
+    /// Adds what the operator can do.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// The same, with another exit code.
+    /// Changes the exit code.
     #[must_use]
     pub fn coded(self, code: Code) -> Self {
         Failure { code, ..self }
     }
 
-    /// The exit code.
     pub fn code(&self) -> Code {
         self.code
     }
@@ -88,7 +87,7 @@ impl Failure {
         (self.telling().join(": "), self.known_hint().map(str::to_owned))
     }
 
-    /// The chain without what HTTP clients add to it, which tells nobody anything.
+    /// The chain without uninformative messages added by HTTP clients.
     fn telling(&self) -> Vec<String> {
         const EMPTY: [&str; 2] = ["client error (Connect)", "ServiceError: client error (Connect)"];
         let chain = self.error.chain().map(ToString::to_string);
@@ -100,7 +99,7 @@ impl Failure {
         told(&self.error.to_string(), &self.causes(), self.known_hint())
     }
 
-    /// Tells it wherever progress is told.
+    /// Reports the failure where progress is reported.
     pub fn tell(&self, progress: &Progress) {
         let hint = self.known_hint().map(str::to_owned);
         progress.error(self.code as u8, self.error.to_string(), self.causes(), hint);
@@ -115,7 +114,7 @@ impl Failure {
     }
 }
 
-/// What an error in the chain itself knows to say.
+/// The hint that an error in the chain itself has.
 fn known_hint(error: &anyhow::Error) -> Option<&str> {
     error.chain().find_map(|cause| {
         if let Some(error) = cause.downcast_ref::<HostError>() {
@@ -143,7 +142,8 @@ fn known_code(error: &anyhow::Error) -> Code {
     if error.chain().any(|cause| cause.is::<LoadError>() || cause.is::<BundleError>()) {
         return Code::Invalid;
     }
-    // What broke later is an operation's failure; these mean that there was no host to begin with.
+    // An established connection that broke later is a failed operation. The other errors mean that the host was never
+    // reached.
     let unreached = |error: &HostError| !matches!(error, HostError::Broken { .. } | HostError::Unsupported(_));
     if error.chain().filter_map(|cause| cause.downcast_ref()).any(unreached) {
         return Code::SomeHosts;

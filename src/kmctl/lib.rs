@@ -1,5 +1,5 @@
-//! The operator's tool: [`cli`] → [`inventory`] (observed) and cluster.yaml (desired) → [`plan`] (pure) → [`apply`], over
-//! [`host`]s, with [`render`]; [`upstream`] makes bundles, and [`over_host`] asks APIs through a host.
+//! The operator's tool: [`cli`] → [`inventory`] (observed) and cluster.yaml (desired) → [`plan`] (pure) → [`apply`],
+//! over [`host`]s, with [`render`]. [`upstream`] creates bundles, and [`over_host`] queries APIs through a host.
 pub mod apply;
 pub mod cli;
 pub mod failure;

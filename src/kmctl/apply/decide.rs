@@ -1,86 +1,84 @@
-//! What a run does next. Hosts are changed along their dependencies, each as fast as it can, never in lock-step:
+//! Decides what a run does next. Hosts change in the order of their dependencies, each as fast as it can, never in
+//! lock-step:
 //!
-//! - a majority of the hosts has written down who begins etcd's cluster, before it begins;
-//! - one host makes the keys that all share, before those that lack them are prepared; meanwhile they get programs;
-//! - preparing (files, programs) disturbs nobody and waits for nobody else;
-//! - a living etcd is saved before anything that runs is changed;
-//! - the first member of etcd is healthy before others join, members that are gone leave before that, one at a time;
-//! - what restarts something that others rely on needs the one token there is: one host at a time, etcd's restarts last,
-//!   and no further one once a host has not come back.
+//! - A majority of the hosts records which host bootstraps etcd's cluster before that host bootstraps it.
+//! - One host creates the shared keys before hosts that lack them are prepared. Meanwhile those hosts get binaries.
+//! - Preparing (files, binaries) interrupts nothing and waits for no other host.
+//! - A running etcd is saved before anything that runs is changed.
+//! - The first etcd member is healthy before others join. Obsolete members are removed before that, one at a time.
+//! - Restarting something that others rely on needs the only token: one host at a time, etcd's restarts last, and no
+//!   further host once one has failed to recover.
 //!
-//! A host that fails is given up; whatever does not depend on it goes on.
+//! A host that fails is given up. Whatever does not depend on it continues.
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 use crate::plan::EtcdWork;
 
-/// What is done on a host in one go.
+/// What a host does in one step of the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
-    /// Make the keys that all hosts share.
+    /// Create the keys that all hosts share.
     Keys,
-    /// Write down who begins etcd's cluster.
+    /// Record which host bootstraps etcd's cluster.
     Agree,
-    /// Put programs there, while the keys are being made elsewhere.
+    /// Upload binaries while another host creates the keys.
     Programs,
-    /// Put files, programs and certificates there.
+    /// Write files, binaries and certificates.
     Prepare,
     /// Save etcd's content.
     Snapshot,
-    /// Take the member with this number out of etcd.
+    /// Remove the departing member with this index from etcd.
     Leave(usize),
-    /// Make etcd run, as a member.
+    /// Start etcd as a member.
     Etcd,
-    /// Make the rest run.
+    /// Start everything else.
     Serve,
 }
 
-/// What the graph has to know of a host.
+/// What the graph needs to know about a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostFacts {
-    /// Its name.
     pub host: String,
     /// Whether its plan has steps.
     pub has_work: bool,
-    /// How many of the keys that all share it has.
+    /// How many of the shared keys it has.
     pub keys: usize,
-    /// Whether it lacks one.
+    /// Whether it lacks a shared key.
     pub lacks_keys: bool,
-    /// Whether it lacks a program.
+    /// Whether it lacks a binary.
     pub lacks_programs: bool,
-    /// What becomes of its member of etcd.
+    /// What happens to its etcd member.
     pub etcd: EtcdWork,
-    /// Whether it has to write down who begins etcd's cluster.
+    /// Whether it must record which host bootstraps etcd's cluster.
     pub founds: bool,
-    /// How many others have to have done so before it begins the cluster.
+    /// How many other hosts must have recorded that before this host bootstraps the cluster.
     pub agreement: usize,
-    /// Its etcd answers.
+    /// Whether its etcd answers.
     pub healthy: bool,
-    /// Something else than etcd restarts that others rely on.
+    /// Whether something other than etcd restarts that others rely on.
     pub restarts: bool,
 }
 
-/// A stage of a host, by their numbers.
+/// A stage of a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Task {
-    /// Its number in the graph.
+    /// Its index in the graph.
     pub id: usize,
-    /// The host's number, in the order of admission.
+    /// The host's index, in the order of admission.
     pub host: usize,
-    /// What is done.
     pub stage: Stage,
 }
 
 /// How a stage ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// Well; and whether files of the bundle were sent.
+    /// It succeeded.
     Done {
-        /// They were.
+        /// Whether files of the bundle were sent.
         uploaded: bool,
     },
-    /// Not well.
     Failed,
 }
 
@@ -91,9 +89,8 @@ pub enum HostState {
     Unchanged,
     /// Everything was done.
     Done,
-    /// It failed.
     Failed,
-    /// It could not be begun or finished, because of another host.
+    /// It could not be started or finished because of another host. Holds the reason.
     Skipped(String),
 }
 
@@ -115,33 +112,33 @@ impl State {
 #[derive(Clone, Debug)]
 struct Node {
     task: Task,
-    /// All of them have to be done.
+    /// All of these must be done.
     needs: Vec<usize>,
-    /// So many of them have to be done.
+    /// At least `enough` of these must be done.
     any: Vec<usize>,
     enough: usize,
-    /// All of them have to be over, however.
+    /// All of these must be over, whether they succeeded or not.
     after: Vec<usize>,
-    /// Needs the token.
+    /// Whether it needs the token.
     disrupts: bool,
     state: State,
     from: Duration,
     to: Duration,
-    /// Whose end let it begin.
+    /// The task that ended last before this one started.
     released_by: Option<usize>,
     uploaded: bool,
 }
 
-/// The way through the run that took longest.
+/// The longest path through the run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CriticalPath {
-    /// All of it.
+    /// The duration of the whole path.
     pub total: Duration,
     /// The part that took longest, e.g. `on cp2 uploading`.
     pub longest: (Duration, String),
 }
 
-/// The graph and how far it has come.
+/// The graph and its progress.
 #[derive(Clone, Debug, Default)]
 pub struct Graph {
     hosts: Vec<HostFacts>,
@@ -150,13 +147,13 @@ pub struct Graph {
     snapshot: Option<usize>,
     /// The host that holds the token.
     holder: Option<usize>,
-    /// A host that has not come back.
+    /// A host that did not recover.
     broken: Option<usize>,
     last_over: Option<usize>,
 }
 
 impl Graph {
-    /// The graph for these hosts, in the plan's order, and for the departure of so many members of etcd.
+    /// Creates the graph for these hosts, in the plan's order, and for the removal of `departures` etcd members.
     pub fn new(hosts: &[HostFacts], departures: usize) -> Self {
         let mut graph = Graph { hosts: hosts.to_vec(), ..Graph::default() };
         let all: Vec<usize> = (0..hosts.len()).collect();
@@ -164,7 +161,7 @@ impl Graph {
         graph
     }
 
-    /// One more host, which answered late; its number.
+    /// Adds a host that answered late and returns its index.
     pub fn admit(&mut self, host: HostFacts) -> usize {
         self.hosts.push(host);
         let number = self.hosts.len() - 1;
@@ -195,7 +192,7 @@ impl Graph {
             numbers.iter().map(|number| (*number, self.hosts[*number].clone())).collect();
         let working: Vec<&(usize, HostFacts)> = facts.iter().filter(|(_, facts)| facts.has_work).collect();
         if self.keys.is_none() && self.hosts.len() > 1 && working.iter().any(|(_, facts)| facts.lacks_keys) {
-            // The first of those that have most of them: a run that was killed has begun there.
+            // The first of the hosts that have most of the keys: a run that was killed started there.
             let most = self.hosts.iter().map(|facts| facts.keys).max().unwrap_or_default();
             let source = self.hosts.iter().position(|facts| facts.keys == most).unwrap_or_default();
             self.keys = Some(self.add(source, Stage::Keys));
@@ -236,7 +233,7 @@ impl Graph {
             self.nodes[leave].disrupts = true;
             leaves.push(leave);
         }
-        // Those that raise the number of members that answer come first.
+        // Those that raise the number of answering members are first.
         let order = |work: EtcdWork| match work {
             EtcdWork::None => 0,
             EtcdWork::Bootstrap | EtcdWork::Start => 1,
@@ -279,7 +276,8 @@ impl Graph {
         }
     }
 
-    /// Where those write down who begins etcd's cluster whom the founder waits for. Whoever makes the keys does it with them.
+    /// The stages that record which host bootstraps etcd's cluster and that the founder waits for. The host that
+    /// creates the keys records it in that stage.
     fn agreeing(&mut self, working: &[&(usize, HostFacts)]) -> Vec<usize> {
         let Some((founder, _)) = working.iter().find(|(_, facts)| facts.agreement > 0) else { return Vec::new() };
         let others = working.iter().filter(|(number, facts)| number != founder && facts.founds);
@@ -297,10 +295,10 @@ impl Graph {
         of_etcd.filter(|node| which(self.hosts[node.task.host].etcd)).map(|node| node.task.id).collect()
     }
 
-    /// Everything that can begin now.
+    /// Returns everything that can start now.
     pub fn next(&mut self, now: Duration) -> Vec<Task> {
         let mut begun = Vec::new();
-        // What is skipped lets others be skipped.
+        // A skipped task can cause others to be skipped.
         while self.skip_one(now) {}
         for id in 0..self.nodes.len() {
             let node = &self.nodes[id];
@@ -360,7 +358,7 @@ impl Graph {
         }
     }
 
-    /// A task that was begun has ended.
+    /// Records how a started task ended.
     pub fn finished(&mut self, id: usize, ended: Ended, now: Duration) {
         let node = &mut self.nodes[id];
         node.to = now;
@@ -370,7 +368,7 @@ impl Graph {
             Ended::Failed => {
                 node.state = State::Failed;
                 let host = node.task.host;
-                // A member that does not get its vote disturbs nobody.
+                // A member that does not get its vote interrupts nothing.
                 if disturbs && self.hosts[host].etcd != EtcdWork::Join {
                     self.broken = Some(host);
                 }
@@ -380,8 +378,8 @@ impl Graph {
         self.release(id);
     }
 
-    /// The token is free unless its holder is at something that disturbs, or about to go on with it: a host whose etcd
-    /// has restarted keeps it until the rest of the host is back too.
+    /// Frees the token unless its holder runs something disruptive or is about to continue with it: a host whose etcd
+    /// has restarted keeps the token until the rest of the host has restarted too.
     fn release(&mut self, id: usize) {
         let host = self.nodes[id].task.host;
         let disturbed = |id: &usize| {
@@ -397,7 +395,6 @@ impl Graph {
         }
     }
 
-    /// How a host ended.
     pub fn state(&self, host: usize) -> HostState {
         let nodes = || self.nodes.iter().filter(move |node| node.task.host == host);
         if nodes().any(|node| node.state == State::Failed) {
@@ -414,20 +411,20 @@ impl Graph {
         }
     }
 
-    /// How many members of etcd were taken out.
+    /// How many etcd members were removed.
     pub fn departed(&self) -> usize {
         let left = |node: &&Node| matches!(node.task.stage, Stage::Leave(_)) && node.state == State::Done;
         self.nodes.iter().filter(left).count()
     }
 
-    /// From a host's first stage to its last.
+    /// The time from a host's first stage to its last.
     pub fn took(&self, host: usize) -> Duration {
         let nodes = || self.nodes.iter().filter(move |node| node.task.host == host && node.state != State::Waiting);
         let from = nodes().map(|node| node.from).min().unwrap_or_default();
         nodes().map(|node| node.to).max().unwrap_or_default().saturating_sub(from)
     }
 
-    /// The way through the run that took longest; none where nothing was done.
+    /// The longest path through the run, or `None` if nothing was done.
     pub fn critical_path(&self) -> Option<CriticalPath> {
         let ran = self.nodes.iter().filter(|node| matches!(node.state, State::Done | State::Failed));
         let last = ran.max_by_key(|node| node.to)?;
@@ -466,7 +463,7 @@ impl fmt::Display for CriticalPath {
     }
 }
 
-/// `2m10s`, `12s`, `0.8s`.
+/// Formats a duration: `2m10s`, `12s`, `0.8s`.
 pub fn shown(duration: Duration) -> String {
     match duration.as_secs() {
         seconds if seconds >= 60 => format!("{}m{:02}s", seconds / 60, seconds % 60),
@@ -475,9 +472,9 @@ pub fn shown(duration: Duration) -> String {
     }
 }
 
-/// Until when a run waits for hosts that have not been seen yet: as long again as it took most of them, but at least
-/// `Duration::from_secs(1)` and at most [`NAMED`]. None while too few are there to go on with. `arrived` says when each
-/// came.
+/// How long a run waits for hosts that have not answered yet: twice the time that most of the hosts took, but at least
+/// `Duration::from_secs(1)` and at most [`NAMED`]. `None` while too few hosts have answered to continue. `arrived` says
+/// when each answered.
 pub fn patience(arrived: &[Duration], all: usize) -> Option<Duration> {
     if arrived.len() * 2 <= all {
         return None;
@@ -488,7 +485,7 @@ pub fn patience(arrived: &[Duration], all: usize) -> Option<Duration> {
     Some((most * 2).clamp(Duration::from_secs(1), NAMED))
 }
 
-/// After this long a host that has not answered is named.
+/// After this time, a host that has not answered is reported by name.
 pub const NAMED: Duration = Duration::from_secs(3);
 
 #[cfg(test)]

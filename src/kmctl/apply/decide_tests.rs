@@ -1,4 +1,4 @@
-//! The graph, played through with made-up durations.
+//! Runs the graph with made-up durations.
 use super::*;
 
 fn secs(seconds: u64) -> Duration {
@@ -26,15 +26,16 @@ fn fresh(count: usize) -> Vec<HostFacts> {
     (0..count).map(|at| host(&format!("cp{}", at + 1), work(at))).collect()
 }
 
-/// One stage of one host, from when to when.
+/// One stage of one host, with its start and end.
 type Played = (String, Stage, u64, u64);
 
-/// Where programs are sent: the first host makes the keys before, the others need not wait for that.
+/// The stage in which binaries are sent: the first host creates the keys before that, the others need not wait for
+/// them.
 fn uploads(host: &str, stage: Stage) -> bool {
     stage == if host == "cp1" { Stage::Prepare } else { Stage::Programs }
 }
 
-/// Plays a graph through. `takes` says how long a stage of a host takes, in seconds, and whether it succeeds.
+/// Runs a graph to its end. `takes` says how long a stage of a host takes, in seconds, and whether it succeeds.
 fn play(graph: &mut Graph, takes: impl Fn(&str, Stage) -> (u64, bool)) -> Vec<Played> {
     let mut now = Duration::ZERO;
     let mut running: Vec<(Duration, Task, bool)> = Vec::new();
@@ -81,14 +82,14 @@ fn one_host_makes_the_keys_begins_etcd_and_the_others_join_one_at_a_time() {
     assert_eq!(find(&played, "cp1", Stage::Keys), (0, 2));
     assert_eq!(find(&played, "cp1", Stage::Prepare), (2, 7));
     for name in ["cp2", "cp3"] {
-        // Their programs do not wait for the keys.
+        // Their binaries do not wait for the keys.
         assert_eq!(find(&played, name, Stage::Programs), (0, 5), "{name}");
         assert_eq!(find(&played, name, Stage::Prepare), (5, 7), "{name}");
     }
     assert_eq!(find(&played, "cp1", Stage::Etcd), (7, 9));
     assert_eq!(find(&played, "cp2", Stage::Etcd), (9, 11));
     assert_eq!(find(&played, "cp3", Stage::Etcd), (11, 13));
-    // The first host serves while the others still join.
+    // The first host serves while the others are still joining.
     assert_eq!(find(&played, "cp1", Stage::Serve), (9, 11));
     assert!(played.iter().all(|one| one.1 != Stage::Snapshot));
     assert_eq!(states(&graph), [HostState::Done, HostState::Done, HostState::Done]);
@@ -108,11 +109,11 @@ fn etcd_begins_when_enough_others_have_written_down_who_begins_it() {
     assert_eq!(agreed, [1, 1, 1, 90]);
     assert_eq!(find(&played, "cp1", Stage::Etcd), (2, 3), "two others are enough");
     assert!(find(&played, "cp2", Stage::Programs).0 >= 1);
-    // One of two others that both are needed fails.
+    // Both of the other two hosts are needed, and one of them fails.
     let mut graph = agreeing(4, 2);
     play(&mut graph, |host, stage| (1, stage != Stage::Agree || host == "cp4"));
     assert_eq!(graph.state(0), HostState::Skipped("it has to wait for cp2, which failed".to_owned()));
-    // Who makes the keys writes it down with them.
+    // The host that creates the keys records it in the same stage.
     let mut hosts = fresh(3);
     hosts[1].keys = 2;
     hosts.iter_mut().for_each(|host| host.founds = true);

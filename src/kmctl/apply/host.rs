@@ -20,11 +20,11 @@ use kmctl_core::protocol::host::{
     Beginning, Change, EXIT_LOCKED, Event, Holder, HostManifest, Item, KM, LeaveRequest, MemberSpec, Observed,
 };
 
-/// The host says something at least every two seconds; unpacking one big file on a slow disk is the longest silence.
+/// The host prints something at least every two seconds. Unpacking one big file on a slow disk is the longest silence.
 const APPLY: Duration = Duration::from_secs(180);
 
-/// Writes standard input to a new file, and gives it its name when all of it is there. `$1` is the path, `$2` its size: SSH
-/// sees to it that what arrives is what was sent, but a connection that ends early looks like the end of the file.
+/// Writes standard input to a new file and renames it when it is complete. `$1` is the path, `$2` its size: SSH ensures
+/// that the received bytes are those sent, but a connection that ends early looks like the end of the file.
 const RECEIVE: &str = r#"set -e
 mkdir -p "$(dirname "$1")"
 new="$1.kmctl-new"
@@ -36,7 +36,7 @@ mv "$new" "$1""#;
 /// What is the same for all hosts of a run.
 #[derive(Clone)]
 pub struct Work {
-    /// The bundle; none where it is not at hand, which is fine as long as no host misses a file of it.
+    /// The bundle. `None` if it is not available, which is fine as long as no host lacks a file of it.
     pub bundle: Option<Arc<Bundle>>,
     /// Secret files by their path on the host.
     pub secrets: BTreeMap<String, Vec<u8>>,
@@ -46,7 +46,7 @@ pub struct Work {
     pub holder: Holder,
     /// Where work is reported.
     pub progress: Progress,
-    /// How much is done at the same time.
+    /// How much is done concurrently.
     pub limits: Limits,
     /// Files of the bundle that were verified: once is enough for all hosts.
     pub verified: Arc<Verified>,
@@ -55,13 +55,13 @@ pub struct Work {
 /// Files of the bundle by their path on the hosts.
 #[derive(Debug, Default)]
 pub struct Verified {
-    /// Those that are as they should be. Whoever verifies some holds the lock, so that others wait for the result.
+    /// Files that are correct. A task that verifies files holds the lock, so that the others wait for the result.
     files: tokio::sync::Mutex<BTreeSet<String>>,
-    /// Those that the operator has heard of.
+    /// Files whose verification was reported to the operator.
     told: Mutex<BTreeSet<String>>,
 }
 
-/// Sends `km` to a host that lacks it, or has another one.
+/// Sends `km` to a host that lacks it or has a different one.
 pub async fn install(host: &dyn Host, work: &Work) -> Result<(), ApplyError> {
     let (path, _) = &work.km;
     let step = work.progress.step(host.name(), "install km");
@@ -87,7 +87,7 @@ pub async fn install(host: &dyn Host, work: &Work) -> Result<(), ApplyError> {
     Ok(())
 }
 
-/// Brings `km` up to date, and looks again where it was not there to compare.
+/// Updates `km`, and inspects the host again if `km` was not there to compare.
 pub(super) async fn prepare(
     host: &dyn Host,
     manifest: &HostManifest,
@@ -110,7 +110,7 @@ pub(super) async fn prepare(
     Ok(found)
 }
 
-/// What is known of a host after it was sent the programs that it missed.
+/// What is known of a host after it was sent the binaries that it lacked.
 pub(super) fn with_programs(manifest: &HostManifest, mut found: Found) -> Found {
     if let Found::Observed(found) = &mut found {
         let programs =
@@ -120,7 +120,7 @@ pub(super) fn with_programs(manifest: &HostManifest, mut found: Found) -> Found 
     found
 }
 
-/// Files of the bundle that are not on the host as they should be.
+/// Files of the bundle that are missing on the host or differ.
 pub(super) fn missing(manifest: &HostManifest, found: &Found) -> Missing {
     let differs = |index: usize| match found {
         Found::Observed(found) => found.items.get(index).is_none_or(|item| item.observed != Observed::Same),
@@ -137,13 +137,13 @@ pub(super) fn missing(manifest: &HostManifest, found: &Found) -> Missing {
         .collect()
 }
 
-/// Whether files of the bundle have to be sent to a host.
+/// Whether files of the bundle must be sent to a host.
 pub(crate) fn lacks_programs(manifest: &HostManifest, found: &Found) -> bool {
     !missing(manifest, found).is_empty()
 }
 
-/// Reads the files of the bundle that a host needs, before anything of them is sent anywhere. Each is read once for all
-/// hosts: whoever comes second waits here, and finds it done.
+/// Verifies the files of the bundle that a host needs, before any of them is sent. Each file is read once for all
+/// hosts: a later caller waits here and finds it verified.
 async fn verify(host: &dyn Host, missing: &Missing, work: &Work) -> Result<(), ApplyError> {
     let news = {
         let mut told = work.verified.told.lock().unwrap_or_else(PoisonError::into_inner);
@@ -172,8 +172,8 @@ async fn verify_files(missing: &Missing, work: &Work) -> Result<(), ApplyError> 
     Ok(())
 }
 
-/// Verifies what a host misses of the bundle while other things are still found out. What is wrong with it is told when
-/// the host is about to be sent something.
+/// Verifies what a host lacks of the bundle while other facts are still being collected. An error is reported when the
+/// host is about to be sent something.
 pub async fn verify_ahead(hosts: Vec<(HostManifest, Found)>, work: Work) {
     for (manifest, found) in hosts {
         if verify_files(&missing(&manifest, &found), &work).await.is_err() {
@@ -182,8 +182,8 @@ pub async fn verify_ahead(hosts: Vec<(HostManifest, Found)>, work: Work) {
     }
 }
 
-/// The keys that all hosts share, by path, base64. They go from here to the others through this process's memory, on
-/// standard input.
+/// Reads the keys that all hosts share, by path, in base64. They are passed to the other hosts through this process's
+/// memory, on standard input.
 pub(super) async fn read_keys(host: &dyn Host, keys: &HostManifest) -> Result<BTreeMap<String, String>, ApplyError> {
     let what = "read the shared keys";
     let name = || host.name().to_owned();
@@ -197,7 +197,7 @@ pub(super) async fn read_keys(host: &dyn Host, keys: &HostManifest) -> Result<BT
     serde_json::from_slice(&output.stdout).map_err(|error| refused(error.to_string()))
 }
 
-/// Takes a member out of etcd, asked for by a host that stays.
+/// Removes a member from etcd. A host whose member remains sends the request.
 pub(super) async fn leave(host: &dyn Host, asker: &MemberSpec, name: &str, work: &Work) -> Result<Counts, ApplyError> {
     let request = LeaveRequest { member: asker.clone(), name: name.to_owned(), holder: work.holder.clone() };
     let stdin = serde_json::to_vec(&request).unwrap_or_default();
@@ -205,7 +205,7 @@ pub(super) async fn leave(host: &dyn Host, asker: &MemberSpec, name: &str, work:
     tell(host, command, &work.progress, "remove a member of etcd").await
 }
 
-/// Runs a command of `km host` that tells events.
+/// Runs a command of `km host` that prints events.
 pub(super) async fn tell(
     host: &dyn Host,
     command: Command,
@@ -220,7 +220,7 @@ pub(super) async fn tell(
     show.end(what, &output)
 }
 
-/// Has the host apply a part of its manifest, and calls that `text`; says whether files of the bundle went along.
+/// Has the host apply a part of its manifest, reported as `text`. Also returns whether files of the bundle were sent.
 pub(super) async fn send(
     host: &dyn Host,
     (text, part): (&str, &Part),
@@ -245,7 +245,7 @@ pub(super) async fn send(
     let (lines, events) = mpsc::channel(64);
     let run = host.run_with_input(command, stream.reader, sent, lines);
     let total = if missing.is_empty() { 0 } else { stream.bytes };
-    // Where something is started first, what is missing is a step of its own after it.
+    // If something is started first, sending the missing files is a separate step after it.
     let starts = part.manifest.items.iter().find(|item| matches!(item, Item::Unit(_) | Item::Program { .. }));
     let text = if total > 0 && !matches!(starts, Some(Item::Unit(_))) { SENDING } else { text };
     let mut show = Show::new(host.name(), &work.progress, text, total);
@@ -255,15 +255,13 @@ pub(super) async fn send(
     show.end(what, &output).map(|counts| (counts, uploads))
 }
 
-/// The step that shows what files of the bundle go to a host.
+/// The step that shows which files of the bundle are sent to a host.
 const SENDING: &str = "send what is missing";
 
-/// Items that a host changed, and those that were as they should be.
+/// How many items a host changed and how many were already correct.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Changed.
     pub changed: usize,
-    /// Unchanged.
     pub unchanged: usize,
 }
 
@@ -357,7 +355,7 @@ impl<'a> Show<'a> {
                 }
                 self.failure = Some(ApplyError::Item { host: self.host.to_owned(), item, causes, journal });
             }
-            // The item's failure, told before, says more.
+            // The item's failure, reported before, says more.
             Event::Failed { item: None, causes, .. } => {
                 let what = "change the host";
                 let answer = causes.join(": ");
@@ -402,7 +400,7 @@ fn past(change: Change) -> &'static str {
     }
 }
 
-/// The `km` that lies beside this program, and its sha256.
+/// The `km` beside this executable, and its sha256.
 pub fn km_beside_kmctl() -> Result<(PathBuf, String), ApplyError> {
     let failed = |path: PathBuf| move |source| ApplyError::Km { path, source };
     let own = std::env::current_exe().map_err(failed("kmctl".into()))?;

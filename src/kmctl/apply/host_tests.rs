@@ -1,4 +1,4 @@
-//! How `km` gets onto a host.
+//! How `km` is installed on a host.
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use crate::host::fake::FakeHost;
 use kmctl_core::progress::{self, Draw};
 use kmctl_core::protocol::host::{FORMAT, Observations};
 
-/// Keeps the beginnings of steps and what they are at.
+/// Records the starts of steps and what they are at.
 #[derive(Clone, Default)]
 struct Keeping(Arc<Mutex<Vec<String>>>);
 

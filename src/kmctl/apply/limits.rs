@@ -1,4 +1,4 @@
-//! How much a run does at the same time.
+//! How much a run does concurrently.
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
@@ -6,12 +6,12 @@ use tokio::sync::Semaphore;
 /// Limits of one run, shared by all its tasks. A permit is held for as long as the work takes.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Connections being made. A login costs this machine a key exchange of some milliseconds and a thread; more than
-    /// this at once would make the first ones wait for the last, and a jump host refuse (sshd's `MaxStartups` is 10 by
-    /// default, but counts only logins that are not finished).
+    /// Connections being established. A login costs this machine a key exchange of some milliseconds and a thread. More
+    /// logins at once would make the first wait for the last and make a jump host refuse (sshd's `MaxStartups` is 10 by
+    /// default, but counts only unfinished logins).
     pub connections: Arc<Semaphore>,
-    /// Streams that carry files of the bundle. All of them share the operator's uplink: more streams do not make it
-    /// faster, they only delay the first host that is complete. One alone rarely fills it.
+    /// Streams that carry files of the bundle. All share the operator's uplink: more streams do not make it faster,
+    /// they only delay the first complete host. A single stream rarely fills it.
     pub uploads: Arc<Semaphore>,
 }
 

@@ -1,5 +1,5 @@
-//! Carries out a plan. What is done on a host was decided in [`crate::plan`]; `decide` says which host may go on when,
-//! `run` lets it, one stream to the host's `km host apply` for each of its stages.
+//! Carries out a plan. [`crate::plan`] has decided what is done on a host. `decide` says which host may continue when,
+//! and `run` carries that out with one stream to the host's `km host apply` per stage.
 mod decide;
 mod host;
 mod limits;
@@ -25,71 +25,60 @@ pub enum ApplyError {
     /// The host could not be used.
     #[error("{what} on {host}")]
     Host {
-        /// What was going on.
+        /// The operation that failed.
         what: &'static str,
-        /// The host.
         host: String,
-        /// The cause.
         #[source]
         source: HostError,
     },
     /// The host was not reached.
     #[error("reach {host} over SSH")]
     Unreachable {
-        /// The host.
         host: String,
-        /// The cause.
         #[source]
         source: HostError,
     },
-    /// Nothing can be planned for a host that came late.
+    /// No plan can be made for a host that answered late.
     #[error("plan for {host}")]
     Plan {
-        /// The host.
         host: String,
-        /// The cause.
         #[source]
         source: PlanError,
     },
-    /// The host came after the question was asked, and what is to be done there interrupts something.
+    /// The host answered after the confirmation, and its steps interrupt something.
     #[error("{host} answered after the plan was shown, and its part interrupts {what}")]
     Unasked {
-        /// The host.
         host: String,
         /// What would be interrupted.
         what: String,
     },
-    /// The host could not be looked at.
+    /// The host could not be inspected.
     #[error(transparent)]
     Look(#[from] HostInventoryError),
     /// A command on the host failed.
     #[error("{what} on {host}: {answer}")]
     Refused {
-        /// What was going on.
+        /// The operation that failed.
         what: &'static str,
-        /// The host.
         host: String,
-        /// What it said.
+        /// What the command printed.
         answer: String,
     },
     /// An item failed on the host.
     #[error("set up {item} on {host}: {}{}", causes.join(": "), journal_text(.journal))]
     Item {
-        /// The host.
         host: String,
-        /// The item.
         item: String,
-        /// The error and its causes, as the host told them.
+        /// The error and its causes, as the host reported them.
         causes: Vec<String>,
         /// The last lines of the unit's journal.
         journal: Vec<String>,
     },
-    /// Another run changes the host.
+    /// Another run is changing the host.
     #[error("{host} is locked: {answer}")]
     Locked {
-        /// The host.
         host: String,
-        /// By whom.
+        /// Which run holds the lock, as the host reported it.
         answer: String,
     },
     /// The bundle cannot be sent.
@@ -98,17 +87,15 @@ pub enum ApplyError {
     /// There is no bundle to send files from.
     #[error("{host} misses {count} files of the bundle, and the bundle is not here")]
     NoBundle {
-        /// The host.
         host: String,
-        /// How many.
+        /// How many files the host lacks.
         count: usize,
     },
-    /// The program that goes with this kmctl cannot be read.
+    /// The `km` that belongs to this kmctl cannot be read.
     #[error("read {path}")]
     Km {
         /// Where it should be.
         path: std::path::PathBuf,
-        /// The cause.
         #[source]
         source: std::io::Error,
     },

@@ -1,4 +1,4 @@
-//! Takes away what was installed on hosts.
+//! Removes what was installed on hosts.
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,22 +8,22 @@ use crate::host::{Command, Host};
 use kmctl_core::progress::Progress;
 use kmctl_core::protocol::host::{Holder, HostManifest, KM, Removal, RemoveRequest};
 
-/// Stopping a unit may take systemd's whole patience.
+/// Stopping a unit may take systemd's whole stop timeout.
 const REMOVE: Duration = Duration::from_secs(180);
 
-/// What is taken away.
+/// What is removed.
 #[derive(Clone, Debug)]
 pub struct Removing {
-    /// How much.
+    /// How much is removed.
     pub removal: Removal,
-    /// The framework could not be ended: its id stays, for the run that will.
+    /// The framework could not be removed: keep its id for the run that will remove it.
     pub keep_framework: bool,
     /// Who runs this, for the lock.
     pub holder: Holder,
 }
 
-/// Removes what the manifests name, host by host from the last: the first made the keys. Carries on after an error; all
-/// of them come back, by host.
+/// Removes what the manifests name, host by host, starting with the last because the first created the keys. Continues
+/// after an error and returns all errors, by host.
 pub async fn remove_hosts(
     hosts: &[(Arc<dyn Host>, HostManifest)],
     removing: &Removing,
@@ -53,16 +53,16 @@ async fn remove_host(
     Ok(())
 }
 
-/// The host gives up by itself before this is over.
+/// The host gives up by itself before this time is over.
 const PURGE: Duration = Duration::from_secs(660);
 
-/// Has km scheduler end all nodes, their pods within their own grace, and sweep the agents.
+/// Has the km scheduler stop all nodes, with their pods stopping within their own grace periods, and sweep the agents.
 pub async fn purge_nodes(host: &dyn Host, progress: &Progress) -> Result<(), ApplyError> {
     let command = Command::new([KM, "host", "purge-nodes"]).privileged().timeout(PURGE);
     tell(host, command, progress, "end the nodes and sweep the agents").await.map(drop)
 }
 
-/// Lets nodes come again after a purge.
+/// Allows nodes to be launched again after a purge.
 pub async fn forget_purge(host: &dyn Host) -> Result<(), ApplyError> {
     let what = "let nodes come again";
     let name = || host.name().to_owned();

@@ -1,4 +1,4 @@
-//! Carries out a plan host by host, as the graph lets it go on, and tells what became of each.
+//! Carries out a plan host by host, in the order that the graph allows, and reports the outcome of each.
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,12 +16,11 @@ use crate::inventory::Found;
 use crate::plan::{Action, EtcdWork, HostPlan};
 use kmctl_core::protocol::host::{Beginning, EtcdStart, HostManifest, Item, MemberSpec, Observed};
 
-/// A host that takes part: what it should have, what was found there, and what is done about it.
+/// A host of the run: its desired state, what was found there, and what is done about it.
 #[derive(Clone)]
 pub struct Member {
-    /// The host.
     pub host: Arc<dyn Host>,
-    /// What it should have.
+    /// What the host should have.
     pub manifest: HostManifest,
     /// What was found there.
     pub found: Found,
@@ -29,35 +28,33 @@ pub struct Member {
     pub plan: HostPlan,
 }
 
-/// A host that has not answered yet, and may still.
+/// A host that has not answered yet but still may.
 pub struct Late {
-    /// Its name.
     pub host: String,
-    /// It, once it has answered and was planned for.
+    /// Resolves to the host once it has answered and was planned for.
     pub arrival: Pin<Box<dyn Future<Output = Result<Member, ApplyError>> + Send>>,
 }
 
-/// What became of one host.
+/// The outcome of one host.
 #[derive(Debug)]
 pub struct HostOutcome {
-    /// Its name.
     pub host: String,
     /// How it ended.
     pub state: HostState,
-    /// Changed and unchanged items, as the host counted them.
+    /// Changed and unchanged items, as counted by the host.
     pub counts: Counts,
-    /// From its first stage to its last.
+    /// The time from its first stage to its last.
     pub took: Duration,
     /// Why it failed.
     pub error: Option<ApplyError>,
 }
 
-/// What became of all of them.
+/// The outcome of all hosts.
 #[derive(Debug)]
 pub struct Report {
-    /// In the plan's order; those that came late at the end.
+    /// In the plan's order, followed by those that answered late.
     pub hosts: Vec<HostOutcome>,
-    /// How many members of etcd were taken out, in the order in which they were asked for.
+    /// How many etcd members were removed, in the order in which their removal was requested.
     pub departed: usize,
     /// What took longest.
     pub critical_path: Option<CriticalPath>,
@@ -68,7 +65,7 @@ impl Member {
         let Member { host: _, manifest, found, plan } = self;
         let shared = manifest.items.iter().filter(|item| item.is_shared()).count();
         let (keys, healthy) = match found {
-            // What a shell saw of the keys is not worth more than one that km compared.
+            // A key that a shell saw counts no more than one that km compared.
             Found::Bare { existing } => {
                 let there = |item: &&Item| item.is_shared() && item.paths().iter().all(|path| existing.contains(path));
                 (manifest.items.iter().filter(there).count(), false)
@@ -102,11 +99,11 @@ impl Member {
 
 const ETCD: &str = "etcd.service";
 
-/// What a stage applies. Objects are written by one host.
+/// What a stage applies. One host writes the objects.
 ///
-/// On the host that begins a cluster nobody waits for more than etcd's own program: the others come while etcd and the API
-/// server start, which wait more than they work. Elsewhere all programs are there before anything is started, so that
-/// nothing that others rely on is disturbed for as long as it takes to send them.
+/// On the host that bootstraps a cluster, only etcd's own binary is sent before etcd starts. The other binaries are
+/// sent while etcd and the API server start, which mostly wait. Elsewhere all binaries are uploaded before anything is
+/// started, so that nothing that others rely on is interrupted while they are sent.
 fn part(manifest: &HostManifest, stage: Stage, writes_objects: bool, begins: bool) -> Part {
     let of_etcd = |item: &Item| match item {
         Item::Member(_) | Item::Vote(_) => true,
@@ -147,7 +144,7 @@ fn part(manifest: &HostManifest, stage: Stage, writes_objects: bool, begins: boo
     Part { manifest: HostManifest { items, ..manifest.clone() }, units }
 }
 
-/// What a stage is called while it goes on.
+/// The text that is shown while a stage runs.
 fn text(stage: Stage) -> &'static str {
     match stage {
         Stage::Keys => "make the keys that all hosts share",
@@ -164,15 +161,15 @@ fn text(stage: Stage) -> &'static str {
 #[derive(Clone)]
 struct Shared {
     work: Work,
-    /// Keys by path, base64, once the host that makes them has told.
+    /// Keys by path, in base64, once they were read from the host that creates them.
     keys: Arc<Mutex<BTreeMap<String, String>>>,
-    /// Names of members that leave.
+    /// Names of the members to remove from etcd.
     departures: Arc<Vec<String>>,
 }
 
 struct Finished {
     task: Task,
-    /// The host as it is known now.
+    /// What is now known of the host.
     found: Option<Found>,
     outcome: Result<(Counts, bool), ApplyError>,
 }
@@ -182,7 +179,7 @@ enum Happened {
     Arrived(usize, Result<Box<Member>, ApplyError>),
 }
 
-/// Carries out the plan of every host. `departures` are members of etcd that are taken out.
+/// Carries out the plan of every host. `departures` are the etcd members to remove.
 pub async fn run(members: Vec<Member>, late: Vec<Late>, departures: Vec<String>, work: &Work) -> Report {
     let started = Instant::now();
     let facts: Vec<HostFacts> = members.iter().map(Member::facts).collect();
@@ -216,7 +213,7 @@ pub async fn run(members: Vec<Member>, late: Vec<Late>, departures: Vec<String>,
                 }
                 Err(error) => absent.push((names.get(number).cloned().unwrap_or_default(), error)),
             },
-            // A task that panicked has said so itself; its host counts as not finished.
+            // A panicking task has already printed its own message. Its host counts as not finished.
             Err(_) => break,
         }
     }
@@ -229,7 +226,7 @@ pub async fn run(members: Vec<Member>, late: Vec<Late>, departures: Vec<String>,
     Report { hosts: outcomes, departed: graph.departed(), critical_path: graph.critical_path() }
 }
 
-/// A host while the run goes on.
+/// A host while the run is in progress.
 struct Taking {
     member: Member,
     counts: Counts,
@@ -267,7 +264,7 @@ impl Taking {
 
 async fn carry_out(task: Task, mut member: Member, shared: &Shared) -> Finished {
     let outcome = stage(task, &mut member, shared).await;
-    // Later stages of the host know what preparing it has found.
+    // Later stages of the host use what preparing it has found.
     let found = matches!(task.stage, Stage::Keys | Stage::Agree | Stage::Programs | Stage::Prepare)
         .then(|| member.found.clone());
     Finished { task, found, outcome }
@@ -320,7 +317,7 @@ async fn stage(task: Task, member: &mut Member, shared: &Shared) -> Result<(Coun
     }
 }
 
-/// The programs of a part that the host misses, as far as is known.
+/// The binaries of a part that the host lacks, as far as is known.
 fn lacking(member: &Member, part: &Part) -> Missing {
     let mut lacking = missing(&member.manifest, &member.found);
     lacking.retain(|lacking| {

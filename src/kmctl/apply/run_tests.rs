@@ -1,5 +1,5 @@
-//! Whole runs on a simulated fleet: every host is a folder with the real `km host` in it, slowed down and killed as a
-//! test wants. Time is virtual.
+//! Whole runs on a simulated fleet: every host is a directory with the real `km host` in it, slowed down and killed as
+//! a test requires. Time is virtual.
 use std::collections::BTreeSet;
 use std::io::Read;
 use std::net::SocketAddr;
@@ -26,7 +26,7 @@ use kmctl_core::pki::Certificate;
 use kmctl_core::progress::Progress;
 use kmctl_core::protocol::host::{Holder, KM};
 
-/// How many durable steps all hosts together may still make; then everything dies.
+/// How many durable steps all hosts together may still make before everything is killed.
 struct Fuel(AtomicU32);
 
 impl Fuel {
@@ -59,7 +59,7 @@ impl SimHost {
         tokio::time::sleep(self.latency + self.per_kib * kib).await;
     }
 
-    /// The real program on the host's folder; killed when the fuel is used up.
+    /// The real binary on the host's directory. It is killed when the fuel is used up.
     fn km(&self, verb: Verb, input: &[u8]) -> Result<Output, HostError> {
         let before = self.fuel.0.load(Ordering::SeqCst);
         if before == 0 {
@@ -146,7 +146,7 @@ impl Host for SimHost {
     }
 }
 
-/// Hosts, and what the operator has.
+/// The hosts and the operator's files.
 struct Fleet {
     folder: TempDir,
     cluster: Cluster,
@@ -154,12 +154,12 @@ struct Fleet {
     work: Work,
 }
 
-/// A pause of the network in which a host thinks.
+/// The network delay of a host.
 const LATENCY: Duration = Duration::from_millis(20);
 
 impl Fleet {
     fn new(hosts: usize) -> Fleet {
-        // In memory where that is possible: every durable step waits for the disk, and there are tens of thousands.
+        // In memory if possible: every durable step waits for the disk, and there are tens of thousands.
         let memory = Path::new("/dev/shm");
         let place = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
         let folder = tempfile::tempdir_in(place).unwrap();
@@ -168,7 +168,7 @@ impl Fleet {
             std::fs::create_dir_all(source.join(part)).unwrap();
         }
         for path in kmctl_core::bundle::required() {
-            // Random, so that packing does not make it small.
+            // Random, so that packing does not shrink it.
             let mut bytes = vec![0; 40_000];
             StdRng::seed_from_u64(path.len() as u64).fill(&mut bytes[..]);
             std::fs::write(source.join(path), bytes).unwrap();
@@ -225,8 +225,8 @@ impl Fleet {
         desired(&self.cluster, spec, &self.inputs).unwrap()
     }
 
-    /// Looks, plans, and carries out, as `kmctl up` does. `dead` hosts answer never; `slow` ones take five times as long.
-    /// None where a host died while it was looked at, or there is no plan.
+    /// Inspects, plans and applies, as `kmctl up` does. `dead` hosts never answer, `slow` ones take five times as long.
+    /// Returns `None` if a host died while it was inspected or if there is no plan.
     async fn up(&self, slow: &[&str], dead: &[&str], fuel: &Arc<Fuel>) -> Option<Report> {
         let all: Vec<String> = self.cluster.spec.control_plane.hosts.iter().map(|host| host.name.clone()).collect();
         let mut hosts = Vec::new();
@@ -261,7 +261,7 @@ impl Fleet {
         Some(run(members.collect(), late.collect(), Vec::new(), &self.work).await)
     }
 
-    /// Every path of every host with its mode, and its digest where nothing in it is made at random.
+    /// Every path of every host with its mode, and its digest unless the content is random.
     fn manifests(&self) -> BTreeMap<String, String> {
         let hosts = self.folder.path().join("hosts");
         let mut found = BTreeMap::new();
@@ -293,7 +293,7 @@ fn content(path: &Path, name: &str) -> String {
     if let Ok(certificate) = Certificate::parse(&String::from_utf8_lossy(&bytes)) {
         return format!("{} by {}", certificate.common_name, certificate.issuer);
     }
-    // Keys, what embeds them, what is derived from them, and the lock, which names a process.
+    // Keys, files that embed them or are derived from them, and the lock, which names a process.
     let random = [".key", ".pub", ".conf", "encryption.yaml", "lock", "digests.json"];
     if random.iter().any(|end| name.ends_with(end)) || name.contains("/units/") {
         return "made here".to_owned();
@@ -341,7 +341,7 @@ async fn a_bundle_that_does_not_match_its_manifest_changes_no_host() {
     let mut bytes = std::fs::read(&path).unwrap();
     let name = b"bin/kube-scheduler.gz";
     let header = bytes.windows(name.len()).position(|window| window == name).unwrap();
-    // Behind a tar header of 512 bytes, in the midst of the program.
+    // Behind a tar header of 512 bytes, in the middle of the binary.
     bytes[header + 512 + 20_000] ^= 0xff;
     std::fs::write(&path, bytes).unwrap();
     let report = fleet.up(&[], &[], &Fuel::unlimited()).await.unwrap();
@@ -357,7 +357,8 @@ async fn one_host_begins_etcd_and_all_share_their_keys() {
     one_cluster(&fleet, 3);
 }
 
-/// One member of etcd per host, one of which began the cluster; the same authorities everywhere.
+/// Asserts that there is one etcd member per host, that one of them bootstrapped the cluster, and that all have the
+/// same authorities.
 fn one_cluster(fleet: &Fleet, hosts: usize) {
     let names: Vec<String> = (1..=hosts).map(|at| format!("cp{at}")).collect();
     let begun =
@@ -429,7 +430,7 @@ async fn a_host_that_was_dead_at_first_joins_with_the_keys_of_the_others() {
     assert!(fleet.read("cp2", "etc/kubernetes/etcd-initial.env").contains("STATE=new"));
 }
 
-/// Names of a part's programs and of what it starts and waits for, in their order.
+/// Names of a part's binaries and of what it starts and waits for, in their order.
 fn order(manifest: &HostManifest, stage: Stage, begins: bool) -> Vec<String> {
     let items = part(manifest, stage, true, begins).manifest.items;
     let told = items.iter().filter_map(|item| match item {

@@ -1,4 +1,4 @@
-//! The one stream that a host gets: a header, then the files of the bundle that it misses, as they lie in the archive.
+//! The one stream that a host receives: a header, then the files of the bundle that it lacks, as packed in the archive.
 use std::collections::BTreeMap;
 use std::io::{self, Cursor, Read};
 use std::sync::Arc;
@@ -15,27 +15,26 @@ pub(crate) struct Stream {
 
 /// What a stage applies of a host's manifest.
 pub(crate) struct Part {
-    /// Its items.
     pub(crate) manifest: HostManifest,
     /// All units of the host.
     pub(crate) units: Vec<UnitSpec>,
 }
 
-/// Files of the bundle that a host misses: their path on the host.
+/// Files of the bundle that a host lacks, by their path on the host.
 pub(crate) type Missing = Vec<String>;
 
-/// The path in the bundle of a program's path on the host: what lies below a folder of the library.
+/// The path in the bundle of a binary's path on the host: the part below a directory of the library.
 fn in_bundle(path: &str) -> Option<&str> {
     path.strip_prefix(LIBRARY)?.strip_prefix('/')?.split_once('/').map(|(_, path)| path)
 }
 
-/// Verifies what is about to be sent, before anything is sent.
+/// Verifies everything that is about to be sent, before any of it is sent.
 pub(crate) fn verify(bundle: &Bundle, missing: &Missing) -> Result<(), BundleError> {
     let wanted: Vec<&str> = missing.iter().filter_map(|path| in_bundle(path)).collect();
     bundle.verify_packed(|file| wanted.contains(&file.path.as_str()))
 }
 
-/// Puts a stream together.
+/// Builds the stream.
 pub(crate) fn stream(
     bundle: Option<&Arc<Bundle>>,
     part: &Part,
@@ -76,7 +75,7 @@ pub(crate) fn stream(
     Ok(Stream { reader: Box::new(Cursor::new(header).chain(files)), bytes })
 }
 
-/// The packed files one after the other, each opened when its turn comes.
+/// The packed files one after the other, each opened only when it is read.
 struct Files {
     bundle: Option<Arc<Bundle>>,
     names: std::vec::IntoIter<String>,

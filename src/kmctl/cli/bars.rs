@@ -1,4 +1,4 @@
-//! Events as spinners and bars on a terminal.
+//! Draws events as spinners and bars on a terminal.
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use kmctl_core::progress::{Draw, Event, Outcome, StepId, told};
 
-/// Spinners on standard error, one per step under way; finished steps become lines above them.
+/// Spinners on standard error, one per running step. Finished steps become lines above them.
 pub struct Bars {
     all: MultiProgress,
     open: Mutex<BTreeMap<StepId, (ProgressBar, String)>>,
@@ -20,7 +20,7 @@ impl Default for Bars {
 }
 
 fn style(template: &str) -> ProgressStyle {
-    // The templates are constants below; a default is still better than no progress.
+    // The templates are constants below. If one were invalid, a default would still be better than no progress.
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
 }
 
@@ -30,7 +30,7 @@ fn label(scope: &str, text: &str) -> String {
 
 impl Bars {
     fn line(&self, text: &str) {
-        // A terminal that is gone is no reason to stop working.
+        // A closed terminal is no reason to stop working.
         let _ = self.all.println(text);
     }
 }

@@ -1,4 +1,4 @@
-//! `kmctl check`: whether hosts and Mesos meet the requirements. It changes nothing.
+//! `kmctl check`: checks whether hosts and Mesos meet the requirements. It changes nothing.
 use std::fmt::Write as _;
 
 use super::context::{Context, OutputFormat};

@@ -1,4 +1,4 @@
-//! What every command gets: settings, progress, and where its output goes.
+//! What every command gets: settings, progress, and where its output is written.
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 
@@ -35,21 +35,21 @@ pub enum LogFormat {
 /// Flags and environment, merged once.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// cluster.yaml.
+    /// Path of cluster.yaml.
     pub file: PathBuf,
     /// How data is printed.
     pub output: OutputFormat,
-    /// File for data instead of standard output.
+    /// File that data is written to instead of standard output.
     pub out: Option<PathBuf>,
-    /// Do without asking.
+    /// Skip the confirmation.
     pub yes: bool,
-    /// Trust hosts that known_hosts says nothing of.
+    /// Trust hosts that have no entry in known_hosts.
     pub accept_new_host_keys: bool,
-    /// Tell more.
+    /// Print more progress.
     pub verbose: bool,
-    /// Tell nothing but data and errors.
+    /// Print only data and errors.
     pub quiet: bool,
-    /// How progress and errors are told.
+    /// How progress and errors are printed.
     pub log_format: LogFormat,
 }
 
@@ -85,12 +85,12 @@ impl Context {
         Context { settings, progress, session }
     }
 
-    /// Reads cluster.yaml, and passes on what it advises.
+    /// Reads cluster.yaml and reports its advice.
     pub fn cluster(&self) -> Result<Loaded, Failure> {
         Ok(self.advise(load(&self.settings.file)?))
     }
 
-    /// The same for a command that needs Mesos alone.
+    /// Like [`Context::cluster`], for a command that needs only Mesos.
     pub fn mesos_cluster(&self) -> Result<Loaded, Failure> {
         Ok(self.advise(load_mesos(&self.settings.file)?))
     }
@@ -102,7 +102,7 @@ impl Context {
         loaded
     }
 
-    /// Prints something for the operator on standard error.
+    /// Prints a message for the operator on standard error.
     pub fn stderr(&self, text: &str) {
         if !self.settings.quiet {
             self.progress.message(text);
@@ -119,7 +119,7 @@ impl Context {
                     out.write_all(text.as_bytes()).and_then(|()| out.flush())
                 });
                 match written {
-                    // A reader that has seen enough is no failure.
+                    // A reader that closes the pipe early is no failure.
                     Some(Err(error)) if error.kind() != std::io::ErrorKind::BrokenPipe => {
                         return Err(anyhow::Error::new(error).context("write to standard output").into());
                     }

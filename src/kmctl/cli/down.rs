@@ -1,4 +1,4 @@
-//! `kmctl down`: ends the framework, stops the control plane, and removes what `up` installed.
+//! `kmctl down`: removes the framework, stops the control plane, and removes what `up` installed.
 use super::context::Context;
 use super::operator::Terminal;
 use crate::failure::{Code, Failure};

@@ -39,7 +39,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
     Ok(Code::Ok)
 }
 
-/// The kubeconfig with the address that clients use, and names that tell clusters apart.
+/// The kubeconfig with the address that clients use, and with names that distinguish clusters.
 fn complete(found: &str, loaded: &Loaded) -> Result<Kubeconfig, Failure> {
     let mut kubeconfig = Kubeconfig::from_yaml(found).context("read the host's kubeconfig")?;
     let name = &loaded.cluster.metadata.name;
@@ -65,7 +65,7 @@ fn complete(found: &str, loaded: &Loaded) -> Result<Kubeconfig, Failure> {
     Ok(kubeconfig)
 }
 
-/// Replaces the file at once, readable by its owner only from the first moment.
+/// Replaces the file atomically. It is readable only by its owner from the start.
 fn write_private(file: &Path, content: &[u8]) -> std::io::Result<()> {
     let folder = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let name = file.file_name().unwrap_or_default().to_string_lossy();
@@ -73,7 +73,7 @@ fn write_private(file: &Path, content: &[u8]) -> std::io::Result<()> {
     let mut out = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
     let written = out.write_all(content).and_then(|()| out.sync_all()).and_then(|()| std::fs::rename(&temporary, file));
     if written.is_err() {
-        // What is half written helps nobody; the first error is the one to tell.
+        // A half-written file is of no use. The first error is the one to report.
         let _ = std::fs::remove_file(&temporary);
     }
     written

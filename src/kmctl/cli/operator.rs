@@ -1,4 +1,4 @@
-//! The operator at a terminal: what is shown before a question, and the question.
+//! The operator at a terminal: what is shown before a confirmation, and the confirmation itself.
 use async_trait::async_trait;
 
 use super::context::Context;
@@ -9,10 +9,10 @@ use crate::plan::{Plan, describe};
 use crate::provision::{Operator, Teardown};
 use kmctl_core::protocol::host::Removal;
 
-/// Whoever has typed the command.
+/// The operator who ran the command.
 pub(super) struct Terminal<'a> {
     context: &'a Context,
-    /// The cluster's name as the command line gives it, to confirm that everything is removed.
+    /// The cluster's name as given on the command line, which confirms that everything is removed.
     confirmed: Option<String>,
 }
 

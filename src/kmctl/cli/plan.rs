@@ -15,7 +15,7 @@ pub struct Args {
     allow_remove: bool,
 }
 
-/// Runs `kmctl plan`. With `--out` the file holds the plan itself, and its description is printed as well.
+/// Runs `kmctl plan`. With `--out`, the file holds the plan itself and its description is printed as well.
 pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
     let Args { reset_scale, allow_remove } = args;
     let mut loaded = context.cluster()?;

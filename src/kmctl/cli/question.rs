@@ -1,4 +1,4 @@
-//! Questions to the operator. Without a terminal nothing is asked and nothing is done.
+//! Questions to the operator. Without a terminal there is no prompt, and nothing is done.
 use std::io::IsTerminal;
 use std::sync::{Mutex, PoisonError};
 
@@ -12,7 +12,7 @@ use crate::host::HostError;
 use crate::host::ssh::{Ask, Question};
 use kmctl_core::progress::Progress;
 
-/// Asks yes or no. `--yes` is a yes; no terminal is a no.
+/// Prompts for yes or no. `--yes` means yes, no terminal means no.
 pub(crate) async fn confirm(context: &Context, what: &str) -> Result<bool, Failure> {
     if context.settings.yes {
         return Ok(true);
@@ -29,7 +29,7 @@ pub(crate) async fn confirm(context: &Context, what: &str) -> Result<bool, Failu
     Ok(answer.transpose()?.unwrap_or(false))
 }
 
-/// Asks for a name that must be typed, unless the command line gives it, or says `--yes`.
+/// Prompts for a name that must be typed, unless the command line gives it or has `--yes`.
 pub(crate) async fn confirm_name(
     context: &Context,
     what: &str,
@@ -59,7 +59,7 @@ pub(crate) async fn confirm_name(
     Ok(answer.transpose()?.is_some_and(|answer| answer == name))
 }
 
-/// Asks for passphrases and passwords, which are not shown.
+/// Prompts for passphrases and passwords without showing them.
 pub(crate) struct Prompt(pub(crate) Progress);
 
 #[async_trait]
@@ -77,7 +77,7 @@ impl Ask for Prompt {
         let echo = Echo::keep();
         let answer = tokio::task::spawn_blocking(move || {
             progress.suspend(|| {
-                // What is empty is wrong, and is told to be.
+                // An empty answer is wrong and is reported as such.
                 dialoguer::Password::new().with_prompt(what).allow_empty_password(true).report(false).interact()
             })
         })
@@ -93,10 +93,10 @@ impl Ask for Prompt {
     }
 }
 
-/// The terminal as it was before the question that is open hid what is typed.
+/// The terminal settings from before the open prompt turned off echo.
 static BEFORE: Mutex<Option<Termios>> = Mutex::new(None);
 
-/// Puts the terminal back when a question ends, however it does.
+/// Restores the terminal when a prompt ends, however it ends.
 struct Echo;
 
 impl Echo {
@@ -112,11 +112,11 @@ impl Drop for Echo {
     }
 }
 
-/// Puts the terminal back as it was if a question is open. Ctrl-C ends the process before the task that asks has seen
-/// its end. A terminal that nobody was asked on is left alone: another program may have it by now.
+/// Restores the terminal if a prompt is open. Ctrl-C ends the process before the prompting task has finished. Without
+/// an open prompt the terminal is left alone, because another process may be using it.
 pub(crate) fn give_terminal_back() {
     if let Some(before) = BEFORE.lock().unwrap_or_else(PoisonError::into_inner).take() {
-        // A terminal that is gone needs nothing.
+        // A closed terminal needs no restoring.
         let _ = tcsetattr(std::io::stdin(), SetArg::TCSANOW, &before);
     }
 }

@@ -1,4 +1,5 @@
-//! `kmctl render`: every file that would land on a host, in the API or on a node, in a directory. Needs no host.
+//! `kmctl render`: writes every file that would be installed on a host, in the API or on a node into a directory. Needs
+//! no host.
 use std::path::Path;
 
 use anyhow::Context as _;

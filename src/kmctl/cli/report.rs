@@ -1,9 +1,9 @@
-//! What became of every host, as a table.
+//! The outcome of every host, as a table.
 use std::fmt::Write as _;
 
 use crate::apply::{HostOutcome, HostState, Report, shown};
 
-/// The table, and the way that took longest.
+/// The table, and the longest path.
 pub(crate) fn table(report: &Report) -> String {
     let width = report.hosts.iter().map(|host| host.host.len()).max().unwrap_or_default();
     let mut text = String::new();

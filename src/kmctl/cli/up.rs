@@ -1,4 +1,4 @@
-//! `kmctl up`: makes the control plane what cluster.yaml says.
+//! `kmctl up`: brings the control plane to the state in cluster.yaml.
 use std::path::PathBuf;
 
 use super::context::Context;
@@ -37,7 +37,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
     }
 }
 
-/// What is up, what is normal, and what to type next.
+/// What is up, what is normal, and which commands to run next.
 fn closing(loaded: &Loaded, context: &Context, mesos: &MesosStatus) -> String {
     let spec = &loaded.cluster.spec;
     let file = context.settings.file.display();

@@ -1,4 +1,4 @@
-//! HTTP clients that connect from a [`Host`] instead of from this machine: only SSH needs to be open to the operator.
+//! HTTP clients that connect from a [`Host`] instead of from this machine: the operator needs only SSH access.
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 
 use super::transport::{Command, Host, HostError, Stream};
 
-/// Connects to whatever address a request names, from the host's side.
+/// Connects to the address that a request names, from the host's side.
 #[derive(Clone)]
 pub struct Dialer(Arc<dyn Host>);
 
@@ -24,7 +24,7 @@ impl Dialer {
     }
 }
 
-/// Finds an address for `name` as the host itself would.
+/// Resolves `name` as the host itself would.
 async fn resolve(host: &dyn Host, name: &str) -> Result<IpAddr, HostError> {
     let name = name.trim_start_matches('[').trim_end_matches(']');
     if let Ok(address) = name.parse() {
@@ -60,7 +60,7 @@ impl tower::Service<Uri> for Dialer {
     }
 }
 
-/// A connection that the host made.
+/// A connection that the host opened.
 pub struct Dialed(TokioIo<Box<dyn Stream>>);
 
 impl Connection for Dialed {

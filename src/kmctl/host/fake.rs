@@ -1,4 +1,4 @@
-//! A [`Host`] for tests: answers from a script, and records what it was asked.
+//! A [`Host`] for tests: answers from a script, and records the commands that it was given.
 use std::collections::VecDeque;
 use std::io::Read;
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use super::transport::{Command, Host, HostError, Output, Stream};
 
 type Answer = Box<dyn Fn(&Recorded) -> Option<Result<Output, HostError>> + Send + Sync>;
 
-/// One command that a fake was asked to run.
+/// One command that a fake was given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recorded {
     /// The command as one line.
@@ -37,7 +37,7 @@ impl FakeHost {
         FakeHost { name: name.to_owned(), answers: Vec::new(), calls: Mutex::default(), streams: Mutex::default() }
     }
 
-    /// Every command whose line contains `part` ends with `status` and prints `stdout`.
+    /// Every command whose line contains `part` exits with `status` and prints `stdout`.
     #[must_use]
     pub fn answers(self, part: &str, status: i32, stdout: &str) -> Self {
         let (part, stdout) = (part.to_owned(), stdout.to_owned());
@@ -48,7 +48,7 @@ impl FakeHost {
         })
     }
 
-    /// Asks `answer` first; `None` leaves the command to the answers given before.
+    /// Tries `answer` first. `None` leaves the command to the answers added before.
     #[must_use]
     pub fn answers_with(
         mut self,
@@ -63,7 +63,7 @@ impl FakeHost {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner).push_back((address, stream));
     }
 
-    /// What was run so far.
+    /// The commands that were run so far.
     pub fn calls(&self) -> Vec<Recorded> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -78,10 +78,10 @@ impl FakeHost {
     }
 }
 
-/// An output whose lines have been sent on, as a transport does while a command runs.
+/// An output whose lines have been passed on, as a transport does while a command runs.
 pub async fn told(output: Output, lines: &mpsc::Sender<String>) -> Output {
     for line in output.text().lines() {
-        // Who does not listen any more misses nothing.
+        // A receiver that has stopped listening misses nothing.
         let _ = lines.send(line.to_owned()).await;
     }
     output

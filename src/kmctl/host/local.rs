@@ -10,10 +10,10 @@ use tokio::sync::mpsc;
 
 use super::transport::{Command, Host, HostError, Output, Stream};
 
-/// How much of an input is copied at once.
+/// How many bytes of an input are copied at once.
 const CHUNK: usize = 64 * 1024;
 
-/// This machine, with the rights that kmctl itself has.
+/// This machine, with the permissions of kmctl itself.
 pub struct LocalHost;
 
 fn broken(what: &str) -> impl Fn(std::io::Error) -> HostError {
@@ -41,7 +41,7 @@ async fn feed(stdin: Option<ChildStdin>, mut source: Box<dyn Read + Send>, sent:
     let mut chunk = vec![0; CHUNK];
     loop {
         let Ok(count) = source.read(&mut chunk) else { return };
-        // A command that stops reading has its reasons; its exit status tells them.
+        // A command may stop reading. Its exit status says why.
         if count == 0 || stdin.write_all(&chunk[..count]).await.is_err() {
             return;
         }

@@ -1,4 +1,5 @@
-//! Machines that are changed: the [`Host`] trait, its SSH, local and fake forms, and `km host` on the other side.
+//! Machines that are changed: the [`Host`] trait, its SSH, local and fake implementations, and `km host` on the other
+//! side.
 mod dialer;
 pub mod fake;
 mod local;

@@ -1,4 +1,4 @@
-//! What `kmctl` may do with a machine, without knowing how it is reached.
+//! What `kmctl` can do with a machine, independent of how it is reached.
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -6,27 +6,27 @@ use async_trait::async_trait;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
-/// One remote command: an argv list (quoted by the transport), what goes to its standard input, and its time limit.
+/// One remote command: an argv list (quoted by the transport), its standard input, and its time limit.
 #[derive(Clone, Debug)]
 pub struct Command {
-    /// Program and arguments. Never a secret: those go through `stdin`.
+    /// Program and arguments. Never a secret: secrets are passed through `stdin`.
     pub argv: Vec<String>,
     /// Bytes for standard input, which is then closed.
     pub stdin: Vec<u8>,
-    /// Runs as root, through sudo where the host's settings say so.
+    /// Whether to run as root, through sudo if the host's settings say so.
     pub privileged: bool,
     /// How long the command may be silent and unfinished before it counts as failed.
     pub timeout: Duration,
 }
 
-/// What a finished command left.
+/// The result of a finished command.
 #[derive(Clone, Debug, Default)]
 pub struct Output {
-    /// Exit status; 128 + signal number where a signal ended it.
+    /// Exit status, or 128 + signal number if a signal ended it.
     pub status: i32,
-    /// Standard output, whole.
+    /// The whole standard output.
     pub stdout: Vec<u8>,
-    /// Standard error, whole.
+    /// The whole standard error.
     pub stderr: Vec<u8>,
 }
 
@@ -34,20 +34,21 @@ pub struct Output {
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// A machine that can be looked at and changed.
+/// A machine that can be inspected and changed.
 #[async_trait]
 pub trait Host: Send + Sync {
     /// The host's name in cluster.yaml, for messages.
     fn name(&self) -> &str;
 
-    /// Runs a command to its end. A non-zero exit status is an [`Output`], not an error.
+    /// Runs a command to completion. A non-zero exit status is an [`Output`], not an error.
     async fn run(&self, command: Command) -> Result<Output, HostError>;
 
-    /// As [`Host::run`], handing each complete line of standard output on as it arrives.
+    /// Like [`Host::run`], but sends each complete line of standard output to `lines` as it arrives.
     async fn run_lines(&self, command: Command, lines: mpsc::Sender<String>) -> Result<Output, HostError>;
 
-    /// Runs a command whose standard input is read from `source`, reporting the bytes sent so far and handing each
-    /// complete line of standard output on as it arrives, so that one stream both carries files and reports progress.
+    /// Runs a command whose standard input is read from `source`. Reports the bytes sent so far to `sent` and sends
+    /// each complete line of standard output to `lines` as it arrives, so that one stream both carries files and
+    /// reports progress.
     async fn run_with_input(
         &self,
         command: Command,
@@ -60,19 +61,18 @@ pub trait Host: Send + Sync {
     async fn dial(&self, address: SocketAddr) -> Result<Box<dyn Stream>, HostError>;
 }
 
-/// Why a host could not be used. The host is named by the caller's own error.
+/// Why a host could not be used. The caller's own error names the host.
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
-    /// No connection could be made.
+    /// No connection could be established.
     #[error("connect to {address}")]
     Connect {
         /// Address and port.
         address: String,
-        /// The cause.
         #[source]
         source: std::io::Error,
     },
-    /// The host's key is not the one that was expected.
+    /// The host's key is not the expected one.
     #[error("{what}")]
     HostKey {
         /// What is wrong with it.
@@ -88,14 +88,13 @@ pub enum HostError {
         /// What the operator can do about it.
         hint: String,
     },
-    /// There is no way to the host, or nothing that speaks SSH at its end.
+    /// The host cannot be reached, or no SSH server answers there.
     #[error("{what}")]
     Unreachable {
         /// What was tried.
         what: String,
         /// What the operator can do about it.
         hint: String,
-        /// The cause.
         #[source]
         source: std::io::Error,
     },
@@ -104,37 +103,35 @@ pub enum HostError {
     Jump {
         /// The jump host, `user@address:port`.
         place: String,
-        /// The cause.
         #[source]
         source: Box<HostError>,
     },
     /// The login may not become root.
     #[error("{what}")]
     Sudo {
-        /// What sudo says.
+        /// What sudo printed.
         what: String,
         /// What the operator can do about it.
         hint: String,
     },
-    /// The host asks for something that is not supported yet.
+    /// The host requires something that is not supported yet.
     #[error("{0}")]
     Unsupported(String),
     /// The connection broke, or the command could not be started.
     #[error("{what}")]
     Broken {
-        /// What was going on.
+        /// The operation that failed.
         what: String,
-        /// The cause.
         #[source]
         source: std::io::Error,
     },
-    /// Nothing was heard in time.
+    /// There was no answer in time.
     #[error("no answer within {0:?}")]
     Timeout(Duration),
 }
 
 impl HostError {
-    /// What the operator can do, where it is known.
+    /// What the operator can do, if known.
     pub fn hint(&self) -> Option<&str> {
         match self {
             HostError::HostKey { hint, .. }
@@ -148,10 +145,10 @@ impl HostError {
 }
 
 impl Command {
-    /// The longest silence of a command that should answer at once.
+    /// The longest silence of a command that should answer immediately.
     pub const SHORT: Duration = Duration::from_secs(30);
 
-    /// A command that should answer at once, run as the login itself, without input.
+    /// A command that should answer immediately, run as the login itself, without input.
     pub fn new<S: Into<String>>(argv: impl IntoIterator<Item = S>) -> Self {
         Command {
             argv: argv.into_iter().map(Into::into).collect(),
@@ -161,21 +158,21 @@ impl Command {
         }
     }
 
-    /// The same command, as root.
+    /// Runs the command as root.
     #[must_use]
     pub fn privileged(mut self) -> Self {
         self.privileged = true;
         self
     }
 
-    /// The same command with `stdin` on its standard input.
+    /// Sets the command's standard input.
     #[must_use]
     pub fn stdin(mut self, stdin: impl Into<Vec<u8>>) -> Self {
         self.stdin = stdin.into();
         self
     }
 
-    /// The same command, allowed to be silent for `timeout`.
+    /// Allows the command to be silent for `timeout`.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
@@ -184,7 +181,7 @@ impl Command {
 }
 
 impl Output {
-    /// Whether the command ended with status 0.
+    /// Whether the command exited with status 0.
     pub fn success(&self) -> bool {
         self.status == 0
     }
@@ -194,7 +191,7 @@ impl Output {
         String::from_utf8_lossy(&self.stdout).into_owned()
     }
 
-    /// The last line of standard error that says something, for messages.
+    /// The last non-empty line of standard error, for messages.
     pub fn last_words(&self) -> String {
         let text = String::from_utf8_lossy(&self.stderr);
         text.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or("no message").to_owned()

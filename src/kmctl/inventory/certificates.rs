@@ -1,4 +1,4 @@
-//! The certificates of a control-plane host, and when they end. Keys are not read.
+//! The certificates of a control-plane host, and when they expire. Keys are not read.
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
@@ -7,18 +7,16 @@ use serde::Serialize;
 use crate::host::{Command, Host, HostError};
 use kmctl_core::pki::Certificate;
 
-/// A certificate.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CertificateFacts {
-    /// The file it is in.
+    /// The file that contains it.
     pub path: String,
-    /// Whose it is.
+    /// Its common name.
     pub name: String,
-    /// When it ends.
     #[serde(serialize_with = "as_text")]
     pub expires: Timestamp,
-    /// Whether it signs others, which `up` does not renew.
+    /// Whether it signs others. `up` does not renew such a certificate.
     pub authority: bool,
 }
 
@@ -38,7 +36,7 @@ done
 exit 0
 "#;
 
-/// Reads them all. Changes nothing.
+/// Reads all certificates. Changes nothing.
 pub async fn look(host: &dyn Host) -> Result<Vec<CertificateFacts>, HostError> {
     let output = host.run(Command::new(["sh", "-c", LOOK]).privileged()).await?;
     if !output.success() {
@@ -58,7 +56,7 @@ fn read(text: &str) -> Vec<CertificateFacts> {
             }
             None => body.to_owned(),
         };
-        // What is no certificate is `up`'s to repair.
+        // `up` repairs files that are not valid certificates.
         if let Ok(Certificate { common_name, expires, authority, .. }) = Certificate::parse(&pem) {
             found.push(CertificateFacts { path: path.trim().to_owned(), name: common_name, expires, authority });
         }

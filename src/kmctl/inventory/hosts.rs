@@ -1,4 +1,4 @@
-//! What control-plane hosts are like: one command per host.
+//! The state of control-plane hosts, read with one command per host.
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -8,21 +8,18 @@ use kmctl_core::protocol::host::{FORMAT, HostManifest, Item, KM, Observations, O
 /// Why a host's state is not known.
 #[derive(Debug, thiserror::Error)]
 pub enum HostInventoryError {
-    /// The host could not be asked.
+    /// The host could not be queried.
     #[error("look at {host}")]
     Host {
-        /// The host.
         host: String,
-        /// The cause.
         #[source]
         source: HostError,
     },
-    /// It answered with something else.
+    /// The answer could not be understood.
     #[error("look at {host}: {answer}")]
     Answer {
-        /// The host.
         host: String,
-        /// What it said.
+        /// What it printed.
         answer: String,
     },
 }
@@ -32,15 +29,16 @@ pub enum HostInventoryError {
 pub enum Found {
     /// `km host inspect` has compared it.
     Observed(Box<Observations>),
-    /// There is no `km` to ask; a shell told which paths of the manifest exist.
+    /// There is no `km` to run. A shell printed which paths of the manifest exist.
     Bare {
-        /// The paths.
+        /// The paths that exist.
         existing: BTreeSet<String>,
     },
 }
 
 impl Found {
-    /// Whether units of the cluster are on the host, run they or not: then it is, or was to be, a part of it already.
+    /// Whether units of the cluster are on the host, running or not. If so, the host is, or was to be, a part of the
+    /// cluster already.
     pub fn has_units(&self, manifest: &HostManifest) -> bool {
         let is_unit = |item: &Item| matches!(item, Item::File { path, .. } if path.starts_with(SYSTEMD));
         match self {
@@ -53,24 +51,24 @@ impl Found {
     }
 }
 
-/// Hashing all programs of a bundle that was unpacked by other means takes a while on a slow disk.
+/// Hashing all files of a bundle that was unpacked by other means takes a while on a slow disk.
 const INSPECT: Duration = Duration::from_secs(120);
 
-/// Asks `km` where it is; else the shell, which can only tell what exists. Both read the same input, so that one
-/// command does for either. `$1` is km; the other arguments are paths.
+/// Runs `km` if it is installed, else the shell, which can only print what exists. Both read the same input, so that
+/// one command works for either. `$1` is km, the other arguments are paths.
 const LOOK: &str = r#"km=$1; shift
 if [ -x "$km" ]; then exec "$km" host inspect; fi
 cat >/dev/null
 echo bare
 for path in "$@"; do if [ -e "$path" ]; then echo "$path"; fi; done"#;
 
-/// Finds out how the host compares with its manifest. Changes nothing.
+/// Compares the host with its manifest. Changes nothing.
 pub async fn look(host: &dyn Host, manifest: &HostManifest) -> Result<Found, HostInventoryError> {
     let output = run(host, manifest, KM).await?;
     if let Some(found) = read(&output, manifest) {
         return Ok(found);
     }
-    // A km of another version may not know this manifest; then what exists has to do, until it is replaced.
+    // A km of another version may not know this manifest. Until km is replaced, knowing which paths exist must suffice.
     let output = run(host, manifest, "/nonexistent").await?;
     read(&output, manifest).ok_or_else(|| HostInventoryError::Answer { host: host.name().to_owned(), answer: output })
 }
@@ -90,7 +88,7 @@ async fn run(host: &dyn Host, manifest: &HostManifest, km: &str) -> Result<Strin
     let command = Command::new(argv).privileged().stdin(stdin).timeout(INSPECT);
     let output =
         host.run(command).await.map_err(|source| HostInventoryError::Host { host: host.name().to_owned(), source })?;
-    // A km that does not know the manifest fails; what it printed is then no answer.
+    // A km that does not know the manifest fails. What it printed is then no answer.
     Ok(if output.success() { output.text() } else { output.last_words() })
 }
 

@@ -1,4 +1,4 @@
-//! What a machine is like before anything is installed on it, found out by one shell command.
+//! The state of a machine before anything is installed on it, read with one shell command.
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -7,8 +7,8 @@ use serde::Serialize;
 use crate::host::{Command, Host, HostError};
 use kmctl_core::cluster::{Route, routes};
 
-/// Prints `key value` lines. Needs nothing but a POSIX shell and what every systemd distribution has. `$@` are the
-/// ports to look for.
+/// Prints `key value` lines. Needs only a POSIX shell and what every systemd distribution has. `$@` are the ports to
+/// check.
 const LOOK: &str = r#"
 say() { printf '%s %s\n' "$1" "$2"; }
 say time "$(date +%s.%N)"
@@ -40,7 +40,7 @@ while read -r line; do say routes "$line"; done </proc/net/route
 exit 0
 "#;
 
-/// Ports that the control plane listens on, and the programs of ours that may hold them already.
+/// Ports that the control plane listens on, and our own processes that may be using them already.
 pub const PORTS: [(u16, &str); 7] = [
     (2379, "etcd"),
     (2380, "etcd"),
@@ -57,29 +57,29 @@ pub const PORTS: [(u16, &str); 7] = [
 pub struct Machine {
     /// User id of a privileged command.
     pub uid: Option<u32>,
-    /// Processor architecture, as `uname -m` calls it.
+    /// CPU architecture, as printed by `uname -m`.
     pub architecture: String,
     /// Kernel release.
     pub kernel: String,
-    /// Its own name.
+    /// The hostname that it reports.
     pub hostname: String,
     /// Distribution and version.
     pub os: String,
     /// Name of process 1.
     pub init: String,
-    /// systemd's version line; empty without systemd.
+    /// systemd's version line. Empty without systemd.
     pub systemd: String,
-    /// systemd's own judgement: running, degraded …
+    /// The system state reported by systemd: running, degraded …
     pub state: String,
-    /// Cores.
+    /// Number of CPUs.
     pub cpus: u64,
     /// Memory in KiB.
     pub memory_kib: u64,
-    /// Free KiB by folder.
+    /// Free KiB by directory.
     pub free_kib: BTreeMap<String, u64>,
-    /// Folders that cannot be written.
+    /// Directories that cannot be written.
     pub readonly: Vec<String>,
-    /// Programs that listen on the control plane's ports.
+    /// Processes that listen on the control plane's ports.
     pub ports: BTreeMap<u16, String>,
     /// Traces of another installation.
     pub foreign: Vec<String>,
@@ -87,11 +87,11 @@ pub struct Machine {
     pub routes: Vec<Route>,
     /// How far its clock is ahead of ours, in seconds.
     pub ahead: f64,
-    /// How exact that is: half the time of the round trip.
+    /// The uncertainty of `ahead`: half the round-trip time.
     pub within: f64,
 }
 
-/// Looks at a machine. Changes nothing.
+/// Inspects a machine. Changes nothing.
 pub async fn look(host: &dyn Host) -> Result<Machine, HostError> {
     let mut argv: Vec<String> = ["sh", "-c", LOOK, "sh"].map(str::to_owned).to_vec();
     argv.extend(PORTS.iter().map(|(port, _)| port.to_string()));
@@ -117,7 +117,7 @@ fn read(text: &str, before: f64, after: f64) -> Machine {
         let value = value.trim();
         match key.split_once(':').unwrap_or((key, "")) {
             ("time", _) => {
-                // Asked for somewhere between the two: the middle is off by no more than half of what lies between.
+                // The time was read somewhere between the two: the middle is off by at most half of the interval.
                 machine.ahead = value.parse::<f64>().map_or(0.0, |seen| seen - f64::midpoint(before, after));
                 machine.within = (after - before) / 2.0;
             }

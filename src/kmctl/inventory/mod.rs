@@ -1,4 +1,4 @@
-//! Observed state: what the hosts, Mesos and the API server say is there.
+//! Observed state: what the hosts, Mesos and the API server report.
 pub mod certificates;
 mod hosts;
 pub mod machine;

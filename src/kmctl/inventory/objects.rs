@@ -1,4 +1,4 @@
-//! What the API server knows of nodes and pods, as far as `status` speaks of it.
+//! What the API server knows of nodes and pods, as far as `status` reports it.
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Node, Pod};
@@ -11,25 +11,24 @@ use kmctl_core::k8s::names::{
     REASON_ANNOTATION, STATE_ANNOTATION, TASK_ANNOTATION,
 };
 
-/// Limit for one question.
+/// Time limit for one request.
 const ANSWER: Duration = Duration::from_secs(15);
 
-/// Why the API server could not be asked.
+/// Why the API server could not be queried.
 #[derive(Debug, thiserror::Error)]
 pub enum ObjectsError {
-    /// It said no, or the connection failed.
+    /// It refused, or the connection failed.
     #[error("{what}")]
     Ask {
-        /// What was asked for.
+        /// The request that failed.
         what: &'static str,
-        /// The cause.
         #[source]
         source: kube::Error,
     },
-    /// It said nothing.
+    /// It did not answer.
     #[error("{what}: no answer within {ANSWER:?}")]
     Silent {
-        /// What was asked for.
+        /// The request that failed.
         what: &'static str,
     },
 }
@@ -40,7 +39,7 @@ pub enum ObjectsError {
 pub struct Objects {
     /// Version of the API server.
     pub version: String,
-    /// What `/readyz` does not like; empty when it is ready.
+    /// The failed checks of `/readyz`. Empty if it is ready.
     pub unready: Vec<String>,
     /// Nodes, by name.
     pub nodes: Vec<NodeFacts>,
@@ -54,7 +53,6 @@ pub struct Objects {
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeFacts {
-    /// Its name.
     pub name: String,
     /// Its agent's id in Mesos.
     pub agent_id: Option<String>,
@@ -62,16 +60,16 @@ pub struct NodeFacts {
     pub state: Option<String>,
     /// What Mesos granted.
     pub grant: Option<String>,
-    /// Whether the kubelet says that it is ready.
+    /// Whether the kubelet reports that it is ready.
     pub ready: bool,
-    /// Its executor as km scheduler recorded it.
+    /// Its executor as recorded by the km scheduler.
     #[serde(skip)]
     pub executor: Option<String>,
     /// Why it is in its state.
     pub why: Option<String>,
     /// How its kube-proxy writes its rules.
     pub proxy: Option<String>,
-    /// Why not in the mode that was asked for.
+    /// Why kube-proxy does not use the requested mode.
     pub proxy_why: Option<String>,
 }
 
@@ -81,7 +79,6 @@ pub struct NodeFacts {
 pub struct PodFacts {
     /// `namespace/name`.
     pub name: String,
-    /// Its uid.
     pub uid: String,
     /// Its node, once bound.
     pub node: Option<String>,
@@ -101,7 +98,7 @@ pub(super) async fn ask<T>(
     }
 }
 
-/// Asks for everything.
+/// Queries everything.
 pub async fn look(client: &kube::Client) -> Result<Objects, ObjectsError> {
     let version = ask("ask the API server for its version", client.apiserver_version()).await?.git_version;
     let unready = unready(client).await?;
@@ -120,7 +117,7 @@ pub async fn look(client: &kube::Client) -> Result<Objects, ObjectsError> {
     })
 }
 
-/// `/readyz` answers 500 with a list while something is missing.
+/// `/readyz` answers 500 with a list while a check fails.
 async fn unready(client: &kube::Client) -> Result<Vec<String>, ObjectsError> {
     let what = "ask the API server whether it is ready";
     let Ok(request) = http::Request::get("/readyz?verbose").body(Vec::new()) else { return Ok(Vec::new()) };

@@ -1,9 +1,9 @@
-//! How the control plane's systemd units on a host are doing.
+//! The state of the control plane's systemd units on a host.
 use serde::Serialize;
 
 use crate::host::{Command, Host, HostError};
 
-/// The units of a control-plane host, in the order in which they depend on each other.
+/// The units of a control-plane host, in the order of their dependencies.
 pub const UNITS: [&str; 6] =
     ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "km-scheduler", "km-endpoints"];
 
@@ -11,24 +11,24 @@ pub const UNITS: [&str; 6] =
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Unit {
-    /// Its name.
+    /// The name without `.service`.
     pub name: String,
-    /// `active`, `failed`, `activating` …; `missing` where it is not installed.
+    /// `active`, `failed`, `activating` …, or `missing` if it is not installed.
     pub state: String,
-    /// Finer: `running`, `auto-restart` …
+    /// The detailed state: `running`, `auto-restart` …
     pub detail: String,
-    /// How often systemd has started it again by itself.
+    /// How often systemd has restarted it by itself.
     pub restarts: u64,
 }
 
 impl Unit {
-    /// Whether it does its work.
+    /// Whether it is active and running.
     pub fn runs(&self) -> bool {
         self.state == "active" && self.detail == "running"
     }
 }
 
-/// Asks for all units.
+/// Queries all units.
 pub async fn look(host: &dyn Host) -> Result<Vec<Unit>, HostError> {
     let mut argv = vec!["systemctl", "show", "--property=Id,LoadState,ActiveState,SubState,NRestarts"];
     let names: Vec<String> = UNITS.iter().map(|unit| format!("{unit}.service")).collect();
@@ -40,7 +40,7 @@ pub async fn look(host: &dyn Host) -> Result<Vec<Unit>, HostError> {
     Ok(read(&output.text()))
 }
 
-/// Blocks of `Key=value` lines, one per unit.
+/// Parses blocks of `Key=value` lines, one per unit.
 fn read(text: &str) -> Vec<Unit> {
     let mut units = Vec::new();
     for block in text.split("\n\n").filter(|block| !block.trim().is_empty()) {

@@ -1,4 +1,4 @@
-//! Nodes, pods, disruption budgets and events in the detail that `scale` and `why` speak of.
+//! Nodes, pods, disruption budgets and events in the detail that `scale` and `why` need.
 use k8s_openapi::api::core::v1::{ContainerStatus, Event, Node, Pod};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::jiff::Timestamp;
@@ -13,40 +13,39 @@ use kmctl_core::model::pods::PodFacts;
 use kmctl_core::model::resources::Amount;
 use kmctl_core::model::selectors::Selector;
 
-/// Everything that decides which nodes can go and which pods can run.
+/// Everything that decides which nodes can be removed and which pods can run.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Workloads {
-    /// Nodes that stand for Mesos agents.
+    /// Nodes that represent Mesos agents.
     pub nodes: Vec<NodeView>,
-    /// Pods, also finished ones.
+    /// Pods, including finished ones.
     pub pods: Vec<PodView>,
-    /// Disruption budgets.
     pub budgets: Vec<Budget>,
 }
 
 /// A node.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NodeView {
-    /// As km scheduler sees it.
+    /// The node as the km scheduler sees it.
     pub facts: NodeFacts,
-    /// When the object was made.
+    /// When the object was created.
     pub created: Option<Timestamp>,
     /// Marked unschedulable by an operator.
     pub cordoned: bool,
-    /// What the kubelet says about not being ready.
+    /// Why the node is not ready, as reported by the kubelet.
     pub complaint: Option<String>,
-    /// Why its kube-proxy is not in the mode that was asked for.
+    /// Why its kube-proxy is not in the requested mode.
     pub proxy_why: Option<String>,
 }
 
 /// A pod.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PodView {
-    /// As km scheduler sees it.
+    /// The pod as the km scheduler sees it.
     pub facts: PodFacts,
-    /// `ReplicaSet web-7d9f`, where it has a controller.
+    /// Its controller, if any, e.g. `ReplicaSet web-7d9f`.
     pub controller: Option<String>,
-    /// Its scheduler, where it is not the default one.
+    /// Its scheduler, if it is not the default one.
     pub other_scheduler: Option<String>,
     /// Names of scheduling gates that are closed.
     pub gates: Vec<String>,
@@ -54,13 +53,13 @@ pub struct PodView {
     pub phase: String,
     /// Whether its Ready condition holds.
     pub ready: bool,
-    /// What the phase has for a reason, e.g. `Evicted: the node was low on memory`.
+    /// The reason for the phase, e.g. `Evicted: the node was low on memory`.
     pub message: String,
-    /// When it was made.
+    /// When it was created.
     pub created: Option<Timestamp>,
-    /// When its time to end is over, while it is being deleted.
+    /// When its grace period ends, while it is being deleted.
     pub ends: Option<Timestamp>,
-    /// What keeps its object after its end.
+    /// What keeps its object after it has stopped.
     pub finalizers: Vec<String>,
     /// Containers that do not run as they should.
     pub troubles: Vec<Trouble>,
@@ -70,34 +69,30 @@ pub struct PodView {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Trouble {
-    /// Its name.
     pub container: String,
-    /// Its image.
     pub image: String,
-    /// The kubelet's word, e.g. `ImagePullBackOff`.
+    /// The kubelet's reason, e.g. `ImagePullBackOff`.
     pub reason: String,
-    /// The kubelet's sentence.
+    /// The kubelet's message.
     pub message: String,
-    /// How often it was started again.
+    /// How often it was restarted.
     pub restarts: i32,
-    /// The exit code of its last end.
+    /// The exit code of its last termination.
     pub exit: Option<i32>,
 }
 
 /// A PodDisruptionBudget.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Budget {
-    /// Its namespace.
     pub namespace: String,
-    /// Its name.
     pub name: String,
-    /// Which pods.
+    /// Which pods it applies to.
     pub selector: Selector,
-    /// How many may be evicted now.
+    /// How many pods may be evicted now.
     pub allowed: i32,
-    /// How many are healthy.
+    /// How many pods are healthy.
     pub healthy: i32,
-    /// How many have to be.
+    /// How many pods must be healthy.
     pub wanted: i32,
 }
 
@@ -107,16 +102,16 @@ pub struct Budget {
 pub struct Occurrence {
     /// When it was last seen.
     pub at: Option<Timestamp>,
-    /// Who says so.
+    /// The component that reported it.
     pub source: String,
-    /// In a word.
+    /// The reason, as one word.
     pub reason: String,
-    /// In a sentence.
+    /// The message, as a sentence.
     pub message: String,
 }
 
 impl Workloads {
-    /// From the API's objects. `defaults` are what containers count with that request nothing.
+    /// Converts the API's objects. `defaults` are assumed for containers that request nothing.
     pub fn new(nodes: &[Node], pods: &[Pod], budgets: Vec<Budget>, defaults: Amount) -> Workloads {
         Workloads {
             nodes: nodes.iter().filter_map(node_view).collect(),
@@ -125,23 +120,22 @@ impl Workloads {
         }
     }
 
-    /// The node of this name.
     pub fn node(&self, name: &str) -> Option<&NodeView> {
         self.nodes.iter().find(|node| node.facts.name == name)
     }
 
-    /// Pods that keep a node from going.
+    /// Pods that prevent a node from being removed.
     pub fn keeping(&self, node: &str) -> impl Iterator<Item = &PodView> {
         self.pods.iter().filter(move |pod| pod.facts.keeps_node() && pod.facts.node.as_deref() == Some(node))
     }
 
-    /// Budgets that speak of a pod.
+    /// Budgets that apply to a pod.
     pub fn budgets_of<'a>(&'a self, pod: &'a PodFacts) -> impl Iterator<Item = &'a Budget> {
         self.budgets.iter().filter(|budget| budget.namespace == pod.namespace && budget.selector.matches(&pod.labels))
     }
 }
 
-/// Asks for everything. `defaults` are what containers count with that request nothing.
+/// Queries everything. `defaults` are assumed for containers that request nothing.
 pub async fn look(client: &Client, defaults: Amount) -> Result<Workloads, ObjectsError> {
     let list = ListParams::default();
     let nodes = ask("list nodes", Api::<Node>::all(client.clone()).list(&list)).await?;
@@ -155,7 +149,7 @@ async fn budgets(client: &Client) -> Result<Vec<Budget>, ObjectsError> {
     Ok(found.items.iter().map(budget).collect())
 }
 
-/// What counts of a budget. An empty selector selects every pod of the namespace.
+/// The relevant parts of a budget. An empty selector selects every pod of the namespace.
 pub(crate) fn budget(found: &PodDisruptionBudget) -> Budget {
     let spec = found.spec.clone().unwrap_or_default();
     let status = found.status.clone().unwrap_or_default();
@@ -233,7 +227,7 @@ fn pod_view(pod: &Pod, defaults: Amount) -> Option<PodView> {
     })
 }
 
-/// Words for a container that simply has not been started yet.
+/// Reasons of a container that has simply not been started yet.
 const ON_THE_WAY: [&str; 3] = ["ContainerCreating", "PodInitializing", ""];
 
 fn trouble(status: &ContainerStatus) -> Option<Trouble> {

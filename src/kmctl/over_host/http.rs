@@ -1,4 +1,4 @@
-//! HTTP whose connections a host makes: TLS and credentials end here, the host only carries bytes.
+//! HTTP over connections that a host opens: TLS and credentials end here, the host only carries bytes.
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,39 +11,38 @@ use tower::{Service as _, ServiceExt as _};
 
 use crate::host::{Dialer, Host};
 
-/// Limit for one question.
+/// Time limit for one request.
 const ANSWER: Duration = Duration::from_secs(15);
 
-/// A client of a host.
+/// An HTTP client that connects through a host.
 pub(super) type Http =
     BoxCloneSyncService<http::Request<Body>, http::Response<hyper::body::Incoming>, hyper_util::client::legacy::Error>;
 
-/// Why a server was not asked, or did not answer.
+/// Why a request to a server failed.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
     /// The certificates to trust cannot be used.
     #[error("set up TLS")]
     Tls(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// No connection, or it broke.
+    /// The connection could not be established, or it broke.
     #[error("ask {url}")]
     Ask {
-        /// What was asked.
+        /// The requested URL.
         url: String,
-        /// The cause.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// It said something else.
+    /// The status is no success.
     #[error("{url} answered {status}")]
     Refused {
-        /// What was asked.
+        /// The requested URL.
         url: String,
-        /// Its status.
+        /// The HTTP status.
         status: http::StatusCode,
     },
 }
 
-/// From `host`. `authority`: PEM of what to trust in place of the operator's own store.
+/// Connects from `host`. `authority` is the PEM of the authorities to trust in place of the operator's own store.
 pub(super) fn client(host: Arc<dyn Host>, authority: Option<&str>) -> Result<Http, HttpError> {
     let mut config = kube::Config::new(http::Uri::from_static("https://localhost"));
     if let Some(pem) = authority {

@@ -1,5 +1,5 @@
-//! A Kubernetes client whose connections start at a host reached over SSH. TLS goes from here to the API server: the
-//! host in between only carries bytes.
+//! A Kubernetes client whose connections start at a host reached over SSH. TLS is end-to-end between this machine and
+//! the API server: the host in between only carries bytes.
 use std::sync::Arc;
 
 use hyper_util::rt::TokioExecutor;
@@ -12,7 +12,7 @@ use crate::host::{Dialer, Host};
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]
 pub enum OverHostError {
-    /// The kubeconfig makes no sense.
+    /// The kubeconfig is invalid.
     #[error("read the kubeconfig")]
     Kubeconfig(#[source] KubeconfigError),
     /// Its certificates or keys cannot be used.

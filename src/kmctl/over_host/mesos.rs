@@ -1,4 +1,4 @@
-//! The scheduler API through a host reached over SSH: connections begin at the host, TLS and credentials end here.
+//! The scheduler API through a host reached over SSH: connections start at the host, TLS and credentials end here.
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -16,10 +16,10 @@ use super::http::{self, Http};
 use crate::host::Host;
 use mesos::transport::{Authentication, Reply, Request, STREAM_ID, Transport, TransportError};
 
-/// Time until the head of a reply, as without a host in between.
+/// Time limit for the head of a reply, as without a host in between.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// HTTP whose connections a host makes.
+/// HTTP over connections that a host opens.
 #[derive(Clone)]
 pub struct HostTransport {
     base: String,
@@ -34,7 +34,8 @@ impl fmt::Debug for HostTransport {
 }
 
 impl HostTransport {
-    /// From `host` to `base` (`scheme://host:port`). `ca`: PEM for an https master, in place of the system's.
+    /// Connects from `host` to `base` (`scheme://host:port`). `ca` is a PEM for an https master, in place of the
+    /// system's.
     pub fn new(
         host: Arc<dyn Host>,
         base: &str,

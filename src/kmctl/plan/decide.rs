@@ -11,42 +11,42 @@ use super::interrupts::interrupts;
 use crate::inventory::Found;
 use kmctl_core::protocol::host::{Founding, HostManifest, Item, KM, LIBRARY, Observation, Observations, Observed};
 
-/// What has to be done, host by host.
+/// What must be done, host by host.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Plan {
-    /// The hosts that were seen, in cluster.yaml's order.
+    /// The inspected hosts, in cluster.yaml's order.
     pub hosts: Vec<HostPlan>,
-    /// Hosts that could not be looked at.
+    /// Hosts that could not be inspected.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unseen: Vec<String>,
-    /// Who began etcd's cluster, or begins it now; none where nobody has written it down.
+    /// The host that bootstrapped etcd's cluster, or bootstraps it now. `None` if no host has recorded it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub founder: Option<String>,
-    /// Members of etcd that are no hosts of cluster.yaml.
+    /// etcd members that are not hosts of cluster.yaml.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub departures: Vec<EtcdRemoval>,
 }
 
-/// What has to be done on one host.
+/// What must be done on one host.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HostPlan {
     /// The host's name.
     pub host: String,
-    /// In the order in which they are done.
+    /// The steps in their order.
     pub steps: Vec<Step>,
-    /// How many items are as they should be.
+    /// How many items are already correct.
     pub unchanged: usize,
-    /// What is worth telling though nothing is done about it.
+    /// What the operator should know though nothing is done about it.
     pub notes: Vec<String>,
-    /// What has to be done about its member of etcd.
+    /// What must be done about its etcd member.
     #[serde(default, skip_serializing_if = "EtcdWork::is_none")]
     pub etcd: EtcdWork,
-    /// What it writes down about who begins etcd's cluster.
+    /// What it records about the host that bootstraps etcd's cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub founding: Option<Founding>,
-    /// How many other hosts have to write that down before this one begins the cluster.
+    /// How many other hosts must record that before this one bootstraps the cluster.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub agreement: usize,
 }
@@ -56,25 +56,25 @@ fn is_zero(count: &usize) -> bool {
     *count == 0
 }
 
-/// What is known beside the hosts that were seen.
+/// What is known beyond the inspected hosts.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PlanContext {
-    /// Hosts of cluster.yaml that were not seen.
+    /// Hosts of cluster.yaml that could not be inspected.
     pub unseen: Vec<String>,
-    /// The cluster that the other hosts have, or are about to begin: one that comes late joins it.
+    /// The cluster that the other hosts have, or are about to bootstrap. A host that answers late joins it.
     pub existing: Option<ExistingCluster>,
-    /// The framework's id, where nobody who was seen has etcd's data and Mesos has the cluster's framework.
+    /// The framework's id, if no inspected host has etcd's data and Mesos has the cluster's framework.
     pub framework: Option<String>,
-    /// Members of etcd that are no hosts of cluster.yaml are removed.
+    /// Whether to remove etcd members that are not hosts of cluster.yaml.
     pub allow_remove: bool,
 }
 
-/// A cluster, as a host has to know it that comes late.
+/// What a host that answers late must know about the cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExistingCluster {
-    /// Who began it, where that was written down.
+    /// The host that bootstrapped it, if recorded.
     pub founder: Option<String>,
-    /// It begins in this very run: a host that has etcd's data already is none of it.
+    /// Whether it is bootstrapped in this run: a host that already has etcd's data does not belong to it.
     pub begins: bool,
 }
 
@@ -84,18 +84,18 @@ pub struct ExistingCluster {
 pub struct Step {
     /// What is done.
     pub action: Action,
-    /// To what: a path, a unit.
+    /// What it is done to: a path, a unit.
     pub subject: String,
-    /// Bytes that have to be sent, unpacked.
+    /// Bytes to send, unpacked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
-    /// Why it is done, where that is not plain.
+    /// Why it is done, unless that is obvious.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub why: Vec<String>,
-    /// Unified diff of a text that is made or changes. Texts hold no secret: those are other items.
+    /// Unified diff of a text that is created or changes. Texts hold no secrets: those are other items.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diff: Option<String>,
-    /// What does not answer while the step is carried out, and for how long; none where nobody notices.
+    /// What does not answer during the step, and for how long. `None` if the step is not noticeable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interrupts: Option<String>,
 }
@@ -104,13 +104,13 @@ pub struct Step {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Action {
-    /// Send the `km` program.
+    /// Upload the `km` binary.
     Install,
-    /// Make what is not there.
+    /// Create what does not exist.
     Create,
-    /// Change what is there.
+    /// Update what exists.
     Update,
-    /// Compare what is there, once `km` is; and change it if it differs.
+    /// Compare what exists once `km` is there, and change it if it differs.
     Compare,
     /// Start a unit that does not run.
     Start,
@@ -118,28 +118,28 @@ pub enum Action {
     Restart,
     /// Wait until something answers.
     Await,
-    /// Become a member of etcd that the others have.
+    /// Join the etcd cluster of the other hosts.
     Join,
 }
 
 impl Plan {
-    /// Whether a new cluster of etcd begins.
+    /// Whether a new etcd cluster is bootstrapped.
     pub fn begins(&self) -> bool {
         self.hosts.iter().any(|host| host.etcd == EtcdWork::Bootstrap)
     }
 
-    /// Whether nothing has to be done.
+    /// Whether nothing must be done.
     pub fn is_empty(&self) -> bool {
         self.hosts.iter().all(|host| host.steps.is_empty()) && !self.departures.iter().any(|one| one.remove)
     }
 
-    /// Whether it interrupts or removes something, so that the operator is asked first.
+    /// Whether it interrupts or removes something, so that the operator must confirm first.
     pub fn needs_approval(&self) -> bool {
         !self.interruptions().is_empty() || self.departures.iter().any(|one| one.remove)
     }
 
-    /// The steps that make the API unavailable for a while, as `unit on host`. Nobody notices a restart of the others:
-    /// they catch up.
+    /// The steps that make the API unavailable for a while, as `unit on host`. A restart of the other units is not
+    /// noticeable: they catch up.
     pub fn interruptions(&self) -> Vec<String> {
         self.hosts
             .iter()
@@ -154,7 +154,7 @@ impl Plan {
     }
 }
 
-/// Decides for all hosts. `km` is the sha256 of the program that goes with this kmctl.
+/// Decides for all hosts. `km` is the sha256 of the `km` that belongs to this kmctl.
 pub fn decide(hosts: &[(HostManifest, Found)], km: &str, context: &PlanContext) -> Result<Plan, PlanError> {
     let PlanContext { unseen, existing: _, framework: _, allow_remove } = context;
     let count = hosts.len() + unseen.len();
@@ -168,7 +168,7 @@ pub fn decide(hosts: &[(HostManifest, Found)], km: &str, context: &PlanContext) 
     for step in plans.iter_mut().flat_map(|host| &mut host.steps).filter(|step| step.action == Action::Restart) {
         step.interrupts = interrupts(&step.subject, count);
     }
-    // What all hosts share in the API is written by one of them.
+    // One host writes the API objects that all hosts share.
     for plan in plans.iter_mut().skip(1) {
         let before = plan.steps.len();
         plan.steps.retain(|step| !step.subject.ends_with(" API objects"));
@@ -194,7 +194,7 @@ fn decide_bare(manifest: &HostManifest, existing: &BTreeSet<String>) -> Result<H
                 return Err(PlanError::NoSecret { host: manifest.host.clone(), path: path.clone() });
             }
             Item::Directory { .. } if there => unchanged += 1,
-            // Said once it is known how the host gets into etcd.
+            // Added once it is known how the host joins etcd.
             Item::Member(_) | Item::Founder => {}
             Item::Snapshot { .. } | Item::Vote(_) => unchanged += 1,
             Item::Unit(_) => steps.push(step(Action::Start, &name)),
@@ -265,10 +265,10 @@ fn decide_item(
         if observation.observed.is_same() && read.is_empty() {
             return Ok(None);
         }
-        // A unit whose start was never recorded was left by a run that did not end: nobody relies on it yet.
+        // A unit whose start was never recorded is left over from an unfinished run: nothing relies on it yet.
         let relied_on = runs && observation.unit.as_ref().is_some_and(|unit| unit.recorded);
         let action = if relied_on { Action::Restart } else { Action::Start };
-        // That a unit which does not run has to be started needs no reason.
+        // Starting a unit that does not run needs no reason.
         return Ok(Some(Step { why: if relied_on { why } else { Vec::new() }, ..step(action, &name) }));
     }
     if let Item::Secret { path, sha256: None } = item {
@@ -301,8 +301,8 @@ fn decide_item(
     })
 }
 
-/// The text of a file that is not there yet, as a diff. The bundle's table of contents is left out: the programs that it
-/// lists are steps of their own.
+/// The text of a new file, as a diff. The bundle's table of contents is left out: the files that it lists are steps of
+/// their own.
 fn new_text(item: &Item) -> Option<String> {
     match item {
         Item::File { path, text, .. } if !path.starts_with(LIBRARY) => Some(unified("", text)),
@@ -314,7 +314,7 @@ fn unified(current: &str, wanted: &str) -> String {
     TextDiff::from_lines(current, wanted).unified_diff().context_radius(1).header("on the host", "wanted").to_string()
 }
 
-/// A living cluster keeps its version and its bundle; after `down` there is none to keep.
+/// A running cluster keeps its version and its bundle. After `down` there is none to keep.
 fn refuse_upgrade(manifest: &HostManifest, found: &Observations, lives: bool) -> Result<(), PlanError> {
     let refuse = |found: String| {
         let wanted = format!("Kubernetes {}", manifest.version);
@@ -334,7 +334,7 @@ fn refuse_upgrade(manifest: &HostManifest, found: &Observations, lives: bool) ->
     Ok(())
 }
 
-/// Nodes, endpoints and rules of both modes would stand beside each other: a living cluster keeps its mode.
+/// A running cluster keeps its network mode. Otherwise nodes, endpoints and rules of both modes would coexist.
 fn refuse_other_network(manifest: &HostManifest, found: &Observations) -> Result<(), PlanError> {
     let mode = |settings: &str| -> Option<String> {
         let settings: serde_json::Value = serde_yaml::from_str(settings).ok()?;

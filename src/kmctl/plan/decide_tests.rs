@@ -1,4 +1,4 @@
-//! Plans as an operator sees them, compared with the files in `tests/plan`.
+//! Plans as printed, compared with the files in `tests/plan`.
 use super::*;
 use crate::plan::{Inputs, describe, desired};
 use kmctl_core::bundle::{BundleFile, Manifest, Purpose};
@@ -36,7 +36,7 @@ pub(in crate::plan) fn manifest(secret: Option<&str>) -> HostManifest {
     desired(&cluster, &cluster.spec.control_plane.hosts[0], &inputs).unwrap()
 }
 
-/// A host on which everything is as it should be, with `change` made to what was found.
+/// A host on which everything is correct, with `change` applied to what was found.
 pub(in crate::plan) fn found(manifest: &HostManifest, change: impl Fn(&mut Observation)) -> Found {
     let items = manifest.items.iter().map(|item| {
         let unit = matches!(item, Item::Unit(_)).then(|| UnitState {

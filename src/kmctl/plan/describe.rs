@@ -1,4 +1,4 @@
-//! Shows a plan.
+//! Formats a plan.
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -32,7 +32,7 @@ fn describe_host(text: &mut String, host: &HostPlan) {
     let _ = writeln!(text, "{}", host.host);
     let mut steps = host.steps.iter().peekable();
     while let Some(step) = steps.next() {
-        // Programs come in dozens; the folder and the size say what matters.
+        // There are dozens of binaries: their directory and total size are enough.
         let folder = step.size.and_then(|_| bundle_folder(&step.subject));
         if let (Some(folder), Some(first)) = (folder, step.size) {
             let (mut count, mut bytes) = (1, first);
@@ -75,7 +75,7 @@ fn describe_step(text: &mut String, step: &Step) {
     if !why.is_empty() {
         let _ = write!(text, ": {}", why.join("; "));
     }
-    // A new text is told by its length; the plan's file has all of it.
+    // A new text is summarized by its length. The plan's file has all of it.
     if let (Action::Create, Some(diff)) = (action, diff) {
         let lines = diff.lines().filter(|line| line.starts_with('+') && !line.starts_with("+++")).count();
         let _ = write!(text, " ({lines} lines)");
@@ -112,7 +112,7 @@ fn verb(action: Action) -> &'static str {
     }
 }
 
-/// One line: how much of what.
+/// One line with the number of steps per action.
 pub fn summary(plan: &Plan) -> String {
     let hosts = match plan.hosts.len() + plan.unseen.len() {
         1 => "1 host".to_owned(),

@@ -14,25 +14,25 @@ use kmctl_core::protocol::scheduler::{
     ArtifactServer, EXTENDER_CLIENT, ExtenderServer, MesosConnection, PeerServer, SchedulerConfiguration,
 };
 
-/// What comes from the operator's machine beside cluster.yaml.
+/// Inputs from the operator's machine in addition to cluster.yaml.
 #[derive(Clone, Debug)]
 pub struct Inputs {
     /// The bundle's table of contents.
     pub bundle: Manifest,
-    /// The same, word for word.
+    /// The table of contents, verbatim.
     pub bundle_text: String,
-    /// sha256 of the principal's secret, or none where the file is not there and the hosts' own is kept.
+    /// sha256 of the principal's secret. `None` if the file is not here and the hosts keep theirs.
     pub mesos_secret: Option<String>,
     /// Authority of an https master, PEM.
     pub mesos_authority: Option<String>,
 }
 
-/// Where the principal's secret lies.
+/// Path of the principal's secret on the host.
 pub const MESOS_SECRET: &str = "/etc/kmctl/mesos-secret";
 
 pub(super) const SETTINGS: &str = "/etc/kmctl/scheduler.yaml";
 const MESOS_AUTHORITY: &str = "/etc/kmctl/mesos-ca.crt";
-/// Made by kube-controller-manager.
+/// Created by kube-controller-manager.
 const DEFAULT_SERVICE_ACCOUNT: &str = "/api/v1/namespaces/default/serviceaccounts/default";
 const ENCRYPTION: &str = "/etc/kubernetes/encryption.yaml";
 const ETCD_DATA: &str = "/var/lib/etcd";
@@ -41,7 +41,7 @@ const ETCD_DATA: &str = "/var/lib/etcd";
 pub(super) const MEMBER_DATA: &str = "/var/lib/etcd/member";
 
 const ETCD_ENVIRONMENT: &str = "/etc/kubernetes/etcd-initial.env";
-/// How long a component may take to answer after its start.
+/// How long a component may take to answer after its start, in seconds.
 const START_SECONDS: u64 = 120;
 
 /// The manifest of one host, in the order in which it is applied.
@@ -76,19 +76,19 @@ struct Builder<'a> {
     etcd: String,
 }
 
-/// What the templates of a host are rendered with.
+/// The settings that a host's templates are rendered with.
 pub fn settings(cluster: &Cluster, host: &HostSpec, bundle: &Manifest) -> Result<Settings, RenderError> {
     let (library, etcd) = libraries(bundle);
     render::settings(cluster, host, &library, &etcd)
 }
 
-/// The folders of a bundle's programs and of etcd's own.
+/// The names of the directories of a bundle's files and of etcd's own.
 fn libraries(bundle: &Manifest) -> (String, String) {
     (format!("{LIBRARY}/{}", bundle.kubernetes), format!("{LIBRARY}/{}", etcd_folder(bundle)))
 }
 
-/// The folder of etcd's programs, named after their content: a bundle with the same etcd, as that of Kubernetes' next
-/// patch is, has them in the same place, and etcd is not restarted for it.
+/// The directory of etcd's binaries, named after their content. A bundle with the same etcd, such as that of the next
+/// Kubernetes patch release, has them in the same place, so that etcd is not restarted.
 fn etcd_folder(bundle: &Manifest) -> String {
     let programs = bundle.files.iter().filter(|file| is_etcd(&file.path));
     let digest = Sha256::digest(programs.map(|file| file.sha256.as_str()).collect::<Vec<_>>().join("\n"));
@@ -96,7 +96,7 @@ fn etcd_folder(bundle: &Manifest) -> String {
     format!("etcd-{short}")
 }
 
-/// A program of etcd, by its path in the bundle.
+/// Whether a path in the bundle is a binary of etcd.
 fn is_etcd(path: &str) -> bool {
     path.starts_with("bin/etcd")
 }
@@ -114,7 +114,7 @@ impl Builder<'_> {
             folder(&format!("{STATE}/units"), 0o700, true),
             folder(&format!("{STATE}/scheduler"), 0o700, true),
             folder(&format!("{STATE}/snapshots"), 0o700, true),
-            // kube-controller-manager makes it, and by default in a place that nobody would remove.
+            // kube-controller-manager creates it, and by default in a place where it would never be removed.
             folder(render::VOLUME_PLUGINS, 0o755, true),
             folder(LIBRARY, 0o755, false),
             folder(&self.library, 0o755, false),
@@ -135,7 +135,8 @@ impl Builder<'_> {
         all
     }
 
-    /// All of the bundle, since km scheduler serves nodes their part of it. The control plane's programs come first.
+    /// All of the bundle, because the km scheduler serves nodes their part of it. The control plane's binaries are
+    /// first.
     fn programs(&self) -> Vec<Item> {
         let mut files: Vec<_> = self.inputs.bundle.files.iter().collect();
         files.sort_by_key(|file| (!file.purposes.contains(&Purpose::ControlPlane), &file.path));
@@ -157,7 +158,7 @@ impl Builder<'_> {
         items
     }
 
-    /// Where a file of the bundle lies.
+    /// The path of a bundle's file on the host.
     fn on_host(&self, path: &str) -> String {
         format!("{}/{path}", if is_etcd(path) { &self.etcd } else { &self.library })
     }
@@ -178,7 +179,7 @@ impl Builder<'_> {
         let mut etcd_names = local();
         etcd_names.extend([self.host.name.clone(), self.settings.address.clone()]);
         etcd_names.dedup();
-        // The km scheduler that leads is asked by those that do not.
+        // The leading km scheduler is queried by the others.
         let mut extender_names = local();
         extender_names.push(self.settings.address.clone());
         let here = format!("https://{}:6443", self.settings.url_address);
@@ -197,7 +198,7 @@ impl Builder<'_> {
             authority("front-proxy-ca", "front-proxy"),
             Item::KeyPair { path: pki("sa") },
             Item::EncryptionKey { path: ENCRYPTION.to_owned() },
-            // etcd shows the same certificate to clients and, as a client itself, to its peers.
+            // etcd presents the same certificate to clients and, as a client itself, to its peers.
             certificate("etcd/server", "etcd/ca", LeafSpec { client: true, ..server(&self.host.name, etcd_names) }),
             certificate("apiserver-etcd-client", "etcd/ca", client("kube-apiserver-etcd-client", None)),
             certificate("apiserver", "ca", server("kube-apiserver", self.api_server_names()?)),
@@ -207,7 +208,7 @@ impl Builder<'_> {
             certificate("scheduler", "ca", server("kube-scheduler", local())),
             certificate("extender-server", "ca", server("km-scheduler", extender_names)),
             certificate("extender-client", "ca", client(EXTENDER_CLIENT, None)),
-            // Used on the host itself; `kmctl kubeconfig` writes the endpoint into what it hands out.
+            // Used on the host itself. `kmctl kubeconfig` writes the endpoint into its output.
             kubeconfig("admin", &here, "kubernetes-admin", Some("system:masters")),
             kubeconfig("controller-manager", &here, "system:kube-controller-manager", None),
             kubeconfig("scheduler", &here, "system:kube-scheduler", None),
@@ -216,7 +217,7 @@ impl Builder<'_> {
         ])
     }
 
-    /// Every name under which somebody reaches an API server.
+    /// Every name under which an API server is reached.
     fn api_server_names(&self) -> Result<Vec<String>, RenderError> {
         let domain = &self.settings.cluster_domain;
         let mut names: Vec<String> =
@@ -228,7 +229,7 @@ impl Builder<'_> {
         let (endpoint, _) = self.settings.endpoint.rsplit_once(':').ok_or_else(|| {
             RenderError::Cluster(format!("controlPlane.endpoint `{}` has no port", self.settings.endpoint))
         })?;
-        // Not the other hosts': a host that comes or goes would change the certificates of all.
+        // Not the other hosts' names: adding or removing a host would change the certificates of all.
         let own = [self.host.name.as_str(), self.host.address.as_str()];
         for name in own.into_iter().chain([endpoint.trim_start_matches('[').trim_end_matches(']')]) {
             if !names.iter().any(|known| known == name) {
@@ -298,7 +299,7 @@ impl Builder<'_> {
         Ok(format!("# Written by kmctl; a change here is undone by the next `kmctl up`.\n{text}"))
     }
 
-    /// The endpoint, and every host's own API server for the time when it does not answer.
+    /// The endpoint, and every host's own API server in case the endpoint does not answer.
     fn api_servers(&self) -> Result<Vec<String>, RenderError> {
         let mut servers = vec![format!("https://{}", self.settings.endpoint)];
         for host in &self.cluster.spec.control_plane.hosts {
@@ -310,7 +311,7 @@ impl Builder<'_> {
         Ok(servers)
     }
 
-    /// With one host there is nobody to pass questions on to, and the extender stays on loopback.
+    /// With one host there is no peer to forward requests to, and the extender listens only on loopback.
     fn peers(&self) -> Result<Option<PeerServer>, RenderError> {
         if self.cluster.spec.control_plane.hosts.len() < 2 {
             return Ok(None);
@@ -338,7 +339,7 @@ impl Builder<'_> {
         units
     }
 
-    /// Units, each with everything that its process reads once.
+    /// A unit, with everything that its process reads only at its start.
     fn unit(&self, name: &str) -> Item {
         let bin = |program: &str| self.on_host(&format!("bin/{program}"));
         let pki =
@@ -407,7 +408,7 @@ impl Builder<'_> {
         Item::Unit(UnitSpec { name: name.to_owned(), reads })
     }
 
-    /// What runs, and what is put into the API: etcd first, then the API server, then everything that uses it.
+    /// What runs, and what is written to the API: etcd first, then the API server, then everything that uses it.
     fn running(&self) -> Result<Vec<Item>, RenderError> {
         let pki = |name: &str| format!("{}/{name}", render::PKI);
         let health = |name: &str, url: String, authority: &str, client: &str, unit: &str| {
@@ -441,7 +442,7 @@ impl Builder<'_> {
                 "kube-apiserver",
             ),
         ];
-        // Every host knows them; the first one that can be used writes them.
+        // Every host's manifest contains them. The first usable host writes them.
         items.push(Item::Objects { kubeconfig: ADMIN.to_owned(), objects: self.objects()? });
         items.extend(self.units().iter().skip(2).map(|unit| self.unit(unit)));
         for (name, port) in [("kube-controller-manager", 10257), ("kube-scheduler", 10259)] {
@@ -457,7 +458,7 @@ impl Builder<'_> {
             unit: "km-scheduler.service".to_owned(),
             seconds: START_SECONDS,
         }));
-        // Before that the API server refuses every pod: a `kubectl run` right after `up` would fail.
+        // Until it exists the API server refuses every pod: a `kubectl run` right after `up` would fail.
         items.push(Item::Health(HealthSpec {
             name: "the default service account exists".to_owned(),
             url: format!("https://{}:6443{DEFAULT_SERVICE_ACCOUNT}", self.settings.url_address),
@@ -490,7 +491,7 @@ impl Builder<'_> {
         let mut objects = Vec::new();
         for template in &render::API {
             let text = render::render(template, &self.settings)?;
-            // The live settings belong to `kmctl scale`.
+            // `kmctl scale` owns the live settings.
             let keep = template.path == "api/settings.yaml";
             let read = k8s::manifests(template.path, &text)?;
             objects.extend(read.into_iter().map(|object| ObjectSpec { object, keep }));
@@ -523,7 +524,7 @@ fn first_service_address(spec: &KubernetesSpec) -> Result<String, RenderError> {
     })
 }
 
-/// Whether a file of the bundle is run, not read.
+/// Whether a file of the bundle is executed, not read.
 fn is_program(path: &str) -> bool {
     !["images/", "cni.d/", "licenses/"].iter().any(|part| path.starts_with(part))
 }

@@ -6,7 +6,7 @@ fn with(spec: &str) -> Result<HostManifest, RenderError> {
     manifest_of(&format!("    - {{ address: 192.0.2.12, name: cp2 }}\n{spec}"))
 }
 
-/// The last host, where cluster.yaml ends like this after the first.
+/// The manifest of the last host, if cluster.yaml continues like this after the first host.
 fn manifest_of(rest: &str) -> Result<HostManifest, RenderError> {
     let text = format!(
         "apiVersion: kmctl.io/v1alpha1\nkind: Cluster\nmetadata: {{ name: demo }}\nspec:\n  mesos: {{ master: '192.0.2.5:5050' }}\n  \
@@ -66,7 +66,7 @@ fn where_km_scheduler_is_stopped_kube_scheduler_stops_too_so_that_another_hosts_
         kube.contains("\nBindsTo=km-scheduler.service\n")
             && kube.contains("kube-apiserver.service km-scheduler.service\n")
     );
-    // systemd would not start it again by itself.
+    // systemd would not restart it by itself.
     let km = text(&manifest, "system/km-scheduler.service").unwrap();
     assert!(km.contains("\nWants=network-online.target kube-scheduler.service\n"), "{km}");
     let alone = manifest_of("").unwrap();

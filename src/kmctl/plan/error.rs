@@ -1,4 +1,4 @@
-//! Why there is no plan: what was found must not be gone on with.
+//! Why there is no plan: the found state must not be changed.
 
 /// Why there is no plan.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -6,11 +6,10 @@ pub enum PlanError {
     /// Another version or bundle runs there.
     #[error("{host} runs {found}, and cluster.yaml wants {wanted}: a running cluster is not upgraded yet")]
     Upgrade {
-        /// The host.
         host: String,
-        /// What is there.
+        /// The version or bundle that runs there.
         found: String,
-        /// What is wanted.
+        /// The version that cluster.yaml requires.
         wanted: String,
     },
     /// Its pods have another network.
@@ -18,39 +17,37 @@ pub enum PlanError {
         "{host} runs with network.mode {found}, and cluster.yaml wants {wanted}: a running cluster keeps its network"
     )]
     Network {
-        /// The host.
         host: String,
-        /// What is there.
+        /// The mode that it runs with.
         found: String,
-        /// What is wanted.
+        /// The mode that cluster.yaml requires.
         wanted: String,
     },
-    /// A secret is neither here nor there.
+    /// A secret is neither on the operator's machine nor on the host.
     #[error("{path} is not on {host}, and the file that mesos.secretFile names is not here")]
     NoSecret {
-        /// The host.
         host: String,
         /// The path on the host.
         path: String,
     },
-    /// Another host may have begun the cluster.
+    /// Another host may have bootstrapped the cluster.
     #[error(
         "the hosts have written down that etcd's cluster begins on {}, and {} not answered",
         founders.join(" or "), have(unseen)
     )]
     Founder {
-        /// Who may have begun it.
+        /// The hosts that may have bootstrapped it.
         founders: Vec<String>,
-        /// Those that were not seen.
+        /// Hosts that could not be inspected.
         unseen: Vec<String>,
     },
-    /// A host begins that cluster.yaml does not name.
+    /// A host that cluster.yaml does not name bootstraps the cluster.
     #[error("the hosts have written down that etcd's cluster begins on {founder}, which cluster.yaml does not name")]
     Unnamed {
-        /// Who begins it.
+        /// The host that bootstraps it.
         founder: String,
     },
-    /// The cluster lives where nobody has looked.
+    /// The cluster is on hosts that were not inspected.
     #[error(
         "none of the hosts that were seen has etcd's data, and Mesos has the cluster's framework ({framework}): the \
          cluster is on those that have not answered: {}", unseen.join(", ")
@@ -58,18 +55,18 @@ pub enum PlanError {
     Elsewhere {
         /// The framework's id.
         framework: String,
-        /// Those that were not seen.
+        /// Hosts that could not be inspected.
         unseen: Vec<String>,
     },
-    /// So many members have lost their data that etcd cannot have a leader any more.
+    /// So many members have lost their data that etcd can no longer elect a leader.
     #[error(
         "etcd has lost its quorum: {} of its {members} members {} lost their data ({})",
         lost.len(), if lost.len() == 1 { "has" } else { "have" }, lost.join(", ")
     )]
     NoQuorum {
-        /// How many vote.
+        /// The number of voting members.
         members: usize,
-        /// Those without data.
+        /// The members without data.
         lost: Vec<String>,
     },
     /// Two hosts belong to different clusters.
@@ -78,12 +75,12 @@ pub enum PlanError {
         /// One host of each.
         hosts: [String; 2],
     },
-    /// Nobody can tell whether there is a cluster already.
+    /// It cannot be determined whether a cluster exists already.
     #[error("{} of {all} hosts were seen and none of them has etcd's data: the others may have them", all - unseen.len())]
     NoMajority {
         /// How many hosts cluster.yaml names.
         all: usize,
-        /// Those that were not seen.
+        /// Hosts that could not be inspected.
         unseen: Vec<String>,
     },
 }

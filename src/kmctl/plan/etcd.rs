@@ -1,4 +1,5 @@
-//! What has to be done about etcd's members: who begins the cluster, who joins it, who leaves it.
+//! What must be done about etcd's members: which host bootstraps the cluster, which hosts join it, which members are
+//! removed.
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
@@ -10,7 +11,7 @@ use super::interrupts::quorum;
 use crate::inventory::Found;
 use kmctl_core::protocol::host::{EtcdMember, Founding, HostManifest, Item, Observed};
 
-/// What has to be done about a host's member of etcd.
+/// What must be done about a host's etcd member.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum EtcdWork {
@@ -19,30 +20,30 @@ pub enum EtcdWork {
     None,
     /// It is the first member of a new cluster.
     Bootstrap,
-    /// It joins the other members; one at a time.
+    /// It joins the other members, one at a time.
     Join,
-    /// It has data and does not run, or is not healthy. All such members start at once: alone they are no quorum.
+    /// It has data and does not run, or is not healthy. All such members start at once: alone they have no quorum.
     Start,
-    /// It runs and is restarted; one at a time.
+    /// It runs and is restarted, one at a time.
     Restart,
 }
 
-/// A member of etcd that is no host of cluster.yaml.
+/// An etcd member that is not a host of cluster.yaml.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EtcdRemoval {
-    /// Its name.
+    /// The member's name.
     pub member: String,
-    /// Where the other members reached it.
+    /// The URLs under which the other members reached it.
     pub peers: Vec<String>,
-    /// Whether it is removed; else it is only told.
+    /// Whether it is removed. Otherwise it is only reported.
     pub remove: bool,
-    /// What that means for the quorum.
+    /// The effect on the quorum.
     pub arithmetic: String,
 }
 
 impl EtcdWork {
-    /// Whether nothing has to be done.
+    /// Whether nothing must be done.
     pub fn is_none(&self) -> bool {
         *self == EtcdWork::None
     }
@@ -72,7 +73,7 @@ fn lacks_vote(manifest: &HostManifest, found: &Found) -> bool {
     votes.any(|(_, found)| matches!(found.observed, Observed::Different { .. }))
 }
 
-/// All members that any host told of.
+/// The longest list of members that any host reported.
 fn members(hosts: &[(HostManifest, Found)]) -> &[EtcdMember] {
     let told = hosts.iter().filter_map(|(_, found)| match found {
         Found::Observed(found) if !found.members.is_empty() => Some(found.members.as_slice()),
@@ -81,7 +82,7 @@ fn members(hosts: &[(HostManifest, Found)]) -> &[EtcdMember] {
     told.max_by_key(|members| members.len()).unwrap_or_default()
 }
 
-/// Who begins etcd's cluster, as the host has written it down.
+/// The host that bootstraps etcd's cluster, as recorded on this host.
 fn recorded(found: &Found) -> Option<&str> {
     match found {
         Found::Observed(found) => found.founder.as_deref(),
@@ -89,7 +90,8 @@ fn recorded(found: &Found) -> Option<&str> {
     }
 }
 
-/// Members of two hosts that are none of each other's: every change of a cluster leaves most of its members.
+/// Two hosts whose member lists have no member in common. They belong to different clusters, because every change of a
+/// cluster keeps most of its members.
 fn two_clusters(hosts: &[(HostManifest, Found)]) -> Option<[String; 2]> {
     let lists = hosts.iter().filter_map(|(manifest, found)| match found {
         Found::Observed(found) if !found.members.is_empty() => Some((&manifest.host, &found.members)),
@@ -101,8 +103,9 @@ fn two_clusters(hosts: &[(HostManifest, Found)]) -> Option<[String; 2]> {
     Some([first.clone(), other.clone()])
 }
 
-/// Chooses who begins. A majority of all hosts that names one host may have let it begin, whoever of them answers; who is
-/// named by so many that the unseen could make it a majority is the only one that may begin.
+/// Chooses the host that bootstraps the cluster. If a majority of all hosts has recorded one host, that host may have
+/// bootstrapped already, no matter which hosts answer. A host with so many records that the unseen hosts could complete
+/// a majority is the only one that may bootstrap.
 fn elect(hosts: &[(HostManifest, Found)], unseen: &[String]) -> Result<String, PlanError> {
     let majority = quorum(hosts.len() + unseen.len());
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
@@ -114,7 +117,7 @@ fn elect(hosts: &[(HostManifest, Found)], unseen: &[String]) -> Result<String, P
         counts.iter().filter(|(_, count)| **count + unseen.len() >= majority).map(|(name, _)| *name).collect();
     match possible[..] {
         [] => {
-            // Nobody has begun. Whom most have written down needs the fewest changes.
+            // No host has bootstrapped. The one that most hosts have recorded needs the fewest changes.
             let most = counts.into_iter().filter(|(name, _)| seen(name)).max_by_key(|(_, count)| *count);
             let first = || hosts.first().map(|(manifest, _)| manifest.host.as_str());
             Ok(most.map(|(name, _)| name).or_else(first).unwrap_or_default().to_owned())
@@ -130,7 +133,8 @@ fn elect(hosts: &[(HostManifest, Found)], unseen: &[String]) -> Result<String, P
     }
 }
 
-/// Says for every host what becomes of its member, and adds the steps for it. Returns who began the cluster, or begins it.
+/// Decides what happens to every host's member, and adds the steps for it. Returns the host that bootstrapped the
+/// cluster, or bootstraps it.
 pub(super) fn assign(
     hosts: &[(HostManifest, Found)],
     plans: &mut [HostPlan],
@@ -143,7 +147,7 @@ pub(super) fn assign(
     let with_data = hosts.iter().filter(|(manifest, found)| has_data(manifest, found)).count();
     let listed = members(hosts);
     let mut count = listed.len().max(with_data);
-    // Those that are not known to have lost their data may answer.
+    // Members that are not known to have lost their data may still answer.
     let voters = listed.iter().filter(|member| !member.learner).count();
     let lost = hosts.iter().filter(|(manifest, found)| {
         !has_data(manifest, found) && listed.iter().any(|member| !member.learner && member.name == manifest.host)
@@ -154,7 +158,7 @@ pub(super) fn assign(
     }
     let all = hosts.len() + unseen.len();
     let begun = existing.is_some() || with_data > 0 || hosts.is_empty();
-    // A cluster whose majority has no data is not alive anywhere; less cannot be known.
+    // A cluster whose majority has no data cannot be running anywhere. With fewer hosts inspected, this is unknown.
     if !begun && hosts.len() < quorum(all) {
         return Err(PlanError::NoMajority { all, unseen: unseen.clone() });
     }
@@ -180,7 +184,7 @@ pub(super) fn assign(
     let agreed = hosts.iter().filter(|(manifest, found)| {
         begins.is_some_and(|founder| manifest.host != founder && recorded(found) == Some(founder))
     });
-    // The founder itself has written it down before it begins.
+    // The founder itself has recorded it before it bootstraps.
     let agreement = quorum(all).saturating_sub(1 + agreed.count());
     for ((manifest, found), plan) in hosts.iter().zip(plans) {
         let host = &manifest.host;
@@ -219,13 +223,13 @@ pub(super) fn assign(
     Ok(founder)
 }
 
-/// Members that cluster.yaml does not name. One at a time leaves, and `count` goes down with each.
+/// Members that cluster.yaml does not name. They are removed one at a time, and `count` decreases with each.
 pub(super) fn departures(hosts: &[(HostManifest, Found)], unseen: &[String], remove: bool) -> Vec<EtcdRemoval> {
     let members = members(hosts);
     let mut count = members.len();
     let named = |name: &str| unseen.iter().any(|host| host == name) || hosts.iter().any(|(host, _)| host.host == name);
     let mut gone = Vec::new();
-    // One without a name was never started: whoever registered it goes on with it.
+    // A member without a name was never started: the run that registered it will continue with it.
     for member in members.iter().filter(|member| !member.name.is_empty() && !named(&member.name)) {
         let arithmetic = arithmetic(count, count.saturating_sub(1));
         count = count.saturating_sub(1);
@@ -235,7 +239,7 @@ pub(super) fn departures(hosts: &[(HostManifest, Found)], unseen: &[String], rem
     gone
 }
 
-/// `members 1 → 2, quorum 2, stands the loss of 0`
+/// Formats a change: `members 1 → 2, quorum 2, stands the loss of 0`.
 fn arithmetic(before: usize, after: usize) -> String {
     let quorum = quorum(after);
     format!("members {before} → {after}, quorum {quorum}, stands the loss of {}", after.saturating_sub(quorum))

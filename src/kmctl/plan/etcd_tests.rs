@@ -1,4 +1,4 @@
-//! Who begins etcd, who joins it, and what is said about the quorum.
+//! Which host bootstraps etcd, which hosts join it, and what is printed about the quorum.
 use std::collections::BTreeSet;
 
 use super::*;
@@ -21,7 +21,7 @@ fn bare(name: &str, existing: &[&str]) -> (HostManifest, Found) {
     (host(name), Found::Bare { existing: existing.iter().map(|path| (*path).to_owned()).collect::<BTreeSet<_>>() })
 }
 
-/// A host that is as it should be, with `change` made, whose etcd lists these members.
+/// A correct host with `change` applied, whose etcd lists these members.
 fn living(name: &str, listed: &[&str], change: impl Fn(&mut Observation)) -> (HostManifest, Found) {
     let manifest = host(name);
     let Found::Observed(found) = found(&manifest, change) else { unreachable!() };
@@ -69,11 +69,11 @@ fn a_dead_host_does_not_keep_the_majority_from_beginning_and_a_minority_begins_n
     assert_eq!(work(&begun), [EtcdWork::Bootstrap, EtcdWork::Join]);
     let refused = plan(&[bare("cp3", &[])], &["cp1", "cp2"]);
     assert!(matches!(refused, Err(PlanError::NoMajority { all: 3, .. })), "{refused:?}");
-    // One that has data says that there is a cluster, however many are seen.
+    // One host with data proves that there is a cluster, however many hosts were inspected.
     assert_eq!(work(&plan(&[bare("cp3", &[MEMBER_DATA])], &["cp1", "cp2"]).unwrap()), [EtcdWork::Start]);
 }
 
-/// A host with km and without data, on which `founder` is written down.
+/// A host with km and without data, which has recorded `founder`.
 fn told(name: &str, founder: Option<&str>) -> (HostManifest, Found) {
     let (manifest, Found::Observed(found)) = living(name, &[], |item| {
         if item.name == format!("etcd member {name}") {
@@ -92,13 +92,13 @@ fn whoever_may_have_begun_the_cluster_is_the_only_one_that_begins_it() {
     };
     let (cp1, cp2) = (Some("cp1"), Some("cp2"));
     use EtcdWork::{Bootstrap, Join};
-    // Nothing is written down: the first that was seen.
+    // Nothing is recorded: the first host that was seen.
     let nothing = [told("cp2", None), told("cp3", None)];
     assert_eq!(founder(&nothing, &["cp1"]), Ok(("cp2".to_owned(), vec![Bootstrap, Join])));
-    // A run that did not see cp1 was killed: cp2 may have been begun by it and goes on.
+    // A run that did not see cp1 was killed: it may have started cp2, which therefore continues.
     let all = [told("cp1", None), told("cp2", cp2), told("cp3", cp2)];
     assert_eq!(founder(&all, &[]), Ok(("cp2".to_owned(), vec![Join, Bootstrap, Join])));
-    // cp1 and cp2 can have been its majority.
+    // cp1 and cp2 may have been its majority.
     let without = [told("cp2", cp1), told("cp3", None)];
     let error = PlanError::Founder { founders: vec!["cp1".to_owned()], unseen: vec!["cp1".to_owned()] };
     assert_eq!(
@@ -106,7 +106,7 @@ fn whoever_may_have_begun_the_cluster_is_the_only_one_that_begins_it() {
         "the hosts have written down that etcd's cluster begins on cp1, and cp1 has not answered"
     );
     assert_eq!(founder(&without, &["cp1"]), Err(error));
-    // Two of five are none, and all were seen.
+    // Two of five are no majority, and all were seen.
     let five = [told("cp1", None), told("cp2", cp2), told("cp3", cp1), told("cp4", cp2), told("cp5", None)];
     assert_eq!(founder(&five, &[]).unwrap().0, "cp2");
     let unnamed = [told("cp1", Some("old")), told("cp2", Some("old")), told("cp3", None)];
@@ -138,7 +138,7 @@ fn a_cluster_that_mesos_knows_is_not_begun_again_while_a_host_is_away() {
         "none of the hosts that were seen has etcd's data, and Mesos has the cluster's framework (f-0001): the cluster \
          is on those that have not answered: cp1"
     );
-    // All hosts were seen: the framework is what a former cluster left.
+    // All hosts were seen: the framework is left over from a former cluster.
     assert!(decide(&hosts, "km", &PlanContext { framework, ..PlanContext::default() }).is_ok());
 }
 
@@ -149,10 +149,10 @@ fn a_lost_quorum_is_told_and_not_waited_for() {
     let hosts = [living("cp1", &listed, nothing), bare("cp2", &[]), told("cp3", Some("cp1"))];
     let refused = plan(&hosts, &[]).unwrap_err();
     assert_eq!(refused.to_string(), "etcd has lost its quorum: 2 of its 3 members have lost their data (cp2, cp3)");
-    // One that was not seen may have them still, and so may one that cluster.yaml does not name any more.
+    // A host that was not seen may still have its data, and so may one that cluster.yaml no longer names.
     assert!(plan(&hosts[..2], &["cp3"]).is_ok());
     assert!(plan(&hosts[..2], &[]).is_ok());
-    // A single host that is empty is no member of anything.
+    // A single empty host is no member of anything.
     assert!(plan(&[told("cp1", Some("cp1"))], &[]).is_ok());
 }
 
@@ -166,7 +166,7 @@ fn two_clusters_are_told_and_nothing_is_done() {
     let hosts = [living("cp1", &["cp1"], |_| ()), other("cp2"), other("cp3")];
     let refused = plan(&hosts, &[]).unwrap_err();
     assert_eq!(refused, PlanError::TwoClusters { hosts: ["cp1".to_owned(), "cp2".to_owned()] });
-    // So is a host that comes late with data, while the others are about to begin.
+    // The same applies to a host that answers late with data while the others are about to bootstrap.
     let existing = Some(ExistingCluster { founder: Some("cp2".to_owned()), begins: true });
     let late = PlanContext { unseen: vec!["cp2".to_owned()], existing, ..PlanContext::default() };
     let refused = decide(&[bare("cp1", &[MEMBER_DATA])], "km", &late).unwrap_err();
@@ -216,7 +216,7 @@ fn a_member_that_the_file_does_not_name_is_told_and_removed_only_when_allowed() 
     insta::with_settings!({ snapshot_path => "../../../tests/plan", prepend_module_to_snapshot => false, omit_expression => true }, {
         insta::assert_snapshot!("departures", text);
     });
-    // A host that did not answer is named there all the same.
+    // A host that did not answer is still named in cluster.yaml.
     let unseen = PlanContext { unseen: vec!["cp3".to_owned(), "cp4".to_owned()], ..allowed };
     assert_eq!(decide(&hosts, "km", &unseen).unwrap().departures, []);
 }

@@ -1,11 +1,12 @@
 //! What restarting a component interrupts.
 
-/// How many members of etcd have to answer out of `members`.
+/// How many of `members` etcd members must answer.
 pub(crate) fn quorum(members: usize) -> usize {
     members / 2 + 1
 }
 
-/// What does not answer while `unit` restarts, where `hosts` control-plane hosts run it; none where nobody notices.
+/// What does not answer while `unit` restarts, if `hosts` control-plane hosts run it. `None` if the restart is not
+/// noticeable.
 pub(super) fn interrupts(unit: &str, hosts: usize) -> Option<String> {
     let alone = hosts < 2;
     let left = hosts.saturating_sub(1);

@@ -1,8 +1,8 @@
 //! Pure planning: cluster + inventory → steps, and their description. No I/O, no clock, no randomness.
 //!
-//! [`desired`] says what every host should have, as a manifest for `km host`; [`decide`] compares it with what was
-//! found and says which steps are needed; [`describe`] shows them; [`SavedPlan`] is the plan as a file. Every choice is
-//! made here: what runs the plan has none left.
+//! [`desired`] returns what every host should have, as a manifest for `km host`. [`decide`] compares it with what was
+//! found and returns the steps that are needed. [`describe`] formats them, and [`SavedPlan`] is the plan as a file.
+//! Every choice is made here: applying the plan involves none.
 mod decide;
 mod describe;
 mod desired;

@@ -1,7 +1,7 @@
 //! A plan as a file: what `kmctl plan --out FILE` writes and `kmctl up --plan FILE` applies.
 //!
-//! It holds every step and no secret. It is carried out only while looking at the hosts again yields the same plan:
-//! the steps stand for what was found, and a digest per host stands for what is wanted, so a change on a host, in
+//! It holds every step and no secret. It is applied only if inspecting the hosts again yields the same plan. The steps
+//! represent what was found, and a digest per host represents what is wanted, so that a change on a host, in
 //! cluster.yaml, in the bundle or of kmctl itself is noticed. An example:
 //!
 //! ```json
@@ -43,10 +43,10 @@ use super::describe;
 use kmctl_core::bundle::hex;
 use kmctl_core::protocol::host::HostManifest;
 
-/// Version of the file's format. A new field or another meaning is a new version.
+/// Version of the file's format. A new field or another meaning requires a new version.
 pub const FORMAT: u32 = 2;
 
-/// The file.
+/// A saved plan.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SavedPlan {
@@ -56,7 +56,7 @@ pub struct SavedPlan {
     pub kmctl: String,
     /// The cluster's name.
     pub cluster: String,
-    /// sha256 of the `km` that goes to the hosts.
+    /// sha256 of the `km` for the hosts.
     pub km: String,
     /// By host: sha256 of everything that the host should have.
     pub wanted: BTreeMap<String, String>,
@@ -64,7 +64,7 @@ pub struct SavedPlan {
     pub plan: Plan,
 }
 
-/// Why a file is no plan.
+/// Why a file is not a plan.
 #[derive(Debug, thiserror::Error)]
 pub enum SavedPlanError {
     /// It is not JSON of this form.
@@ -76,7 +76,7 @@ pub enum SavedPlanError {
 }
 
 impl SavedPlan {
-    /// `plan` for the hosts with these manifests.
+    /// Saves `plan` for the hosts with these manifests.
     pub fn new(cluster: &str, km: &str, manifests: &[HostManifest], plan: &Plan) -> Self {
         let wanted = |manifest: &HostManifest| (manifest.host.clone(), digest(manifest));
         SavedPlan {
@@ -89,7 +89,7 @@ impl SavedPlan {
         }
     }
 
-    /// Reads a file's text. The version comes first: what it says about the rest must be known before the rest is read.
+    /// Parses a file's text. The format is checked first, because the rest can only be parsed if its format is known.
     pub fn parse(text: &str) -> Result<Self, SavedPlanError> {
         let value: serde_json::Value = serde_json::from_str(text).map_err(SavedPlanError::Malformed)?;
         match value["format"].as_u64() {
@@ -98,7 +98,7 @@ impl SavedPlan {
         }
     }
 
-    /// How a plan made `now` differs from this one; none where it is the same.
+    /// How a plan made `now` differs from this one. `None` if they are the same.
     pub fn drift(&self, now: &SavedPlan) -> Option<String> {
         let mut text = String::new();
         if self.cluster != now.cluster {

@@ -6,7 +6,7 @@ use kmctl_core::protocol::host::Item;
 
 const SCHEDULER: &str = "/etc/systemd/system/kube-scheduler.service";
 
-/// The plan for a host on which somebody has put `line` in front of a unit file.
+/// The plan for a host on which `line` was inserted before a unit file's content.
 fn edited(line: &str) -> SavedPlan {
     let manifest = manifest(Some("5ec2e7"));
     let text = manifest.items.iter().find_map(|item| match item {
@@ -81,11 +81,11 @@ fn what_a_component_answers_before_it_is_healthy_is_no_drift() {
 
 #[test]
 fn no_secret_is_in_the_file() {
-    // Everything differs, and every text that was found is one that must not be repeated.
+    // Everything differs, and no text that was found may be repeated.
     let manifest = manifest(Some("5ec2e7"));
     let found = found(&manifest, |item| item.observed = differs("it differs", Some("found-text")));
     let plan = decide(&[(manifest.clone(), found)], "km", &PlanContext::default());
-    // A changed table of contents on a living host is an upgrade; that item is left as it is.
+    // A changed table of contents on a running host is an upgrade, so that item is left unchanged.
     assert!(plan.is_err());
     let found = crate::plan::decide::tests::found(&manifest, |item| {
         if !item.name.ends_with("manifest.json") {

@@ -1,5 +1,5 @@
-//! Bundles of upstream's releases: those that were asked for, and those that `kmctl` creates by itself for a cluster.yaml that
-//! names none and keeps in the user's cache.
+//! Bundles of upstream's releases: those that were requested, and those that `kmctl` creates by itself for a
+//! cluster.yaml that names none and keeps in the user's cache.
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -12,10 +12,10 @@ use kmctl_core::bundle::{Bundle, BundleError};
 use kmctl_core::k8s::{Components, Version, supported};
 use kmctl_core::progress::Progress;
 
-/// The environment's default of `--mirror`.
+/// The environment variable with the default of `--mirror`.
 pub const MIRROR: &str = "KMCTL_MIRROR";
 
-/// What releases call this machine's architecture. Hosts have the same: they run the `km` that lies beside this kmctl.
+/// The name of this machine's architecture in releases. Hosts have the same: they run the `km` beside this kmctl.
 fn architecture() -> &'static str {
     if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }
 }
@@ -24,18 +24,18 @@ fn path(kubernetes: &str) -> Result<PathBuf, Failure> {
     Ok(cache()?.join("bundles").join(format!("kubernetes-{kubernetes}-{}.bundle", architecture())))
 }
 
-/// The bundle that was made before; none where there is none, or nowhere to keep one.
+/// The bundle that was created before. `None` if there is none, or no cache directory.
 pub(super) fn kept(kubernetes: &str) -> Option<PathBuf> {
     path(kubernetes).ok().filter(|path| path.exists())
 }
 
-/// Makes the bundle of `kubernetes` out of upstream's releases, unless that was done before.
+/// Creates the bundle of `kubernetes` from upstream's releases, unless it exists already.
 pub async fn make(session: &Session, kubernetes: &str) -> Result<Bundle, Failure> {
     let components = components(kubernetes, Code::Invalid)?;
     let out = path(kubernetes)?;
     let folder = out.parent().unwrap_or(&out);
     std::fs::create_dir_all(folder).with_context(|| format!("failed to create directory {}", folder.display()))?;
-    // Another run may be making it, too: the second one takes what the first has made.
+    // Another run may be creating it, too: the second one uses the first one's result.
     let _turn = turn(folder.join(".lock")).await?;
     if !out.exists() {
         let text = format!(
@@ -58,7 +58,7 @@ pub async fn make(session: &Session, kubernetes: &str) -> Result<Bundle, Failure
     Ok(opened.with_context(|| format!("failed to open {}", out.display()))?)
 }
 
-/// Holds the directory of bundles until it is dropped.
+/// Locks the directory of bundles until dropped.
 async fn turn(path: PathBuf) -> Result<File, Failure> {
     let locked = tokio::task::spawn_blocking(move || {
         let file = File::options().create(true).truncate(false).write(true).open(&path);
@@ -68,7 +68,7 @@ async fn turn(path: PathBuf) -> Result<File, Failure> {
     Ok(locked.await??)
 }
 
-/// Downloads a bundle, and says where the lock is.
+/// Downloads a bundle, and reports where the lock is.
 pub async fn fetch(what: &Download, progress: &Progress) -> Result<Fetched, Failure> {
     if let Some(mirror) = &what.mirror {
         progress.note("", &format!("downloading from {mirror}"));
@@ -92,7 +92,7 @@ fn failure(error: FetchError) -> Failure {
     }
 }
 
-/// What is paired with `kubernetes`.
+/// The components that are paired with `kubernetes`.
 pub fn components(kubernetes: &str, code: Code) -> Result<Components, Failure> {
     let version: Version = kubernetes.parse().map_err(|_| {
         let failure = Failure::message(code, format!("`{kubernetes}` is no version of Kubernetes"));
@@ -108,20 +108,20 @@ pub fn components(kubernetes: &str, code: Code) -> Result<Components, Failure> {
     })
 }
 
-/// The mirror that was asked for.
+/// The requested mirror.
 pub fn mirror_of(mirror: Option<String>) -> Result<Option<Mirror>, Failure> {
     let mirror = mirror.filter(|mirror| !mirror.is_empty()).map(|mirror| mirror.parse()).transpose();
     mirror.map_err(|error| Failure::new(Code::Usage, error).hint(format!("correct --mirror or {MIRROR}")))
 }
 
-/// The lock beside a bundle.
+/// The path of the lock beside a bundle.
 pub fn lock_of(bundle: &Path) -> PathBuf {
     let mut name = bundle.as_os_str().to_owned();
     name.push(".lock");
     name.into()
 }
 
-/// Where this user's downloads and bundles are kept (XDG Base Directory Specification).
+/// The directory for this user's downloads and bundles (XDG Base Directory Specification).
 pub fn cache() -> Result<PathBuf, Failure> {
     let of_user = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     let cache =

@@ -1,5 +1,5 @@
-//! What `check` looks at: hosts and Mesos, and whether they meet the requirements. It needs no bundle: what it finds out about
-//! hosts and agents does not depend on the files in one.
+//! What `check` inspects: hosts and Mesos, and whether they meet the requirements. It needs no bundle: its findings
+//! about hosts and agents do not depend on the files in one.
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -23,7 +23,7 @@ pub struct Report {
     pub cluster: String,
     /// In cluster.yaml's order.
     pub hosts: Vec<HostReport>,
-    /// None where Mesos could not be queried; a finding says why.
+    /// `None` if Mesos could not be queried. A finding says why.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mesos: Option<MesosReport>,
     /// Errors first.
@@ -38,15 +38,15 @@ pub struct HostReport {
     pub name: String,
     /// As in cluster.yaml.
     pub address: String,
-    /// None where the host could not be inspected; a finding says why.
+    /// `None` if the host could not be inspected. A finding says why.
     pub machine: Option<Machine>,
 }
 
-/// Mesos.
+/// What was found out about Mesos.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MesosReport {
-    /// What the leading master says.
+    /// What the leading master reports.
     #[serde(flatten)]
     pub master: Master,
     /// Agents that are alike.
@@ -128,7 +128,7 @@ async fn query_mesos(session: &Session, loaded: &Loaded, host: Arc<dyn Host>) ->
     asked
 }
 
-/// What there is to report of Mesos.
+/// The report on Mesos.
 pub(crate) fn mesos_report(cluster: &Cluster, master: Master) -> MesosReport {
     let groups = group(cluster, &master.agents);
     let fit = master.agents.iter().filter(|agent| reason_against(cluster, agent).is_none()).count();

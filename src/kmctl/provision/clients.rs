@@ -1,4 +1,4 @@
-//! Clients for the API server, km scheduler and Mesos. All of them connect through a control-plane host.
+//! Clients for the API server, the km scheduler and Mesos. All of them connect through a control-plane host.
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,13 +21,13 @@ use mesos::Masters;
 use mesos::operator::Endpoints;
 use mesos::transport::{Authentication, HttpSettings, Secret};
 
-/// Where km scheduler tells its state, to holders of the extender's client certificate.
+/// Where the km scheduler serves its state, to holders of the extender's client certificate.
 const SCHEDULER: &str = "https://127.0.0.1:10270";
 
-/// Limit for one question to the API server.
+/// Time limit for one request to the API server.
 const ANSWER: Duration = Duration::from_secs(15);
 
-/// How long one of several API servers may take to say that it is ready.
+/// How long one of several API servers may take to report that it is ready.
 const READY: Duration = Duration::from_secs(3);
 
 /// Connects to the first of several hosts whose API server is ready, else to the first that was reached.
@@ -59,7 +59,7 @@ pub async fn connect_ready_host(session: &Session, loaded: &Loaded) -> Result<Ar
     Err(anyhow::Error::new(first).context(format!("reach {name} over SSH")).into())
 }
 
-/// The host, and whether its API server is ready.
+/// Returns the host, and whether its API server is ready.
 async fn ask(session: &Session, loaded: &Loaded, spec: &HostSpec) -> Result<(Arc<dyn Host>, bool), HostError> {
     let host: Arc<dyn Host> = Arc::new(session.connect(loaded, spec).await?);
     let ready = async {
@@ -70,12 +70,12 @@ async fn ask(session: &Session, loaded: &Loaded, spec: &HostSpec) -> Result<(Arc
     Ok((host, ready))
 }
 
-/// The administrator's kubeconfig of `host`; none where there is no cluster yet.
+/// The administrator's kubeconfig of `host`. `None` if there is no cluster yet.
 pub async fn admin_conf(host: &dyn Host) -> Result<Option<String>, Failure> {
     read_file(host, ADMIN).await
 }
 
-/// The failure of a command that needs a cluster where there is none.
+/// The failure of a command that needs a cluster if there is none.
 pub fn no_cluster(host: &dyn Host) -> Failure {
     Failure::from(anyhow::anyhow!("{} has no {ADMIN}: there is no cluster yet", host.name())).hint("run `kmctl up`")
 }
@@ -93,7 +93,7 @@ pub async fn with_timeout<T>(what: &str, answer: impl Future<Output = kube::Resu
     }
 }
 
-/// A client for the API server, with an administrator's rights.
+/// A client for the API server, with an administrator's permissions.
 pub async fn kube(host: Arc<dyn Host>) -> Result<kube::Client, Failure> {
     let Some(kubeconfig) = admin_conf(host.as_ref()).await? else {
         return Err(no_cluster(host.as_ref()));
@@ -101,7 +101,7 @@ pub async fn kube(host: Arc<dyn Host>) -> Result<kube::Client, Failure> {
     Ok(client_over(host, &kubeconfig).await?)
 }
 
-/// What km scheduler says of itself. Only the instance that leads answers: `host` is asked first, then the others.
+/// Returns the km scheduler's state. Only the leading instance answers: `host` is queried first, then the others.
 pub async fn scheduler(session: &Session, loaded: &Loaded, host: Arc<dyn Host>) -> Result<Summary, Failure> {
     let first = host.name().to_owned();
     let mut answer = scheduler_on(host).await;
@@ -109,7 +109,7 @@ pub async fn scheduler(session: &Session, loaded: &Loaded, host: Arc<dyn Host>) 
         if answer.is_ok() {
             break;
         }
-        // The first answer says why, where no other is better.
+        // The first error is kept if no other host answers.
         if let Ok(host) = session.connect(loaded, spec).await
             && let Ok(summary) = scheduler_on(Arc::new(host)).await
         {
@@ -143,15 +143,16 @@ async fn scheduler_on(host: Arc<dyn Host>) -> Result<Summary, Failure> {
     }
 }
 
-/// Mesos' endpoints, through `host`. The secret is read here, or from the host where another operator left it.
+/// Mesos' endpoints, through `host`. The secret is read from this machine, or from the host where another operator
+/// stored it.
 pub async fn mesos(host: Arc<dyn Host>, loaded: &Loaded) -> Result<Endpoints, Failure> {
     Ok(Endpoints::new(masters(Some(host), loaded).await?))
 }
 
-/// What the leading master and its agents say of themselves, through `host`.
+/// Returns what the leading master and its agents report about themselves, through `host`.
 ///
 /// # Errors
-/// The credentials, and that Mesos does not answer or does not let them in.
+/// Unusable credentials, or Mesos does not answer or refuses them.
 pub async fn master(host: Arc<dyn Host>, loaded: &Loaded) -> Result<Master, Failure> {
     let mesos = mesos(host, loaded).await?;
     Ok(inventory::mesos::read(&mesos, &loaded.cluster.spec.mesos.framework_name).await?)
@@ -163,7 +164,7 @@ pub fn text_and_hint(failure: &Failure) -> (String, String) {
     (text, hint.unwrap_or_else(|| "look at spec.mesos in cluster.yaml".to_owned()))
 }
 
-/// The masters, for a framework: through `host`, or straight from here where there is none.
+/// The masters, for a framework: through `host`, or directly from this machine if there is none.
 pub async fn masters(host: Option<Arc<dyn Host>>, loaded: &Loaded) -> Result<Masters, Failure> {
     let spec = &loaded.cluster.spec.mesos;
     let authentication = authentication(host.as_deref(), loaded).await?;
@@ -178,7 +179,7 @@ pub async fn masters(host: Option<Arc<dyn Host>>, loaded: &Loaded) -> Result<Mas
     })?)
 }
 
-/// Principal and secret; none where Mesos wants no authentication.
+/// Principal and secret. `None` if Mesos requires no authentication.
 async fn authentication(host: Option<&dyn Host>, loaded: &Loaded) -> Result<Authentication, Failure> {
     let spec = &loaded.cluster.spec.mesos;
     if spec.principal.is_empty() {
@@ -207,7 +208,7 @@ fn authority(loaded: &Loaded) -> Result<Option<String>, Failure> {
     }
 }
 
-/// The content of a file that only root may read; none where it does not exist.
+/// The content of a file that only root may read. `None` if it does not exist.
 async fn read_file(host: &dyn Host, path: &str) -> Result<Option<String>, Failure> {
     let script = r#"[ -e "$1" ] || exit 44; exec cat "$1""#;
     let command = Command::new(["sh", "-c", script, "sh", path]).privileged();

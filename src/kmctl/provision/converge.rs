@@ -1,4 +1,5 @@
-//! Makes the hosts what the plan says, those too that answer late, and cleans up those that are no members any more.
+//! Brings the hosts to the state in the plan, including those that answer late, and cleans up hosts that are no longer
+//! members.
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use crate::plan::{ExistingCluster, Plan, PlanContext};
 use kmctl_core::cluster::{HostSpec, Loaded};
 use kmctl_core::protocol::host::{HostManifest, Removal};
 
-/// Carries out the plan on every host, also on those that answer meanwhile.
+/// Carries out the plan on every host, including those that answer meanwhile.
 pub(super) async fn converge(session: &Session, plan: &Plan, inspection: Inspection, work: &Work) -> Report {
     let Inspection { inspected, late, failed } = inspection;
     let others: Vec<String> = inspected.iter().map(|one| one.manifest.host.clone()).collect();
@@ -38,7 +39,7 @@ pub(super) async fn converge(session: &Session, plan: &Plan, inspection: Inspect
     report
 }
 
-/// A host that was not there when the plan was made: it is planned for by itself, as one that joins the others.
+/// A host that was not there when the plan was made: it is planned for separately, as one that joins the others.
 async fn arrival(
     task: Inspecting,
     manifest: HostManifest,
@@ -59,8 +60,8 @@ async fn arrival(
     Ok(Member { host, manifest, found, plan })
 }
 
-/// Takes what `up` installed off hosts that are no members any more. One that cannot be reached is the usual case: it
-/// was taken out because it is lost.
+/// Removes what `up` installed from hosts that are no longer members. Often such a host cannot be reached, because it
+/// was removed from cluster.yaml after it was lost.
 pub(super) async fn retire(
     session: &Session,
     loaded: &Loaded,

@@ -1,4 +1,4 @@
-//! What cluster.yaml and the bundle want of every host.
+//! The state of every host that cluster.yaml and the bundle require.
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,21 +13,21 @@ use kmctl_core::bundle::{Bundle, BundleError, Manifest};
 use kmctl_core::cluster::Loaded;
 use kmctl_core::protocol::host::{HostManifest, Item, LIBRARY};
 
-/// What the operator's files want of the hosts.
+/// The state of the hosts that the operator's files require.
 pub struct DesiredState {
-    /// The bundle; none where it is not at hand.
+    /// The bundle. `None` if it is not available.
     pub bundle: Option<Arc<Bundle>>,
     /// Secret files by their path on the hosts.
     pub secrets: BTreeMap<String, Vec<u8>>,
-    /// What comes from the operator's machine beside cluster.yaml.
+    /// Inputs from the operator's machine in addition to cluster.yaml.
     pub inputs: Inputs,
-    /// One per host, in cluster.yaml's order.
+    /// One manifest per host, in cluster.yaml's order.
     pub manifests: Vec<HostManifest>,
 }
 
-/// Reads the table of contents of the bundle that cluster.yaml names, else of the one that was made for such files before.
-/// None where there is no such file, or it is not ours to read: another operator goes on with what the hosts have. Where
-/// cluster.yaml says no version, the bundle's is taken.
+/// Reads the table of contents of the bundle that cluster.yaml names, else of the one that was created earlier for a
+/// cluster.yaml that names none. Returns `None` if the file does not exist or may not be read: another operator
+/// continues with what the hosts have. If cluster.yaml has no version, the bundle's version is used.
 pub fn open_bundle(loaded: &mut Loaded) -> Result<Option<Bundle>, Failure> {
     let spec = &mut loaded.cluster.spec;
     let Some(path) = spec.bundle.clone().or_else(|| bundles::kept(&spec.kubernetes.version)) else { return Ok(None) };
@@ -56,8 +56,8 @@ fn check_version(loaded: &Loaded, manifest: &Manifest, from: &str) -> Result<(),
     Err(Failure::message(Code::Invalid, text).hint("write the same version in both places"))
 }
 
-/// Whether `bundle`, or a host, says what the hosts should have; if not, and cluster.yaml names no bundle, one has to be
-/// made.
+/// Whether `bundle`, or a host, defines what the hosts should have. If not, and cluster.yaml names no bundle, one must
+/// be created.
 pub(super) async fn is_known(
     bundle: Option<&Bundle>,
     loaded: &Loaded,
@@ -91,7 +91,7 @@ async fn found_on(hosts: &[Arc<dyn Host>], loaded: &Loaded) -> Result<Option<(Ma
     Ok(None)
 }
 
-/// Reads the secrets, and works out every host's manifest.
+/// Reads the secrets, and computes every host's manifest.
 pub async fn desired_state(
     loaded: &Loaded,
     bundle: Option<Bundle>,
@@ -104,7 +104,7 @@ pub async fn desired_state(
     desired_state_with(loaded, bundle, contents, text)
 }
 
-/// As [`desired_state`], with a table of contents that is already at hand.
+/// Like [`desired_state`], with a given table of contents.
 pub(super) fn desired_state_with(
     loaded: &Loaded,
     bundle: Option<Bundle>,
@@ -118,13 +118,13 @@ pub(super) fn desired_state_with(
     Ok(DesiredState { bundle: bundle.map(Arc::new), secrets, inputs, manifests })
 }
 
-/// A bundle of the wanted version with nothing in it.
+/// A bundle of the required version with nothing in it.
 pub fn empty_bundle(loaded: &Loaded) -> Manifest {
     let kubernetes = loaded.cluster.spec.kubernetes.version.clone();
     Manifest { format: 1, kubernetes, architecture: String::new(), components: Vec::new(), files: Vec::new() }
 }
 
-/// What comes from the operator's machine beside cluster.yaml.
+/// Inputs from the operator's machine in addition to cluster.yaml.
 pub fn inputs(
     loaded: &Loaded,
     bundle: Manifest,
@@ -147,12 +147,12 @@ pub fn manifests(loaded: &Loaded, inputs: &Inputs) -> Result<Vec<HostManifest>, 
 }
 
 fn digest(mut bytes: &[u8]) -> String {
-    // Reading out of memory cannot fail.
+    // Reading from memory cannot fail.
     kmctl_core::bundle::hex_digest(&mut bytes).map(|(sha256, _)| sha256).unwrap_or_default()
 }
 
-/// The principal's secret, without the line break that editors add; none where the file does not exist: the hosts keep
-/// theirs.
+/// The principal's secret, without the final line break that editors add. `None` if the file does not exist: the hosts
+/// keep theirs.
 pub fn mesos_secret(loaded: &Loaded) -> Result<Option<Vec<u8>>, Failure> {
     let file = loaded.cluster.spec.mesos.secret_file.as_str();
     if file.is_empty() {
@@ -170,7 +170,7 @@ pub fn mesos_secret(loaded: &Loaded) -> Result<Option<Vec<u8>>, Failure> {
     }
 }
 
-/// Lets the bounds of nodes be what cluster.yaml says, whatever was set live.
+/// Sets the bounds of nodes to those in cluster.yaml, whatever was set live.
 pub(super) fn reset_scale(desired: &mut DesiredState) {
     for item in desired.manifests.iter_mut().flat_map(|manifest| &mut manifest.items) {
         if let Item::Objects { objects, .. } = item {

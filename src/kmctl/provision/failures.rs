@@ -5,7 +5,7 @@ use crate::apply::{ApplyError, Report};
 use crate::failure::{Code, Failure};
 use crate::plan::Plan;
 
-/// One failure out of the failures of some of `hosts` hosts; the others are reported before it.
+/// Combines the failures of some of `hosts` hosts into one. The others are reported before it.
 pub(super) fn of_hosts(session: &Session, errors: Vec<ApplyError>, hosts: usize) -> Failure {
     let count = errors.len();
     let mut errors = errors.into_iter();
@@ -22,7 +22,7 @@ pub(super) fn of_hosts(session: &Session, errors: Vec<ApplyError>, hosts: usize)
             .hint("put the bundle where cluster.yaml names it: `bundle: ./kubernetes.bundle`"),
         ApplyError::Bundle(_) => Failure::new(Code::Invalid, first).hint("make the bundle anew: `kmctl bundle create`"),
         ApplyError::Unreachable { source, .. } => {
-            // A login that was refused says itself what to do.
+            // The error of a refused login has its own hint.
             let known = source.hint().is_some();
             let failure = Failure::new(if count < hosts { Code::SomeHosts } else { Code::Failed }, first);
             if known { failure } else { failure.hint("run this again when the host can be reached") }
@@ -32,7 +32,7 @@ pub(super) fn of_hosts(session: &Session, errors: Vec<ApplyError>, hosts: usize)
     }
 }
 
-/// The failure of a command that did what it could, where there were errors.
+/// The failure of a command that continued after errors, if there were any.
 pub(super) fn of_some(session: &Session, errors: Vec<(String, ApplyError)>, hosts: usize) -> Option<Failure> {
     let errors: Vec<ApplyError> = errors.into_iter().map(|(_, error)| error).collect();
     (!errors.is_empty()).then(|| of_hosts(session, errors, hosts))
@@ -43,7 +43,7 @@ pub(super) fn of_inspection(session: &Session, inspection: Inspection, hosts: us
     of_some(session, inspection.failed, hosts)
 }
 
-/// Fails if a host failed or was skipped, or if a member that was to leave etcd is still there.
+/// Fails if a host failed or was skipped, or if an etcd member that should have been removed still exists.
 pub(super) fn of_report(session: &Session, report: Report, plan: &Plan) -> Result<(), Failure> {
     let (hosts, departed) = (report.hosts.len(), report.departed);
     let errors: Vec<ApplyError> = report.hosts.into_iter().filter_map(|outcome| outcome.error).collect();

@@ -1,4 +1,4 @@
-//! Connecting to all hosts and inspecting them, at the same time. One that does not answer does not delay the others: they
+//! Connects to all hosts and inspects them concurrently. A host that does not answer does not delay the others: they
 //! continue without it, and it joins them if it answers later.
 use std::pin::pin;
 use std::sync::Arc;
@@ -20,35 +20,34 @@ use kmctl_core::bundle::Bundle;
 use kmctl_core::cluster::Loaded;
 use kmctl_core::protocol::host::HostManifest;
 
-/// For whom the others wait.
+/// Which hosts the others wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wait {
-    /// For everybody who may still answer.
+    /// For every host that may still answer.
     All,
-    /// For as long as it pays.
+    /// For most hosts, and then only as long as [`patience`] allows.
     Most,
 }
 
 /// How the hosts are inspected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct InspectOptions {
-    /// For whom the others wait.
+    /// Which hosts the others wait for.
     pub(super) wait: Wait,
-    /// The bounds of nodes are wanted as in cluster.yaml, whatever was set live.
+    /// Set the bounds of nodes to those in cluster.yaml, whatever was set live.
     pub(super) reset_scale: bool,
 }
 
-/// What became of one host's task.
+/// The outcome of one host's task.
 pub(super) enum Pending<T> {
-    /// It is there.
+    /// It succeeded.
     Here(T),
-    /// It failed.
     Failed(ApplyError),
-    /// It may still come.
+    /// It may still succeed.
     Late(JoinHandle<Result<T, ApplyError>>),
 }
 
-/// Takes the first host that was reached, for what does not wait until all are looked at.
+/// Receives the first host that was reached, for work that need not wait until all are inspected.
 pub(super) type Reached = mpsc::Sender<Arc<dyn Host>>;
 
 /// A host, what it should have, and what was found there.
@@ -66,9 +65,9 @@ pub(super) type Inspecting = JoinHandle<Result<InspectedHost, ApplyError>>;
 pub(super) struct Inspection {
     /// In cluster.yaml's order.
     pub(super) inspected: Vec<InspectedHost>,
-    /// Those that may still answer, with their manifests.
+    /// Hosts that may still answer, with their manifests.
     pub(super) late: Vec<(HostManifest, Inspecting)>,
-    /// Those that failed.
+    /// Hosts that failed.
     pub(super) failed: Vec<(String, ApplyError)>,
 }
 
@@ -87,7 +86,8 @@ impl Inspection {
         }
     }
 
-    /// Waits until nobody may still come. `order` are the names of all hosts, in cluster.yaml's order.
+    /// Waits until all late hosts have answered or failed. `order` contains the names of all hosts, in cluster.yaml's
+    /// order.
     pub(super) async fn wait_for_late(&mut self, order: &[&str]) {
         for (manifest, task) in std::mem::take(&mut self.late) {
             match arrived(&manifest.host, task).await {
@@ -98,14 +98,14 @@ impl Inspection {
         self.inspected.sort_by_key(|one| order.iter().position(|name| *name == one.manifest.host));
     }
 
-    /// Hosts that were not seen, in no order.
+    /// Hosts that were not seen, in no particular order.
     pub(super) fn unseen(&self) -> Vec<String> {
         let late = self.late.iter().map(|(manifest, _)| manifest.host.clone());
         late.chain(self.failed.iter().map(|(host, _)| host.clone())).collect()
     }
 }
 
-/// Waits for a host that is late.
+/// Waits for a late host.
 pub(super) async fn arrived(name: &str, task: Inspecting) -> Result<InspectedHost, ApplyError> {
     task.await.unwrap_or_else(|error| {
         let answer = error.to_string();
@@ -113,7 +113,7 @@ pub(super) async fn arrived(name: &str, task: Inspecting) -> Result<InspectedHos
     })
 }
 
-/// Waits for the tasks of named hosts, as `wait` says. What is not there in the end is late.
+/// Waits for the tasks of named hosts, as `wait` requires. Tasks that are not finished in the end are late.
 pub(super) async fn gather<T: Send + 'static>(
     mut tasks: Vec<(String, JoinHandle<Result<T, ApplyError>>)>,
     wait: Wait,
@@ -184,7 +184,7 @@ async fn numbered<T>(number: usize, task: &mut JoinHandle<T>) -> (usize, Result<
     (number, task.await)
 }
 
-/// Connects to all hosts, works out what they should have, and inspects them.
+/// Connects to all hosts, computes what they should have, and inspects them.
 pub(super) async fn inspect(
     session: &Session,
     loaded: &Loaded,
@@ -206,13 +206,14 @@ pub(super) async fn inspect(
         return Err(unreachable_hosts_error(session, connections));
     }
     if !desired_state::is_known(bundle.as_ref(), loaded, &here).await? {
-        // `plan` needs it as `up` does: what differs on a host is told by the sha256 of every file. It touches no host, and
-        // the `up` that follows finds it. A cluster that has its files on a host is planned for without a download.
+        // `plan` needs it as `up` does, because hosts are compared by the sha256 of every file. Creating it touches no
+        // host, and the following `up` finds it. A cluster that has its files on a host is planned for without a
+        // download.
         return with_new_bundle(session, loaded, connections, limits, options, reached).await;
     }
     let mut desired = match desired_state(loaded, bundle, &here).await {
         Ok(desired) => desired,
-        // What is missing may lie on one of the hosts that were not reached.
+        // What is missing may be on one of the hosts that were not reached.
         Err(failure) if connections.iter().any(|(_, outcome)| matches!(outcome, Pending::Failed(_))) => {
             session.progress.note("", &failure.summary().0);
             return Err(unreachable_hosts_error(session, connections));
@@ -225,7 +226,7 @@ pub(super) async fn inspect(
     let inspection = inspect_connected(session, connections, &desired, wait).await;
     let lacks_files = inspection.inspected.iter().any(|one| lacks_programs(&one.manifest, &one.found));
     if lacks_files && desired.bundle.is_none() && loaded.cluster.spec.bundle.is_none() {
-        // Another operator made the cluster, and now it gets a host, or a host has lost files.
+        // Another operator created the cluster and a host is now being added, or a host has lost files.
         let made = bundles::make(session, &loaded.cluster.spec.kubernetes.version).await?;
         return Box::pin(inspect(session, loaded, Some(made), limits, options, reached)).await;
     }
@@ -237,7 +238,7 @@ pub(super) async fn inspect(
     Ok((desired, inspection))
 }
 
-/// Makes the bundle that cluster.yaml does not name, and looks around again.
+/// Creates the bundle that cluster.yaml does not name, and inspects the hosts again.
 async fn with_new_bundle(
     session: &Session,
     loaded: &Loaded,
@@ -246,13 +247,13 @@ async fn with_new_bundle(
     options: InspectOptions,
     reached: Option<Reached>,
 ) -> Result<(DesiredState, Inspection), Failure> {
-    // The download may take minutes, after which an idle connection is often cut.
+    // The download may take minutes, during which an idle connection is often cut.
     drop(connections);
     let made = bundles::make(session, &loaded.cluster.spec.kubernetes.version).await?;
     Box::pin(inspect(session, loaded, Some(made), limits, options, reached)).await
 }
 
-/// Connections by host, in cluster.yaml's order.
+/// Connects to all hosts. Returns them in cluster.yaml's order.
 pub(super) async fn connect(
     session: &Session,
     loaded: &Loaded,
@@ -271,7 +272,7 @@ pub(super) async fn connect(
                 Ok(host) => {
                     let host = Arc::new(host) as Arc<dyn Host>;
                     if let Some(reached) = reached {
-                        // It has room for one, which is all that is wanted.
+                        // It has room for one, which is enough.
                         let _ = reached.try_send(host.clone());
                     }
                     Ok(host)
@@ -289,7 +290,7 @@ fn continue_without(session: &Session, name: &str, waited: Duration) {
     session.progress.note(name, &format!("has not answered for {}; the others go on", shown(waited)));
 }
 
-/// Looks at those that were reached; whoever is late is looked at when it comes.
+/// Inspects the hosts that were reached. Late hosts are inspected when they answer.
 pub(super) async fn inspect_connected(
     session: &Session,
     connections: Vec<(String, Pending<Arc<dyn Host>>)>,

@@ -1,4 +1,4 @@
-//! How Mesos is doing, for the last lines of `up`.
+//! The state of Mesos, for the last lines of `up`.
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,21 +11,22 @@ use crate::inventory::mesos;
 use crate::plan::preflight::reason_against;
 use kmctl_core::cluster::Loaded;
 
-/// The last lines are worth a short wait, not a failure.
+/// How long the query may take: the last lines of `up` justify a short wait, but not a failure.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How Mesos is doing, as far as this run can tell.
+/// The state of Mesos, as far as this run knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MesosStatus {
-    /// Nobody asked: that would take another command on the host, and a run that changes nothing looks at each host once.
+    /// It was not queried: that would take another command on the host, and a run that changes nothing inspects each
+    /// host once.
     Unasked,
-    /// So many agents can become nodes, of so many.
+    /// How many agents can become nodes, and how many agents there are.
     Answers(usize, usize),
-    /// It does not answer.
+    /// It does not answer. Holds the reason.
     Away(String),
 }
 
-/// Asks through the first host that is reached, while the others are still being reached and looked at.
+/// Queries Mesos through the first host that is reached, while the others are still being reached and inspected.
 pub(super) async fn query_through_first(mut first: mpsc::Receiver<Arc<dyn Host>>, loaded: Loaded) -> MesosStatus {
     let host = first.recv().await;
     query(&loaded, host).await

@@ -1,5 +1,5 @@
-//! What `up`, `plan`, `down` and `check` do, apart from flags, printing and exit codes: [`phases`] is the table of contents,
-//! and each phase has a file of its own. What is asked of the operator goes through [`Operator`].
+//! What `up`, `plan`, `down` and `check` do, apart from flags, printing and exit codes: [`phases`] is the table of
+//! contents, and each phase has its own file. The operator is prompted through [`Operator`].
 pub mod bundles;
 pub mod check;
 pub mod clients;

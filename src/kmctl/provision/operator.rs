@@ -1,4 +1,4 @@
-//! What phases show to the operator and ask, however that is done.
+//! What phases show to the operator and ask for, independent of how that is done.
 use async_trait::async_trait;
 
 use super::teardown::Teardown;
@@ -6,15 +6,15 @@ use crate::apply::Report;
 use crate::failure::Failure;
 use crate::plan::Plan;
 
-/// The operator, as far as phases have to show something or to ask.
+/// The operator, as far as phases must show or ask for something.
 #[async_trait]
 pub trait Operator: Send + Sync {
-    /// Shows a plan that interrupts or removes something. Whether to carry it out.
+    /// Shows a plan that interrupts or removes something. Returns whether to carry it out.
     async fn approve_plan(&self, plan: &Plan) -> Result<bool, Failure>;
 
-    /// Shows what would be taken down. Whether to do so.
+    /// Shows what would be taken down. Returns whether to do so.
     async fn approve_teardown(&self, teardown: &Teardown) -> Result<bool, Failure>;
 
-    /// Shows what became of every host.
+    /// Shows the outcome of every host.
     fn show_report(&self, report: &Report);
 }

@@ -1,4 +1,4 @@
-//! What each command does, phase by phase, in the order in which it happens.
+//! What each command does, phase by phase, in order.
 use std::path::PathBuf;
 
 use tokio::sync::mpsc;
@@ -17,27 +17,27 @@ use crate::plan::{Plan, SavedPlan, summary};
 use kmctl_core::cluster::Loaded;
 use kmctl_core::protocol::host::Removal;
 
-/// What `up` and `plan` are asked for, beside cluster.yaml.
+/// Options of `up` and `plan`, in addition to cluster.yaml.
 #[derive(Default)]
 pub struct PlanOptions {
-    /// The bounds of nodes become cluster.yaml's, whatever was set live.
+    /// Set the bounds of nodes to those in cluster.yaml, whatever was set live.
     pub reset_scale: bool,
-    /// Members of etcd that cluster.yaml does not name are removed.
+    /// Remove etcd members that cluster.yaml does not name.
     pub allow_remove: bool,
 }
 
 /// How `up` ended.
 pub enum Up {
-    /// The hosts are what cluster.yaml says.
+    /// The hosts are as described in cluster.yaml.
     Done(MesosStatus),
     /// The operator did not approve the plan.
     Declined,
 }
 
-/// `kmctl up`. With a saved plan and its file, exactly that is carried out.
+/// `kmctl up`. With a saved plan and its file, exactly that plan is carried out.
 ///
 /// # Errors
-/// Why nothing was begun, or what failed on which hosts.
+/// Why nothing was started, or what failed on which hosts.
 pub async fn up(
     session: &Session,
     operator: &dyn Operator,
@@ -45,13 +45,13 @@ pub async fn up(
     options: PlanOptions,
     saved: Option<(SavedPlan, PathBuf)>,
 ) -> Result<Up, Failure> {
-    // Read the bundle, and whatever needs no host.
+    // Read the bundle, and everything else that needs no host.
     let bundle = open_bundle(loaded)?;
     let (limits, km) = (Limits::default(), work::km_meanwhile());
     let (reached, first) = mpsc::channel(1);
     let mesos = AbortOnDropHandle::new(tokio::spawn(mesos_status::query_through_first(first, loaded.clone())));
 
-    // Connect to all hosts, and inspect them. A saved plan holds for all hosts: none of them may be left for later.
+    // Connect to all hosts, and inspect them. A saved plan covers all hosts, so none of them may be left for later.
     let wait = if saved.is_some() { Wait::All } else { Wait::Most };
     let inspection = InspectOptions { wait, reset_scale: options.reset_scale };
     let (desired, mut inspection) =
@@ -67,19 +67,19 @@ pub async fn up(
         check_drift(file, saved, &now, &plan)?;
     }
 
-    // Verify files that hosts lack, while the rest goes on; check hosts that are new to the cluster.
+    // Verify files that hosts lack, concurrently with the rest. Check hosts that are new to the cluster.
     let found = inspection.inspected.iter().map(|one| (one.manifest.clone(), one.found.clone())).collect();
     tokio::spawn(apply::verify_ahead(found, work.clone()));
     preflight::check_new_hosts(session, loaded, &inspection, plan.begins()).await?;
     planning::report_notes(session, &plan);
 
-    // Ask, where something is interrupted or removed.
+    // Ask for confirmation if something is interrupted or removed.
     if plan.is_empty() && inspection.is_complete() {
         session.progress.note("", "nothing to do");
         planning::report_departures(session, &plan);
         return Ok(Up::Done(mesos.await.unwrap_or(MesosStatus::Unasked)));
     }
-    // Its answer would be outdated when the work is done.
+    // The answer would be outdated when the work is done.
     drop(mesos);
     if !plan.needs_approval() {
         session.progress.note("", &summary(&plan));
@@ -88,18 +88,18 @@ pub async fn up(
         return Ok(Up::Declined);
     }
 
-    // Make the hosts what the plan says; clean up those that are no members any more.
+    // Bring the hosts to the state in the plan. Clean up hosts that are no longer members.
     let first = inspection.inspected.first().map(|one| one.host.clone());
     let report = converge::converge(session, &plan, inspection, &work).await;
     operator.show_report(&report);
     converge::retire(session, loaded, &desired, &plan, report.departed, &work).await;
     failures::of_report(session, report, &plan)?;
 
-    // Ask Mesos again.
+    // Query Mesos again.
     Ok(Up::Done(mesos_status::query(loaded, first).await))
 }
 
-/// `kmctl plan`: the plan as it would be saved, and the failure to end with where hosts could not be inspected.
+/// `kmctl plan`: returns the plan as it would be saved, and the failure to exit with if hosts could not be inspected.
 ///
 /// # Errors
 /// Why there is no plan.
@@ -121,9 +121,9 @@ pub async fn plan(
 
 /// How `down` ended.
 pub enum Down {
-    /// Nothing was installed on the hosts that could be reached; why the others could not.
+    /// Nothing was installed on the hosts that could be reached. Holds the failure of those that could not.
     NotInstalled(Option<Failure>),
-    /// So much was removed from every host.
+    /// This was removed from every host.
     Done(Removal),
     /// The operator did not approve it.
     Declined,
@@ -132,7 +132,7 @@ pub enum Down {
 /// `kmctl down`.
 ///
 /// # Errors
-/// Why nothing was begun, or what failed on which hosts.
+/// Why nothing was started, or what failed on which hosts.
 pub async fn down(
     session: &Session,
     operator: &dyn Operator,
@@ -148,17 +148,17 @@ pub async fn down(
         return Ok(Down::NotInstalled(failures::of_inspection(session, inspection, all)));
     }
 
-    // Ask.
+    // Ask for confirmation.
     if !operator.approve_teardown(&Teardown::new(loaded, &inspection, removal, drain)).await? {
         return Ok(Down::Declined);
     }
 
-    // Install the `km` that removes things, where it is another one.
+    // Install the `km` that removes things, if the host has a different one.
     let work = work::work(session, &desired, work::taken(work::km_meanwhile()).await?, "kmctl down", limits);
     let (hosts, mut errors) = teardown::prepare(inspection.inspected, removal, &work).await;
     errors.extend(inspection.failed);
 
-    // Nodes, the framework's scheduler, the framework.
+    // Stop the nodes and the framework's scheduler, and remove the framework.
     if drain || removal == Removal::Everything {
         teardown::end_nodes(session, &hosts).await;
     }
@@ -168,7 +168,8 @@ pub async fn down(
     }
     let framework = teardown::end_framework(session, &hosts).await;
 
-    // What was installed. A framework that could not be ended needs what the next run ends it with.
+    // Remove what was installed. A framework that could not be removed needs the files that the next run removes it
+    // with.
     let removal = if framework.is_ok() { removal } else { Removal::Programs };
     let removing = Removing { removal, keep_framework: framework.is_err(), holder: work.holder.clone() };
     errors.extend(apply::remove_hosts(&hosts, &removing, &session.progress).await);

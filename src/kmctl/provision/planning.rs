@@ -8,8 +8,7 @@ use crate::plan::{self, Plan, PlanContext, PlanError};
 use kmctl_core::cluster::Loaded;
 use kmctl_core::protocol::host::HostManifest;
 
-/// Decides what is to be done. Where only hosts that may still come can tell whether there is a cluster, they are waited
-/// for.
+/// Decides what must be done. If only late hosts can determine whether there is a cluster, waits for them.
 ///
 /// # Errors
 /// Why there is no plan, after a line for each host that failed.
@@ -50,7 +49,7 @@ fn decide_for(inspected: &[InspectedHost], km: &str, context: &PlanContext) -> R
     plan::decide(&hosts, km, context)
 }
 
-/// The id of the cluster's framework, if Mesos has one: then the cluster lives, whatever was seen of it.
+/// The id of the cluster's framework, if Mesos has one: then the cluster is running, whatever was seen of it.
 async fn framework(session: &Session, loaded: &Loaded, inspection: &Inspection) -> Result<Option<String>, Failure> {
     let Some(first) = inspection.inspected.first() else { return Ok(None) };
     let master = clients::master(first.host.clone(), loaded).await.map_err(|failure| {
@@ -117,14 +116,14 @@ fn failure(loaded: &Loaded, error: PlanError) -> Failure {
     Failure::new(code, error).hint(hint)
 }
 
-/// Reports what a host's plan leaves for the operator to know.
+/// Reports the notes of the hosts' plans to the operator.
 pub(super) fn report_notes(session: &Session, plan: &Plan) {
     for (host, note) in plan.hosts.iter().flat_map(|host| host.notes.iter().map(|note| (&host.host, note))) {
         session.progress.note(host, note);
     }
 }
 
-/// Members that stay although cluster.yaml does not name them are worth a line in every run.
+/// Reports in every run the members that are kept although cluster.yaml does not name them.
 pub(super) fn report_departures(session: &Session, plan: &Plan) {
     for one in plan.departures.iter().filter(|one| !one.remove) {
         let text = "is a member of etcd and not in cluster.yaml; `kmctl up --allow-remove` removes it";

@@ -1,5 +1,5 @@
-//! What `up` checks before it installs anything on a host that has no part of the cluster yet. What `kmctl check` calls an
-//! error keeps `up` from changing any host.
+//! What `up` checks before it installs anything on a host that is not part of the cluster yet. A finding that `kmctl
+//! check` reports as an error prevents `up` from changing any host.
 use super::clients;
 use super::inspect::{InspectedHost, Inspection};
 use super::session::Session;
@@ -8,10 +8,11 @@ use crate::inventory::machine::{self, Machine};
 use crate::plan::preflight::{Finding, Level, judge_clocks, judge_machine, judge_master};
 use kmctl_core::cluster::Loaded;
 
-/// Refuses when a new host is not fit, or when Mesos is not and there is no living cluster that should go on without it.
+/// Fails if a new host does not meet the requirements, or if Mesos does not and no running cluster should continue
+/// without it.
 ///
 /// # Errors
-/// The first finding, after a line for each of the others; or that a host or Mesos could not be asked.
+/// The first finding, after a line for each of the others, or that a host or Mesos could not be queried.
 pub(super) async fn check_new_hosts(
     session: &Session,
     loaded: &Loaded,

@@ -1,4 +1,4 @@
-//! Every file that would land on a host, in the API or on a node.
+//! Every file that would be installed on a host, in the API or on a node.
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -19,11 +19,11 @@ use kmctl_core::protocol::artifacts::listed;
 use kmctl_core::protocol::host::Item;
 use kmctl_core::protocol::launch::{FORMAT, Grant, NodeLaunch};
 
-/// Relative paths and texts: a directory per host, and one for an example node with the given cgroup hierarchy. No bundle is
-/// created: the files are the same with an empty one, except for the lists of binaries.
+/// Relative paths and texts: a directory per host, and one for an example node with the given cgroup hierarchy. No
+/// bundle is created: the files are the same with an empty one, except for the lists of binaries.
 ///
 /// # Errors
-/// A file that cannot be read, or what cluster.yaml wants and no file can say.
+/// A file that cannot be read, or a setting in cluster.yaml that cannot be rendered.
 pub fn rendered_files(loaded: &mut Loaded, cgroup_v1: bool) -> Result<Vec<(String, String)>, Failure> {
     let (contents, text) = match open_bundle(loaded)? {
         Some(bundle) => (bundle.manifest().clone(), bundle.manifest_text().to_owned()),
@@ -56,7 +56,7 @@ pub fn rendered_files(loaded: &mut Loaded, cgroup_v1: bool) -> Result<Vec<(Strin
     Ok(files)
 }
 
-/// The Node object that stands for the agent before its kubelet runs.
+/// The Node object that represents the agent before its kubelet runs.
 fn candidate_of(launch: &NodeLaunch) -> Result<String, Failure> {
     let version: Version = launch.kubernetes_version.parse()?;
     let row = version.row().map_err(|error| Failure::new(Code::Invalid, error))?;
@@ -74,7 +74,7 @@ fn candidate_of(launch: &NodeLaunch) -> Result<String, Failure> {
     Ok(serde_yaml::to_string(&node).context("write the candidate's Node")?)
 }
 
-/// A node that does not exist, on an address kept for documentation.
+/// A made-up node, on an address reserved for documentation.
 fn example_launch(loaded: &Loaded, contents: &Manifest) -> NodeLaunch {
     let spec = &loaded.cluster.spec;
     let overhead = &spec.nodes.overhead;

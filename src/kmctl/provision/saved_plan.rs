@@ -1,4 +1,4 @@
-//! A saved plan: reading it, and whether it is still what has to be done.
+//! A saved plan: reading it, and checking that it is still what must be done.
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -6,7 +6,6 @@ use anyhow::Context as _;
 use crate::failure::{Code, Failure};
 use crate::plan::{Plan, SavedPlan};
 
-/// Reads a saved plan.
 pub fn read_saved_plan(file: &Path) -> Result<SavedPlan, Failure> {
     let text = std::fs::read_to_string(file).with_context(|| format!("read the plan {}", file.display()))?;
     SavedPlan::parse(&text).map_err(|error| {
@@ -15,7 +14,7 @@ pub fn read_saved_plan(file: &Path) -> Result<SavedPlan, Failure> {
     })
 }
 
-/// Fails unless the saved plan is still what has to be done.
+/// Fails unless the saved plan is still what must be done.
 pub(super) fn check_drift(file: &Path, saved: &SavedPlan, now: &SavedPlan, plan: &Plan) -> Result<(), Failure> {
     let Some(drift) = saved.drift(now) else { return Ok(()) };
     let hint = if plan.is_empty() {

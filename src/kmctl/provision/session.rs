@@ -1,4 +1,4 @@
-//! What a command hands to its phases: where progress is reported, and how hosts are reached.
+//! What a command passes to its phases: where progress is reported, and how hosts are reached.
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,9 +13,9 @@ use kmctl_core::progress::Progress;
 pub struct Session {
     /// Where work is reported.
     pub progress: Progress,
-    /// Nothing is asked: what a host interrupts that answers after the question is agreed to as well.
+    /// Skip confirmations: interruptions on a host that answers after the confirmation are approved as well.
     pub assume_yes: bool,
-    /// Hosts that known_hosts does not list are trusted, and their keys are added to it.
+    /// Trust hosts that known_hosts does not list, and add their keys to it.
     pub accept_new_host_keys: bool,
     /// Passphrases and passwords, asked for once per command.
     pub secrets: Secrets,
@@ -33,7 +33,7 @@ impl Session {
     /// Connects to the first control-plane host that answers.
     ///
     /// # Errors
-    /// Why the last one of them cannot be used; the others are reported before.
+    /// Why the last one of them cannot be used. The others are reported before.
     pub async fn connect_any(&self, loaded: &Loaded) -> Result<SshHost, Failure> {
         let hosts = &loaded.cluster.spec.control_plane.hosts;
         let mut last = None;
@@ -86,7 +86,7 @@ fn ssh_settings(ssh: &SshSpec, host: &HostSpec, secrets: &Secrets) -> SshSetting
         secrets: secrets.clone(),
     };
     let hops = own.jump.unwrap_or_else(|| ssh.jump.clone());
-    // Checked when the file was read, too.
+    // Also checked when the file was read.
     let hops = hops.iter().filter_map(|hop| jump_host(hop));
     settings.jump = hops
         .map(|(user, address, port)| SshSettings {

@@ -1,4 +1,4 @@
-//! Takes a cluster down: its nodes, its framework, what was installed on its hosts.
+//! Takes a cluster down: its nodes, its framework, and what was installed on its hosts.
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::inventory::Found;
 use kmctl_core::cluster::Loaded;
 use kmctl_core::protocol::host::{FRAMEWORK, HostManifest, Item, KM, Removal};
 
-/// What is about to be taken down, as the operator is asked about it.
+/// What is about to be taken down, for the operator's confirmation.
 pub struct Teardown {
     /// The cluster's name.
     pub cluster: String,
@@ -22,7 +22,7 @@ pub struct Teardown {
     pub unreachable: Vec<String>,
     /// What is removed.
     pub removal: Removal,
-    /// Nodes are drained before.
+    /// Whether nodes are drained before.
     pub drain: bool,
 }
 
@@ -45,10 +45,10 @@ impl Teardown {
     }
 }
 
-/// Executors get 90 seconds to end their pods; agents take some more to notice.
+/// Seconds. Executors get 90 seconds to stop their pods, and agents take some more to notice.
 const EXECUTORS_END: u64 = 120;
 
-/// Hosts on which something is to be removed.
+/// Hosts from which something must be removed.
 type Installed = Vec<(Arc<dyn Host>, HostManifest)>;
 
 /// Inspects every host that can be reached, with what is known of its manifest.
@@ -71,7 +71,7 @@ pub(super) async fn inspect(
     }
     let desired = match desired_state(loaded, bundle, &here).await {
         Ok(desired) => desired,
-        // Without a bundle here or there nothing of one is left to remove.
+        // If neither this machine nor a host has a bundle, there is nothing of one to remove.
         Err(failure) if failure.code() == Code::Invalid => {
             let empty = empty_bundle(loaded);
             desired_state_with(loaded, None, empty, String::new())?
@@ -82,7 +82,7 @@ pub(super) async fn inspect(
     Ok((desired, inspection))
 }
 
-/// Hosts with something to remove, `km` on each of them; and those that could not be made ready.
+/// Hosts with something to remove, with `km` installed on each, and those where that failed.
 pub(super) async fn prepare(
     inspected: Vec<InspectedHost>,
     removal: Removal,
@@ -103,8 +103,8 @@ pub(super) async fn prepare(
     (hosts, errors)
 }
 
-/// Whether there is something to remove: after `down`, a purge still finds the data, and any run finds a framework that
-/// could not be ended.
+/// Whether there is something to remove. After `down`, a purge still finds the data, and any run finds a framework that
+/// could not be removed.
 pub(super) fn is_installed(found: &Found, removal: Removal) -> bool {
     match found {
         Found::Observed(_) => true,
@@ -115,8 +115,8 @@ pub(super) fn is_installed(found: &Found, removal: Removal) -> bool {
     }
 }
 
-/// Nodes can only be ended, and agents swept, while the framework lives and the API answers. A cluster that is broken
-/// goes down all the same.
+/// Nodes can be stopped, and agents swept, only while the framework is running and the API answers. A broken cluster is
+/// taken down all the same.
 pub(super) async fn end_nodes(session: &Session, hosts: &Installed) {
     for (host, _) in hosts {
         let command = Command::new(["systemctl", "is-active", "--quiet", "km-scheduler.service"]);
@@ -131,7 +131,7 @@ pub(super) async fn end_nodes(session: &Session, hosts: &Installed) {
     session.progress.note("", "nodes were not drained and agents may keep something in nodes.rootDir");
 }
 
-/// What a drain has set is taken back while the API still answers.
+/// Reverts what a drain has set, while the API still answers.
 pub(super) async fn allow_nodes(session: &Session, hosts: &Installed) {
     let mut last = None;
     for (host, _) in hosts {
@@ -145,13 +145,14 @@ pub(super) async fn allow_nodes(session: &Session, hosts: &Installed) {
     }
 }
 
-/// km scheduler stops first: it would take the end of its framework for a loss and make a new one. One on a host that
-/// cannot be reached is kept from that by taking etcd's quorum away, without which it cannot lead.
+/// Stops the km scheduler first: otherwise it would treat the removal of its framework as a loss and create a new one.
+/// If a host cannot be reached, etcd is stopped on the others as well: without etcd's quorum, a km scheduler on that
+/// host cannot lead and thus cannot create a framework.
 pub(super) async fn stop_schedulers(session: &Session, hosts: &Installed, unreached: bool) {
     let units = if unreached { ["km-scheduler.service", "etcd.service"].as_slice() } else { &["km-scheduler.service"] };
     for (host, _) in hosts {
         let argv = ["systemctl", "stop"].iter().chain(units).copied();
-        // Where the unit is not there, nothing has to stop.
+        // If the unit does not exist, there is nothing to stop.
         let stopped = host.run(Command::new(argv).privileged().timeout(Duration::from_secs(100))).await;
         if let Err(error) = stopped {
             session.progress.note(host.name(), &format!("km scheduler could not be stopped: {error}"));
@@ -159,7 +160,7 @@ pub(super) async fn stop_schedulers(session: &Session, hosts: &Installed, unreac
     }
 }
 
-/// Ends the framework from the first host that can; with it go its executors.
+/// Removes the framework from the first host that can. Its executors stop with it.
 pub(super) async fn end_framework(session: &Session, hosts: &Installed) -> Result<(), Failure> {
     let config = "/etc/kmctl/scheduler.yaml";
     // A run that was killed before the settings were written has no framework either.

@@ -1,4 +1,4 @@
-//! What carrying something out on any host needs: the `km` to install, the lock's owner, limits.
+//! What a run on any host needs: the `km` to install, the lock's owner, limits.
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::apply::{Limits, Work, km_beside_kmctl};
 use crate::failure::Failure;
 use kmctl_core::protocol::host::Holder;
 
-/// What every host's run has in common.
+/// What the runs on all hosts have in common.
 pub(super) fn work(session: &Session, desired: &DesiredState, km: Km, command: &str, limits: Limits) -> Work {
     Work {
         bundle: desired.bundle.clone(),
@@ -24,20 +24,20 @@ pub(super) fn work(session: &Session, desired: &DesiredState, km: Km, command: &
     }
 }
 
-/// A program's file and its sha256.
+/// A binary's path and its sha256.
 pub(super) type Km = (PathBuf, String);
 
-/// The `km` that goes with this kmctl.
+/// The `km` that belongs to this kmctl.
 fn km() -> Result<Km, Failure> {
     km_beside_kmctl().map_err(|error| Failure::from(error).hint("install `km` in the folder that holds `kmctl`"))
 }
 
-/// [`km`] on a thread of its own: what is hashed has tens of megabytes, and the hosts answer meanwhile.
+/// [`km`] on a separate thread: the hashed file has tens of megabytes, and the hosts answer meanwhile.
 pub(super) fn km_meanwhile() -> JoinHandle<Result<Km, Failure>> {
     tokio::task::spawn_blocking(km)
 }
 
-/// What [`km_meanwhile`] has found.
+/// The result of [`km_meanwhile`].
 pub(super) async fn taken(km: JoinHandle<Result<Km, Failure>>) -> Result<Km, Failure> {
     km.await.context("hash km")?
 }

@@ -1,4 +1,4 @@
-//! What the templates are rendered with: everything that differs between clusters and hosts, worked out once.
+//! What the templates are rendered with: everything that differs between clusters and hosts, computed once.
 use std::net::IpAddr;
 
 use serde::Serialize;
@@ -18,49 +18,50 @@ pub struct Settings {
     pub host: String,
     /// The host's address.
     pub address: String,
-    /// The same, in brackets where a URL needs them.
+    /// The host's address, in brackets where a URL needs them.
     pub url_address: String,
-    /// Where the API server listens: every address of the host's family.
+    /// The address that the API server listens on: every address of the host's family.
     pub bind_address: &'static str,
-    /// Programs of the bundle.
+    /// Directory of the bundle's binaries.
     pub bin: String,
-    /// Those of etcd.
+    /// Directory of etcd's binaries.
     pub etcd_bin: String,
-    /// The `km` program.
+    /// Path of the `km` binary.
     pub km: &'static str,
-    /// Keys and certificates.
+    /// Directory of keys and certificates.
     pub pki: &'static str,
     /// The controller manager's `--flex-volume-plugin-dir`.
     pub volume_plugins: &'static str,
     /// `address:port` that clients use.
     pub endpoint: String,
-    /// Services' addresses.
+    /// Network of the Services' addresses.
     pub service_cidr: String,
-    /// NodePorts.
+    /// Range of NodePorts.
     pub node_port_range: String,
-    /// DNS domain.
+    /// DNS domain of the cluster.
     pub cluster_domain: String,
     /// The controller manager's `--controllers`.
     pub controllers: &'static str,
-    /// There are other control-plane hosts.
+    /// Whether there are other control-plane hosts.
     pub has_peers: bool,
     /// Group of bootstrap tokens.
     pub bootstrap_group: &'static str,
-    /// ConfigMap of the live settings.
+    /// Name of the ConfigMap with the live settings.
     pub settings_config_map: &'static str,
-    /// Fewest nodes.
+    /// Minimum number of nodes.
     pub nodes_min: u32,
-    /// Most nodes, or `none`.
+    /// Maximum number of nodes, or `none`.
     pub nodes_max: String,
 }
 
-/// Where keys and certificates lie.
+/// Directory of keys and certificates.
 pub const PKI: &str = "/etc/kubernetes/pki";
 
-/// Where kube-controller-manager looks for volume plugins that nobody has.
+/// Where kube-controller-manager searches for volume plugins. There are none.
 pub const VOLUME_PLUGINS: &str = "/var/lib/kmctl/volume-plugins";
 
-/// Works out the names for one host. `library` and `etcd` are the folders of the bundle's programs and of etcd's own.
+/// Computes the settings for one host. `library` and `etcd` are the directories of the bundle's files and of etcd's
+/// own.
 pub fn settings(cluster: &Cluster, host: &HostSpec, library: &str, etcd: &str) -> Result<Settings, RenderError> {
     let spec = &cluster.spec;
     let address = parse(host)?;
@@ -80,7 +81,8 @@ pub fn settings(cluster: &Cluster, host: &HostSpec, library: &str, etcd: &str) -
         node_port_range: spec.kubernetes.node_port_range.clone(),
         cluster_domain: spec.kubernetes.cluster_domain.clone(),
         controllers: match spec.network.mode {
-            // km endpoints writes these; mirroring stays, it serves Services without a selector.
+            // km endpoints writes these. The mirroring controller remains enabled: it serves Services without a
+            // selector.
             NetworkMode::HostPorts => "*,-endpoints-controller,-endpointslice-controller,token-cleaner-controller",
             NetworkMode::Cni => "*,token-cleaner-controller",
         },
@@ -92,14 +94,14 @@ pub fn settings(cluster: &Cluster, host: &HostSpec, library: &str, etcd: &str) -
     })
 }
 
-/// The API server announces an address, and so do etcd and the artifact server.
+/// Must be an IP address: the API server advertises one, and so do etcd and the artifact server.
 pub(crate) fn parse(host: &HostSpec) -> Result<IpAddr, RenderError> {
     host.address.parse().map_err(|_| {
         RenderError::Cluster(format!("the address `{}` of host {} is no IP address", host.address, host.name))
     })
 }
 
-/// An address as URLs have it.
+/// Formats an address for a URL.
 pub(crate) fn in_url(address: IpAddr) -> String {
     match address {
         IpAddr::V4(address) => address.to_string(),

@@ -1,6 +1,6 @@
-//! Renders the templates in `templates/` into the files that land on hosts or in the API.
+//! Renders the templates in `templates/` into the files that are installed on hosts or in the API.
 //!
-//! One template per file, compiled in and named by the path at which it lands; a name that a template uses and the
+//! There is one template per file, compiled in and named by its target path. A name that a template uses and the
 //! context does not have is an error, never an empty text.
 mod context;
 mod templates;
@@ -12,19 +12,17 @@ pub use templates::{API, HOST, Template, render};
 /// Why something could not be rendered.
 #[derive(Debug, thiserror::Error)]
 pub enum RenderError {
-    /// The template and its context do not fit.
+    /// The template does not match its context.
     #[error("render {template}")]
     Template {
-        /// The template.
         template: &'static str,
-        /// The cause.
         #[source]
         source: Box<handlebars::RenderError>,
     },
-    /// What was rendered holds no objects.
+    /// The rendered text holds no objects.
     #[error(transparent)]
     Objects(#[from] kmctl_core::k8s::ManifestsError),
-    /// cluster.yaml asks for something that cannot be rendered.
+    /// cluster.yaml requires something that cannot be rendered.
     #[error("{0}")]
     Cluster(String),
 }

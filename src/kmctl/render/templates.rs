@@ -3,10 +3,10 @@ use handlebars::Handlebars;
 
 use super::{RenderError, Settings};
 
-/// A template and where its result lands.
+/// A template and the path of its result.
 #[derive(Clone, Copy, Debug)]
 pub struct Template {
-    /// Path below `templates/`, without `.hbs`; for a host's file this is its path on the host.
+    /// Path below `templates/`, without `.hbs`. For a host's file this is its path on the host.
     pub path: &'static str,
     source: &'static str,
 }
@@ -40,7 +40,7 @@ pub const API: [Template; 5] = [
 /// Renders one template.
 pub fn render(template: &Template, settings: &Settings) -> Result<String, RenderError> {
     let mut handlebars = Handlebars::new();
-    // The results are no HTML; and a misspelt name must not become an empty text.
+    // The results are not HTML, and a misspelt name must not become an empty text.
     handlebars.register_escape_fn(handlebars::no_escape);
     handlebars.set_strict_mode(true);
     handlebars

@@ -1,4 +1,4 @@
-//! Takes entries out of a gzipped tar, and licences along with them.
+//! Extracts entries from a gzipped tar, together with licences.
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -8,16 +8,16 @@ use flate2::bufread::GzDecoder;
 
 /// Why an archive was not read to its end.
 pub(super) enum ArchiveError<E> {
-    /// It is damaged, or none.
+    /// It is damaged, or not an archive.
     Read(io::Error),
     /// It has no such entry.
     NoEntry(String),
-    /// Its reader did not want more.
+    /// `take` failed.
     Reader(E),
 }
 
-/// Calls `take` for every entry of `archive` that `entries` names, with what it becomes, and for every licence, which
-/// becomes `licenses/COMPONENT.NAME`.
+/// Calls `take` for every entry of `archive` that `entries` names, with its target path, and for every licence, whose
+/// target path is `licenses/COMPONENT.NAME`.
 pub(super) fn take<E>(
     archive: &Path,
     entries: &BTreeMap<String, String>,

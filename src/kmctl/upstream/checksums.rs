@@ -1,7 +1,7 @@
 //! The forms in which upstream publishes a sha256.
 
-/// The digest of the file `name` in a published text: the bare digest, or lines as sha256sum writes them, which may stand
-/// in a clear-signed text.
+/// The digest of the file `name` in a published text: the bare digest, or lines as sha256sum writes them, possibly
+/// inside a clear-signed text.
 pub(super) fn digest_of(name: &str, text: &str) -> Option<String> {
     let text = text.trim();
     if is_digest(text) {
@@ -17,7 +17,7 @@ pub(super) fn digest_of(name: &str, text: &str) -> Option<String> {
     })
 }
 
-/// 64 hexadecimal digits.
+/// Whether it is 64 hexadecimal digits.
 pub(super) fn is_digest(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }

@@ -4,90 +4,90 @@ use std::path::PathBuf;
 use super::lock::LockError;
 use kmctl_core::bundle::BundleError;
 
-/// Why a bundle could not be downloaded. Addresses are those that were asked: a mirror's where there is one.
+/// Why a bundle could not be downloaded. URLs are those that were requested: a mirror's if there is one.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     /// There is no such file.
     #[error("{url} does not exist (HTTP {status}): {component} {version} has no such release for this architecture")]
     Missing {
-        /// Where.
+        /// The requested URL.
         url: String,
-        /// 404, or what stands for it.
+        /// 404 or an equivalent status.
         status: u16,
-        /// Of what.
+        /// The component that the file belongs to.
         component: String,
-        /// Which.
+        /// The component's version.
         version: String,
     },
-    /// The server does not give it.
+    /// The server refuses the request.
     #[error("{url} was refused with HTTP {status}")]
     Refused {
-        /// Where.
+        /// The requested URL.
         url: String,
-        /// Why.
+        /// The HTTP status.
         status: u16,
     },
-    /// Something else came.
+    /// The server sent something else.
     #[error("{url} is not the file: the server answered with {what}")]
     NotTheFile {
-        /// Where.
+        /// The requested URL.
         url: String,
         /// A web page, or a short text.
         what: String,
     },
-    /// Less came than there should be.
+    /// The file is shorter than it should be.
     #[error("{url} has only {got} of {expected} bytes")]
     Short {
-        /// Where.
+        /// The requested URL.
         url: String,
-        /// So many.
+        /// Received bytes.
         got: u64,
-        /// So many in all.
+        /// Expected bytes.
         expected: u64,
     },
     /// The bytes are not what was published.
     #[error("{url} has sha256 {got}, expected {expected} according to {origin}")]
     Mismatch {
-        /// Where.
+        /// The requested URL.
         url: String,
-        /// What came.
+        /// sha256 of the received bytes.
         got: String,
-        /// What was to come.
+        /// The expected sha256.
         expected: String,
-        /// Who says so.
+        /// The source of the expected sha256.
         origin: String,
     },
-    /// Upstream publishes another checksum than before.
+    /// Upstream publishes a different checksum than before.
     #[error(
         "the published checksum of {url} changed since it was locked: {origin} says {published}, {} says {locked}",
         lock.display()
     )]
     Changed {
-        /// Upstream's address.
+        /// Upstream's URL.
         url: String,
         /// What is published now.
         published: String,
-        /// Where.
+        /// The URL of the published checksum.
         origin: String,
         /// What was published when the lock was written.
         locked: String,
-        /// The lock.
+        /// The path of the lock.
         lock: PathBuf,
     },
-    /// Nothing says what the bytes should be.
+    /// There is no checksum for the file.
     #[error("no checksum is published for {url}: {checksum} does not exist")]
     Unpinned {
-        /// Upstream's address.
+        /// Upstream's URL.
         url: String,
-        /// Where it should be.
+        /// Where it should be published.
         checksum: String,
-        /// Where it could be pinned.
+        /// The lock in which it could be pinned.
         lock: PathBuf,
     },
-    /// What is published is no checksum of this file.
+    /// What is published is not a checksum of this file.
     #[error("{checksum} holds no sha256 of {name}")]
     NoChecksum {
-        /// Where.
+        /// The URL of the published checksum.
         checksum: String,
         /// The file's name.
         name: String,
@@ -95,49 +95,45 @@ pub enum FetchError {
     /// The server cannot be reached, or the connection ended again and again.
     #[error("failed to download {url}: {why}")]
     Broken {
-        /// Where.
+        /// The requested URL.
         url: String,
         /// The last reason.
         why: String,
     },
-    /// The registry does not have the image, or does not give it.
+    /// The registry does not have the image, or refuses the request.
     #[error("failed to pull {image} from {registry}: {why}")]
     Image {
         /// Upstream's name.
         image: String,
-        /// The registry that was asked.
+        /// The registry that was queried.
         registry: String,
-        /// Why.
         why: String,
     },
-    /// An archive lacks something.
+    /// An archive lacks an entry.
     #[error("{url} holds no {entry}")]
     NoEntry {
-        /// Upstream's address.
+        /// Upstream's URL.
         url: String,
-        /// Path in it.
+        /// The entry's path in the archive.
         entry: String,
     },
-    /// The lock.
+    /// The lock cannot be used.
     #[error(transparent)]
     Lock(#[from] LockError),
-    /// A file here.
+    /// A local file cannot be used.
     #[error("failed to {what} {}", path.display())]
     File {
         /// `write`, `read`, …
         what: &'static str,
-        /// The file.
         path: PathBuf,
-        /// The cause.
         #[source]
         source: std::io::Error,
     },
-    /// The bundle itself.
+    /// The bundle could not be written.
     #[error("failed to write {}", out.display())]
     Bundle {
-        /// Where it was going to be.
+        /// The bundle's path.
         out: PathBuf,
-        /// The cause.
         #[source]
         source: BundleError,
     },
@@ -147,7 +143,7 @@ pub enum FetchError {
 }
 
 impl FetchError {
-    /// Whether the operator's own lock is what is wrong.
+    /// Whether the operator's own lock is wrong.
     pub fn is_lock(&self) -> bool {
         matches!(self, FetchError::Lock(_))
     }

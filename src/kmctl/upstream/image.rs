@@ -1,7 +1,8 @@
 //! Images: what a registry has under a tag for one architecture, and the archive that containerd imports.
 //!
-//! The library speaks the registry's protocol where that is more than a GET: challenges, tokens, manifests and their
-//! digests. Blobs are files like any other (`transfer`), so that they resume, and are cached and shown in the same way.
+//! The library handles the parts of the registry's protocol that are more than a GET: challenges, tokens, manifests and
+//! their digests. Blobs are downloaded like any other file (`transfer`), so that they resume, and are cached and shown
+//! in the same way.
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
@@ -26,13 +27,13 @@ use super::transfer::{Wanted, told};
 use kmctl_core::bundle::create::IMAGE_NAME;
 use kmctl_core::bundle::pack;
 
-/// Attempts to get a manifest.
+/// How often a manifest is requested at most.
 const ATTEMPTS: u32 = 5;
 
-/// Pause after the first.
+/// Pause after the first attempt.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// What may stand under a tag.
+/// The media types that a tag may refer to.
 const ACCEPTED: [&str; 4] =
     [OCI_IMAGE_INDEX_MEDIA_TYPE, IMAGE_MANIFEST_LIST_MEDIA_TYPE, OCI_IMAGE_MEDIA_TYPE, IMAGE_MANIFEST_MEDIA_TYPE];
 
@@ -48,7 +49,7 @@ pub(super) struct Document {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Image {
     part: ImagePart,
-    /// What the tag stands for, and the manifest if that is an index.
+    /// What the tag refers to, and the manifest if that is an index.
     documents: Vec<Document>,
     blobs: Vec<Blob>,
     registry: Registry,
@@ -87,7 +88,7 @@ struct Platform {
     os: String,
 }
 
-/// Finds out what `part` is for `architecture`. Where there is a lock, the tag must stand for what it stood for then.
+/// Resolves `part` for `architecture`. If there is a lock, the tag must still refer to the locked digest.
 pub(super) async fn resolve(
     part: &ImagePart,
     architecture: &str,
@@ -169,7 +170,7 @@ fn document(parsed: &Parsed, bytes: &[u8], digest: &str) -> Document {
     Document { digest: digest.to_owned(), kind, bytes: bytes.to_vec() }
 }
 
-/// Once more where that may help.
+/// Retries if that may help.
 async fn attempts<T>(mut one: impl AsyncFnMut() -> Result<T, OciDistributionError>) -> Result<T, OciDistributionError> {
     let mut failed = 0;
     loop {
@@ -195,7 +196,7 @@ fn is_missing(error: &OciDistributionError) -> bool {
     }
 }
 
-/// Why, in one line.
+/// The reason, in one line.
 fn reason(error: &OciDistributionError) -> String {
     let text = match error {
         OciDistributionError::RequestError(error) => told(error),
@@ -211,7 +212,7 @@ fn reason(error: &OciDistributionError) -> String {
 }
 
 impl Image {
-    /// Its blobs.
+    /// The blobs to download.
     pub(super) fn wanted(&self) -> Vec<Wanted> {
         let upstream = Registry::of(None, self.part.registry, self.part.repository);
         let number = self.blobs.len();
@@ -228,7 +229,7 @@ impl Image {
         self.blobs.iter().enumerate().map(wanted).collect()
     }
 
-    /// What a lock says of it.
+    /// The image's entry for a lock.
     pub(super) fn locked(&self) -> LockedImage {
         let file =
             |wanted: Wanted| LockedFile { url: wanted.url, sha256: wanted.sha256, size: wanted.size, checksum: None };
@@ -244,15 +245,15 @@ impl Image {
         format!("images/{}.tar", self.part.component)
     }
 
-    /// Names that it has once it is imported: by tag, and by the digest that upstream's index has.
+    /// The image's names once it is imported: by tag, and by the digest of upstream's index.
     pub(super) fn names(&self) -> Vec<String> {
         let digest = self.documents.first().map(|top| top.digest.as_str()).unwrap_or_default();
         vec![self.part.name(), format!("{}@{digest}", self.part.repository_name())]
     }
 
-    /// An archive that `ctr images import` takes (containerd/containerd:core/images/archive/importer.go): an OCI layout
-    /// whose index names upstream's index. Blobs of other platforms may be missing from it. `blobs` are the files of
-    /// [`Image::wanted`]; the archive is a file without a name in `folder`.
+    /// Creates an archive for `ctr images import` (containerd/containerd:core/images/archive/importer.go): an OCI
+    /// layout whose index names upstream's index. Blobs of other platforms may be missing from it. `blobs` are the
+    /// files of [`Image::wanted`]. The archive is an unnamed file in `folder`.
     pub(super) fn archive(&self, blobs: &[PathBuf], folder: &Path) -> io::Result<File> {
         let mut archive = tar::Builder::new(tempfile::tempfile_in(folder)?);
         let mut all: BTreeMap<&str, Source> = BTreeMap::new();

@@ -10,12 +10,14 @@
 //!   "files": [{ "url": "https://dl.k8s.io/…/kubelet", "sha256": "…", "size": 92000000,
 //!               "checksum": "https://dl.k8s.io/…/kubelet.sha256" }],
 //!   "images": [{ "name": "registry.k8s.io/pause:3.10.2", "digest": "sha256:…",
-//!                "blobs": [{ "url": "https://registry.k8s.io/v2/pause/blobs/sha256:…", "sha256": "…", "size": 300000 }] }]
+//!                "blobs": [{ "url": "https://registry.k8s.io/v2/pause/blobs/sha256:…", "sha256": "…",
+//!                            "size": 300000 }] }]
 //! }
 //! ```
 //!
-//! Addresses are upstream's own, whatever mirror was asked. What has an entry may lack a published checksum, so an entry
-//! that was written by hand is a pin: `format`, `kubernetes`, `architecture`, and `url` and `sha256` of a file are enough.
+//! URLs are upstream's own, whatever mirror was used. A file with an entry needs no published checksum, so an entry
+//! that was written by hand is a pin: `format`, `kubernetes`, `architecture`, and `url` and `sha256` of a file are
+//! enough.
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -29,11 +31,11 @@ use kmctl_core::k8s::Components;
 pub struct Lock {
     /// Version of this format: 1.
     pub format: u32,
-    /// E.g. `v1.37.2`.
+    /// Version of Kubernetes, e.g. `v1.37.2`.
     pub kubernetes: String,
     /// `amd64` or `arm64`.
     pub architecture: String,
-    /// The versions that were paired; where none are written, those that this kmctl pairs.
+    /// The versions that were paired. If absent, the versions that this kmctl pairs are used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub components: Option<Components>,
     /// Every file.
@@ -47,14 +49,14 @@ pub struct Lock {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LockedFile {
-    /// Upstream's address.
+    /// Upstream's URL.
     pub url: String,
     /// Lower-case hexadecimal.
     pub sha256: String,
-    /// Bytes.
+    /// Size in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
-    /// Where the sha256 was published; none for a pin and for blobs, whose address has it.
+    /// Where the sha256 was published. `None` for a pin and for blobs, whose URL contains it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checksum: Option<String>,
 }
@@ -63,9 +65,9 @@ pub struct LockedFile {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LockedImage {
-    /// E.g. `registry.k8s.io/pause:3.10.2`.
+    /// Name with tag, e.g. `registry.k8s.io/pause:3.10.2`.
     pub name: String,
-    /// What the tag stood for: the digest of the index, or of the manifest where there is no index.
+    /// What the tag referred to: the digest of the index, or of the manifest if there is no index.
     pub digest: String,
     /// The blobs of the bundle's architecture.
     #[serde(default)]
@@ -78,16 +80,13 @@ pub enum LockError {
     /// It cannot be read.
     #[error("failed to read the lock {path}")]
     Read {
-        /// The file.
         path: PathBuf,
-        /// The cause.
         #[source]
         source: std::io::Error,
     },
-    /// It is none.
+    /// It is not a lock file.
     #[error("{path} is not a lock file: {why}")]
     NotALock {
-        /// The file.
         path: PathBuf,
         /// What is wrong.
         why: String,
@@ -95,19 +94,18 @@ pub enum LockError {
     /// It was made for something else.
     #[error("the lock {path} is for Kubernetes {kubernetes} on {architecture}, not for {wanted}")]
     Other {
-        /// The file.
         path: PathBuf,
-        /// Its version.
+        /// The lock's version of Kubernetes.
         kubernetes: String,
-        /// Its architecture.
+        /// The lock's architecture.
         architecture: String,
-        /// What was asked for.
+        /// What was requested.
         wanted: String,
     },
 }
 
 impl Lock {
-    /// Reads the lock at `path`; none where there is no such file.
+    /// Reads the lock at `path`. Returns `None` if there is no such file.
     pub(super) fn read(path: &Path) -> Result<Option<Lock>, LockError> {
         match std::fs::read_to_string(path) {
             Ok(text) => Lock::parse(&text).map(Some).map_err(|why| LockError::NotALock { path: path.to_owned(), why }),
@@ -122,7 +120,7 @@ impl Lock {
             return Err(format!("format {} is not known to this kmctl", lock.format));
         }
         if let Some(Components { etcd, containerd, runc, cni_plugins, pause, coredns }) = &lock.components {
-            // They become parts of addresses and of file names.
+            // They become parts of URLs and of file names.
             for version in [etcd, containerd, runc, cni_plugins, pause, coredns] {
                 let plain = |letter: char| letter.is_ascii_alphanumeric() || ".-_+".contains(letter);
                 if version.is_empty() || version.starts_with('.') || !version.chars().all(plain) {
@@ -137,7 +135,7 @@ impl Lock {
         Ok(lock)
     }
 
-    /// Whether it was made for this.
+    /// Checks that it was made for this version and architecture.
     pub(super) fn fits(&self, path: &Path, kubernetes: &str, architecture: &str) -> Result<(), LockError> {
         if self.kubernetes == kubernetes && self.architecture == architecture {
             return Ok(());
@@ -150,17 +148,17 @@ impl Lock {
         })
     }
 
-    /// What it says of the file at `url`.
+    /// The entry of the file at `url`.
     pub(super) fn file(&self, url: &str) -> Option<&LockedFile> {
         self.files.iter().find(|file| file.url == url)
     }
 
-    /// What it says of the image `name`.
+    /// The entry of the image `name`.
     pub(super) fn image(&self, name: &str) -> Option<&LockedImage> {
         self.images.iter().find(|image| image.name == name)
     }
 
-    /// Writes it, unless the file has it already.
+    /// Writes the lock, unless the file has the same content already.
     pub(super) fn write(&self, path: &Path) -> std::io::Result<()> {
         let mut text = serde_json::to_string_pretty(self)?;
         text.push('\n');

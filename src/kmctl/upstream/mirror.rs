@@ -1,23 +1,24 @@
 //! A site's copy of what upstream publishes.
 //!
-//! Below the mirror's address, upstream's host names are the first directories: `https://dl.k8s.io/release/…` is asked for
-//! at `MIRROR/dl.k8s.io/release/…`. Images are asked for at a registry on the same host, with the mirror's path and
-//! upstream's host name before the repository: `registry.k8s.io/pause` at `https://HOST/v2/PATH/registry.k8s.io/pause/…`.
-//! That is where registries that hold copies of several others have them, and two hosts' paths cannot meet.
+//! Below the mirror's URL, upstream's host names are the first directories: `https://dl.k8s.io/release/…` is requested
+//! at `MIRROR/dl.k8s.io/release/…`. Images are requested from a registry on the same host, with the mirror's path and
+//! upstream's host name before the repository: `registry.k8s.io/pause` at
+//! `https://HOST/v2/PATH/registry.k8s.io/pause/…`. Registries that hold copies of several others use this layout, and
+//! the paths of two hosts cannot collide.
 use std::fmt;
 use std::str::FromStr;
 
-/// The address of a mirror.
+/// The URL of a mirror.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mirror {
     secure: bool,
-    /// Host, and port where there is one.
+    /// Host, and port if there is one.
     host: String,
-    /// With `/` before each part; empty at the root.
+    /// With `/` before each part. Empty at the root.
     path: String,
 }
 
-/// The text is no address of a mirror.
+/// The text is not the URL of a mirror.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not the URL of a mirror, such as https://mirror.example/upstream")]
 pub struct MirrorError(String);
@@ -33,7 +34,7 @@ impl FromStr for Mirror {
             _ => return Err(wrong()),
         };
         let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
-        // A password in the address would get into messages and logs.
+        // A password in the URL would appear in messages and logs.
         if host.is_empty() || host.contains('@') || text.contains(['?', '#']) || text.contains(char::is_whitespace) {
             return Err(wrong());
         }
@@ -51,25 +52,25 @@ impl fmt::Display for Mirror {
 }
 
 impl Mirror {
-    /// Where the mirror has what upstream has at `url`.
+    /// The mirror's URL of what upstream has at `url`.
     pub(super) fn of_file(&self, url: &str) -> String {
         format!("{self}/{}", url.trim_start_matches("https://"))
     }
 }
 
-/// A registry as it is asked: upstream's or a mirror's.
+/// A registry as it is queried: upstream's or a mirror's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Registry {
-    /// By TLS.
+    /// Whether to use TLS.
     pub(super) secure: bool,
-    /// Host, and port where there is one.
+    /// Host, and port if there is one.
     pub(super) host: String,
-    /// The repository there.
+    /// The repository on that host.
     pub(super) repository: String,
 }
 
 impl Registry {
-    /// Where `repository` of upstream's registry `host` is asked for.
+    /// Where `repository` of upstream's registry `host` is requested.
     pub(super) fn of(mirror: Option<&Mirror>, host: &str, repository: &str) -> Registry {
         match mirror {
             None => Registry { secure: true, host: host.to_owned(), repository: repository.to_owned() },
@@ -80,7 +81,7 @@ impl Registry {
         }
     }
 
-    /// Where a blob is.
+    /// The URL of a blob.
     pub(super) fn blob(&self, digest: &str) -> String {
         let scheme = if self.secure { "https" } else { "http" };
         format!("{scheme}://{}/v2/{}/blobs/{digest}", self.host, self.repository)

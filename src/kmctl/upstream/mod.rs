@@ -1,9 +1,9 @@
-//! Downloads what upstream releases and makes a bundle of it.
+//! Downloads what upstream releases and creates a bundle from it.
 //!
-//! [`parts`] says where everything is published, [`checksums`] reads what is published beside it, [`lock`] keeps what was
-//! downloaded, [`transfer`] moves bytes, [`image`] speaks to registries, and [`run`] puts them together. A file is used
-//! when its sha256 is the published one, and the published one is that of the lock where there is a lock. Downloads are
-//! kept in a cache, whole or in part, so that a run that was cut short continues.
+//! [`parts`] defines where everything is published, [`checksums`] parses the checksums published beside it, [`lock`]
+//! records what was downloaded, [`transfer`] downloads files, [`image`] queries registries, and [`run`] combines them.
+//! A file is used only if its sha256 is the published one, and with a lock the published one must be that of the lock.
+//! Downloads are kept in a cache, whole or in part, so that an interrupted run continues.
 mod archive;
 mod checksums;
 mod error;

@@ -1,5 +1,4 @@
-//! What a bundle is made of, and where upstream publishes it. Each address has beside it the source that its form was
-//! read from.
+//! What a bundle is made of, and where upstream publishes it. Each URL is documented with the source of its form.
 use std::collections::BTreeMap;
 
 use kmctl_core::bundle::Component;
@@ -8,27 +7,27 @@ use kmctl_core::k8s::Components;
 /// A file to download.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Part {
-    /// What it is a part of, e.g. `etcd`.
+    /// The component that it belongs to, e.g. `etcd`.
     pub(super) component: &'static str,
     /// Where it is published.
     pub(super) url: String,
     /// Where its sha256 is published.
     pub(super) checksum: String,
-    /// What of it goes into the bundle.
+    /// What of it is added to the bundle.
     pub(super) take: Take,
 }
 
-/// What of a downloaded file goes into the bundle.
+/// What of a downloaded file is added to the bundle.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Take {
     /// All of it, as this path.
     Whole(String),
-    /// Entries of a gzipped tar, by their path in it, and what they become.
+    /// Entries of a gzipped tar, by their path in it, with their target path.
     Entries(BTreeMap<String, String>),
 }
 
 impl Part {
-    /// The last part of the address.
+    /// The last part of the URL.
     pub(super) fn name(&self) -> &str {
         self.url.rsplit('/').next().unwrap_or_default()
     }
@@ -50,8 +49,8 @@ pub(super) fn parts(kubernetes: &str, components: &Components, architecture: &st
     parts
 }
 
-/// kubernetes/release:pkg/release/release.go (`CopyBinaries`, `WriteChecksums`): each program has `NAME.sha256` beside it,
-/// the bare digest.
+/// kubernetes/release:pkg/release/release.go (`CopyBinaries`, `WriteChecksums`): each binary has `NAME.sha256` beside
+/// it, the bare digest.
 fn kubernetes_program(version: &str, architecture: &str, program: &str) -> Part {
     let url = format!("https://dl.k8s.io/release/{version}/bin/linux/{architecture}/{program}");
     Part {
@@ -62,8 +61,8 @@ fn kubernetes_program(version: &str, architecture: &str, program: &str) -> Part 
     }
 }
 
-/// etcd-io/etcd:scripts/release.sh and scripts/build-release.sh: one top directory in the archive, and one `SHA256SUMS` for
-/// all files of a release.
+/// etcd-io/etcd:scripts/release.sh and scripts/build-release.sh: one top directory in the archive, and one `SHA256SUMS`
+/// for all files of a release.
 fn etcd_archive(version: &str, architecture: &str) -> Part {
     let base = format!("https://github.com/etcd-io/etcd/releases/download/v{version}");
     let top = format!("etcd-v{version}-linux-{architecture}");
@@ -75,7 +74,7 @@ fn etcd_archive(version: &str, architecture: &str) -> Part {
     }
 }
 
-/// containerd/containerd:Makefile (`releases`): `containerd-static-…` is the archive whose programs need no libc.
+/// containerd/containerd:Makefile (`releases`): `containerd-static-…` is the archive whose binaries need no libc.
 fn containerd_archive(version: &str, architecture: &str) -> Part {
     let url = format!(
         "https://github.com/containerd/containerd/releases/download/v{version}/\
@@ -89,7 +88,7 @@ fn containerd_archive(version: &str, architecture: &str) -> Part {
     }
 }
 
-/// opencontainers/runc:script/release_build.sh and script/release_sign.sh: one static program for each architecture, and
+/// opencontainers/runc:script/release_build.sh and script/release_sign.sh: one static binary for each architecture, and
 /// `runc.sha256sum`, clear-signed.
 fn runc_program(version: &str, architecture: &str) -> Part {
     let base = format!("https://github.com/opencontainers/runc/releases/download/v{version}");
@@ -123,23 +122,22 @@ fn entries(folder: &str, into: &str, names: &[&str]) -> Take {
 /// An image to pull.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ImagePart {
-    /// What it is, and the name of its archive.
+    /// The component, which is also the name of its archive.
     pub(super) component: &'static str,
     /// Host of the registry.
     pub(super) registry: &'static str,
     /// Path in the registry.
     pub(super) repository: &'static str,
-    /// Tag.
     pub(super) tag: String,
 }
 
 impl ImagePart {
-    /// E.g. `registry.k8s.io/pause:3.10.2`.
+    /// Name with tag, e.g. `registry.k8s.io/pause:3.10.2`.
     pub(super) fn name(&self) -> String {
         format!("{}:{}", self.repository_name(), self.tag)
     }
 
-    /// E.g. `registry.k8s.io/pause`.
+    /// Name without tag, e.g. `registry.k8s.io/pause`.
     pub(super) fn repository_name(&self) -> String {
         format!("{}/{}", self.registry, self.repository)
     }
@@ -156,7 +154,7 @@ pub(super) fn images(components: &Components) -> Vec<ImagePart> {
     vec![image("coredns", "coredns/coredns", &components.coredns), image("pause", "pause", &components.pause)]
 }
 
-/// What the bundle says about where its files are from, sorted by name.
+/// The bundle's description of where its files are from, sorted by name.
 pub(super) fn described(kubernetes: &str, components: &Components, architecture: &str) -> Vec<Component> {
     let Components { etcd, containerd, runc, cni_plugins, pause, coredns } = components;
     let v = |version: &str| format!("v{version}");
@@ -185,10 +183,10 @@ pub(super) fn described(kubernetes: &str, components: &Components, architecture:
     origins.into_iter().map(describe).collect()
 }
 
-/// All of them have this licence of their own (LICENSE in each repository).
+/// Each of them has its own copy of this licence (LICENSE in each repository).
 const LICENCE: &str = "Apache-2.0";
 
-/// Text of `licenses/INDEX`: where the licences of what carries none are published.
+/// Text of `licenses/INDEX`: where the licences of components that contain none are published.
 pub(super) fn licence_index(components: &[Component]) -> String {
     let mut text = "Licences of what is in this bundle, and where it is from.\n".to_owned();
     for Component { name, version, origins, licence } in components {

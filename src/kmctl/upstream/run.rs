@@ -1,4 +1,4 @@
-//! From a version to a bundle: find out what is published, download it, pack it.
+//! From a version to a bundle: resolve what is published, download it, pack it.
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,34 +18,34 @@ use kmctl_core::bundle::{BundleError, Manifest};
 use kmctl_core::k8s::Components;
 use kmctl_core::progress::Progress;
 
-/// Downloads at a time. More do not make a link faster, and servers count connections.
+/// Concurrent downloads. More do not make a link faster, and servers limit connections.
 const AT_ONCE: usize = 4;
 
-/// What is to be made.
+/// What to create.
 #[derive(Clone, Debug)]
 pub struct Download {
     /// Version of Kubernetes, e.g. `v1.37.2`.
     pub kubernetes: String,
-    /// The versions that are paired with it, where no lock says others.
+    /// The versions that are paired with it, unless a lock has others.
     pub components: Components,
     /// `amd64` or `arm64`.
     pub architecture: String,
     /// A site's copy of upstream.
     pub mirror: Option<Mirror>,
-    /// The bundle.
+    /// Path of the bundle.
     pub out: PathBuf,
-    /// What was downloaded before, and will have been.
+    /// Path of the lock: read if it exists, written in the end.
     pub lock: PathBuf,
-    /// Where downloads are kept.
+    /// Directory in which downloads are kept.
     pub cache: PathBuf,
 }
 
-/// What was made.
+/// What was created.
 #[derive(Clone, Debug)]
 pub struct Fetched {
     /// The bundle's table of contents.
     pub manifest: Manifest,
-    /// Whether there was a lock, which was obeyed.
+    /// Whether there was a lock. If so, it was honoured.
     pub was_locked: bool,
 }
 
@@ -57,10 +57,11 @@ struct Known {
     checksum: Option<String>,
 }
 
-/// Makes the bundle. On any error there is none, or the one that was there before; what was downloaded is kept.
+/// Creates the bundle. On an error no bundle is written and an earlier one is left unchanged. Downloaded files are
+/// kept.
 ///
 /// # Errors
-/// What could not be downloaded or is not what upstream published, or a file here that could not be written.
+/// What could not be downloaded or is not what upstream published, or a local file that could not be written.
 pub async fn download(what: &Download, progress: &Progress) -> Result<Fetched, FetchError> {
     let Download { kubernetes, components, architecture, mirror, out, lock: lock_path, cache } = what;
     let lock = Lock::read(lock_path)?;
@@ -118,7 +119,7 @@ pub async fn download(what: &Download, progress: &Progress) -> Result<Fetched, F
     let packed = tokio::task::spawn_blocking(move || {
         let write = |source| FetchError::File { what: "write", path: lock_path.clone(), source };
         let (packer, described) = packing.pack(&out)?;
-        // The lock first: a bundle without one would be made of something else the next time.
+        // The lock first: without it, the next bundle could be made of something else.
         new.write(&lock_path).map_err(write)?;
         let made = packer.finish(&kubernetes, &architecture, described);
         made.map_err(|source| FetchError::Bundle { out, source })
@@ -139,7 +140,7 @@ pub async fn download(what: &Download, progress: &Progress) -> Result<Fetched, F
     }
 }
 
-/// Holds the cache until it is dropped.
+/// Locks the cache until dropped.
 async fn turn(cache: &Path, progress: &Progress) -> Result<Arc<File>, FetchError> {
     let path = cache.join(".lock");
     let failed = |source| FetchError::File { what: "lock", path: path.clone(), source };
@@ -155,7 +156,7 @@ async fn turn(cache: &Path, progress: &Progress) -> Result<Arc<File>, FetchError
     Ok(file)
 }
 
-/// What upstream publishes about a file, which must be what the lock says of it.
+/// What upstream publishes about a file, which must match the lock.
 async fn known(
     part: Part,
     version: String,
@@ -204,7 +205,7 @@ async fn known(
         token: None,
         of,
     };
-    // A mirror that lacks it does not change where upstream has it.
+    // The URL is upstream's even if a mirror lacks the checksum.
     let checksum = match published {
         Some(_) => Some(part.checksum.clone()),
         None => locked.and_then(|(locked, _)| locked.checksum.clone()),
@@ -222,7 +223,7 @@ fn locked_file(known: &Known, file: &Path) -> Result<LockedFile, FetchError> {
     })
 }
 
-/// What is packed, out of which files: those of `known`, then those of `images`.
+/// What is packed, and from which files: those of `known`, then those of `images`.
 struct Packing {
     known: Vec<Known>,
     images: Vec<Image>,

@@ -1,7 +1,7 @@
-//! Moves one file from a server into the cache, in as many attempts as that takes.
+//! Downloads one file from a server into the cache, in as many attempts as needed.
 //!
-//! A partial file is continued by a Range request to the first address: what that redirects to is often valid for minutes
-//! only. The sha256 of the whole file decides, whoever sent which part of it.
+//! A partial file is continued by a Range request to the original URL: the target of its redirect is often valid for
+//! minutes only. The sha256 of the whole file decides, whichever server sent its parts.
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,19 +16,19 @@ use super::mirror::Mirror;
 use kmctl_core::bundle::hex_digest;
 use kmctl_core::progress::{Progress, Step};
 
-/// Attempts in a row that bring nothing, before the download fails.
+/// After this many consecutive attempts without data, the download fails.
 const ATTEMPTS: u32 = 5;
 
-/// Pause after the first of them; each further one is twice as long.
+/// Pause after the first attempt. Each further pause is twice as long.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// A server that sends nothing for so long has forgotten the connection.
+/// A server that sends nothing for this long has lost the connection.
 const SILENCE: Duration = Duration::from_secs(30);
 
 /// The longest wait for a connection.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// Larger bodies are files; smaller ones may be a text that says why there is none.
+/// Larger bodies are files. Smaller ones may be a text that says why there is none.
 const TEXT: u64 = 4096;
 
 /// A checksum file is never larger: SHA256SUMS of a release has a few kilobytes.
@@ -37,19 +37,19 @@ const CHECKSUMS: usize = 1 << 20;
 /// Something to download.
 #[derive(Clone, Debug)]
 pub(super) struct Wanted {
-    /// Upstream's address, which also names the file in the cache.
+    /// Upstream's URL, which also names the file in the cache.
     pub(super) url: String,
-    /// Where it is asked for, if not there or at the mirror.
+    /// Where it is requested, if neither from upstream's URL nor from the mirror's.
     pub(super) at: Option<String>,
-    /// What it is called in progress.
+    /// Its name in progress reports.
     pub(super) label: String,
-    /// What it must have.
+    /// The expected sha256.
     pub(super) sha256: String,
-    /// Who says so.
+    /// The source of the expected sha256.
     pub(super) origin: String,
-    /// Bytes, where that is known.
+    /// Size in bytes, if known.
     pub(super) size: Option<u64>,
-    /// What a registry wants to see.
+    /// Bearer token for a registry.
     pub(super) token: Option<String>,
     /// Component and version, for messages.
     pub(super) of: (String, String),
@@ -63,16 +63,16 @@ pub(super) struct Transfers {
     progress: Progress,
 }
 
-/// How an attempt ended that did not bring the whole file.
+/// Why an attempt did not return the whole file.
 enum Cut {
-    /// Worth another one; how many bytes it brought.
+    /// Retry. Holds the reason and how many bytes were received.
     Again(String, u64),
-    /// Not worth another one.
+    /// Do not retry.
     Final(FetchError),
 }
 
 impl Transfers {
-    /// Into `cache`, by way of `mirror`, else from upstream, and by the environment's proxies.
+    /// Downloads into `cache`, from `mirror` or else from upstream, through the environment's proxies.
     pub(super) fn new(mirror: Option<Mirror>, cache: PathBuf, progress: Progress) -> Result<Transfers, FetchError> {
         let client = reqwest::Client::builder()
             .user_agent(concat!("kmctl/", env!("CARGO_PKG_VERSION")))
@@ -83,12 +83,12 @@ impl Transfers {
         Ok(Transfers { client, mirror, cache, progress })
     }
 
-    /// Where `url` of upstream is asked for.
+    /// Where `url` of upstream is requested.
     pub(super) fn address(&self, url: &str) -> String {
         self.mirror.as_ref().map_or_else(|| url.to_owned(), |mirror| mirror.of_file(url))
     }
 
-    /// The text at `url`; none where it does not exist.
+    /// The text at `url`. `None` if it does not exist.
     pub(super) async fn text(&self, url: &str) -> Result<Option<String>, FetchError> {
         let address = self.address(url);
         let mut failed = 0;
@@ -138,7 +138,7 @@ impl Transfers {
         Ok(!matches!(response.status(), StatusCode::NOT_FOUND | StatusCode::GONE))
     }
 
-    /// The file, in the cache, with the sha256 that is wanted.
+    /// Returns the file in the cache, with the expected sha256.
     pub(super) async fn file(&self, wanted: &Wanted) -> Result<PathBuf, FetchError> {
         let file = self.cache.join(wanted.url.trim_start_matches("https://"));
         let step = self.progress.step(&wanted.label, "download");
@@ -172,11 +172,11 @@ impl Transfers {
                 tokio::fs::rename(&partial, file).await.map_err(failed("rename", &partial))?;
                 return Ok(bytes);
             }
-            // As long as it should be: a file that was changed, whatever it looks like.
+            // If the length is right, the file was changed, whatever it looks like.
             let what = if wanted.size == Some(bytes) { None } else { beginning(&partial, bytes).await };
             tokio::fs::remove_file(&partial).await.map_err(failed("remove", &partial))?;
             if std::mem::take(&mut may_begin_again) {
-                // What lay there may be of another file that once had this address.
+                // The partial file may be of another file that once had this URL.
                 step.at("what was downloaded before does not fit: once more from the start");
                 continue;
             }
@@ -194,7 +194,7 @@ impl Transfers {
         }
     }
 
-    /// Attempts until the server says that there is no more.
+    /// Retries until the server reports that there is no more.
     async fn whole(&self, wanted: &Wanted, address: &str, partial: &Path, step: &Step) -> Result<(), FetchError> {
         let mut failed = 0;
         loop {
@@ -218,7 +218,7 @@ impl Transfers {
         let failed = |source| Cut::Final(FetchError::File { what: "write", path: partial.to_owned(), source });
         let mut file = File::options().create(true).append(true).open(partial).await.map_err(failed)?;
         let mut have = file.metadata().await.map_err(failed)?.len();
-        // A compressed answer would have other bytes.
+        // A compressed response would have other bytes.
         let mut request = self.client.get(address).header(ACCEPT_ENCODING, "identity");
         if have > 0 {
             request = request.header(RANGE, format!("bytes={have}-"));
@@ -234,11 +234,11 @@ impl Transfers {
                     let what = "a web page".to_owned();
                     return Err(Cut::Final(FetchError::NotTheFile { url: address.to_owned(), what }));
                 }
-                // The server sends all of it, asked for or not.
+                // The server sends all of it, even if only a part was requested.
                 file.set_len(0).await.map_err(failed)?;
                 have = 0;
             }
-            // There is nothing behind what is here, or the part is of another file: its sha256 tells.
+            // There is nothing after the present bytes, or the part is of another file. Its sha256 decides.
             StatusCode::RANGE_NOT_SATISFIABLE if have > 0 => return Ok(()),
             StatusCode::NOT_FOUND | StatusCode::GONE => {
                 let (component, version) = wanted.of.clone();
@@ -279,7 +279,7 @@ async fn digest(file: &Path) -> std::io::Result<(String, u64)> {
         .map_err(std::io::Error::other)?
 }
 
-/// Where the part that was sent begins.
+/// Where the part that was sent starts.
 fn begins_at(response: &Response) -> Option<u64> {
     let range = response.headers().get(CONTENT_RANGE)?.to_str().ok()?;
     range.strip_prefix("bytes ")?.split('-').next()?.parse().ok()
@@ -295,7 +295,7 @@ fn is_markup(bytes: &[u8]) -> bool {
     start.starts_with("<!doctype") || start.starts_with("<html")
 }
 
-/// What a file is that is not the wanted one, where that can be said: a page, nothing, or a short text.
+/// What a file is that is not the expected one, if that is known: a page, nothing, or a short text.
 async fn beginning(file: &Path, bytes: u64) -> Option<String> {
     if bytes == 0 {
         return Some("nothing".to_owned());
@@ -315,7 +315,7 @@ async fn beginning(file: &Path, bytes: u64) -> Option<String> {
 }
 
 fn refused(address: &str, status: StatusCode) -> Cut {
-    // Storage behind a redirect answers with more than 599 when its signature has expired.
+    // Storage behind a redirect answers with a status above 599 when its signature has expired.
     let passes = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT);
     if status.as_u16() >= 500 || passes {
         return Cut::Again(format!("HTTP {}", status.as_u16()), 0);
@@ -323,7 +323,7 @@ fn refused(address: &str, status: StatusCode) -> Cut {
     Cut::Final(FetchError::Refused { url: address.to_owned(), status: status.as_u16() })
 }
 
-/// The innermost reason: the others repeat the address, or say nothing.
+/// The innermost reason: the outer ones repeat the URL, or are uninformative.
 pub(super) fn told(error: &reqwest::Error) -> String {
     let mut last: &dyn std::error::Error = error;
     while let Some(source) = last.source() {

@@ -1,4 +1,4 @@
-//! `kmctl bundle create`: out of a directory, or out of what upstream releases.
+//! `kmctl bundle create`: from a directory, or from upstream's releases.
 use std::path::PathBuf;
 
 use super::summary;
@@ -64,7 +64,7 @@ async fn pack(
 ) -> Result<Code, Failure> {
     let step = context.progress.step("", &format!("make {}", out.display()));
     let progress = context.progress.clone();
-    // Packing keeps a processor busy for seconds; Ctrl-C must still be heard.
+    // Packing keeps a CPU busy for seconds, and Ctrl-C must still be handled.
     let manifest = tokio::task::spawn_blocking(move || {
         bundle::create(&folder, &kubernetes, &architecture, &out, |path| progress.note("pack", path))
     });

@@ -1,4 +1,5 @@
-//! `kmctl bundle show` and `kmctl bundle diff`: what is in a bundle, and how two differ. Both read tables of contents only.
+//! `kmctl bundle show` and `kmctl bundle diff`: the content of a bundle, and how two differ. Both read tables of
+//! contents only.
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
@@ -57,7 +58,7 @@ fn shown(manifest: &Manifest) -> String {
     text
 }
 
-/// How two bundles differ. What is equal is empty or absent.
+/// How two bundles differ. Equal parts are empty or absent.
 #[derive(Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Difference {
@@ -65,7 +66,7 @@ struct Difference {
     kubernetes: Option<[String; 2]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     architecture: Option<[String; 2]>,
-    /// Versions of components, of which a bundle may lack some.
+    /// Versions of components. A bundle may lack some.
     components: BTreeMap<String, [Option<String>; 2]>,
     files: Vec<FileDifference>,
 }
@@ -124,7 +125,7 @@ fn told(difference: &Difference) -> String {
         }
     }
     let absent = "none".to_owned();
-    // Kubernetes is a component, too, and was told.
+    // Kubernetes is a component, too, and was printed already.
     for (name, [one, other]) in components.iter().filter(|(name, _)| *name != "kubernetes" || kubernetes.is_none()) {
         let [one, other] = [one, other].map(|version| version.as_ref().unwrap_or(&absent));
         _ = writeln!(text, "~ component {name}: {one} → {other}");
@@ -144,7 +145,7 @@ fn told(difference: &Difference) -> String {
     if text.is_empty() { "The bundles have the same content.\n".to_owned() } else { text }
 }
 
-/// Enough of a digest to see that it differs; `-o json` has all of it.
+/// Enough of a digest to show that it differs. `-o json` prints all of it.
 fn short(sha256: &str) -> &str {
     sha256.get(..12).unwrap_or(sha256)
 }

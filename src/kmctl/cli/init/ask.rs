@@ -1,10 +1,10 @@
-//! Asks for what the flags leave open.
+//! Prompts for what the flags leave open.
 use dialoguer::{Input, Select};
 
 use super::run::Given;
 use kmctl_core::cluster::Sudo;
 
-/// Asks, with what was given or is usual as a proposal. Blocks.
+/// Prompts for each answer, with the given or usual value as the default. Blocks.
 pub(super) fn ask(given: Given) -> dialoguer::Result<Given> {
     let text = |prompt: &str, proposal: Option<String>| {
         let input = Input::<String>::new().with_prompt(prompt);

@@ -1,4 +1,4 @@
-//! `kmctl init`: a commented cluster.yaml, out of flags or questions.
+//! `kmctl init`: writes a commented cluster.yaml from flags or answers.
 mod ask;
 mod run;
 mod write;

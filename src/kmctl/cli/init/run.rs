@@ -63,7 +63,7 @@ fn sudo(text: &str) -> Result<Sudo, String> {
     }
 }
 
-/// What a bundle of the tested version is called.
+/// The usual file name of a bundle of the tested version.
 pub(super) fn usual_bundle() -> String {
     format!("./kubernetes-{}.bundle", KubernetesSpec::default().version)
 }
@@ -92,7 +92,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
     let opened = if force { options(opening.create(true).truncate(true)) } else { options(opening.create_new(true)) };
     let written = opened.and_then(|mut out| out.write_all(text.as_bytes()));
     written.with_context(|| format!("write {}", file.display()))?;
-    // What is wrong with an address or a name is told as for any other file; it stays, to be corrected.
+    // A wrong address or name is reported as for any other file. The written file is kept, so that it can be corrected.
     let loaded = cluster::load(file)?;
     for advice in &loaded.advice {
         context.progress.note(&file.display().to_string(), advice);

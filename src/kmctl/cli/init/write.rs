@@ -1,7 +1,7 @@
 //! The text of a cluster.yaml. Pure.
 use kmctl_core::cluster::{NetworkSpec, NodesSpec, SshSpec, Sudo};
 
-/// What has to be known.
+/// The answers that the file is written from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Answers {
     pub(super) name: String,
@@ -17,7 +17,7 @@ pub(super) struct Answers {
     pub(super) bundle: String,
 }
 
-/// A text in double quotes where YAML would take it for something else.
+/// Puts a text in double quotes if YAML would read it as something else.
 fn quoted(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
     let is_word =
@@ -35,7 +35,7 @@ fn sudo(sudo: Sudo) -> &'static str {
     }
 }
 
-/// The file. Keys with their default are comments: they may be made keys by taking the `# ` away.
+/// Returns the file. Keys with their default are comments: removing the `# ` makes them keys.
 pub(super) fn write(answers: &Answers) -> String {
     let Answers { name, masters, principal, secret_file, hosts, user, sudo: how, identity_file, endpoint, bundle } =
         answers;
@@ -129,7 +129,7 @@ spec:
         name = name,
         principal = text("principal", principal, ""),
         secret_file = text("secretFile", secret_file, ""),
-        // A mapping whose keys are all comments would be none.
+        // A mapping whose keys are all comments would be null.
         user = quoted(user),
         port = ssh.port,
         identity = text("identityFile", identity_file, ""),
@@ -157,7 +157,7 @@ mod tests {
     use super::*;
     use kmctl_core::cluster::{Cluster, ClusterSpec, HostSpec};
 
-    /// What the file means.
+    /// The parsed content of the file.
     fn spec(answers: &Answers) -> ClusterSpec {
         let Answers { name: _, masters, principal, secret_file, hosts, user, sudo, identity_file, endpoint, bundle } =
             answers;
@@ -241,7 +241,8 @@ mod tests {
     #[test]
     fn what_stands_in_comments_is_the_default() {
         let answers = answers();
-        // Keys in comments become keys; sentences stay comments. `max` has no default, so what stands there is an example.
+        // Keys in comments become keys, sentences remain comments. `max` has no default, so its value is only an
+        // example.
         let is_key = |line: &str| {
             let key = line.trim_start().strip_prefix("# ").and_then(|rest| rest.split_once(": ")).map(|(key, _)| key);
             key.is_some_and(|key| {

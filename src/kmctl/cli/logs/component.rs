@@ -9,13 +9,13 @@ use crate::failure::{Code, Failure};
 use crate::host::{Command, Host};
 use kmctl_core::cluster::{HostSpec, Loaded};
 
-/// A component may say nothing for long; a connection that is gone is noticed otherwise.
+/// A component may print nothing for a long time. A lost connection is detected by other means.
 const SILENCE: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// Lines that may wait to be printed.
+/// How many lines may wait to be printed.
 const QUEUE: usize = 1024;
 
-/// Shows a unit's journal, with the host's name before each line where there are several.
+/// Shows a unit's journal. With several hosts, each line starts with the host's name.
 pub(super) async fn show(context: &Context, loaded: &Loaded, unit: &str, wanted: &Wanted) -> Result<(), Failure> {
     let all = &loaded.cluster.spec.control_plane.hosts;
     let hosts: Vec<&HostSpec> =

@@ -1,4 +1,4 @@
-//! `kmctl logs`: what components, nodes and tasks wrote, through SSH.
+//! `kmctl logs`: what components, nodes and tasks wrote, read over SSH.
 mod component;
 mod node;
 mod pod;

@@ -18,10 +18,10 @@ use kmctl_core::cluster::Loaded;
 use kmctl_core::model::agents;
 use kmctl_core::model::nodes::NodeFacts;
 
-/// How far before the end of a file reading begins, for each line that is wanted.
+/// How many bytes before the end of a file reading starts, per requested line.
 const LINE: u64 = 512;
 
-/// How often a file is looked at for more.
+/// How often a file is checked for more.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Shows a file of the sandbox.
@@ -31,7 +31,7 @@ pub(super) async fn show(context: &Context, loaded: &Loaded, source: &Source, wa
     let step = context.progress.step("", "find the executor's sandbox");
     let client = clients::mesos(host.clone(), loaded).await?;
     let master = mesos::read(&client, &loaded.cluster.spec.mesos.framework_name).await?;
-    // A node that is gone has no object, and neither has a cluster whose API server is down; Mesos still knows.
+    // A removed node has no object, and an API server that is down returns none. Mesos still knows the node.
     let object = object(host, name).await;
     let found = find(&client, &master, source, name, object.as_ref()).await?;
     step.done(&found.directory);
@@ -50,7 +50,7 @@ pub(super) async fn show(context: &Context, loaded: &Loaded, source: &Source, wa
     loop {
         tokio::time::sleep(LOOK).await;
         let size = sandbox::size(client, sandbox, &wanted.file).await?;
-        // A log that was put aside begins anew.
+        // A rotated log starts over.
         let begin = if size < at { 0 } else { at };
         if begin < size {
             context.stdout(&piece(client, sandbox, &wanted.file, begin, size).await?)?;
@@ -59,7 +59,7 @@ pub(super) async fn show(context: &Context, loaded: &Loaded, source: &Source, wa
     }
 }
 
-/// What a file says from one position to another.
+/// Reads a file from one position to another.
 async fn piece(client: &Endpoints, sandbox: &Sandbox, file: &str, begin: u64, end: u64) -> Result<String, MesosError> {
     let (mut at, mut text) = (begin, String::new());
     while at < end {
@@ -75,7 +75,7 @@ async fn object(host: Arc<dyn Host>, name: &str) -> Option<NodeFacts> {
     NodeFacts::new(&clients::with_timeout("read the node", api.get_opt(name)).await.ok()??)
 }
 
-/// Looks on the agent that the Node names, else on those whose node would have that name.
+/// Searches the agent that the Node names, else the agents whose node would have that name.
 async fn find(
     client: &Endpoints,
     master: &Master,

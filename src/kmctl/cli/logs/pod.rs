@@ -11,7 +11,7 @@ use crate::failure::{Code, Failure};
 use crate::provision::clients;
 use kmctl_core::cluster::Loaded;
 
-/// Shows the containers' logs, with the container's name before each line where there are several.
+/// Shows the containers' logs. With several containers, each line starts with the container's name.
 pub(super) async fn show(
     context: &Context,
     loaded: &Loaded,
@@ -47,7 +47,7 @@ pub(super) async fn show(
         let prefix = if several { format!("{container} | ") } else { String::new() };
         match clients::with_timeout("read the log", api.log_stream(name, &parameters)).await {
             Ok(stream) => streams.push(stream.lines().map_ok(move |line| format!("{prefix}{line}\n")).boxed()),
-            // A container that has not started has no log; the others do.
+            // A container that has not started has no log. The others do.
             Err(failure) => refused.push((container.clone(), failure)),
         }
     }

@@ -1,4 +1,4 @@
-//! Finds the source of a log and passes its lines on.
+//! Finds the source of a log and prints its lines.
 use std::ffi::{OsStr, OsString};
 
 use super::source::{Source, Wanted};
@@ -33,8 +33,8 @@ pub struct Args {
     container: Option<String>,
 }
 
-/// `-f` names cluster.yaml everywhere, and everybody's fingers want it to follow a log. Behind `logs` it follows unless
-/// the word behind it is a file; `is_file` tells.
+/// Makes `-f` after `logs` mean `--follow`, which is what users expect there, unless the next word is a file.
+/// Everywhere else `-f` names cluster.yaml. `is_file` decides whether a word is a file.
 pub(crate) fn follow_flag(arguments: Vec<OsString>, is_file: impl Fn(&OsStr) -> bool) -> Vec<OsString> {
     let Some(logs) = arguments.iter().position(|word| word == "logs") else { return arguments };
     let names_file = |index: usize| arguments.get(index + 1).is_some_and(|next| is_file(next));
@@ -44,13 +44,13 @@ pub(crate) fn follow_flag(arguments: Vec<OsString>, is_file: impl Fn(&OsStr) -> 
     arguments.iter().enumerate().map(word).collect()
 }
 
-/// Whether a word behind `-f` is a cluster.yaml.
+/// Whether a word after `-f` is a cluster.yaml.
 pub(crate) fn is_file(word: &OsStr) -> bool {
     let known = word == "node" || word == "task" || UNITS.iter().any(|unit| word == *unit);
     !known && std::path::Path::new(word).is_file()
 }
 
-/// Passes a log on.
+/// Prints a log.
 pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
     let Args { what, name, follow, lines, of, host, container } = args;
     if context.settings.out.is_some() {

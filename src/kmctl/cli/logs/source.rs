@@ -1,10 +1,10 @@
-//! What is asked for. Pure.
+//! What is requested. Pure.
 use crate::failure::{Code, Failure};
 use crate::inventory::mesos::sandbox::Sandbox;
 use crate::inventory::units::UNITS;
 use kmctl_core::model::ids::node_of;
 
-/// What of a log is wanted.
+/// Which part of a log is requested.
 #[derive(Clone, Debug)]
 pub(super) struct Wanted {
     pub(super) follow: bool,
@@ -14,7 +14,7 @@ pub(super) struct Wanted {
     pub(super) container: Option<String>,
 }
 
-/// Where a log comes from.
+/// The source of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Source {
     /// A unit of the control plane, on every host.
@@ -28,7 +28,7 @@ pub(super) enum Source {
 }
 
 impl Source {
-    /// From the words of the command line.
+    /// Parses the words of the command line.
     pub(super) fn read(what: &str, name: Option<&str>) -> Result<Source, Failure> {
         let usage = |text: String| {
             let hint = format!("one of {}; or `kmctl logs node NAME`; or `kmctl logs task NAME`", UNITS.join(", "));
@@ -52,7 +52,7 @@ impl Source {
         }
     }
 
-    /// From a task's name in Mesos.
+    /// Parses a task's name in Mesos.
     fn task(name: &str) -> Option<Source> {
         if let Some(node) = name.strip_prefix("node.") {
             return Some(Source::Node(node.to_owned()));
@@ -60,7 +60,7 @@ impl Source {
         if let Some(node) = name.strip_prefix("sweep.") {
             return Some(Source::Sweep(node.to_owned()));
         }
-        // A namespace has no dot; a pod's name may.
+        // A namespace has no dot, but a pod's name may have one.
         let (pod, namespace) = name.rsplit_once('.')?;
         let given = !pod.is_empty() && !namespace.is_empty();
         given.then(|| Source::Pod { namespace: namespace.to_owned(), name: pod.to_owned() })
@@ -83,7 +83,7 @@ pub(super) fn choose<'a>(sandboxes: &'a [Sandbox], source: &Source, executor: Op
     })
 }
 
-/// The last lines of a text.
+/// The last `lines` lines of a text.
 pub(super) fn tail(text: &str, lines: usize) -> &str {
     let body = text.strip_suffix('\n').unwrap_or(text);
     match body.rmatch_indices('\n').nth(lines.saturating_sub(1)) {

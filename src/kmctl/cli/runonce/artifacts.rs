@@ -1,4 +1,4 @@
-//! Where machines fetch from: where the operator says, else from the cluster's km scheduler, else from kmctl itself.
+//! Where machines download from: the URL given by the operator, else the cluster's km scheduler, else kmctl itself.
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -15,21 +15,22 @@ use kmctl_core::bundle::Bundle;
 use kmctl_core::protocol::artifacts::ArtifactIndex;
 use runonce::artifacts::{Offered, SCHEDULER_PORT, Server, address_towards};
 
-/// What machines fetch, and the server while kmctl is it.
+/// What machines download, and the server if it is kmctl itself.
 pub struct Chosen {
-    /// What machines are told.
+    /// What is offered to machines.
     pub offered: Offered,
     /// kmctl's own server.
     pub server: Option<Server>,
 }
 
-/// `ADDRESS[:PORT]`.
+/// Parses `ADDRESS[:PORT]`.
 pub fn listen(text: &str) -> Result<SocketAddr, String> {
     let address = text.parse::<IpAddr>().map(|address| SocketAddr::new(address, 0));
     address.or_else(|_| text.parse::<SocketAddr>()).map_err(|_| "an IP address, maybe with a port".to_owned())
 }
 
-/// `towards`: who must reach kmctl's own server (`host:port`), in place of the Mesos master.
+/// Chooses where machines download from. `towards` is the `host:port` that must reach kmctl's own server, in place of
+/// the Mesos master.
 pub async fn choose(
     reach: &Reach,
     named: Option<&str>,
@@ -40,7 +41,7 @@ pub async fn choose(
     let spec = &reach.loaded.cluster.spec;
     if let Some(base) = named {
         let index = match (index(Arc::new(LocalHost), base).await, &reach.host) {
-            // Reached from the hosts, maybe, but not from here.
+            // It may be reachable from the hosts even though it is not from here.
             (Err(_), Some(host)) => index(host.clone(), base).await,
             (answer, _) => answer,
         };

@@ -1,4 +1,4 @@
-//! From the file to pods that can be run, or everything that speaks against it.
+//! From the file to pods that can be run, or to all reasons against running them.
 use std::io::Read;
 use std::path::Path;
 
@@ -17,7 +17,7 @@ use runonce::decide::documents::{self, Given, Key, Problem, key_of};
 use runonce::decide::framework::Wanted;
 use runonce::decide::rewrite::{References, references, rewrite};
 
-/// Reads and checks the file.
+/// Reads and validates the file.
 pub fn read(path: &Path, context: &Context) -> Result<Given, Failure> {
     let (name, text) = if path == Path::new("-") {
         let mut text = String::new();
@@ -48,7 +48,7 @@ fn refusal(name: &str, problems: &[Problem]) -> Failure {
         .hint("what needs an API server runs in a cluster: `kmctl up`, then `kubectl apply`")
 }
 
-/// The pods, with all that each refers to and what it takes.
+/// The pods, each with everything that it refers to and its resource requests.
 pub fn wanted(given: &Given, loaded: &Loaded) -> Result<Vec<Wanted>, Failure> {
     let defaults = &loaded.cluster.spec.nodes.pod_defaults;
     let defaults = requests::amount(&defaults.cpu, &defaults.memory)?;
@@ -61,14 +61,14 @@ pub fn wanted(given: &Given, loaded: &Loaded) -> Result<Vec<Wanted>, Failure> {
         let (config_maps, secrets) = referred(given, &namespace, &spec);
         let uid = uuid::Uuid::new_v4().to_string();
         let one = GivenPod { uid, pod: pod.clone(), config_maps, secrets };
-        // What the node will do; here it costs nothing to find out that it cannot.
+        // The node will do this, too. Doing it here first finds errors early, at no cost.
         rewrite(&one, Path::new("/given")).with_context(|| format!("prepare pod {name}"))?;
         pods.push(Wanted { ports: ports(&spec), given: one, namespace, name, amount });
     }
     Ok(pods)
 }
 
-/// The configMaps and secrets that a pod names: a node is given no others.
+/// The configMaps and secrets that a pod names. A node is given no others.
 fn referred(given: &Given, namespace: &str, spec: &PodSpec) -> (Vec<ConfigMap>, Vec<Secret>) {
     let mut keys: Vec<(bool, Key)> = references(spec)
         .into_iter()

@@ -20,8 +20,8 @@ use crate::provision::clients;
 use kmctl_core::cluster::{Loaded, quantity};
 use runonce::decide::framework::Outcome;
 
-/// Where runs take their pods' subnets from, a part each. Apart from the defaults for pods and Services of a cluster,
-/// whose node may be on the same machine.
+/// The network from which each run takes its pods' subnets. It differs from the defaults for a cluster's pods and
+/// Services, whose node may be on the same machine.
 const POD_NETWORK: &str = "172.31.0.0/16";
 
 /// Arguments.
@@ -50,14 +50,14 @@ pub struct Args {
     listen: Option<std::net::SocketAddr>,
 }
 
-/// The way to the cluster.
+/// How the cluster is reached.
 struct Reach {
     loaded: Loaded,
-    /// A control-plane host, where one answers.
+    /// A control-plane host, if one answers.
     host: Option<Arc<dyn Host>>,
 }
 
-/// Runs the pods. The exit code is theirs; whatever fails here has [`Code::Runonce`].
+/// Runs the pods. The exit code is theirs. Errors of kmctl itself have [`Code::Runonce`].
 pub async fn run(args: Args, context: &Context) -> Result<u8, Failure> {
     let timeout = args.timeout;
     let interrupted = interruption().context("listen for signals")?;
@@ -103,7 +103,7 @@ async fn run_with(args: Args, context: &Context, interrupted: CancellationToken)
     on_mesos::run(reach, pods, artifacts, on_mesos::Terms { timeout, keep, interrupted }, context).await
 }
 
-/// Through a control-plane host where one answers; Mesos alone is enough.
+/// Connects through a control-plane host if one answers. Mesos alone is enough.
 async fn reach(loaded: Loaded, context: &Context) -> Reach {
     if loaded.cluster.spec.control_plane.hosts.is_empty() {
         return Reach { loaded, host: None };
@@ -117,7 +117,7 @@ async fn reach(loaded: Loaded, context: &Context) -> Reach {
     }
 }
 
-/// Cancelled by the first SIGINT or SIGTERM. The second one ends the process at once: Mesos then cleans up.
+/// Cancelled by the first SIGINT or SIGTERM. The second one exits the process immediately, and Mesos then cleans up.
 fn interruption() -> std::io::Result<CancellationToken> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let token = CancellationToken::new();

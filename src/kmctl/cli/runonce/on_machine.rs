@@ -1,5 +1,5 @@
-//! A run on one machine, without Mesos: `km runonce` there, with the pods on its standard input and what happens on its
-//! standard output. It ends when nobody reads that any more, so a killed kmctl leaves nothing.
+//! A run on one machine, without Mesos: `km runonce` there, with the pods on its standard input and events on its
+//! standard output. It ends when its output is no longer read, so a killed kmctl leaves nothing behind.
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,33 +25,32 @@ use runonce::decide::exit;
 use runonce::decide::framework::{Outcome, Wanted};
 use runonce::run::Listener as _;
 
-/// A run has no limit of its own: `--timeout` is the operator's.
+/// A run has no time limit of its own: `--timeout` is the operator's.
 const NO_LIMIT: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
-/// How long the machine may take to end a run that is told to.
+/// How long the machine may take to end a run after it was signalled.
 const END_LIMIT: Duration = Duration::from_secs(45);
 
-/// Receives km, removes it as soon as it runs, and runs it. `$1`: its size in bytes.
+/// Receives km, removes it as soon as it runs, and runs it. `$1` is its size in bytes.
 const UPLOAD: &str = r#"umask 077; f=$(mktemp /run/km-runonce-XXXXXX) || exit 1
 head -c "$1" >"$f" && chmod 700 "$f" && exec "$f" runonce --unlink "$f"; s=$?; rm -f "$f"; exit $s"#;
 
 /// What to run, and how.
 pub struct Run {
-    /// The pods.
     pub pods: Vec<Wanted>,
-    /// From the beginning of the run to its end.
+    /// The time limit from the start of the run to its end.
     pub timeout: Option<Duration>,
-    /// Keeps logs on the machine.
+    /// Whether to keep logs on the machine.
     pub keep: bool,
-    /// Where the machine fetches from.
+    /// The URL that the machine downloads from.
     pub artifacts: Option<String>,
-    /// Where kmctl serves, if it does.
+    /// The address of kmctl's own server, if it serves.
     pub listen: Option<SocketAddr>,
-    /// The operator wants it to end.
+    /// Cancelled when the operator interrupts the run.
     pub interrupted: CancellationToken,
 }
 
-/// On a control-plane host.
+/// Runs the pods on a control-plane host.
 pub async fn on_host(name: &str, loaded: Loaded, run: Run, context: &Context) -> Result<Outcome, Failure> {
     let hosts = &loaded.cluster.spec.control_plane.hosts;
     let Some(spec) = hosts.iter().find(|host| host.name == name || host.address == name).cloned() else {
@@ -64,7 +63,7 @@ pub async fn on_host(name: &str, loaded: Loaded, run: Run, context: &Context) ->
     let host: Arc<dyn Host> = Arc::new(
         context.session.connect(&loaded, &spec).await.with_context(|| format!("reach {} over SSH", spec.name))?,
     );
-    // A session carries one command at a time.
+    // A session runs one command at a time.
     let second: Arc<dyn Host> = Arc::new(
         context.session.connect(&loaded, &spec).await.with_context(|| format!("reach {} over SSH", spec.name))?,
     );
@@ -79,7 +78,7 @@ pub async fn on_host(name: &str, loaded: Loaded, run: Run, context: &Context) ->
     carry_out(reach, &towards, &spec.name, (host, second), command, run, context).await
 }
 
-/// On this machine.
+/// Runs the pods on this machine.
 pub async fn here(loaded: Loaded, run: Run, context: &Context) -> Result<Outcome, Failure> {
     if !nix::unistd::geteuid().is_root() {
         return Err(Failure::message(Code::Runonce, "--local makes cgroups, mounts and a bridge, which needs root")
@@ -132,13 +131,13 @@ async fn carry_out(
     Ok(outcome)
 }
 
-/// A host's name in cluster.yaml may be an address, which is a node's name, too.
+/// A node's name for a host. A host's name in cluster.yaml may be an address, which is valid as a node's name, too.
 fn node_name(name: &str) -> String {
     name.to_ascii_lowercase().replace(|c: char| !c.is_ascii_alphanumeric() && c != '.' && c != '-', "-")
 }
 
 fn task(pod: &Wanted) -> HostTask {
-    // Without Mesos nobody grants ports: those that are named are mapped, no others.
+    // Without Mesos no ports are granted: only explicitly named host ports are mapped.
     let named = pod.ports.iter().filter_map(|port| {
         let (container_port, protocol) = (port.container_port, port.protocol.clone());
         port.host_port.map(|host_port| PortMapping { container_port, host_port, protocol })
@@ -155,7 +154,7 @@ fn task(pod: &Wanted) -> HostTask {
     }
 }
 
-/// How each pod stands.
+/// The state of each pod.
 #[derive(Clone, Debug, PartialEq)]
 enum Stage {
     Waiting,
@@ -212,7 +211,7 @@ async fn follow(
                 let place = |uid: &str| pods.iter().position(|pod| pod.given.uid == uid);
                 match what {
                     FromNode::Alive { pid: own } => {
-                        // Told before it could be: it was not there yet.
+                        // The stop was requested before the process was known.
                         if pid.replace(own).is_none() && told.is_some() {
                             stop(&second, pid).await;
                         }
@@ -275,7 +274,7 @@ fn judge(pods: &[Wanted], stages: &[Stage], notes: &[String]) -> Outcome {
     })))
 }
 
-/// Asks the run to end. Where that cannot be said it ends with the connection.
+/// Sends SIGTERM to the run. If that fails, the run ends with the connection.
 async fn stop(host: &Arc<dyn Host>, pid: Option<u32>) {
     if let Some(pid) = pid {
         let _ = host.run(Command::new(["kill".to_owned(), "-TERM".to_owned(), pid.to_string()]).privileged()).await;
@@ -322,7 +321,7 @@ mod tests {
         runtime.block_on(follow(host.clone(), host, command, &pods(&["a", "b"]), timeout, token, &context))
     }
 
-    /// A machine that says these states and ends.
+    /// A machine that reports these states and exits.
     fn says(states: &[&str]) -> String {
         states.iter().map(|state| format!("echo '{{\"kind\":\"state\",{state}}}';")).collect()
     }
@@ -358,7 +357,7 @@ mod tests {
 
     #[test]
     fn time_and_the_operator_end_the_machines_run_in_order() {
-        // Ends only when it is asked to, and then with all that it has to do.
+        // Ends only on SIGTERM, after its cleanup.
         let script = r#"trap 'exit 0' TERM; while :; do echo "{\"kind\":\"alive\",\"pid\":$$}"; sleep 0.05; done"#;
         let started = std::time::Instant::now();
         assert_eq!(runs(script, Some(Duration::from_millis(300)), false).unwrap(), Outcome::TimeUp);

@@ -15,17 +15,16 @@ use mesos::scheduler::Scheduler;
 use runonce::decide::framework::{Outcome, Run, Settings, Wanted};
 use runonce::run::{self, Watch, framework_info};
 
-/// What may end a run, and what stays of it.
+/// What may end a run, and what is kept of it.
 pub struct Terms {
-    /// From the beginning of the run to its end.
+    /// The time limit from the start of the run to its end.
     pub timeout: Option<Duration>,
-    /// Keeps logs on the agents.
+    /// Whether to keep logs on the agents.
     pub keep: bool,
-    /// The operator wants it to end.
+    /// Cancelled when the operator interrupts the run.
     pub interrupted: CancellationToken,
 }
 
-/// Runs the pods on Mesos.
 pub async fn run(
     reach: Reach,
     pods: Vec<Wanted>,

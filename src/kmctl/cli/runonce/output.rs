@@ -1,5 +1,5 @@
-//! What containers write, on kmctl's own outputs: bytes as they come where there is one container, else whole lines
-//! that begin with whose they are.
+//! Container output on kmctl's own standard output and error. With one container the bytes are passed through, else
+//! whole lines are printed, each with its pod and container as a prefix.
 use std::collections::BTreeMap;
 use std::io::Write;
 
@@ -7,11 +7,11 @@ use kmctl_core::progress::Progress;
 use runonce::decide::framework::Wanted;
 use runonce::run::Listener;
 
-/// Prints what pods write, and talks to the operator.
+/// Prints what pods write, and messages for the operator.
 pub struct Printer {
     progress: Progress,
     names: Vec<String>,
-    /// None where there is only one container, so that nobody asks whose output it is.
+    /// `None` with only one container, whose output needs no prefix.
     lines: Option<Lines>,
 }
 
@@ -20,7 +20,6 @@ pub struct Printer {
 struct Lines(BTreeMap<(usize, String, bool), Vec<u8>>);
 
 impl Printer {
-    /// For these pods.
     pub fn new(pods: &[Wanted], progress: Progress) -> Self {
         let containers: usize = pods
             .iter()
@@ -32,7 +31,7 @@ impl Printer {
     }
 
     fn print(&self, error: bool, bytes: &[u8]) {
-        // A reader that has seen enough is no failure: the pods go on.
+        // A reader that closes the pipe early is no failure: the pods continue.
         let _ = self.progress.suspend(|| {
             if error {
                 std::io::stderr().write_all(bytes)
@@ -70,7 +69,7 @@ impl Drop for Printer {
 }
 
 impl Lines {
-    /// The lines that are complete now, each with its prefix.
+    /// The lines that are now complete, each with its prefix.
     fn take(&mut self, prefix: &str, key: (usize, String, bool), data: &[u8]) -> Vec<u8> {
         let rest = self.0.entry(key).or_default();
         rest.extend_from_slice(data);

@@ -31,7 +31,7 @@ pub struct Args {
     pub(super) timeout: Wait,
 }
 
-/// A limit.
+/// The value of `--timeout`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Wait(pub(super) Duration);
 

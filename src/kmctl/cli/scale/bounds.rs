@@ -1,4 +1,4 @@
-//! The bounds of nodes, as flags, in cluster.yaml, and live in the API.
+//! The bounds of nodes: as flags, in cluster.yaml, and live in the API.
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -9,14 +9,14 @@ use crate::failure::{Code, Failure};
 use kmctl_core::cluster::NodesSpec;
 use kmctl_core::k8s::names::{MANAGED_BY_LABEL, NAMESPACE, SETTINGS_CONFIG_MAP};
 
-/// How no upper bound is written.
+/// How a missing upper bound is written.
 const NONE: &str = "none";
 
 /// An upper bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Max(pub(super) Option<u32>);
 
-/// Reads `--max`.
+/// Parses `--max`.
 pub(super) fn parse_max(text: &str) -> Result<Max, String> {
     if text == NONE {
         return Ok(Max(None));
@@ -32,12 +32,12 @@ pub(crate) struct Bounds {
 }
 
 impl Bounds {
-    /// As cluster.yaml has them.
+    /// The bounds in cluster.yaml.
     pub(crate) fn of(nodes: &NodesSpec) -> Bounds {
         Bounds { min: nodes.min, max: nodes.max }
     }
 
-    /// The live bounds; what is not set live is as in cluster.yaml.
+    /// The live bounds. A bound that is not set live is that of cluster.yaml.
     pub(crate) fn read(found: Option<&ConfigMap>, nodes: &NodesSpec) -> Result<Bounds, Failure> {
         let value = |key: &str| found.and_then(|map| map.data.as_ref()?.get(key)).map(|text| text.trim());
         let number = |key: &str, text: &str| {
@@ -54,7 +54,7 @@ impl Bounds {
         })
     }
 
-    /// What the flags ask for.
+    /// The bounds that the flags request.
     pub(super) fn asked(self, args: &Args) -> Result<Bounds, Failure> {
         let after = match args.nodes {
             Some(nodes) => Bounds { min: nodes, max: Some(nodes) },
@@ -76,17 +76,17 @@ impl Bounds {
         self.max.map_or(NONE.to_owned(), |max| max.to_string())
     }
 
-    /// `min 1, max none`.
+    /// Formats the bounds: `min 1, max none`.
     pub(crate) fn shown(self) -> String {
         format!("min {}, max {}", self.min, self.shown_max())
     }
 
-    /// A merge patch: other keys stay.
+    /// A merge patch, so that other keys are kept.
     pub(super) fn change(self) -> serde_json::Value {
         serde_json::json!({ "data": { "min": self.min.to_string(), "max": self.shown_max() } })
     }
 
-    /// The object, where there is none.
+    /// The object to create if there is none.
     pub(super) fn created(self) -> ConfigMap {
         let data = [("min".to_owned(), self.min.to_string()), ("max".to_owned(), self.shown_max())].into();
         let labels = [(MANAGED_BY_LABEL.to_owned(), "kmctl".to_owned())].into();

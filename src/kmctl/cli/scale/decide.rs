@@ -1,4 +1,4 @@
-//! What a change of the bounds will do, how far it has come, and what is in its way. No I/O, no clock, no randomness.
+//! What a change of the bounds will do, its progress, and what blocks it. No I/O, no clock, no randomness.
 use k8s_openapi::jiff::Timestamp;
 
 use super::bounds::Bounds;
@@ -13,32 +13,31 @@ use kmctl_core::model::nodes::NodePhase;
 use kmctl_core::model::resources::decimal;
 use kmctl_core::protocol::Summary;
 
-/// What was found out.
+/// The collected facts.
 #[derive(Clone, Copy)]
 pub(super) struct Situation<'a> {
     pub(super) cluster: &'a Cluster,
     pub(super) seen: &'a Workloads,
-    /// None where it could not be asked.
+    /// `None` if it could not be queried.
     pub(super) master: Option<&'a Master>,
-    /// The same for km scheduler.
+    /// The km scheduler's summary, likewise.
     pub(super) scheduler: Option<&'a Summary>,
     pub(super) now: Timestamp,
 }
 
-/// How far it has come.
+/// How far the change has progressed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Progress {
     pub(super) done: bool,
     pub(super) text: String,
 }
 
-/// How many nodes there are of each kind, and how many pods keep them.
+/// How many nodes there are, and how many are ready.
 pub(super) struct Count {
     pub(super) all: usize,
     pub(super) ready: usize,
 }
 
-/// Counts nodes.
 pub(super) fn count(seen: &Workloads) -> Count {
     let ready = seen.nodes.iter().filter(|node| node.facts.phase == NodePhase::Ready && node.facts.ready).count();
     Count { all: seen.nodes.len(), ready }
@@ -69,7 +68,7 @@ pub(super) fn progress(bounds: Bounds, seen: &Workloads) -> Progress {
     Progress { done: enough && few, text: parts.join("; ") }
 }
 
-/// What is in the way.
+/// What blocks the change.
 pub(super) fn obstacles(bounds: Bounds, situation: &Situation<'_>) -> Vec<Reason> {
     let Situation { seen, scheduler, now, .. } = situation;
     let mut reasons = Vec::new();
@@ -104,13 +103,14 @@ pub(super) fn obstacles(bounds: Bounds, situation: &Situation<'_>) -> Vec<Reason
     reasons
 }
 
-/// Whether waiting alone does not help. A budget, and others that use the agents, may let go by themselves.
+/// Whether intervention is needed because waiting alone does not help. A budget may allow evictions later, and others
+/// may free the agents that they use.
 pub(super) fn needs_somebody(reasons: &[Reason]) -> bool {
     let for_good = |kind: Kind| matches!(kind, Kind::NoController | Kind::Agents | Kind::Scheduler | Kind::Mesos);
     reasons.iter().any(|reason| for_good(reason.kind))
 }
 
-/// Agents that could become nodes and are none.
+/// Agents that could become nodes but are none yet.
 fn able<'a>(situation: &Situation<'a>, master: &'a Master) -> Vec<&'a Agent> {
     let taken = |agent: &Agent| situation.seen.nodes.iter().any(|node| node.facts.agent == agent.id);
     let agents = master.agents.iter().filter(|agent| !taken(agent));
@@ -160,7 +160,7 @@ fn too_few_agents(missing: usize, situation: &Situation<'_>) -> Option<Reason> {
     ))
 }
 
-/// What it would cost to do without a node.
+/// The cost of removing a node.
 fn burden(node: &NodeView, seen: &Workloads) -> Burden {
     let stage = match node.facts.phase {
         NodePhase::Candidate => Stage::Candidate,
@@ -212,7 +212,7 @@ pub(super) fn preview(after: Bounds, situation: &Situation<'_>) -> Vec<String> {
     lines
 }
 
-/// Why a node is there.
+/// Why a node exists.
 pub(super) fn standing(node: &NodeView, bounds: Bounds, situation: &Situation<'_>) -> String {
     let Situation { cluster, seen, .. } = situation;
     let count = seen.keeping(&node.facts.name).count();

@@ -1,4 +1,4 @@
-//! Previews, progress and obstacles, on a small world.
+//! Previews, progress and obstacles in a small world.
 use serde_json::json;
 
 use super::*;

@@ -1,4 +1,4 @@
-//! `kmctl scale`: how few and how many nodes there may be, while the cluster lives.
+//! `kmctl scale`: the minimum and maximum number of nodes, while the cluster runs.
 mod arguments;
 mod bounds;
 mod decide;

@@ -24,16 +24,16 @@ use kmctl_core::k8s::names::{NAMESPACE, SETTINGS_CONFIG_MAP};
 use kmctl_core::model::requests;
 use kmctl_core::protocol::Summary;
 
-/// How often to look while waiting.
+/// How often to check while waiting.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// How often Mesos and km scheduler are asked while waiting.
+/// How often Mesos and the km scheduler are queried while waiting.
 const ASK: Duration = Duration::from_secs(5);
 
-/// Something that needs somebody's help, and has not changed for so long, will not change by waiting.
+/// After this time without a change, something that needs intervention is not resolved by waiting.
 const STUCK: Duration = Duration::from_secs(60);
 
-/// Shows the bounds, or sets those that were given and waits until they hold.
+/// Shows the bounds, or sets the given ones and waits until they hold.
 pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
     let loaded = context.cluster()?;
     let ways = Ways::open(context, &loaded).await?;
@@ -101,7 +101,7 @@ async fn write(maps: &Api<ConfigMap>, exists: bool, bounds: Bounds) -> Result<()
 
 /// Writes the bounds into cluster.yaml.
 fn save(context: &Context, loaded: &Loaded, bounds: Bounds) -> Result<(), Failure> {
-    // Through links, so that a link stays one.
+    // Symbolic links are resolved, so that a link remains a link.
     let path = std::fs::canonicalize(&loaded.path).with_context(|| format!("find {}", loaded.path.display()))?;
     let shown = path.display().to_string();
     let text = std::fs::read_to_string(&path).with_context(|| format!("read {shown}"))?;
@@ -128,7 +128,7 @@ fn save(context: &Context, loaded: &Loaded, bounds: Bounds) -> Result<(), Failur
     Ok(())
 }
 
-/// Waits until the bounds hold, or says what is in the way.
+/// Waits until the bounds hold, or reports what blocks them.
 async fn hold(
     context: &Context,
     loaded: &Loaded,
@@ -164,7 +164,7 @@ async fn hold(
         if thorough {
             asked = Some(Instant::now());
         }
-        // A control plane that is away for a moment is no reason to give up.
+        // A control plane that is briefly unavailable is no reason to give up.
         match ways.look(loaded, thorough).await {
             Ok(new) if thorough => facts = new,
             Ok(new) => facts.seen = new.seen,
@@ -191,14 +191,14 @@ fn in_the_way(progress: &str, reasons: &[Reason], timeout: bool) -> Failure {
     Failure::message(code, text).hint(cure.unwrap_or_else(|| "look again with `kmctl scale`".to_owned()))
 }
 
-/// The ways to everything that is asked.
+/// Connections to everything that is queried.
 struct Ways<'a> {
     context: &'a Context,
     host: Arc<dyn Host>,
     client: Client,
 }
 
-/// What was found out.
+/// The collected facts.
 struct Facts {
     seen: Workloads,
     master: Option<Master>,
@@ -223,7 +223,7 @@ impl<'a> Ways<'a> {
         Ok(Ways { context, client: clients::kube(host.clone()).await?, host })
     }
 
-    /// Asks the API server, and where it is to be thorough Mesos and km scheduler too.
+    /// Queries the API server and, if `thorough`, also Mesos and the km scheduler.
     async fn look(&self, loaded: &Loaded, thorough: bool) -> Result<Facts, Failure> {
         let defaults = &loaded.cluster.spec.nodes.pod_defaults;
         let defaults = requests::amount(&defaults.cpu, &defaults.memory).unwrap_or_default();

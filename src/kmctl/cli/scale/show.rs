@@ -1,4 +1,4 @@
-//! The bounds, the nodes, and why each is there, for people and for programs.
+//! The bounds, the nodes, and why each node exists, as text and as JSON.
 use serde::Serialize;
 
 use super::bounds::Bounds;
@@ -10,7 +10,7 @@ use super::decide::{Situation, count, standing};
 pub(super) struct Shown {
     #[serde(flatten)]
     bounds: Bounds,
-    /// As cluster.yaml has them.
+    /// The bounds in cluster.yaml.
     file: Bounds,
     /// Whether the number of nodes follows the demand.
     auto_scaling: bool,
@@ -42,7 +42,7 @@ impl Shown {
         }
     }
 
-    /// For people.
+    /// Formats it as text.
     pub(super) fn text(&self) -> String {
         let Shown { bounds, file, auto_scaling, ready, nodes } = self;
         let mut text = format!("{}\n", bounds.shown());

@@ -1,4 +1,4 @@
-//! `kmctl status`: how the hosts, the API server, the nodes and the Mesos tasks are doing.
+//! `kmctl status`: the state of the hosts, the API server, the nodes and the Mesos tasks.
 mod report;
 mod run;
 mod text;

@@ -1,4 +1,4 @@
-//! What `status` shows, put together from facts. No I/O; `text` writes it for people.
+//! Builds the report of `status` from facts. No I/O. `text` formats it.
 use std::collections::BTreeMap;
 
 use serde::Serialize;
@@ -18,17 +18,17 @@ pub(super) struct Report {
     pub(super) cluster: String,
     pub(super) endpoint: String,
     pub(super) hosts: Vec<HostReport>,
-    /// None where it could not be asked; a problem says why.
+    /// `None` if it could not be queried. A problem says why.
     pub(super) api: Option<ApiReport>,
     /// The same for Mesos.
     pub(super) mesos: Option<MesosReport>,
     pub(super) nodes: Vec<NodeReport>,
-    /// None where the API server could not be asked.
+    /// `None` if the API server could not be queried.
     pub(super) bounds: Option<BoundsReport>,
     pub(super) pods: PodsReport,
-    /// Where Kubernetes and Mesos do not agree.
+    /// Where Kubernetes and Mesos disagree.
     pub(super) disagreements: Vec<String>,
-    /// What works otherwise than its author may think.
+    /// What works differently than its author may expect.
     pub(super) warnings: Vec<String>,
     pub(super) problems: Vec<String>,
 }
@@ -38,10 +38,10 @@ pub(super) struct Report {
 pub(super) struct HostReport {
     pub(super) name: String,
     pub(super) address: String,
-    /// None where the host could not be asked.
+    /// `None` if the host could not be queried.
     pub(super) units: Option<Vec<Unit>>,
     pub(super) certificates: Vec<CertificateFacts>,
-    /// What is older than cluster.yaml; none where it could not be compared.
+    /// What is older than cluster.yaml. `None` if it could not be compared.
     pub(super) outdated: Option<Vec<String>>,
 }
 
@@ -83,11 +83,11 @@ pub(super) struct NodeReport {
     pub(super) ready: bool,
     pub(super) grant: String,
     pub(super) pods: usize,
-    /// How its kube-proxy writes its rules, as the node itself told.
+    /// How its kube-proxy writes its rules, as the node itself reported.
     pub(super) proxy: String,
-    /// It was started with another km than the hosts have now.
+    /// It was started with a different km than the hosts have now.
     pub(super) outdated: bool,
-    /// Why it is in its state, where km scheduler told.
+    /// Why it is in its state, if the km scheduler reported it.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) why: String,
 }
@@ -101,7 +101,7 @@ pub(super) struct PodsReport {
 }
 
 impl Report {
-    /// A report of the hosts; the rest is added as it becomes known.
+    /// A report of the hosts. The rest is added once it is known.
     pub(super) fn new(cluster: &str, endpoint: &str, hosts: Vec<HostReport>) -> Self {
         Report {
             cluster: cluster.to_owned(),
@@ -118,9 +118,10 @@ impl Report {
         }
     }
 
-    /// Adds what the API server and Mesos said, as far as they did. `km` is the digest of the program that new nodes get.
+    /// Adds what the API server and Mesos returned, as far as they answered. `km` is the digest of the binary that new
+    /// nodes get.
     pub(super) fn add(&mut self, objects: Option<&Objects>, master: Option<&Master>, km: Option<&str>) {
-        // Of several, the one with tasks is the living one; the others are what failovers left.
+        // Of several frameworks, the one with tasks is the live one. The others are left over from failovers.
         let framework =
             master.and_then(|master| master.frameworks.iter().max_by_key(|one| (one.connected, one.tasks.len())));
         if let Some(master) = master {
@@ -179,7 +180,7 @@ impl Report {
         }
     }
 
-    /// Adds what is in the API but has no effect with this network.
+    /// Adds warnings about objects in the API that have no effect with this network.
     pub(super) fn warn(&mut self, mode: NetworkMode, objects: &Objects) {
         let policies = &objects.network_policies;
         if let (NetworkMode::HostPorts, Some(first)) = (mode, policies.first()) {
@@ -192,7 +193,6 @@ impl Report {
         }
     }
 
-    /// The exit code.
     pub(super) fn code(&self) -> Code {
         let unseen = self.hosts.iter().filter(|host| host.units.is_none()).count();
         let broken = self.hosts.iter().flat_map(|host| host.units.iter().flatten()).any(|unit| !unit.runs());
@@ -225,8 +225,8 @@ fn mesos(master: &Master, framework: Option<&Framework>) -> MesosReport {
     }
 }
 
-/// Every bound pod has a task and every pod's task a pod. Both sides change while they are read, so a moment later it
-/// may look different; what stays is worth a look.
+/// Every bound pod has a task and every pod's task has a pod. Both sides change while they are read, so a disagreement
+/// may be momentary. One that persists needs inspection.
 fn disagreements(objects: &Objects, tasks: &[RunningTask]) -> Vec<String> {
     let mut found = Vec::new();
     let uid =

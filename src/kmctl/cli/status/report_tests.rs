@@ -1,4 +1,4 @@
-//! Reports as people see them.
+//! Reports as printed.
 use super::*;
 use crate::inventory::mesos::Agent;
 use crate::inventory::objects::{NodeFacts, PodFacts};

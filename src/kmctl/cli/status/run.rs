@@ -1,4 +1,4 @@
-//! Asks the hosts, the API server and Mesos, all at the same time, and shows what they said.
+//! Queries the hosts, the API server and Mesos concurrently, and shows their answers.
 use std::io::IsTerminal as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,7 +38,7 @@ fn pause(text: &str) -> Result<Duration, String> {
     if pause < Duration::from_millis(200) { Err("at least 200ms".to_owned()) } else { Ok(pause) }
 }
 
-/// Shows how everything is doing.
+/// Shows the state of everything.
 pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
     let Args { watch, interval } = args;
     let loaded = context.cluster()?;
@@ -64,7 +64,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
             OutputFormat::Text => {
                 let text = report.text(jiff::Timestamp::now(), context.settings.verbose);
                 if std::io::stdout().is_terminal() {
-                    // Home, the text, and clear what is left of the one before.
+                    // Move to the top left, print the text, and clear the rest of the previous one.
                     context.stdout(&format!("\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n")))?;
                 } else if text != last {
                     context.stdout(&format!("{}{text}", if last.is_empty() { "" } else { "---\n" }))?;
@@ -76,13 +76,13 @@ pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
     }
 }
 
-/// What was seen on a host.
+/// What was found on a host.
 struct Sight {
     units: Vec<Unit>,
     certificates: Vec<CertificateFacts>,
 }
 
-/// Connections that are kept from look to look.
+/// Connections that are kept between queries.
 struct Eyes {
     hosts: Vec<Option<Arc<dyn Host>>>,
 }
@@ -109,7 +109,7 @@ impl Eyes {
             };
             match look {
                 Ok((host, sight)) => {
-                    // A host whose API server runs is the best way in; any is better than none.
+                    // A host whose API server runs is preferred. Any host is better than none.
                     let serves = sight.units.iter().any(|unit| unit.name == "kube-apiserver" && unit.runs());
                     if serves || through.is_none() {
                         through = Some(host.clone());
@@ -146,7 +146,7 @@ impl Eyes {
         report
     }
 
-    /// Compares every host with cluster.yaml, where the table of contents of a bundle is at hand to do so. Returns the
+    /// Compares every host with cluster.yaml if the table of contents of a bundle is available for that. Returns the
     /// digest of the `km` that new nodes get.
     async fn outdated(&self, loaded: &Loaded, report: &mut Report) -> Option<String> {
         let hosts: Vec<Arc<dyn Host>> = self.hosts.iter().flatten().cloned().collect();
@@ -160,7 +160,7 @@ impl Eyes {
             let Ok(found) = compare(host.as_ref(), manifest).await else { continue };
             let Found::Observed(seen) = &found else { continue };
             km = km.or(seen.km.clone());
-            // The host's own km: that another one lies beside this kmctl says nothing about the settings.
+            // The host's own km: a different one beside this kmctl says nothing about the settings.
             let own = seen.km.clone().unwrap_or_default();
             let Ok(plan) = plan::decide(&[(manifest.clone(), found)], &own, &PlanContext::default()) else {
                 continue;
@@ -190,7 +190,7 @@ async fn look_at(
     Ok((host, sight))
 }
 
-/// A failure and what to do about it; to run this very command is no advice here.
+/// A failure and what to do about it. A hint to run this very command is dropped.
 fn told(failure: &Failure) -> String {
     let (text, hint) = failure.summary();
     let hint = hint.filter(|hint| !hint.contains("`kmctl status`"));

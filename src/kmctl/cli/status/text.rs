@@ -1,4 +1,4 @@
-//! A report for people.
+//! A report as text.
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
@@ -8,7 +8,7 @@ use crate::inventory::units::Unit;
 use kmctl_core::pki::RENEW_DAYS;
 
 impl Report {
-    /// For people. With `all`, every certificate is told.
+    /// Formats the report as text. With `all`, every certificate is listed.
     pub(super) fn text(&self, now: Timestamp, all: bool) -> String {
         let mut out = format!("cluster {}, https://{}\n", self.cluster, self.endpoint);
         // Writing to a String cannot fail.
@@ -52,7 +52,7 @@ impl Report {
         out
     }
 
-    /// What is worth a look though nothing is broken.
+    /// What needs inspection though nothing is broken.
     fn warnings(&self, now: Timestamp) -> Vec<String> {
         let mut all = Vec::new();
         for host in &self.hosts {
@@ -162,7 +162,7 @@ fn describe(units: Option<&[Unit]>) -> String {
     if wrong.is_empty() { summary } else { format!("{summary}; {}", wrong.join("; ")) }
 }
 
-/// Three decimals, which is what Mesos keeps, and no more zeros than needed.
+/// Rounds to three decimals, as Mesos does, so that no needless zeros are printed.
 fn round(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
 }

@@ -1,4 +1,4 @@
-//! A small world for tests: nodes, pods and budgets as the API has them, and agents as Mesos has them.
+//! A small world for tests: nodes, pods and budgets in the API's form, and agents in Mesos' form.
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
@@ -49,7 +49,7 @@ pub(crate) fn node(name: &str, state: &str) -> Value {
     })
 }
 
-/// A running pod of a ReplicaSet on a node, changed as `change` says.
+/// A running pod of a ReplicaSet on a node, with `change` applied.
 pub(crate) fn pod(name: &str, node: Option<&str>, change: Value) -> Value {
     let mut pod = json!({
         "metadata": {"uid": format!("uid-{name}"), "name": name, "namespace": "default", "labels": {"app": "web"},
@@ -67,7 +67,7 @@ pub(crate) fn pod(name: &str, node: Option<&str>, change: Value) -> Value {
     pod
 }
 
-/// What makes a pod one that nobody would make again.
+/// A change that removes a pod's controller, so that the pod would not be recreated.
 pub(crate) fn bare() -> Value {
     json!({"metadata": {"ownerReferences": null}})
 }
@@ -88,7 +88,7 @@ pub(crate) fn workloads(nodes: Vec<Value>, pods: Vec<Value>, budgets: Vec<Budget
     Workloads::new(&nodes, &pods, budgets, Amount::new(250, 64))
 }
 
-/// An agent of 4 cpus and 4096 MB of which others use something.
+/// An agent of 4 cpus and 4096 MB, partly in use by others.
 pub(crate) fn agent(name: &str, cpus: f64, mem: f64) -> Agent {
     Agent {
         id: format!("S-{name}"),

@@ -1,4 +1,5 @@
-//! `kmctl why`: what keeps a pod from running, a node from going, an offer from being used, and what to do about it.
+//! `kmctl why`: what prevents a pod from running, a node from being removed or an offer from being used, and what to do
+//! about it.
 pub(crate) mod decide;
 #[cfg(test)]
 pub(crate) mod fixtures;

@@ -1,25 +1,25 @@
-//! What stands in the way of something, in a form that is the same for people and for programs.
+//! What blocks something, in the same form for text and JSON output.
 use serde::Serialize;
 
-/// What kind of thing stands in the way. The names are stable: scripts may go by them.
+/// The kind of obstacle. The names are stable: scripts may rely on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Kind {
-    /// km scheduler does not run, cannot be asked, or has no connection to Mesos.
+    /// The km scheduler does not run, cannot be queried, or has no connection to Mesos.
     Scheduler,
-    /// Mesos could not be asked, or does not know the framework.
+    /// Mesos could not be queried, or does not know the framework.
     Mesos,
     /// The pod is meant for another scheduler, or its gates are closed.
     NotOurs,
     /// No agent is large enough.
     TooLarge,
-    /// An agent would be large enough, but others use it.
+    /// An agent would be large enough, but is in use by others.
     Taken,
     /// Mesos reserves the resources for another role.
     Role,
     /// The role's quota is used up.
     Quota,
-    /// No agent has what the pod asks for by its selectors.
+    /// No agent matches the pod's selectors.
     Attribute,
     /// `nodes.constraints` exclude the agent.
     Constraint,
@@ -31,43 +31,42 @@ pub enum Kind {
     Ungranted,
     /// Too few agents for `nodes.min`.
     Agents,
-    /// Kubernetes' own rules, in kube-scheduler's words.
+    /// Kubernetes' own rules, as reported by kube-scheduler.
     Rules,
     /// A PodDisruptionBudget allows no eviction.
     Budget,
-    /// Nobody would make the pod again.
+    /// Without a controller, the pod would not be recreated.
     NoController,
     /// Pods that use the node.
     Pods,
     /// `nodes.min` keeps the node.
     NodesMin,
-    /// Only time is missing.
+    /// It only takes time.
     Time,
-    /// A pod is ending.
+    /// A pod is stopping.
     Ending,
     /// An image cannot be pulled.
     ImagePull,
-    /// A container cannot be made or does not stay up.
+    /// A container cannot be created or does not keep running.
     Container,
     /// A node could not start.
     Bootstrap,
-    /// The node is not ready, or about to go.
+    /// The node is not ready, or is about to be removed.
     Node,
-    /// Nobody asks for the offer.
+    /// No pod needs the offer.
     NoDemand,
-    /// The agent does not take part in Mesos.
+    /// The agent is not active in Mesos.
     Agent,
 }
 
-/// One thing that stands in the way.
+/// One obstacle.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Reason {
-    /// Of which kind.
     pub kind: Kind,
-    /// What, with figures.
+    /// The obstacle, with figures.
     pub what: String,
-    /// What can be done about it; empty where waiting is all.
+    /// What can be done about it. Empty if only waiting helps.
     #[serde(rename = "do", skip_serializing_if = "String::is_empty")]
     pub cure: String,
 }
@@ -78,7 +77,7 @@ impl Reason {
         Reason { kind, what: what.into(), cure: cure.into() }
     }
 
-    /// A reason that goes by itself.
+    /// A reason that resolves itself.
     pub fn passing(kind: Kind, what: impl Into<String>) -> Reason {
         Reason::new(kind, what, "")
     }
@@ -88,19 +87,19 @@ impl Reason {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Answer {
-    /// What was asked about, e.g. `pod default/web`.
+    /// The object in question, e.g. `pod default/web`.
     pub about: String,
-    /// How it is doing, in a sentence.
+    /// Its state, in a sentence.
     pub state: String,
-    /// What stands in the way, the most important first.
+    /// What blocks it, the most important reason first.
     pub reasons: Vec<Reason>,
-    /// What others said about it, word for word.
+    /// What others reported about it, verbatim.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub said: Vec<String>,
 }
 
 impl Answer {
-    /// For people.
+    /// Formats the answer as text.
     pub fn text(&self) -> String {
         let Answer { about, state, reasons, said } = self;
         let mut text = format!("{about}: {state}\n");

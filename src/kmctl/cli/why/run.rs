@@ -1,4 +1,4 @@
-//! Asks everybody, and tells what stands in the way.
+//! Queries the API server, Mesos and the km scheduler, and reports what blocks the object.
 use std::sync::Arc;
 
 use clap::Subcommand;
@@ -51,7 +51,7 @@ enum About {
     },
 }
 
-/// Tells what stands in the way.
+/// Reports what blocks the object.
 pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
     let Args { about } = args;
     let loaded = context.cluster()?;
@@ -68,7 +68,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
     Ok(Code::Ok)
 }
 
-/// `namespace/name` may be one word.
+/// Accepts `namespace/name` as one word.
 fn full<'a>(name: &'a str, namespace: &'a str) -> (&'a str, &'a str) {
     name.split_once('/').unwrap_or((namespace, name))
 }
@@ -172,7 +172,7 @@ async fn ask_mesos(host: Arc<dyn Host>, loaded: &Loaded) -> Result<(Master, Vec<
     let client = clients::mesos(host, loaded).await?;
     let master = mesos::read(&client, &loaded.cluster.spec.mesos.framework_name).await?;
     let framework = master.frameworks.first().map(|framework| framework.id.clone());
-    // Only how earlier starts ended is missing without it.
+    // Without it, only how earlier starts ended is missing.
     let ended = match framework {
         Some(framework) => mesos::ended(&client, &framework).await.unwrap_or_default(),
         None => Vec::new(),

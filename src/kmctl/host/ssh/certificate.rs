@@ -1,7 +1,7 @@
 //! Host certificates (OpenSSH's `PROTOCOL.certkeys`): a host key with names and dates, signed by an authority.
 //!
-//! libssh2 takes such a certificate for the host key, and proves that the server has its key; whether the authority is
-//! trusted and the certificate is good is judged here.
+//! libssh2 treats such a certificate as the host key, and proves that the server has its key. This module checks
+//! whether the authority is trusted and the certificate is valid.
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use ring::signature::{
@@ -12,21 +12,21 @@ use ring::signature::{
 use super::known_hosts::{glob, kind_of};
 use super::wire::{Wire, put};
 
-/// What a certificate's type ends in.
+/// The suffix of a certificate's type.
 const SUFFIX: &str = "-cert-v01@openssh.com";
 
 /// The certificate is a host's, not a user's.
 const HOST: u32 = 2;
 
-/// A certificate as its server shows it. Nothing in it is to be believed before [`Certificate::check`].
+/// A certificate as its server presents it. Nothing in it may be trusted before [`Certificate::check`].
 pub(super) struct Certificate {
-    /// The host's own key, as it stands in known_hosts.
+    /// The host's own key, in the form used in known_hosts.
     pub(super) key: Vec<u8>,
     /// The key that signed.
     pub(super) authority: Vec<u8>,
     role: u32,
     names: Vec<String>,
-    /// Seconds since 1970; good from the first up to, but not including, the second.
+    /// Seconds since 1970. Valid from the first up to, but not including, the second.
     valid: (u64, u64),
     has_options: bool,
     signed: Vec<u8>,
@@ -34,7 +34,7 @@ pub(super) struct Certificate {
 }
 
 impl Certificate {
-    /// None where `blob` is no certificate.
+    /// `None` if `blob` is not a certificate.
     pub(super) fn parse(blob: &[u8]) -> Option<Certificate> {
         let kind = kind_of(blob);
         let plain = kind.strip_suffix(SUFFIX)?;
@@ -74,7 +74,8 @@ impl Certificate {
         })
     }
 
-    /// Whether the certificate says at `now` that its key is `host`'s; where not, why, to follow "its certificate".
+    /// Checks that the certificate certifies at `now` that its key is `host`'s. The error text continues the words "its
+    /// certificate".
     pub(super) fn check(&self, host: &str, now: SystemTime) -> Result<(), String> {
         verify(&self.authority, &self.signed, &self.signature)?;
         if self.role != HOST {
@@ -95,7 +96,7 @@ impl Certificate {
         if !self.names.iter().any(names) {
             return Err(format!("is for {}, not for {host}", self.names.join(", ")));
         }
-        // No such option is defined for hosts, and what is not understood must not be passed over.
+        // No such option is defined for hosts, and an unknown critical option must not be ignored.
         if self.has_options {
             return Err("has critical options, which no host's certificate should have".to_owned());
         }
@@ -108,7 +109,7 @@ fn date(seconds: u64) -> String {
     timestamp.map_or_else(|| "the end of time".to_owned(), |timestamp| timestamp.to_string())
 }
 
-/// Whether `signature` over `message` was made with `key`'s private half. SHA-1 is not accepted.
+/// Verifies that `signature` over `message` was made with `key`'s private half. SHA-1 is not accepted.
 fn verify(key: &[u8], message: &[u8], signature: &[u8]) -> Result<(), String> {
     let wrong = || "is not signed by the authority that it names".to_owned();
     let mut wire = Wire::new(signature);
@@ -137,7 +138,7 @@ fn verify(key: &[u8], message: &[u8], signature: &[u8]) -> Result<(), String> {
     }
 }
 
-/// A number without the zeros that the wire form may have in front.
+/// A number without the leading zeros that the wire form may have.
 fn number(bytes: &[u8]) -> &[u8] {
     let start = bytes.iter().position(|byte| *byte != 0).unwrap_or(bytes.len());
     &bytes[start..]

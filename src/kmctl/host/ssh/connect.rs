@@ -1,4 +1,4 @@
-//! From an address to a session that is logged in: TCP or jump hosts, greeting, host key, authentication. Blocking;
+//! From an address to a session that is logged in: TCP or jump hosts, greeting, host key, authentication. Blocking:
 //! runs on the host's own thread.
 use std::collections::BTreeMap;
 use std::io;
@@ -22,18 +22,18 @@ use super::trust::{Trust, Verdict};
 use super::worker::Worker;
 use crate::host::HostError;
 
-/// In order of preference. libssh2 would begin with ChaCha20, of which it has a portable implementation of its own; AES-GCM
-/// comes from OpenSSL, which uses what the processor has for it. A server that has neither gets what it has.
+/// In order of preference. libssh2 would prefer ChaCha20, of which it has its own portable implementation. AES-GCM is
+/// OpenSSL's, which uses the processor's instructions for it. A server that supports neither gets one that it supports.
 const CIPHERS: &str = "aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,aes128-ctr,aes192-ctr,\
                        aes256-ctr";
 
-/// libssh2's code for a failed key exchange, which is also what it reports when no host key algorithm is shared.
+/// libssh2's codes for a failed key exchange, which it also reports when no host key algorithm is shared.
 const KEY_EXCHANGE_FAILURE: [i32; 2] = [-5, -8];
 
-/// How soon an attempt that waits for a jump host notices that nobody wants it any more.
+/// How soon an attempt that waits for a jump host notices that it was cancelled.
 const TURN: Duration = Duration::from_millis(100);
 
-/// Lets another thread end a connection attempt, or a session, at once.
+/// Lets another thread end a connection attempt or a session immediately.
 #[derive(Clone, Default)]
 pub(super) struct Abort(Arc<Mutex<AbortState>>);
 
@@ -49,7 +49,7 @@ impl Abort {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.aborted = true;
         if let Some(socket) = state.socket.take() {
-            // Nobody waits for the peer any more, so a failure to say goodbye does not matter.
+            // The peer's answer is no longer awaited, so a failed shutdown does not matter.
             let _ = shutdown(socket.as_raw_fd(), Shutdown::Both);
         }
     }
@@ -78,11 +78,11 @@ pub(super) struct Connected {
     pub(super) socket: OwnedFd,
 }
 
-/// What an attempt is given beside the settings.
+/// What an attempt is given in addition to the settings.
 #[derive(Clone, Default)]
 pub(super) struct Given {
     pub(super) passphrases: BTreeMap<PathBuf, Secret>,
-    /// What the operator should hear, also where the attempt fails: keys of hosts that are trusted from now on.
+    /// Messages for the operator, even if the attempt fails: keys of hosts that are trusted from now on.
     pub(super) news: Arc<Mutex<Vec<String>>>,
 }
 
@@ -91,7 +91,7 @@ impl Given {
         self.news.lock().unwrap_or_else(PoisonError::into_inner).push(text);
     }
 
-    /// What there is to hear since the last call.
+    /// The messages since the last call.
     pub(super) fn take_news(&self) -> Vec<String> {
         std::mem::take(&mut self.news.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -102,14 +102,14 @@ pub(super) fn connect(settings: &SshSettings, given: &Given, abort: &Abort) -> R
     let known = Known::read(&settings.known_hosts, &settings.address, settings.port)
         .map_err(|source| HostError::Broken { what: format!("read {}", settings.known_hosts.display()), source })?;
     let route = Route::find(settings, given, abort)?;
-    // The way has its own limits; this host's begins here.
+    // The jump hosts have their own limits. This host's limit starts here.
     let deadline = Instant::now() + settings.connect_timeout;
     let trust = Trust { settings, known: &known };
     let mut first_seen: Option<Vec<u8>> = None;
     for algorithms in trust.attempts() {
         let (session, socket) = match greet(&route, settings, &algorithms, deadline, abort) {
             Ok(greeted) => greeted,
-            // The server has no key of these types; the next attempt asks for others.
+            // The server has no key of these types. The next attempt requests others.
             Err(Greeting::NoCommonKey) => continue,
             Err(Greeting::Failed(error)) => return Err(error.into()),
         };
@@ -130,7 +130,7 @@ pub(super) fn connect(settings: &SshSettings, given: &Given, abort: &Abort) -> R
     Err(Denied::Host(first_seen.map_or_else(|| trust.keyless(), |shown| trust.refusal(&shown))))
 }
 
-/// Writes the key of a new host down.
+/// Writes the key of a new host to known_hosts.
 fn accept(settings: &SshSettings, key: &[u8]) -> Result<String, HostError> {
     let (file, place) = (settings.known_hosts.display(), settings.place());
     known_hosts::add(&settings.known_hosts, &settings.address, settings.port, key)
@@ -145,7 +145,7 @@ fn accept(settings: &SshSettings, key: &[u8]) -> Result<String, HostError> {
 /// How the host is reached.
 enum Route {
     Direct,
-    /// Through a jump host. Its thread lives as long as the streams that lead through it.
+    /// Through a jump host. Its thread lives as long as the streams through it.
     Through(Worker, Box<SshSettings>),
 }
 
@@ -155,7 +155,7 @@ impl Route {
         let _door = Door::enter(hop.place(), abort).map_err(|source| unreachable(&hop, source))?;
         let (connected, result) = channel();
         let worker = Worker::spawn(hop.clone(), given.clone(), move |result| {
-            // Whoever waited may have gone.
+            // The receiver may have been dropped.
             let _ = connected.send(result);
         });
         let mut worker = worker.map_err(|error| through(&hop, error))?;
@@ -186,7 +186,7 @@ impl Route {
             host: settings.address.clone(),
             port: settings.port,
             reply: Box::new(move |result| {
-                // Whoever waited may have gone.
+                // The receiver may have been dropped.
                 let _ = reply.send(result);
             }),
         });
@@ -198,17 +198,17 @@ impl Route {
     }
 }
 
-/// How many connections to one jump host are logging in at a time. sshd begins to drop some at random when ten are
-/// (`MaxStartups 10:30:100`), and this operator is perhaps not alone.
+/// How many connections to one jump host log in concurrently. sshd starts to drop some at random at ten (`MaxStartups
+/// 10:30:100`), and other operators may be connecting, too.
 const AT_ONCE: usize = 5;
 
 /// How many are logging in, by place.
 static LOGGING_IN: Mutex<BTreeMap<String, usize>> = Mutex::new(BTreeMap::new());
 
-/// Wakes those who wait at a door.
+/// Wakes the threads that wait for a [`Door`].
 static OPENED: Condvar = Condvar::new();
 
-/// One of the few who may log in to a jump host now.
+/// A permit to log in to a jump host now.
 struct Door(String);
 
 impl Door {
@@ -242,7 +242,7 @@ fn through(hop: &SshSettings, source: HostError) -> HostError {
     HostError::Jump { place: format!("{}@{}", hop.user, hop.place()), source: Box::new(source) }
 }
 
-/// Waits for a jump host's thread, but not for longer than anybody wants the answer.
+/// Waits for a jump host's thread until the deadline or until cancelled.
 fn wait<T>(answer: &Receiver<T>, deadline: Option<Instant>, abort: &Abort) -> io::Result<T> {
     loop {
         if abort.is_aborted() {
@@ -303,7 +303,7 @@ fn dial(settings: &SshSettings, deadline: Instant) -> io::Result<TcpStream> {
         }
         match TcpStream::connect_timeout(&address, left) {
             Ok(stream) => {
-                // What is asked next must not wait until the server has acknowledged what was asked before.
+                // The next request must not wait until the server has acknowledged the previous one.
                 stream.set_nodelay(true)?;
                 return Ok(stream);
             }
@@ -313,7 +313,7 @@ fn dial(settings: &SshSettings, deadline: Instant) -> io::Result<TcpStream> {
     Err(last)
 }
 
-/// `source` is libssh2's, whose words are about itself.
+/// `source` is libssh2's error, whose text describes libssh2 rather than the server.
 fn no_ssh(settings: &SshSettings, source: &io::Error) -> HostError {
     let (what, source) = match source.kind() {
         io::ErrorKind::TimedOut => ("says nothing", timely(settings, io::ErrorKind::TimedOut.into())),

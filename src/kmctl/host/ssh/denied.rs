@@ -10,7 +10,7 @@ use crate::host::HostError;
 #[derive(Debug)]
 pub(super) enum Denied {
     Host(HostError),
-    /// The passphrase of a key is wanted, and the one that was tried is wrong.
+    /// A key's passphrase is required. `wrong` is the one that was tried, if any.
     Passphrase {
         file: PathBuf,
         wrong: Option<Secret>,
@@ -45,7 +45,7 @@ pub(super) fn unreachable(settings: &SshSettings, source: io::Error) -> HostErro
     }
 }
 
-/// "no answer within 10s" instead of what the system calls it.
+/// Replaces the system's text for a timeout by "no answer within 10s".
 pub(super) fn timely(settings: &SshSettings, source: io::Error) -> io::Error {
     if source.kind() != io::ErrorKind::TimedOut {
         return source;

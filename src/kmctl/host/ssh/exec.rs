@@ -1,4 +1,4 @@
-//! One remote command on a session that does not block: what is left to do, step by step.
+//! One remote command on a session that does not block: its remaining work, step by step.
 use std::io::{self, Read, Write};
 use std::time::{Duration, Instant};
 
@@ -9,17 +9,17 @@ use zeroize::Zeroize as _;
 use super::sudo::{Gate, Heard};
 use crate::host::{HostError, Output};
 
-/// How much is read or written at once: what libssh2 puts into one packet. Of 32 KiB it would send the rest of 68 bytes in
-/// a packet of its own, which costs both sides nearly as much as a large one.
+/// How much is read or written at once: what libssh2 puts into one packet. Of 32 KiB it would send the last 68 bytes in
+/// a packet of their own, which costs both sides nearly as much as a large one.
 const CHUNK: usize = 32_700;
 
-/// How long a command that nobody waits for any more may take to close, before the connection is given up.
+/// How long a command whose result is no longer awaited may take to close before the connection is given up.
 const CLOSING: Duration = Duration::from_secs(5);
 
 /// A command as the worker gets it.
 pub(super) struct Job {
     pub(super) line: String,
-    /// Where the command becomes root through sudo.
+    /// If the command becomes root through sudo.
     pub(super) gate: Option<Gate>,
     pub(super) stdin: Box<dyn Read + Send>,
     pub(super) sent: Option<mpsc::Sender<u64>>,
@@ -31,38 +31,38 @@ pub(super) struct Job {
 /// What a step did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Bytes moved; ask again at once.
+    /// Bytes moved. Call again immediately.
     Moved,
     /// Nothing to do before the socket is ready.
     Waiting,
-    /// Over; the channel can go.
+    /// Finished. The channel can be dropped.
     Over,
-    /// The channel does not close: the connection has to go.
+    /// The channel does not close. The connection must be dropped.
     Stuck,
 }
 
 enum Phase {
     Starting,
     Running,
-    /// Both outputs ended; the exit status is awaited.
+    /// Both outputs ended. The exit status is awaited.
     Ending,
-    /// Nobody waits for the result, or it has been handed over.
+    /// The result is no longer awaited, or it has been delivered.
     Closing {
         since: Instant,
     },
 }
 
-/// A command under way.
+/// A running command.
 pub(super) struct Exec {
     channel: Channel,
     line: String,
     gate: Option<Gate>,
     stdin: Option<Box<dyn Read + Send>>,
     chunk: Vec<u8>,
-    /// Where outputs are read to.
+    /// The buffer that outputs are read into.
     read: Box<[u8]>,
     written: usize,
-    /// libssh2 holds a packet of `chunk` half sent: nothing else may be written before it is through.
+    /// libssh2 holds a half-sent packet of `chunk`: nothing else may be written before it is sent completely.
     owed: bool,
     total: u64,
     sent: Option<mpsc::Sender<u64>>,
@@ -127,7 +127,7 @@ impl Exec {
         }
     }
 
-    /// The connection is gone.
+    /// Reports that the connection was lost.
     pub(super) fn fail(&mut self, what: &str, source: &io::Error) {
         let source = io::Error::new(source.kind(), source.to_string());
         self.answer(Err(HostError::Broken { what: what.to_owned(), source }));
@@ -135,7 +135,7 @@ impl Exec {
 
     fn answer(&mut self, result: Result<Output, HostError>) {
         if let Some(reply) = self.reply.take() {
-            // The asker may have gone meanwhile.
+            // The receiver may have been dropped meanwhile.
             let _ = reply.send(result);
         }
     }
@@ -186,7 +186,7 @@ impl Exec {
                     return Ok(Step::Stuck);
                 }
                 if self.owed {
-                    // A half-sent packet has to be completed before the close can be sent.
+                    // A half-sent packet must be completed before the close can be sent.
                     match ready(self.channel.write(&self.chunk[self.written..]))? {
                         Some(_) => self.owed = false,
                         None => return Ok(Step::Waiting),
@@ -200,13 +200,13 @@ impl Exec {
         }
     }
 
-    /// Attends to sudo, which has said something.
+    /// Handles new output of sudo.
     fn pass_gate(&mut self, now: Instant) {
         let Some(gate) = &mut self.gate else { return };
         match gate.hear(&mut self.output.stderr) {
             Heard::Nothing => {}
             Heard::Asked(password) => {
-                // Nothing else is under way: input waits for the gate.
+                // Nothing else is being sent: input waits for the gate.
                 self.chunk = format!("{}\n", password.as_str()).into_bytes();
                 self.written = 0;
             }
@@ -220,13 +220,13 @@ impl Exec {
         }
     }
 
-    /// Sends standard input, as much as the host takes now. Says whether anything moved.
+    /// Sends standard input, as much as the host accepts now. Returns whether anything was sent.
     fn feed(&mut self) -> io::Result<bool> {
         let mut moved = false;
         loop {
             let held = self.gate.as_ref().is_some_and(Gate::holds_input);
             if self.channel.eof() && !self.owed {
-                // The command has closed its outputs: what it has not read it will never read.
+                // The command has closed its outputs, so it will not read the rest of its input.
                 self.stdin = None;
                 self.chunk.clear();
                 self.written = 0;
@@ -292,13 +292,13 @@ impl Exec {
     }
 }
 
-/// Whether a write that would have to wait has left a packet half sent. libssh2 takes a packet's size off the window
-/// when it is through, so with a closed window nothing has been begun.
+/// Whether a write that would have to wait has left a packet half sent. libssh2 subtracts a packet's size from the
+/// window once it is sent completely, so with a closed window no packet was started.
 pub(super) fn half_sent(channel: &Channel) -> bool {
     channel.write_window().remaining > 0
 }
 
-/// `None` where the session would have to wait.
+/// `None` if the session would have to wait.
 pub(super) fn ready<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
@@ -307,14 +307,14 @@ pub(super) fn ready<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-/// Fills the chunk, also where the source gives it in pieces; says whether anything came before its end.
+/// Fills the chunk, even if the source returns it in pieces. Returns whether there was anything before its end.
 fn fill(source: &mut impl Read, chunk: &mut Vec<u8>) -> io::Result<bool> {
     chunk.clear();
     source.take(CHUNK as u64).read_to_end(chunk)?;
     Ok(!chunk.is_empty())
 }
 
-/// Reads what is there; says whether anything was.
+/// Reads what is available. Returns whether there was anything.
 fn read_some(stream: &mut ssh2::Stream, buffer: &mut [u8], into: &mut Vec<u8>) -> io::Result<bool> {
     let count = ready(stream.read(buffer))?.unwrap_or(0);
     into.extend_from_slice(&buffer[..count]);

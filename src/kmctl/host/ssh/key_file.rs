@@ -1,28 +1,28 @@
-//! What a private key's file tells without its passphrase.
+//! What a private key's file reveals without its passphrase.
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::wire::Wire;
 
-/// How OpenSSH's own format begins.
+/// The first bytes of OpenSSH's own format.
 const MAGIC: &[u8] = b"openssh-key-v1\0";
 
-/// A private key as it lies on disk.
+/// A private key as stored on disk.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct KeyFile {
     /// It needs a passphrase.
     pub(super) encrypted: bool,
-    /// The public half in wire form, where it can be told.
+    /// The public half in wire form, if it is known.
     pub(super) public: Option<Vec<u8>>,
 }
 
 impl KeyFile {
-    /// Reads the file's content, and that of the `.pub` file beside it, where there is one.
+    /// Parses the file's content, and that of the `.pub` file beside it, if there is one.
     pub(super) fn parse(private: &str, public: Option<&str>) -> KeyFile {
         let beside = public.and_then(|line| STANDARD.decode(line.split_ascii_whitespace().nth(1)?).ok());
         match opened(private) {
             Some((encrypted, public)) => KeyFile { encrypted, public: Some(public) },
-            // PKCS#8 and the older forms, which say it in words.
+            // PKCS#8 and the older forms, which say so in their headers.
             None => KeyFile {
                 encrypted: private.contains("BEGIN ENCRYPTED PRIVATE KEY")
                     || private.contains("Proc-Type: 4,ENCRYPTED"),
@@ -74,7 +74,7 @@ mod tests {
                 assert_eq!(key.encrypted, !passphrase.is_empty(), "{kind} {format}");
                 let line = key.line().unwrap();
                 assert!(public.starts_with(&line), "{kind} {format}: {line}");
-                // Only OpenSSH's own format has the public half in it.
+                // Only OpenSSH's own format contains the public half.
                 let alone = KeyFile::parse(&private, None);
                 assert_eq!(alone.public.is_some(), format == "RFC4716", "{kind} {format}");
             }

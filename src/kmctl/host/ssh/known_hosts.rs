@@ -1,8 +1,8 @@
-//! OpenSSH's known_hosts file, read by ourselves.
+//! OpenSSH's known_hosts file, with our own reader.
 //!
-//! libssh2's own reader passes over `@revoked` and `@cert-authority` lines and wildcards, and calls a host that is
-//! known by another type of key a mismatch. Here a revoked key is refused, and the types of the known keys are handed
-//! back, so that the server is asked for a key that can be compared at all.
+//! libssh2's reader ignores `@revoked` and `@cert-authority` lines and wildcards, and reports a host that is known by
+//! another type of key as a mismatch. This reader refuses a revoked key and returns the types of the known keys, so
+//! that the server is asked for a key that can be compared.
 use std::io::{self, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
@@ -19,18 +19,18 @@ use super::wire::Wire;
 /// What a known_hosts file says about one host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Known {
-    /// Keys that the host may show.
+    /// Keys that the host may present.
     pub keys: Vec<KnownKey>,
-    /// Keys that it must not show.
+    /// Keys that it must not present.
     pub revoked: Vec<KnownKey>,
-    /// Authorities whose certificates are good for this host.
+    /// Authorities whose certificates are valid for this host.
     pub authorities: Vec<KnownKey>,
 }
 
-/// One key and where it stands.
+/// One key and its line in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KnownKey {
-    /// E.g. `ssh-ed25519`.
+    /// The key's type, e.g. `ssh-ed25519`.
     pub kind: String,
     /// The key in SSH's wire form.
     pub blob: Vec<u8>,
@@ -48,7 +48,7 @@ impl Known {
         }
     }
 
-    /// The same for a file's content. Lines that make no sense are passed over, as OpenSSH does.
+    /// Parses a file's content. Invalid lines are ignored, as OpenSSH does.
     pub fn parse(content: &str, host: &str, port: u16) -> Known {
         let (wanted, plain) = (name(host, port), host.to_lowercase());
         let mut known = Known::default();
@@ -64,7 +64,7 @@ impl Known {
             };
             let (Some(names), Some(kind), Some(key)) = (names, words.next(), words.next()) else { continue };
             let Ok(blob) = STANDARD.decode(key) else { continue };
-            // Authorities speak of machines, whatever port their sshd has; and so, to be safe, do revocations.
+            // Authorities apply to machines, whatever port their sshd uses. To be safe, so do revocations.
             if !matches(names, &wanted) && (marker.is_none() || !matches(names, &plain)) {
                 continue;
             }
@@ -80,7 +80,7 @@ impl Known {
     }
 }
 
-/// How a host is called in the file: its plain name on port 22, and in brackets with its port on any other.
+/// A host's name in the file: its plain name on port 22, and in brackets with its port on any other.
 pub fn name(host: &str, port: u16) -> String {
     if port == 22 { host.to_lowercase() } else { format!("[{}]:{port}", host.to_lowercase()) }
 }
@@ -88,14 +88,14 @@ pub fn name(host: &str, port: u16) -> String {
 /// One at a time: many hosts may be new at once.
 static ADDING: Mutex<()> = Mutex::new(());
 
-/// Adds a line for `host` at `port`, hashed where the file's other names are. The file is replaced as a whole, so
-/// whoever reads it meanwhile sees all of the old or all of the new content. Its folder is made where it is missing.
+/// Adds a line for `host` at `port`, hashed if the file has hashed names. The file is replaced atomically, so a
+/// concurrent reader sees either the old or the new content. Its directory is created if it is missing.
 ///
 /// # Errors
-/// Those of reading and writing; and [`std::io::ErrorKind::InvalidInput`] where `file` is not a regular file.
+/// Those of reading and writing, and [`std::io::ErrorKind::InvalidInput`] if `file` is not a regular file.
 pub fn add(file: &Path, host: &str, port: u16, blob: &[u8]) -> io::Result<()> {
     let _one = ADDING.lock().unwrap_or_else(PoisonError::into_inner);
-    // A link stays one: what it points to is replaced.
+    // A symbolic link remains one: its target is replaced.
     let file = std::fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
     let (mut content, permissions) = match std::fs::metadata(&file) {
         Ok(metadata) if metadata.is_file() => (std::fs::read(&file)?, Some(metadata.permissions())),
@@ -126,7 +126,7 @@ pub fn add(file: &Path, host: &str, port: u16, blob: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// A name as nobody can read it.
+/// Hashes a name, so that the file does not reveal it.
 fn hashed(name: &str) -> io::Result<String> {
     let mut salt = [0; 20];
     ring::rand::SystemRandom::new().fill(&mut salt).map_err(|_| io::Error::other("no random numbers"))?;
@@ -150,7 +150,7 @@ fn matches(names: &str, wanted: &str) -> bool {
         let mut parts = hashed.split('|');
         let (Some(salt), Some(hash)) = (parts.next(), parts.next()) else { return false };
         let (Ok(salt), Ok(hash)) = (STANDARD.decode(salt), STANDARD.decode(hash)) else { return false };
-        // SHA-1 is what the file format prescribes; it hides names and protects nothing.
+        // The file format prescribes SHA-1. It only hides names and protects nothing.
         let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &salt);
         return hmac::verify(&key, wanted.as_bytes(), &hash).is_ok();
     }
@@ -165,7 +165,7 @@ fn matches(names: &str, wanted: &str) -> bool {
     found
 }
 
-/// Whether the pattern fits: `*` stands for any text and `?` for one character.
+/// Whether the pattern matches: `*` matches any text and `?` one character.
 pub(super) fn glob(pattern: &[u8], text: &[u8]) -> bool {
     match (pattern.first(), text.first()) {
         (None, None) => true,
@@ -251,7 +251,7 @@ mod tests {
         let folder = tempfile::TempDir::new().unwrap();
         let file = folder.path().join("new/.ssh/known");
         add(&file, "h", 22, &blob("ssh-ed25519", 1)).unwrap();
-        // Written without a line's end, as editors may leave it; and known already.
+        // Written without a final line break, as some editors do, and already known.
         std::fs::write(&file, std::fs::read_to_string(&file).unwrap().trim_end()).unwrap();
         std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
         add(&file, "H", 22, &blob("ssh-ed25519", 1)).unwrap();

@@ -1,4 +1,4 @@
-//! Proving to a server who is logging in: with the agent's keys, then with key files.
+//! Authenticates to a server: with the agent's keys, then with key files.
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -14,13 +14,13 @@ use crate::host::HostError;
 /// libssh2's codes for a key file that it cannot read, or not with this passphrase.
 const UNREADABLE: [i32; 2] = [-16, -48];
 
-/// libssh2's code for a key that the server does not want to see a signature of.
+/// libssh2's code for a key that the server refuses before any signature is made.
 const UNWANTED: i32 = -18;
 
 /// libssh2's code for a signature that could not be made, or was not accepted.
 const UNSIGNED: i32 = -19;
 
-/// Tries the identities in order, and says which ones were tried.
+/// Tries the identities in order. The error lists those that were tried.
 pub(super) fn log_in(
     session: &Session,
     settings: &SshSettings,
@@ -47,7 +47,7 @@ pub(super) fn log_in(
     }))
 }
 
-/// One login under way.
+/// One login attempt.
 struct Attempt<'a> {
     session: &'a Session,
     settings: &'a SshSettings,
@@ -67,7 +67,7 @@ impl Attempt<'_> {
         Ok(false)
     }
 
-    /// A key file; the agent first, which may hold the same key without a passphrase.
+    /// Tries a key file. The agent is tried first, because it may hold the same key without a passphrase.
     fn file(&mut self, file: &Path) -> Result<bool, Denied> {
         let private = match std::fs::read(file) {
             Ok(private) => zeroize::Zeroizing::new(private),
@@ -113,10 +113,10 @@ impl Attempt<'_> {
         }
     }
 
-    /// Whether the server would refuse this key anyway, so that nobody need be asked for its passphrase.
+    /// Whether the server would refuse this key anyway, so that its passphrase is not needed.
     fn is_unwanted(&self, key: &KeyFile, private: &str) -> Result<bool, Denied> {
         let Some(public) = key.line() else { return Ok(false) };
-        // The server is asked before the signature is made, which fails without the passphrase.
+        // The server is queried before the signature is made, which fails without the passphrase.
         match self.session.userauth_pubkey_memory(&self.settings.user, Some(&public), private, None) {
             Err(error) if error.code() == ErrorCode::Session(UNWANTED) => Ok(true),
             Err(error) if error.code() == ErrorCode::Session(UNSIGNED) => Ok(false),
@@ -125,7 +125,7 @@ impl Attempt<'_> {
         }
     }
 
-    /// The agent's keys, or the one whose public half is `only`.
+    /// Tries the agent's keys, or only the one whose public half is `only`.
     fn agent(&mut self, only: Option<&[u8]>) -> Result<bool, Denied> {
         if std::env::var_os("SSH_AUTH_SOCK").is_none() {
             return Ok(false);

@@ -1,4 +1,4 @@
-//! Hosts over SSH (libssh2): a thread per connection, strict host keys, commands and streams side by side.
+//! Hosts over SSH (libssh2): a thread per connection, strict host keys, concurrent commands and streams.
 mod certificate;
 mod connect;
 mod denied;

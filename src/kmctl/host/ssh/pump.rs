@@ -1,6 +1,6 @@
-//! A `direct-tcpip` channel copied to and from one end of a socket pair, whose other end is the caller's stream.
+//! A `direct-tcpip` channel, copied to and from one end of a socket pair whose other end is the caller's stream.
 //!
-//! The socket pair gives back-pressure in both directions for nothing: what the caller does not read fills the pair,
+//! The socket pair provides back-pressure in both directions at no cost: what the caller does not read fills the pair,
 //! then the channel is no longer read, its window closes, and the far side stops.
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
@@ -15,10 +15,10 @@ use super::exec::{Step, half_sent, ready};
 
 const CHUNK: usize = 64 * 1024;
 
-/// How long an abandoned channel may take to close, before the connection is given up.
+/// How long an abandoned channel may take to close before the connection is given up.
 const CLOSING: Duration = Duration::from_secs(5);
 
-/// One direction's bytes under way.
+/// The buffered bytes of one direction.
 #[derive(Default)]
 struct Transit {
     buffer: Vec<u8>,
@@ -35,7 +35,7 @@ impl Transit {
         &self.buffer[self.start..]
     }
 
-    /// Fills the empty buffer; says whether anything came.
+    /// Fills the empty buffer. Returns whether anything was read.
     fn fill(&mut self, from: &mut impl Read) -> io::Result<bool> {
         self.buffer.resize(CHUNK, 0);
         self.start = 0;
@@ -52,21 +52,21 @@ impl Transit {
     }
 }
 
-/// A connection under way.
+/// An open connection.
 pub(super) struct Pump {
     channel: Channel,
     local: UnixStream,
     outward: Transit,
     inward: Transit,
-    /// End of input has been told to the far side.
+    /// End of input has been sent to the far side.
     told_far: bool,
-    /// End of input has been told to the caller.
+    /// End of input has been sent to the caller.
     told_near: bool,
     /// A packet of `outward` is half sent.
     owed: bool,
-    /// The caller has dropped its end; what it wrote before is still to be sent.
+    /// The caller has dropped its end. What it wrote before must still be sent.
     hung_up: bool,
-    /// The channel is to be closed.
+    /// Since when the channel is being closed.
     abandoned: Option<Instant>,
 }
 
@@ -146,7 +146,7 @@ impl Pump {
                     }
                     Ok(None) => return Ok(moved),
                     Err(_) => {
-                        // Nobody reads any more.
+                        // The caller no longer reads.
                         self.inward = Transit::default();
                         self.hung_up = true;
                         moved = true;
@@ -156,7 +156,7 @@ impl Pump {
                 if !self.told_near {
                     self.told_near = true;
                     moved = true;
-                    // Already closed by the caller is as good.
+                    // It is fine if the caller has already closed it.
                     let _ = self.local.shutdown(Shutdown::Write);
                 }
                 return Ok(moved);
@@ -191,13 +191,13 @@ impl Pump {
             || (self.inward.is_empty() && !self.told_near)
     }
 
-    /// What to wait for at the caller's end; `None` where nothing can come of it.
+    /// What to poll at the caller's end. `None` if polling it would be useless.
     pub(super) fn interest(&self) -> Option<(BorrowedFd<'_>, PollFlags)> {
         if self.abandoned.is_some() {
             return None;
         }
         let mut flags = PollFlags::empty();
-        // A hang-up is reported whether it is asked for or not, so a pair that only waits for the far side is left out.
+        // Poll reports a hang-up even if it is not requested, so a pair that only waits for the far side is left out.
         if self.hung_up && !self.outward.is_empty() {
             return None;
         }
@@ -210,7 +210,7 @@ impl Pump {
         Some((self.local.as_fd(), flags))
     }
 
-    /// The caller has closed both directions. What it wrote before is still sent; what comes back is dropped.
+    /// The caller has closed both directions. What it wrote before is still sent, and what is received is dropped.
     pub(super) fn hung_up(&mut self) {
         self.hung_up = true;
     }

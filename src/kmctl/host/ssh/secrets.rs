@@ -1,4 +1,4 @@
-//! Passphrases and passwords: asked for when they are needed, once in a run, and kept in memory only.
+//! Passphrases and passwords: requested when they are needed, once per run, and kept in memory only.
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
@@ -10,10 +10,10 @@ use zeroize::Zeroizing;
 
 use crate::host::HostError;
 
-/// How often a passphrase may be mistyped; what OpenSSH allows too.
+/// How often a passphrase may be mistyped. OpenSSH allows as many.
 const TRIES: usize = 3;
 
-/// A secret, overwritten when the last copy of the handle is gone.
+/// A secret, overwritten when the last copy of the handle is dropped.
 pub type Secret = Arc<Zeroizing<String>>;
 
 /// What the operator is asked for.
@@ -21,12 +21,12 @@ pub type Secret = Arc<Zeroizing<String>>;
 pub enum Question {
     /// The passphrase of a private key.
     Passphrase(PathBuf),
-    /// The password that sudo wants of this user, on every host.
+    /// The password that sudo requires of this user, on every host.
     Sudo(String),
 }
 
 impl Question {
-    /// The error where there is nobody to ask.
+    /// The error if there is no terminal to ask on.
     pub fn unanswered(&self) -> HostError {
         match self {
             Question::Passphrase(file) => HostError::Authentication {
@@ -44,17 +44,17 @@ impl Question {
     }
 }
 
-/// Whoever can be asked.
+/// Prompts the operator.
 #[async_trait]
 pub trait Ask: Send + Sync {
-    /// Asks; `again` after a wrong answer.
+    /// Prompts for the answer. `again` is true after a wrong answer.
     ///
     /// # Errors
-    /// [`Question::unanswered`] where nobody can be asked.
+    /// [`Question::unanswered`] if there is no terminal to ask on.
     async fn ask(&self, question: &Question, again: bool) -> Result<Zeroizing<String>, HostError>;
 }
 
-/// The answers of one run, shared by all its connections; cheap to clone.
+/// The answers of one run, shared by all its connections. Cheap to clone.
 #[derive(Clone)]
 pub struct Secrets(Arc<Inner>);
 
@@ -69,24 +69,24 @@ struct Answer {
 }
 
 impl Secrets {
-    /// Asks `ask`.
+    /// Prompts with `ask`.
     pub fn new(ask: impl Ask + 'static) -> Self {
         Secrets(Arc::new(Inner { ask: Box::new(ask), answers: Mutex::default() }))
     }
 
-    /// Has nobody to ask.
+    /// Fails instead of prompting.
     pub fn none() -> Self {
         Secrets::new(Nobody)
     }
 
-    /// The answer to `question`: one that was given before unless it is the `wrong` one, else the operator's. Whoever
-    /// else wants an answer waits meanwhile. None where the operator has been asked often enough.
+    /// The answer to `question`: an earlier one unless it is the `wrong` one, else the operator's. Other callers wait
+    /// meanwhile. `None` if the operator has been asked often enough.
     pub(super) async fn answer(
         &self,
         question: &Question,
         wrong: Option<&Secret>,
     ) -> Result<Option<Secret>, HostError> {
-        // Held while the operator types: nobody is to be asked the same twice, nor two things at once.
+        // Held while the operator types, so that no question is asked twice and no two questions are open at once.
         let mut answers = self.0.answers.lock().await;
         let asked = match answers.get(question) {
             Some(answer) if wrong.is_none_or(|wrong| !Arc::ptr_eq(wrong, &answer.secret)) => {
@@ -105,7 +105,7 @@ impl Secrets {
 
     /// The passphrases that are known by now.
     pub(super) fn passphrases(&self) -> BTreeMap<PathBuf, Secret> {
-        // Locked means that the operator is being asked; a connection need not wait for that to begin.
+        // A held lock means that the operator is being asked. A connection can start without waiting for that.
         let Ok(answers) = self.0.answers.try_lock() else { return BTreeMap::new() };
         let passphrase = |(question, answer): (&Question, &Answer)| match question {
             Question::Passphrase(file) => Some((file.clone(), answer.secret.clone())),

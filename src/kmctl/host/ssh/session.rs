@@ -20,7 +20,7 @@ use crate::host::{Command, Host, HostError, Output, Stream, command_line};
 use kmctl_core::cluster::Sudo;
 use kmctl_core::progress::Progress;
 
-/// When an operator starts to wonder: a host that has not answered by then is named.
+/// A host that has not answered by then is reported, before the operator starts to wonder.
 const NAMED_AFTER: Duration = Duration::from_secs(3);
 
 /// Limit for one connection that the host opens to somewhere else.
@@ -29,15 +29,15 @@ const DIAL: Duration = Duration::from_secs(10);
 /// A host reached over SSH. Dropping it ends its connections, except for streams that are still in use.
 pub struct SshHost {
     settings: SshSettings,
-    /// For commands.
+    /// The connection for commands.
     commands: Mutex<Option<Arc<Worker>>>,
-    /// For streams, made when the first is wanted. libssh2 opens one channel at a time and cannot take it back, so a
-    /// dial to an address that does not answer would stop every command on the same connection.
+    /// The connection for streams, created when the first is needed. libssh2 opens one channel at a time and cannot
+    /// cancel that, so a dial to an address that does not answer would block every command on the same connection.
     streams: Mutex<Option<Arc<Worker>>>,
 }
 
 impl SshHost {
-    /// Connects and logs in. A host that takes long is named to `progress` meanwhile.
+    /// Connects and logs in. A host that takes long is reported to `progress` meanwhile.
     pub async fn connect(settings: SshSettings, progress: &Progress) -> Result<SshHost, HostError> {
         let worker = logged_in(&settings, Some(progress)).await?;
         Ok(SshHost { settings, commands: Mutex::new(Some(Arc::new(worker))), streams: Mutex::new(None) })
@@ -48,7 +48,7 @@ impl SshHost {
         &self.settings
     }
 
-    /// The line for the login's shell, and what stands between the command and its input.
+    /// The line for the login's shell, and the gate between the command and its input.
     async fn line(&self, command: &Command) -> Result<(String, Option<Gate>), HostError> {
         if !command.privileged {
             return Ok((command_line(&command.argv), None));
@@ -89,17 +89,17 @@ impl SshHost {
     ) -> Result<Output, HostError> {
         let (near, mut far) = mpsc::unbounded_channel();
         let result = self.start(command, stdin, sent, Some(near)).await?;
-        // The thread drops its end with the command, so this ends.
+        // The thread drops its end with the command, so this loop ends.
         while let Some(line) = far.recv().await {
-            // A caller that has seen enough still gets the result.
+            // A caller that has stopped receiving lines still gets the result.
             let _ = lines.send(line).await;
         }
         answer(result).await
     }
 }
 
-/// Connects and logs in, asking for passphrases where they are needed. The connection is not kept open meanwhile: the
-/// operator may take longer than the server waits.
+/// Connects and logs in, prompting for passphrases if needed. The connection is closed meanwhile: the operator may take
+/// longer than the server waits.
 async fn logged_in(settings: &SshSettings, progress: Option<&Progress>) -> Result<Worker, HostError> {
     let mut given = Given { passphrases: settings.secrets.passphrases(), ..Given::default() };
     loop {
@@ -150,7 +150,7 @@ async fn named_in_time(settings: &SshSettings, given: Given, progress: Option<&P
     }
 }
 
-/// The thread drops the sender only when it ends without having said why.
+/// The thread drops the sender only when it ends without giving a reason.
 async fn answer(result: oneshot::Receiver<Result<Output, HostError>>) -> Result<Output, HostError> {
     result.await.unwrap_or_else(|_| Err(lost()))
 }
@@ -202,14 +202,14 @@ impl Host for SshHost {
             host: address.ip().to_string(),
             port: address.port(),
             reply: Box::new(move |result| {
-                // Whoever waited may have gone.
+                // The receiver may have been dropped.
                 let _ = reply.send(result);
             }),
         });
         let stream = match timeout(DIAL, result).await {
             Ok(answer) => answer.unwrap_or_else(|_| Err(lost()))?,
             Err(_) => {
-                // The next dial gets a connection of its own; streams of this one go on.
+                // The next dial gets a new connection. Streams of this one continue.
                 let mut slot = self.streams.lock().await;
                 if slot.as_ref().is_some_and(|current| Arc::ptr_eq(current, &worker)) {
                     *slot = None;

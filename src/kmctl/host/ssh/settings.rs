@@ -1,11 +1,11 @@
-//! What one SSH connection needs to know, resolved: no defaults are looked up later.
+//! The settings of one SSH connection, resolved: no defaults are looked up later.
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::secrets::Secrets;
 use kmctl_core::cluster::Sudo;
 
-/// How often the server is asked for a sign of life while something is under way.
+/// How often a keepalive is sent to a silent server while something is running.
 pub(super) const KEEPALIVE: Duration = Duration::from_secs(5);
 
 /// One host and how to log in.
@@ -19,21 +19,21 @@ pub struct SshSettings {
     pub port: u16,
     /// Login name.
     pub user: String,
-    /// Private key; without one, the agent and the usual files are tried.
+    /// Private key. Without one, the agent and the usual files are tried.
     pub identity_file: Option<PathBuf>,
-    /// The known_hosts file.
+    /// Path of the known_hosts file.
     pub known_hosts: PathBuf,
-    /// Pinned key, `SHA256:…`; known_hosts then only serves to refuse revoked keys.
+    /// Pinned key, `SHA256:…`. known_hosts is then only used to refuse revoked keys.
     pub host_key: Option<String>,
-    /// A host of which known_hosts says nothing is trusted, and its key is written there.
+    /// Whether a host without an entry in known_hosts is trusted and its key written there.
     pub accept_new: bool,
-    /// It is only gone through; cluster.yaml has no pin for it.
+    /// It is only a jump host, for which cluster.yaml has no pin.
     pub is_jump: bool,
-    /// The hosts to go through, first the one that is reached from here. Their own `jump` is not looked at.
+    /// The jump hosts, the one that is reached from here first. Their own `jump` is ignored.
     pub jump: Vec<SshSettings>,
     /// How the login becomes root.
     pub sudo: Sudo,
-    /// Limit for connecting, greeting and logging in together; for each jump host and for the host itself.
+    /// Limit for connecting, greeting and logging in together. It applies to each jump host and to the host itself.
     pub connect_timeout: Duration,
     /// Passphrases and passwords.
     pub secrets: Secrets,
@@ -49,13 +49,13 @@ impl SshSettings {
         }
     }
 
-    /// The jump host before this one, with what leads there.
+    /// The jump host before this one, with the jump hosts before it.
     pub(super) fn hop(&self) -> Option<SshSettings> {
         let (last, before) = self.jump.split_last()?;
         Some(SshSettings { jump: before.to_vec(), ..last.clone() })
     }
 
-    /// `ssh` and what it needs to be told to try the same, for hints.
+    /// `ssh` and its arguments for trying the same, for hints.
     pub(super) fn ssh_command(&self) -> String {
         let mut words = vec!["ssh".to_owned()];
         if !self.jump.is_empty() {

@@ -1,22 +1,23 @@
-//! Becoming root through sudo: what is run, and what comes back from it on standard error before the command's own.
+//! Becoming root through sudo: the command line, and what sudo prints on standard error before the command's own
+//! output.
 //!
-//! sudo says when it wants the password, and a line of ours says when it has let the command through. So the password
-//! goes to sudo and to nobody else, what the command reads goes to the command and not to sudo, and a refusal is never
-//! mistaken for a failure of the command.
+//! sudo prints a prompt when it wants the password, and a line of ours is printed once sudo has started the command. So
+//! the password is sent only to sudo, the command's input only to the command, and a refusal is never mistaken for a
+//! failure of the command.
 use super::secrets::Secret;
 use super::settings::SshSettings;
 use crate::host::{HostError, command_line};
 use kmctl_core::cluster::Sudo;
 
-/// What sudo says when it wants the password.
+/// The prompt that sudo prints when it wants the password.
 const PROMPT: &str = "kmctl asks for the password of sudo:";
 
-/// What is said as root before the command begins.
+/// The line that is printed as root before the command starts.
 const STARTED: &str = "kmctl is root";
 
 /// The line that runs `argv` as root, for the login's shell.
 pub(super) fn line(argv: &[String], sudo: Sudo) -> String {
-    // Not localized, because what it says is shown; `env`, because not every login shell takes assignments.
+    // Not localized, because sudo's output is shown. `env`, because not every login shell supports assignments.
     let mut line: Vec<&str> = vec!["env", "LC_ALL=C", "sudo"];
     match sudo {
         Sudo::None => return command_line(argv),
@@ -28,7 +29,7 @@ pub(super) fn line(argv: &[String], sudo: Sudo) -> String {
     command_line(&line)
 }
 
-/// Stands between a command and its input until sudo has let it through.
+/// Holds back a command's input until sudo has started the command.
 pub(super) struct Gate {
     host: String,
     user: String,
@@ -39,11 +40,11 @@ pub(super) struct Gate {
     given: bool,
 }
 
-/// What standard error says so far.
+/// What standard error contains so far.
 pub(super) enum Heard {
     /// Nothing that matters.
     Nothing,
-    /// sudo wants this.
+    /// sudo requested this password.
     Asked(Secret),
     /// sudo does not accept the password.
     Wrong,
@@ -52,7 +53,7 @@ pub(super) enum Heard {
 }
 
 impl Gate {
-    /// None where no sudo is needed.
+    /// `None` if sudo is not needed.
     pub(super) fn new(settings: &SshSettings, password: Option<Secret>) -> Option<Gate> {
         (settings.sudo != Sudo::None).then(|| Gate {
             host: settings.name.clone(),
@@ -64,12 +65,12 @@ impl Gate {
         })
     }
 
-    /// Whether input must wait, so that sudo does not take it for the password.
+    /// Whether input must wait, so that sudo does not read it as the password.
     pub(super) fn holds_input(&self) -> bool {
         self.sudo == Sudo::Password
     }
 
-    /// Reads standard error, and takes away what does not belong to the command.
+    /// Reads standard error, and removes what does not belong to the command.
     pub(super) fn hear(&mut self, stderr: &mut Vec<u8>) -> Heard {
         let started = format!("{STARTED}\n");
         if let Some(end) = end_of(stderr, started.as_bytes()) {
@@ -87,7 +88,7 @@ impl Gate {
         }
     }
 
-    /// The error for a command that sudo did not let through, where `words` are the last that it said.
+    /// The error for a command that sudo did not start. `words` are sudo's last output.
     pub(super) fn refusal(&self, status: i32, words: &str) -> HostError {
         let Gate { host, user, .. } = self;
         let words = words.strip_prefix("sudo: ").unwrap_or(words);

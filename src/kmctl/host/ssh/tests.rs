@@ -1,4 +1,4 @@
-//! Against a real sshd, private to each test: its own keys, its own configuration, a port on loopback.
+//! Tests against a real sshd, private to each test: its own keys, its own configuration, a port on loopback.
 use std::io::{Read, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -133,7 +133,7 @@ async fn a_pinned_key_of_any_type_is_found_and_needs_no_known_hosts() {
 #[tokio::test]
 async fn an_unknown_host_is_refused_with_its_fingerprint() {
     let server = Server::start(&["ed25519"]);
-    // The plain name speaks of port 22 only.
+    // The plain name applies to port 22 only.
     let (what, hint) = refused(server.known_as(format!("127.0.0.1 {}\n", server.public("ed25519")))).await;
     assert!(what.contains(&server.fingerprint("ed25519")) && what.contains("is not in"), "{what}");
     assert!(hint.contains("--accept-new-host-keys") && hint.contains("hostKey of cp1"), "{hint}");
@@ -241,7 +241,7 @@ async fn a_command_that_ignores_its_input_ends_all_the_same() {
     let host = server.host().await;
     let output = host.run(Command::new(["sh", "-c", "echo enough"]).stdin(vec![b'x'; 8 << 20])).await.unwrap();
     assert_eq!((output.status, output.text().as_str()), (0, "enough\n"));
-    // The connection is still good.
+    // The connection still works.
     assert_eq!(host.run(Command::new(["echo", "again"])).await.unwrap().text(), "again\n");
 }
 
@@ -283,7 +283,7 @@ async fn dropping_a_command_closes_its_channel_and_keeps_the_connection() {
     let server = Server::start(&["ed25519"]);
     let host = server.host().await;
     let marker = server.path("ended");
-    // Reading fails with the channel, which is how a remote command learns that nobody waits.
+    // Reading fails with the channel, which is how a remote command learns that it was cancelled.
     let script = format!("cat >/dev/null; touch {}", marker.display());
     let input = Box::new(Endless);
     let (sent, mut first) = mpsc::channel(1);
@@ -325,7 +325,7 @@ async fn one_connection_serves_all_commands() {
     assert_eq!(log.matches("Accepted publickey").count(), 1, "{log}");
 }
 
-/// Sends everything back that it gets, until the end, then closes.
+/// Echoes everything until the end of input, then closes.
 async fn echo() -> SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -395,11 +395,11 @@ async fn a_stream_outlives_its_host_and_an_idle_one_does_not_burn_the_processor(
     assert!(processor_time() - before < 0.2, "{}", processor_time() - before);
 }
 
-/// Seconds of processor time of this process so far.
+/// Seconds of CPU time of this process so far.
 fn processor_time() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
     let fields: Vec<_> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-    // Fields 14 and 15 of proc(5), counted from the one after the name; in hundredths on every Linux.
+    // Fields 14 and 15 of proc(5), counted from the one after the name, in hundredths on every Linux.
     (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
 }
 
@@ -418,7 +418,7 @@ async fn a_connection_that_the_server_ends_is_made_anew_for_the_next_command() {
     let server = Server::start(&["ed25519"]);
     let host = server.host().await;
     let parent = host.run(Command::new(["sh", "-c", "echo $PPID"])).await.unwrap().text();
-    // Ends the server's half of exactly this connection.
+    // Kills the server's half of exactly this connection.
     let killed = host.run(Command::new(["kill", parent.trim()])).await;
     drop(killed);
     let deadline = Instant::now() + Duration::from_secs(5);
@@ -430,7 +430,7 @@ async fn a_connection_that_the_server_ends_is_made_anew_for_the_next_command() {
 
 #[tokio::test]
 async fn a_host_that_does_not_answer_is_named_within_three_seconds_and_given_up_in_time() {
-    // Accepts and says nothing.
+    // Accepts and sends nothing.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let settings = SshSettings {
         name: "cp2".to_owned(),
@@ -489,7 +489,7 @@ async fn the_agent_is_asked_for_all_its_keys() {
         let added = Process::new("ssh-add").arg("-q").arg(server.path(name)).env("SSH_AUTH_SOCK", &socket).status();
         assert!(added.unwrap().success());
     }
-    // The file of a key that the agent holds needs its passphrase no more.
+    // The file of a key that the agent holds no longer needs its passphrase.
     std::fs::copy(server.path("login"), server.path("locked")).unwrap();
     let lock = Process::new("ssh-keygen")
         .args(["-q", "-p", "-P", "", "-N", "secret", "-f"])
@@ -497,7 +497,7 @@ async fn the_agent_is_asked_for_all_its_keys() {
         .output();
     assert!(lock.unwrap().status.success());
     let _ = server.settings();
-    // In a process of its own, because the environment belongs to all tests.
+    // In a process of its own, because all tests share the environment.
     let test = std::env::current_exe().unwrap();
     let output = Process::new(test)
         .args(["--ignored", "--nocapture", "host::ssh::tests::logs_in_with_the_agent"])
@@ -513,7 +513,7 @@ async fn the_agent_is_asked_for_all_its_keys() {
     assert!(output.status.success() && text.contains("2 passed"), "{text}");
 }
 
-/// How to log in where `the_agent_is_asked_for_all_its_keys` says.
+/// How to log in to the server of `the_agent_is_asked_for_all_its_keys`.
 fn told_by_environment() -> SshSettings {
     SshSettings {
         name: "cp1".to_owned(),

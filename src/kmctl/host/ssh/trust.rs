@@ -1,4 +1,4 @@
-//! Which key a host may show, and what to say of one that it may not. No I/O.
+//! Which key a host may present, and the error for one that it may not. No I/O.
 use std::time::SystemTime;
 
 use super::certificate::Certificate;
@@ -12,31 +12,31 @@ const ALGORITHMS: [(&str, &str, &str); 5] = [
     ("ecdsa-sha2-nistp256", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp256-cert-v01@openssh.com"),
     ("ecdsa-sha2-nistp384", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp384-cert-v01@openssh.com"),
     ("ecdsa-sha2-nistp521", "ecdsa-sha2-nistp521", "ecdsa-sha2-nistp521-cert-v01@openssh.com"),
-    // The same key signs with newer hashes; plain ssh-rsa means SHA-1 and is not offered.
+    // The same key signs with newer hashes. Plain ssh-rsa means SHA-1 and is not offered.
     ("ssh-rsa", "rsa-sha2-512,rsa-sha2-256", "rsa-sha2-512-cert-v01@openssh.com,rsa-sha2-256-cert-v01@openssh.com"),
 ];
 
-/// Which keys the host may show.
+/// Which keys the host may present.
 pub(super) struct Trust<'a> {
     pub(super) settings: &'a SshSettings,
     pub(super) known: &'a Known,
 }
 
-/// What a shown key is.
+/// The verdict on a presented key.
 pub(super) enum Verdict {
     Trusted,
     /// Nothing is known of this host, and that is allowed.
     New,
-    /// Not to be tried any further.
+    /// No further attempts.
     Refused(HostError),
-    /// Not the one that was expected; the host may have others.
+    /// Not the expected key. The host may have others.
     Other,
 }
 
 impl Trust<'_> {
-    /// What to ask the server for, attempt by attempt. A pinned fingerprint does not tell its type, so each type gets
-    /// its turn; for what known_hosts has, certificates and the types of the known keys come first, then any plain key,
-    /// to be able to show what the host has.
+    /// The algorithms to request of the server, per attempt. A pinned fingerprint does not reveal its type, so each
+    /// type is tried in turn. For entries in known_hosts, certificates and the types of the known keys are first,
+    /// followed by any plain key, so that the error can show the host's key.
     pub(super) fn attempts(&self) -> Vec<String> {
         let all = ALGORITHMS.map(|(_, plain, _)| plain).join(",");
         if self.settings.host_key.is_some() {
@@ -51,7 +51,7 @@ impl Trust<'_> {
         if first.is_empty() { vec![all] } else { vec![first.join(","), all] }
     }
 
-    /// Judges what the server has proved to have.
+    /// Judges the key that the server has proved to have.
     pub(super) fn judge(&self, shown: &[u8], now: SystemTime) -> Verdict {
         let certificate = Certificate::parse(shown);
         let key = certificate.as_ref().map_or(shown, |certificate| &certificate.key);
@@ -177,7 +177,7 @@ impl Trust<'_> {
         }
     }
 
-    /// The other cure, where there is one.
+    /// The other cure, if there is one.
     fn or_pin(&self) -> String {
         if self.settings.is_jump {
             return String::new();
@@ -185,7 +185,7 @@ impl Trust<'_> {
         format!(", or set hostKey of {} in cluster.yaml", self.settings.name)
     }
 
-    /// Why a server that has no key to show at all is not accepted.
+    /// Why a server that has no key to present at all is not accepted.
     pub(super) fn keyless(&self) -> HostError {
         HostError::HostKey {
             what: format!("{} offers no host key of a supported type", self.settings.place()),

@@ -17,16 +17,16 @@ use super::request::Request;
 use super::settings::KEEPALIVE;
 use crate::host::HostError;
 
-/// A server that has been silent for so long, keepalives included, is gone.
+/// A server that has been silent for this long, keepalives included, is considered lost.
 const SILENCE: Duration = Duration::from_secs(20);
 
-/// How long the thread sleeps at most while something is under way; a caller that has gone is noticed within this time.
+/// How long the thread sleeps at most while something is running. A dropped caller is noticed within this time.
 const TURN: Duration = Duration::from_millis(250);
 
 /// libssh2's code for a channel that the server refuses to open.
 const CHANNEL_FAILURE: ssh2::ErrorCode = ssh2::ErrorCode::Session(-21);
 
-/// What is under way on one connection.
+/// Everything that runs on one connection.
 pub(super) struct Loop {
     session: Session,
     inbox: Receiver<Request>,
@@ -39,13 +39,13 @@ pub(super) struct Loop {
     outbound: bool,
     /// Something has arrived that only the next channel will read.
     unread: bool,
-    /// The last caller has gone; only streams remain.
+    /// The last caller was dropped. Only streams remain.
     unneeded: bool,
 }
 
 /// Why the loop ended.
 enum End {
-    /// Nobody needs the connection any more.
+    /// The connection is no longer needed.
     Unneeded,
     Broken(io::Error),
 }
@@ -76,11 +76,11 @@ impl Loop {
                 Err(error) => break End::Broken(error),
             }
         };
-        // Before the answers, so that nobody who has got one asks this thread again.
+        // Before the replies, so that a caller that has its reply sends no further request to this thread.
         ended.store(true, Ordering::Release);
         match end {
             End::Unneeded => {
-                // Courtesy only; the socket is closed next.
+                // Courtesy only: the socket is closed next.
                 let _ = self.session.disconnect(None, "done", None);
             }
             End::Broken(error) => {
@@ -97,7 +97,7 @@ impl Loop {
         }
     }
 
-    /// One turn; `false` when nobody needs the connection any more.
+    /// One turn. `false` if the connection is no longer needed.
     fn turn(&mut self, socket: &OwnedFd) -> io::Result<bool> {
         let unneeded = loop {
             match self.inbox.try_recv() {
@@ -107,12 +107,12 @@ impl Loop {
             }
         };
         self.unneeded = unneeded;
-        // Streams outlive the host that opened them; commands have nobody left to tell.
+        // Streams outlive the host that opened them. Commands have no caller left to report to.
         if unneeded && self.pumps.is_empty() {
             return Ok(false);
         }
         let now = Instant::now();
-        // Before libssh2 reads: what it takes for itself, such as the answer to a keepalive, is told to nobody.
+        // Before libssh2 reads: it does not report what it consumes itself, such as the answer to a keepalive.
         if arrives(socket, PollTimeout::ZERO) {
             self.heard = now;
         }
@@ -125,7 +125,8 @@ impl Loop {
         Ok(true)
     }
 
-    /// Opens the channel of the first waiting request. libssh2 opens one at a time, and finishes what it began.
+    /// Opens the channel of the first waiting request. libssh2 opens one at a time, and must finish the one that it
+    /// started.
     fn open(&mut self, now: Instant) -> io::Result<bool> {
         let Some(request) = self.waiting.front() else { return Ok(false) };
         if self.running.is_empty() && self.pumps.is_empty() {
@@ -143,7 +144,7 @@ impl Loop {
                 self.note_direction();
                 return Ok(false);
             }
-            // The server says no to this channel; anything else is the end of the connection.
+            // The server refuses this channel. Any other error ends the connection.
             Err(error) if denied => Err(error),
             Err(error) => return Err(error),
         };
@@ -174,7 +175,7 @@ impl Loop {
                 match pair {
                     Ok((near, far)) => {
                         self.pumps.push(Pump::new(channel, far));
-                        // A caller that has gone drops its end, which the pump notices.
+                        // A dropped caller drops its end, which the pump notices.
                         reply(Ok(near));
                     }
                     Err(source) => {
@@ -222,7 +223,7 @@ impl Loop {
         Ok(moved)
     }
 
-    /// libssh2 tells only of its last call whether it waits for room to send.
+    /// libssh2 reports only for its last call whether it waits for room to send.
     fn note_direction(&mut self) {
         self.outbound |= matches!(self.session.block_directions(), BlockDirections::Outbound | BlockDirections::Both);
     }
@@ -231,8 +232,8 @@ impl Loop {
         let busy = !self.waiting.is_empty() || !self.running.is_empty();
         let wants_socket = busy || self.pumps.iter().any(Pump::wants_socket);
         let mut flags = PollFlags::empty();
-        // The server's goodbye is worth knowing also while nothing is under way. But without anyone to read, anything
-        // else that has arrived would wake the thread again and again.
+        // The server's disconnect is useful to know even while nothing is running. But with no reader, anything else
+        // that has arrived would wake the thread again and again.
         flags.set(PollFlags::POLLIN, wants_socket || !self.unread);
         flags.set(PollFlags::POLLOUT, self.outbound);
         let mut watched = vec![PollFd::new(socket.as_fd(), flags)];
@@ -243,7 +244,7 @@ impl Loop {
                 pumps.push(index);
             }
         }
-        // Its other end is gone with the callers, which poll would report for ever.
+        // Its other end was dropped with the callers, which poll would report forever.
         if !self.unneeded {
             watched.push(PollFd::new(self.woken.as_fd(), PollFlags::POLLIN));
         }
@@ -290,13 +291,13 @@ impl Loop {
         if silent > SILENCE {
             return Err(io::Error::new(io::ErrorKind::TimedOut, format!("nothing heard for {} s", silent.as_secs())));
         }
-        // Not while a packet waits for room: libssh2 would begin the keepalive from a buffer that is gone when it
-        // comes to finish it.
+        // Not while a packet waits for room: libssh2 would start the keepalive from a buffer that no longer exists when
+        // it finishes the packet.
         if wants_socket && silent >= KEEPALIVE && now.duration_since(self.asked) >= KEEPALIVE && !self.outbound {
             self.asked = now;
             self.session.keepalive_send().map_err(io::Error::from)?;
-            // The answer is awaited here, where nothing can take it unseen: on a busy machine the server is often faster
-            // than this thread's next look.
+            // The answer is awaited here, where nothing can consume it unseen: on a busy machine the server is often
+            // faster than this thread's next check.
             if arrives(socket, PollTimeout::try_from(TURN).unwrap_or(PollTimeout::ZERO)) {
                 self.heard = Instant::now();
             }
@@ -305,7 +306,7 @@ impl Loop {
     }
 }
 
-/// Whether something comes in, or the connection ends, within this time.
+/// Whether something arrives, or the connection ends, within this time.
 fn arrives(socket: &OwnedFd, within: PollTimeout) -> bool {
     let mut watched = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
     matches!(poll(&mut watched, within), Ok(count) if count > 0)
@@ -313,7 +314,7 @@ fn arrives(socket: &OwnedFd, within: PollTimeout) -> bool {
 
 fn refuse(request: Request, what: &str, source: io::Error) {
     let error = HostError::Broken { what: what.to_owned(), source };
-    // Whoever asked may have gone meanwhile.
+    // The receiver may have been dropped meanwhile.
     match request {
         Request::Run(job) => {
             let _ = job.reply.send(Err(error));

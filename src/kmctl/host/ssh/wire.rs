@@ -1,6 +1,6 @@
-//! SSH's wire forms: numbers and strings with their length in front (RFC 4251, section 5).
+//! SSH's wire forms: numbers, and strings prefixed with their length (RFC 4251, section 5).
 
-/// Reads values off the front of a blob. Every answer is none where the blob is too short.
+/// Reads values off the front of a blob. Every method returns `None` if the blob is too short.
 pub(super) struct Wire<'a>(&'a [u8]);
 
 impl<'a> Wire<'a> {

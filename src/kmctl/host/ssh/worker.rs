@@ -1,6 +1,6 @@
 //! The thread that owns a session, as its callers see it.
 //!
-//! A blocking session would let one slow channel stop all others. So the session does not block; on every turn each
+//! A blocking session would let one slow channel stop all others. So the session does not block: on every turn each
 //! channel does what it can, and when nothing moves the thread sleeps in `poll` on the socket, on the callers' ends of
 //! the pumps, and on a socket that wakes it for new requests.
 use std::io::{self, Write};
@@ -28,7 +28,7 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Starts a thread that connects, and then tells `connected`.
+    /// Starts a thread that connects and then calls `connected`.
     pub(super) fn spawn(
         settings: SshSettings,
         given: Given,
@@ -47,7 +47,7 @@ impl Worker {
             .spawn(move || match connect(&settings, &given, &abort) {
                 Ok(Connected { session, socket }) => {
                     session.set_blocking(false);
-                    // The interval is ours: libssh2 only needs to be told that a reply is wanted.
+                    // The interval is ours: libssh2 only needs to know that a reply is wanted.
                     session.set_keepalive(true, 1);
                     connected(Ok(()));
                     Loop::new(session, inbox, woken).run(&socket, &ended);
@@ -59,12 +59,12 @@ impl Worker {
         Ok(worker)
     }
 
-    /// As [`Worker::spawn`]; returns when the session is logged in.
+    /// Like [`Worker::spawn`], but returns when the session is logged in.
     pub(super) async fn start(settings: SshSettings, given: Given) -> Result<Worker, Denied> {
         let (connected, result) = oneshot::channel();
-        // Made before anything is waited for, so that dropping this future aborts the attempt.
+        // Created before anything is awaited, so that dropping this future aborts the attempt.
         let mut worker = Worker::spawn(settings, given, move |result| {
-            // Whoever waited may have gone.
+            // The receiver may have been dropped.
             let _ = connected.send(result);
         })?;
         result.await.unwrap_or_else(|_| {
@@ -75,7 +75,7 @@ impl Worker {
         Ok(worker)
     }
 
-    /// The thread is past connecting, so that it can be asked to end instead of being cut off.
+    /// Marks the thread as connected, so that it is asked to end instead of being cut off.
     pub(super) fn settle(&mut self) {
         self.connected = true;
     }
@@ -85,7 +85,8 @@ impl Worker {
         !self.ended.load(Ordering::Acquire)
     }
 
-    /// Hands a request over. Where the connection has ended, the request's reply is dropped, which its asker sees.
+    /// Passes a request to the thread. If the connection has ended, the request's reply is dropped, which the caller
+    /// sees.
     pub(super) fn ask(&self, request: Request) {
         if let Some(requests) = &self.requests {
             let _ = requests.send(request);
@@ -97,7 +98,7 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        // With the sender gone the thread says goodbye to the server.
+        // Once the sender is dropped, the thread disconnects from the server.
         self.requests = None;
         if self.connected {
             let _ = (&self.wake).write(&[1]);

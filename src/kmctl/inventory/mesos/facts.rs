@@ -1,4 +1,4 @@
-//! The facts about a Mesos cluster that `check` and `status` speak of.
+//! The facts about a Mesos cluster that `check` and `status` report.
 use std::collections::BTreeMap;
 
 use futures::StreamExt as _;
@@ -8,7 +8,7 @@ use super::wire;
 use mesos::MesosError;
 use mesos::operator::Endpoints;
 
-/// How many agents are asked at a time.
+/// How many agents are queried concurrently.
 const AGENTS_AT_ONCE: usize = 8;
 
 /// A flag list as masters and agents print it.
@@ -18,29 +18,29 @@ pub type Flags = BTreeMap<String, String>;
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Master {
-    /// Version.
+    /// Version of Mesos.
     pub version: String,
     /// The leader's own address, `host:port`.
     pub leader: String,
     /// Its region, if it has a fault domain.
     pub region: Option<String>,
-    /// Its flags.
+    /// The leader's command-line flags.
     #[serde(skip)]
     pub flags: Flags,
     /// Weights of roles that have one.
     pub weights: BTreeMap<String, f64>,
-    /// Limits of roles that have quota: resource to amount.
+    /// Limits of roles that have a quota: resource to amount.
     pub limits: BTreeMap<String, BTreeMap<String, f64>>,
     /// All agents, by hostname.
     pub agents: Vec<Agent>,
-    /// Agents that do not answer the master.
+    /// How many agents do not answer the master.
     pub unreachable: usize,
-    /// What runs under our framework's name.
+    /// Frameworks with our framework's name.
     pub frameworks: Vec<Framework>,
-    /// What frameworks of each role hold, and what they may hold where the role has a quota; none where it could not be
-    /// asked.
+    /// What frameworks of each role hold, and what they may hold if the role has a quota. `None` if it could not be
+    /// queried.
     pub roles: Option<BTreeMap<String, RoleUse>>,
-    /// What could not be asked, in words.
+    /// What could not be queried, in words.
     pub unknown: Vec<String>,
 }
 
@@ -48,9 +48,9 @@ pub struct Master {
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RoleUse {
-    /// In sum.
+    /// The sum over its frameworks.
     pub held: Pressure,
-    /// The most; none where there is no limit.
+    /// The limit of each resource. A resource without a limit is absent.
     pub limit: BTreeMap<String, f64>,
 }
 
@@ -58,13 +58,11 @@ pub struct RoleUse {
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EndedTask {
-    /// Its id.
     pub id: String,
-    /// Its name.
     pub name: String,
-    /// TASK_FAILED and the like.
+    /// The final state, e.g. TASK_FAILED.
     pub state: String,
-    /// What was said about its end.
+    /// The message of its last status.
     pub message: String,
     /// The agent's id.
     pub agent: String,
@@ -72,78 +70,72 @@ pub struct EndedTask {
     pub at: Option<i64>,
 }
 
-/// An agent.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Agent {
-    /// Its id.
     pub id: String,
-    /// Its hostname.
     pub hostname: String,
-    /// Where it listens: `host:port`.
+    /// The address that it listens on: `host:port`.
     pub address: String,
-    /// The first part of its paths: behind one address there may be several.
+    /// The first part of its paths: several agents may share one address.
     #[serde(skip)]
     pub process: String,
-    /// Version.
+    /// Version of Mesos.
     pub version: String,
-    /// Whether it takes part.
+    /// Whether it is registered and not deactivated.
     pub active: bool,
     /// Attributes, as text.
     pub attributes: BTreeMap<String, String>,
     /// Region and zone, if it has a fault domain.
     pub domain: Option<(String, String)>,
-    /// All it offers.
+    /// All resources that it offers.
     pub resources: Pressure,
-    /// What is neither reserved nor used.
+    /// Resources that are neither reserved nor used.
     pub unreserved: Pressure,
-    /// Reserved for roles.
+    /// Resources reserved for roles.
     pub reserved: BTreeMap<String, Pressure>,
-    /// Used by tasks and executors.
+    /// Resources used by tasks and executors.
     pub used: Pressure,
     /// Its ports, as Mesos writes them: `[31000-32000]`.
     pub ports: String,
-    /// Agent capabilities.
     #[serde(skip)]
     pub capabilities: Vec<String>,
-    /// What the agent itself says; none if it could not be asked.
+    /// What the agent itself reports. `None` if it could not be queried.
     pub flags: Option<AgentFlags>,
 }
 
-/// What an agent says about itself.
+/// What an agent reports about itself.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AgentFlags {
-    /// Its flags.
+    /// Its command-line flags.
     #[serde(skip)]
     pub flags: Flags,
-    /// Cores of the machine.
+    /// Number of the machine's CPUs.
     pub machine_cpus: Option<f64>,
     /// Memory of the machine in MB.
     pub machine_mem: Option<f64>,
 }
 
-/// Amounts of processor and memory (MB).
+/// Amounts of CPU and memory (MB).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Pressure {
-    /// Cores.
+    /// Number of CPUs.
     pub cpus: f64,
-    /// MB.
+    /// MB of memory.
     pub mem: f64,
 }
 
-/// A framework.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Framework {
-    /// Its id.
     pub id: String,
     /// Whether its scheduler is connected.
     pub connected: bool,
-    /// Whether it takes offers.
+    /// Whether it accepts offers.
     pub active: bool,
-    /// Who it is.
+    /// The principal that it registered with.
     pub principal: String,
     /// Its tasks that have not ended.
     pub tasks: Vec<RunningTask>,
@@ -153,25 +145,23 @@ pub struct Framework {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RunningTask {
-    /// Its id.
     pub id: String,
-    /// Its name.
     pub name: String,
-    /// TASK_RUNNING and the like.
+    /// The state, e.g. TASK_RUNNING.
     pub state: String,
     /// The agent's id.
     pub agent: String,
-    /// What it holds.
+    /// The resources that it holds.
     pub resources: Pressure,
 }
 
-/// Asks the leading master, and every agent for its flags. `framework` is ours.
+/// Queries the leading master, and every agent for its flags. `framework` is the name of our framework.
 pub async fn read(mesos: &Endpoints, framework: &str) -> Result<Master, MesosError> {
     Ok(complete(mesos, mesos.leading("/state").await?, framework).await)
 }
 
-/// The agents as the leading master knows them, without what they say of themselves: one question instead of one for
-/// each agent and more.
+/// The agents as the leading master knows them, without what they report themselves: one request instead of at least
+/// one per agent.
 pub async fn agents(mesos: &Endpoints) -> Result<Vec<Agent>, MesosError> {
     let state: wire::State = mesos.leading("/state").await?;
     Ok(state.slaves.into_iter().map(wire::Slave::into_agent).collect())
@@ -179,7 +169,7 @@ pub async fn agents(mesos: &Endpoints) -> Result<Vec<Agent>, MesosError> {
 
 /// The framework's tasks that have ended, as many as the master remembers, the newest last.
 pub async fn ended(mesos: &Endpoints, framework: &str) -> Result<Vec<EndedTask>, MesosError> {
-    // What /state tells of a task's end is without its message.
+    // /state reports a task's end without its message.
     Ok(mesos.call::<wire::Ended>("GET_TASKS").await?.of(framework))
 }
 
@@ -200,7 +190,7 @@ async fn complete(mesos: &Endpoints, state: wire::State, framework: &str) -> Mas
             BTreeMap::new()
         }
     };
-    // Only `why` needs it, and says what it misses.
+    // Only `why` needs it, and reports if it is missing.
     let roles = mesos.leading::<wire::Roles>("/roles").await.ok().map(wire::Roles::used);
     let ask = |agent: wire::Slave| read_agent(mesos, agent);
     let asked: Vec<_> = futures::stream::iter(state.slaves).map(ask).buffered(AGENTS_AT_ONCE).collect().await;
@@ -228,14 +218,14 @@ async fn complete(mesos: &Endpoints, state: wire::State, framework: &str) -> Mas
 }
 
 async fn read_agent(mesos: &Endpoints, slave: wire::Slave) -> (Agent, Option<MesosError>) {
-    // `slave(1)@10.0.0.21:5051`: behind one address there may be several processes, so the first part is needed too.
+    // `slave(1)@10.0.0.21:5051`: several processes may share one address, so the first part is needed too.
     let (process, address) = slave.pid.split_once('@').unwrap_or(("slave(1)", slave.pid.as_str()));
     let (process, address) = (process.to_owned(), address.to_owned());
     let answer = mesos.at::<wire::FlagList>(&address, &format!("/{process}/flags")).await;
     let mut agent = slave.into_agent();
     match answer {
         Ok(list) => {
-            // Only a nicety: an agent may hide its metrics.
+            // Optional: an agent may hide its metrics.
             let metrics = mesos.at::<BTreeMap<String, f64>>(&address, "/metrics/snapshot").await.unwrap_or_default();
             agent.flags = Some(AgentFlags {
                 flags: list.flags,

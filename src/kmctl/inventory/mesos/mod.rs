@@ -1,4 +1,4 @@
-//! What Mesos says about itself, its agents and one framework, asked from a control-plane host.
+//! What Mesos reports about itself, its agents and one framework, queried from a control-plane host.
 mod facts;
 pub mod sandbox;
 mod wire;

@@ -6,17 +6,17 @@ use mesos::operator::Endpoints;
 
 use super::facts::Agent;
 
-/// The most that is read at once.
+/// The most that is read at once, in bytes.
 pub const CHUNK: u64 = 64 << 10;
 
 /// An executor's sandbox on its agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sandbox {
-    /// Where the agent answers, `10.0.0.21:5051`.
+    /// The agent's address, `10.0.0.21:5051`.
     pub address: String,
     /// The executor's id.
     pub executor: String,
-    /// The folder, as the agent names it.
+    /// The directory, as named by the agent.
     pub directory: String,
     /// Whether the executor has ended.
     pub ended: bool,
@@ -25,9 +25,8 @@ pub struct Sandbox {
 /// A piece of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct Chunk {
-    /// The text.
     pub data: String,
-    /// Where it begins; the file's size where nothing was asked for.
+    /// Where it starts, or the file's size if no data was requested.
     #[serde(default)]
     pub offset: u64,
 }
@@ -35,12 +34,12 @@ pub struct Chunk {
 /// A file in a sandbox.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 pub struct File {
-    /// Its whole path.
+    /// The absolute path.
     pub path: String,
-    /// Bytes.
+    /// Size in bytes.
     #[serde(default)]
     pub size: f64,
-    /// `drwxr-xr-x`.
+    /// File mode, as `drwxr-xr-x`.
     #[serde(default)]
     pub mode: String,
 }
@@ -56,7 +55,7 @@ pub async fn browse(mesos: &Endpoints, sandbox: &Sandbox) -> Result<Vec<File>, M
     mesos.at(&sandbox.address, &format!("/files/browse?path={}", encode(&sandbox.directory))).await
 }
 
-/// How large a file is.
+/// The size of a file, in bytes.
 pub async fn size(mesos: &Endpoints, sandbox: &Sandbox, file: &str) -> Result<u64, MesosError> {
     let path = encode(&format!("{}/{file}", sandbox.directory));
     // The answer to a negative offset is the size.
@@ -64,7 +63,7 @@ pub async fn size(mesos: &Endpoints, sandbox: &Sandbox, file: &str) -> Result<u6
     Ok(chunk.offset)
 }
 
-/// `length` bytes of a file from `offset` on, at most [`CHUNK`]. What is cut in the middle of a letter is replaced.
+/// Reads up to `length` bytes of a file from `offset`, at most [`CHUNK`]. A character that is cut off is replaced.
 pub async fn read(
     mesos: &Endpoints,
     sandbox: &Sandbox,
@@ -76,7 +75,7 @@ pub async fn read(
     mesos.at(&sandbox.address, &format!("/files/read?path={path}&offset={offset}&length={length}")).await
 }
 
-/// A value in a URL's query.
+/// Encodes a value for a URL's query.
 fn encode(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~/".contains(&byte);
     text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()

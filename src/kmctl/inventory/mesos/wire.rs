@@ -1,4 +1,4 @@
-//! Mesos' answers, as far as they are used.
+//! Mesos' answers, reduced to the fields that are used.
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
@@ -76,7 +76,7 @@ impl Slave {
     pub(super) fn into_agent(self) -> Agent {
         let text = |value: serde_json::Value| match value {
             serde_json::Value::String(text) => text,
-            // Mesos prints scalars as floats; 2015.0 was written as 2015.
+            // Mesos prints scalars as floats: an attribute written as 2015 is printed as 2015.0.
             serde_json::Value::Number(number) => number.to_string().trim_end_matches(".0").to_owned(),
             other => other.to_string(),
         };
@@ -271,7 +271,7 @@ struct Scalar {
 }
 
 impl Quota {
-    /// What the endpoint calls a guarantee is, for a role with quota, also its limit.
+    /// For a role with a quota, what the endpoint calls a guarantee is also its limit.
     pub(super) fn limits(self) -> BTreeMap<String, BTreeMap<String, f64>> {
         let amounts = |amounts: Vec<Amount>| {
             amounts.into_iter().filter_map(|amount| Some((amount.name, amount.scalar?.value))).collect()

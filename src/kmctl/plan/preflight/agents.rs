@@ -5,7 +5,7 @@ use crate::inventory::mesos::{Agent, Pressure};
 use kmctl_core::cluster::Cluster;
 use kmctl_core::cluster::quantity::{Bytes, Millicores};
 
-/// Why no node of the cluster could ever start on `agent`, if so. What others use at the moment does not count.
+/// Why no node of the cluster could ever start on `agent`, if so. Resources that others use at the moment do not count.
 pub fn reason_against(cluster: &Cluster, agent: &Agent) -> Option<String> {
     if !agent.active {
         return Some("it is not active".to_owned());
@@ -45,7 +45,8 @@ fn least(cluster: &Cluster) -> Pressure {
     }
 }
 
-/// The most that one of the cluster's roles could ever get on `agent`: what is not reserved, and what is for the role.
+/// The most that one of the cluster's roles could ever get on `agent`: what is not reserved, and what is reserved for
+/// the role.
 pub fn reachable(cluster: &Cluster, agent: &Agent) -> Pressure {
     let reserved: Pressure = agent
         .reserved
@@ -68,13 +69,13 @@ pub fn reachable(cluster: &Cluster, agent: &Agent) -> Pressure {
 pub struct AgentGroup {
     /// Their hostnames.
     pub agents: Vec<String>,
-    /// Version.
+    /// Version of Mesos.
     pub version: String,
-    /// What each offers in all.
+    /// All resources that each of them offers.
     pub resources: Pressure,
-    /// Its ports.
+    /// The ports that each of them offers.
     pub ports: String,
-    /// `linux` or `posix`; none where the agent could not be asked.
+    /// `linux` or `posix`. `None` if the agent could not be queried.
     pub launcher: Option<String>,
     /// Its isolators.
     pub isolation: Option<String>,
@@ -82,7 +83,7 @@ pub struct AgentGroup {
     pub unfit: Option<String>,
 }
 
-/// Puts agents that are alike together, the largest group first.
+/// Groups agents that are alike, the largest group first.
 pub fn group(cluster: &Cluster, agents: &[Agent]) -> Vec<AgentGroup> {
     let mut groups: Vec<AgentGroup> = Vec::new();
     for agent in agents {

@@ -1,7 +1,7 @@
-//! One thing that a check found.
+//! A finding of a check.
 use serde::Serialize;
 
-/// How bad it is.
+/// How severe it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
@@ -11,26 +11,26 @@ pub enum Level {
     Warning,
 }
 
-/// One thing that is not as it should be.
+/// Something that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// How bad it is.
+    /// How severe it is.
     pub level: Level,
-    /// Whom it is about: a host, `mesos`, or agents.
+    /// What it concerns: a host, `mesos`, or agents.
     pub about: String,
-    /// What is the case.
+    /// The problem.
     pub text: String,
     /// What to do about it.
     pub cure: String,
 }
 
 impl Finding {
-    /// Something that has to be cured first.
+    /// Something that must be fixed first.
     pub fn error(about: &str, text: impl Into<String>, cure: impl Into<String>) -> Self {
         Finding { level: Level::Error, about: about.to_owned(), text: text.into(), cure: cure.into() }
     }
 
-    /// Something worth a thought.
+    /// Something that should be considered.
     pub fn warning(about: &str, text: impl Into<String>, cure: impl Into<String>) -> Self {
         Finding { level: Level::Warning, about: about.to_owned(), text: text.into(), cure: cure.into() }
     }

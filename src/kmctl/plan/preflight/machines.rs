@@ -4,19 +4,19 @@ use crate::inventory::machine::{Machine, PORTS};
 use kmctl_core::cluster::{Cluster, Network, NetworkMode, clash};
 use kmctl_core::node::spec::bridge_name;
 
-/// What the control plane's binaries and a young etcd need; less than this and the first `up` already fails.
+/// What the control plane's binaries and a new etcd need. With less, the first `up` already fails.
 const LEAST_FREE_KIB: u64 = 1 << 20;
 
-/// What etcd's backups and growth make comfortable.
+/// Enough for etcd's backups and growth.
 const GOOD_FREE_KIB: u64 = 4 << 20;
 
 /// etcd, the API server and the controllers use about 1 GiB together when idle.
 const GOOD_MEMORY_KIB: u64 = 3 << 19;
 
-/// Certificates and leases compare clocks; etcd warns from one second on.
+/// Seconds. Certificates and leases compare clocks, and etcd warns from one second on.
 const CLOCK_SKEW: f64 = 1.0;
 
-/// A certificate made here would not be valid there yet.
+/// Seconds. A certificate created here would not be valid there yet.
 const CLOCK_BROKEN: f64 = 60.0;
 
 /// What is wrong with `host`.
@@ -52,7 +52,7 @@ pub fn judge_machine(host: &str, machine: &Machine) -> Vec<Finding> {
         }
         _ => {}
     }
-    // On most machines it is the same file system, and told already.
+    // On most machines it is the same file system, and was reported already.
     if let Some(kib) = free("/usr/local/lib").filter(|kib| *kib < LEAST_FREE_KIB && free("/var/lib") != Some(*kib)) {
         found.push(Finding::error(host, text(kib, "/usr/local/lib"), "free at least 1 GiB for the programs"));
     }
@@ -74,8 +74,8 @@ pub fn judge_machine(host: &str, machine: &Machine) -> Vec<Finding> {
     found
 }
 
-/// Whether pods can have their network beside this machine's own. No pod runs on a control-plane host, but agents are
-/// mostly in the same networks, and only these hosts can be looked at.
+/// Whether the pods' network clashes with this machine's own. No pod runs on a control-plane host, but agents are
+/// mostly in the same networks, and only these hosts can be inspected.
 pub fn judge_routes(cluster: &Cluster, host: &str, machine: &Machine) -> Option<Finding> {
     let spec = &cluster.spec;
     if spec.network.mode != NetworkMode::HostPorts {
@@ -91,7 +91,7 @@ pub fn judge_routes(cluster: &Cluster, host: &str, machine: &Machine) -> Option<
     Some(Finding::warning(host, text, cure))
 }
 
-/// Whether clocks agree, with ours and with one another.
+/// Whether clocks agree with ours and with each other.
 pub fn judge_clocks(machines: &[(&str, &Machine)]) -> Vec<Finding> {
     let mut found = Vec::new();
     let sure = |skew: f64, within: f64, limit: f64| skew.abs() - within > limit;

@@ -1,4 +1,4 @@
-//! Whether a Mesos cluster can carry this cluster's nodes.
+//! Whether a Mesos cluster can run this cluster's nodes.
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -9,19 +9,19 @@ use crate::inventory::mesos::{Agent, Flags, Master};
 use kmctl_core::cluster::{Cluster, Network, NetworkMode, host_port, port_range};
 use mesos::types::parse_duration;
 
-/// Fault domains, which region-aware frameworks need, came with this version (Mesos' CHANGELOG, 1.5.0).
+/// Fault domains, which region-aware frameworks need, were added in this version (Mesos' CHANGELOG, 1.5.0).
 const LEAST_VERSION: (u64, u64) = (1, 5);
 
-/// The only line that this project is tested with.
+/// The only release line that this project is tested with.
 const TESTED_VERSION: (u64, u64) = (1, 11);
 
-/// `km` is 14 MB and has to be fetched and started before Mesos loses patience with it.
+/// `km` is 14 MB and must be fetched and started before this Mesos timeout.
 const LEAST_REGISTRATION: Duration = Duration::from_secs(30);
 
-/// Below this, what a failed node wrote is gone before somebody has read it.
+/// Below this, the logs of a failed node are removed before the operator can read them.
 const LEAST_GC_DELAY: Duration = Duration::from_secs(3600);
 
-/// What is wrong with Mesos and its agents. Findings that several agents share are told once.
+/// What is wrong with Mesos and its agents. Findings that several agents share are reported once.
 pub fn judge_mesos(cluster: &Cluster, master: &Master) -> Vec<Finding> {
     let mut found = judge_master(cluster, master);
     found.extend(judge_fit(cluster, master));
@@ -49,7 +49,7 @@ fn names(agents: &[&str]) -> String {
     }
 }
 
-/// What is wrong with the master, whatever agents it has: they come and go.
+/// What is wrong with the master, regardless of its agents, which change over time.
 pub fn judge_master(cluster: &Cluster, master: &Master) -> Vec<Finding> {
     let spec = &cluster.spec;
     let mut found = Vec::new();
@@ -208,7 +208,7 @@ fn judge_ports(cluster: &Cluster, agent: &Agent) -> Option<Finding> {
     ))
 }
 
-/// What is for the pods' own network does not leave their node, so an agent in it could not be reached.
+/// Packets for the pods' own network do not leave their node, so an agent with an address in it could not be reached.
 fn judge_address(cluster: &Cluster, agent: &Agent) -> Option<Finding> {
     let address: Ipv4Addr = host_port(&agent.address)?.0.parse().ok()?;
     let spec = &cluster.spec;

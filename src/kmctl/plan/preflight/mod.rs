@@ -1,4 +1,4 @@
-//! Whether hosts and Mesos are fit for a cluster: facts in, findings out, each with its cure.
+//! Whether hosts and Mesos meet the requirements of a cluster: facts in, findings out, each with its cure.
 mod agents;
 mod finding;
 mod machines;

@@ -1,4 +1,4 @@
-//! What keeps a node from being drained.
+//! What blocks the drain of a node.
 use std::collections::BTreeMap;
 
 use k8s_openapi::jiff::Timestamp;
@@ -6,7 +6,7 @@ use k8s_openapi::jiff::Timestamp;
 use crate::cli::why::reason::{Kind, Reason};
 use crate::inventory::workloads::{Budget, PodView, Workloads};
 
-/// What keeps the pods of a leaving node on it, those that need somebody's help first.
+/// What keeps the pods of a leaving node on it. Reasons that need intervention are first.
 pub(crate) fn keeping(node: &str, seen: &Workloads, now: Timestamp) -> Vec<Reason> {
     let mut reasons = Vec::new();
     let mut blocked: BTreeMap<(String, String), (&Budget, Vec<String>)> = BTreeMap::new();
@@ -32,7 +32,7 @@ pub(crate) fn keeping(node: &str, seen: &Workloads, now: Timestamp) -> Vec<Reaso
     reasons
 }
 
-/// `1 pod`, `2 pods`.
+/// Formats a number of pods: `1 pod`, `2 pods`.
 pub(crate) fn pods(count: usize) -> String {
     if count == 1 { "1 pod".to_owned() } else { format!("{count} pods") }
 }

@@ -1,7 +1,7 @@
-//! What stands in the way of a pod, a node or an offer, out of facts. No I/O, no clock, no randomness.
+//! What blocks a pod, a node or an offer, derived from facts. No I/O, no clock, no randomness.
 //!
-//! - `pod`: why it does not run; `places`: what is against each agent;
-//! - `node`: why it does not start, or does not go; `drain`: what keeps the pods of a leaving node;
+//! - `pod`: why it does not run; `places`: what rules out each agent;
+//! - `node`: why it does not start, or is not removed; `drain`: what keeps the pods of a leaving node;
 //! - `offer`: why an agent's resources are not used.
 mod drain;
 mod node;
@@ -26,7 +26,7 @@ pub(crate) use node::node;
 pub(crate) use offer::offer;
 pub(crate) use pod::pod;
 
-/// Everything that was found out. What could not be asked is the reason for that.
+/// All collected facts. For a source that could not be queried, the reason is given instead.
 #[derive(Clone, Copy)]
 pub(crate) struct Facts<'a> {
     pub(crate) cluster: &'a Cluster,
@@ -34,7 +34,7 @@ pub(crate) struct Facts<'a> {
     pub(crate) seen: &'a Workloads,
     pub(crate) master: Result<&'a Master, &'a str>,
     pub(crate) scheduler: Result<&'a Summary, &'a str>,
-    /// On the object that is asked about, the newest last.
+    /// Events of the object in question, the newest last.
     pub(crate) events: &'a [Occurrence],
     /// The framework's tasks that have ended, the newest last.
     pub(crate) ended: &'a [EndedTask],
@@ -47,7 +47,7 @@ impl Facts<'_> {
         self.bounds.max.is_none_or(|max| self.seen.nodes.len() < max as usize)
     }
 
-    /// What keeps km scheduler from deciding anything.
+    /// What prevents the km scheduler from deciding anything.
     fn scheduler_trouble(&self) -> Option<Reason> {
         let (what, cure) = match self.scheduler {
             Err(why) => (format!("km scheduler does not answer: {why}"), "look at its log: `kmctl logs km-scheduler`"),
@@ -60,7 +60,7 @@ impl Facts<'_> {
         Some(Reason::new(Kind::Scheduler, what, cure))
     }
 
-    /// `3m 10s` since then.
+    /// The time since then: `3m 10s`.
     fn since(&self, then: Option<Timestamp>) -> String {
         then.map_or("an unknown time".to_owned(), |then| span(self.now.as_second() - then.as_second()))
     }
@@ -73,7 +73,7 @@ pub(crate) fn empty_node(cluster: &Cluster) -> Amount {
     amount(&overhead.cpu, &overhead.memory).unwrap_or_default() + NODE_TASK
 }
 
-/// Seconds in the two largest units.
+/// Formats seconds in the two largest units.
 fn span(seconds: i64) -> String {
     let seconds = seconds.max(0);
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600, seconds / 60);
@@ -90,7 +90,7 @@ pub(crate) fn total(agent: &Agent) -> Amount {
     Amount { cpus: to_thousandths(agent.resources.cpus), mem: to_thousandths(agent.resources.mem) }
 }
 
-/// What nobody uses at the moment.
+/// An agent's currently unused resources.
 pub(crate) fn free(agent: &Agent) -> Amount {
     let part = |all: f64, used: f64| to_thousandths(all - used).max(0);
     Amount { cpus: part(agent.resources.cpus, agent.used.cpus), mem: part(agent.resources.mem, agent.used.mem) }

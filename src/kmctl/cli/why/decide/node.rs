@@ -1,4 +1,4 @@
-//! Why a node does not start, or does not go.
+//! Why a node does not start, or is not removed.
 use super::drain::{keeping, pods};
 use super::{Facts, span};
 use crate::cli::why::reason::{Answer, Kind, Reason};
@@ -6,10 +6,10 @@ use crate::inventory::mesos::EndedTask;
 use crate::inventory::workloads::NodeView;
 use kmctl_core::model::nodes::NodePhase;
 
-/// A start that takes longer is worth a look.
+/// A start that takes longer than this many seconds is reported as slow.
 const SLOW: i64 = 120;
 
-/// What is in a node's way; none where nothing of that name is known.
+/// What blocks a node. `None` if no node or agent of that name is known.
 pub(crate) fn node(name: &str, facts: &Facts<'_>) -> Option<Answer> {
     let about = format!("node {name}");
     let failure = failure(name, facts);

@@ -6,10 +6,10 @@ use crate::inventory::mesos::Agent;
 use crate::plan::preflight::reason_against;
 use kmctl_core::model::nodes::NodePhase;
 
-/// How many waiting pods are told of one by one.
+/// How many waiting pods are listed individually.
 const SHOWN: usize = 5;
 
-/// What keeps an agent's offers from being used.
+/// What prevents an agent's offers from being used.
 pub(crate) fn offer(agent: &Agent, facts: &Facts<'_>) -> Answer {
     let node = facts.seen.nodes.iter().find(|node| node.facts.agent == agent.id);
     let used = node.map_or("no node of this cluster there".to_owned(), |node| {
@@ -24,7 +24,7 @@ pub(crate) fn offer(agent: &Agent, facts: &Facts<'_>) -> Answer {
     Answer { about: format!("offer of agent {}", agent.hostname), state, reasons, said: Vec::new() }
 }
 
-/// What is against the agent whatever pods wait.
+/// What rules out the agent regardless of which pods wait.
 fn against_agent(agent: &Agent, facts: &Facts<'_>) -> Vec<Reason> {
     let mut reasons = Vec::new();
     if !agent.active {

@@ -1,4 +1,4 @@
-//! What is against a pod on each agent.
+//! What rules out each agent for a pod.
 use super::{Facts, empty_node, free, total};
 use crate::cli::why::reason::{Kind, Reason};
 use crate::inventory::mesos::Agent;
@@ -8,40 +8,40 @@ use kmctl_core::model::agents;
 use kmctl_core::model::nodes::NodePhase;
 use kmctl_core::model::resources::{Amount, Ports, decimal, to_thousandths};
 
-/// What is against a pod on one agent, the first thing that applies.
+/// Why a pod cannot run on an agent: the first reason that applies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Against {
-    /// No node of ours may start there.
+    /// None of our nodes may start there.
     Unfit(String),
-    /// The pod's selectors want another.
+    /// The pod's selectors exclude it.
     Attribute,
     /// The machine has less than what is needed.
     TooLarge,
-    /// Devices, hugepages or resource claims, which nothing grants: their names.
+    /// Devices, hugepages or resource claims, which nothing grants. Holds their names.
     Ungranted(String),
-    /// Ports that it does not grant.
+    /// Ports that the agent does not grant.
     Ports(String),
-    /// Too much is reserved for other roles: what is left.
+    /// Too much is reserved for other roles. Holds what is left.
     Role(Amount),
-    /// Too much is in use: what is free.
+    /// Too much is in use. Holds what is free.
     Taken(Amount),
-    /// Its node is about to go.
+    /// Its node is about to be removed.
     Leaving,
-    /// A node could start there, but there are as many as there may be.
+    /// A node could start there, but the maximum number of nodes is reached.
     NodesMax,
     /// Nothing: it has room.
     Nothing,
 }
 
-/// An agent, and what is against the pod there.
+/// An agent, and what rules it out for the pod.
 pub(super) struct Place<'a> {
     pub(super) agent: &'a Agent,
-    /// What has to be free, with the node's own share where there is none yet.
+    /// What must be free, including the node's own share if there is no node yet.
     pub(super) need: Amount,
     pub(super) against: Against,
 }
 
-/// Looks at every agent.
+/// Inspects every agent.
 pub(super) fn places<'a>(pod: &PodView, facts: &Facts<'a>) -> Vec<Place<'a>> {
     let Ok(master) = facts.master else { return Vec::new() };
     master.agents.iter().map(|agent| place(pod, agent, facts)).collect()
@@ -91,7 +91,7 @@ fn against(pod: &PodView, agent: &Agent, node: Option<&NodeView>, need: Amount, 
     }
 }
 
-/// What the pod asks for that nothing grants.
+/// What the pod requests that nothing grants.
 pub(super) fn ungranted(pod: &PodView) -> Option<String> {
     let names: Vec<&str> = pod.facts.ungranted.iter().map(String::as_str).collect();
     (!names.is_empty()).then(|| names.join(", "))
@@ -111,7 +111,7 @@ pub(super) fn labels(agent: &Agent) -> (String, kmctl_core::model::selectors::La
     (name, labels)
 }
 
-/// `[31000-32000, 8080-8080]`, as Mesos writes ranges.
+/// Parses ranges as Mesos writes them: `[31000-32000, 8080-8080]`.
 fn ports(text: &str) -> Ports {
     let ranges = text.trim_matches(['[', ']']).split(',').filter_map(|range| {
         let (begin, end) = range.trim().split_once('-')?;
@@ -120,7 +120,7 @@ fn ports(text: &str) -> Ports {
     Ports::new(ranges)
 }
 
-/// One reason for every kind of thing that is against the pod, the least hopeless first.
+/// One reason for every kind of obstacle, the easiest to resolve first.
 pub(super) fn summarize(pod: &PodView, places: &[Place<'_>], facts: &Facts<'_>) -> Vec<Reason> {
     let of =
         |wanted: fn(&Against) -> bool| places.iter().filter(move |place| wanted(&place.against)).collect::<Vec<_>>();
@@ -234,7 +234,7 @@ fn hostnames(places: &[&Place<'_>]) -> String {
     places.iter().map(|place| place.agent.hostname.as_str()).collect::<Vec<_>>().join(", ")
 }
 
-/// `0.5 cpus and 64 MB`.
+/// Formats an amount: `0.5 cpus and 64 MB`.
 pub(super) fn figures(amount: Amount) -> String {
     format!("{} cpus and {} MB", decimal(amount.cpus), decimal(amount.mem))
 }
@@ -247,7 +247,7 @@ fn attributes(agent: &Agent) -> String {
     format!("{} has {}", agent.hostname, told.join(", "))
 }
 
-/// By resource: what is asked for, and what the largest agent has.
+/// By resource: what is requested, and what the largest agent has.
 fn too_large_reason(pod: &PodView, places: &[&Place<'_>]) -> Reason {
     let largest = places.iter().fold(Amount::default(), |most, place| most.max(total(place.agent)));
     let need = places.first().map(|place| place.need).unwrap_or_default();

@@ -6,7 +6,7 @@ use crate::inventory::workloads::{PodView, Trouble};
 use kmctl_core::model::nodes::NodePhase;
 use kmctl_core::model::resources::{decimal, to_thousandths};
 
-/// The kubelet's words for an image that does not come.
+/// The kubelet's reasons for an image that cannot be pulled.
 const IMAGE: [&str; 6] = [
     "ErrImagePull",
     "ImagePullBackOff",
@@ -16,7 +16,7 @@ const IMAGE: [&str; 6] = [
     "ImageInspectError",
 ];
 
-/// How many events are told.
+/// How many events are printed.
 const SAID: usize = 2;
 
 /// Why a pod does not run, or that it does.
@@ -50,12 +50,12 @@ pub(crate) fn pod(view: &PodView, facts: &Facts<'_>) -> Answer {
     }
 }
 
-/// The newest events of one reason, each text once.
+/// The newest events with this reason, each text once.
 fn only(facts: &Facts<'_>, reason: &str) -> Vec<String> {
     tell(facts, |seen| seen == reason)
 }
 
-/// The newest events without some.
+/// The newest events except those with these reasons.
 fn said(facts: &Facts<'_>, without: &[&str]) -> Vec<String> {
     tell(facts, |seen| !without.contains(&seen))
 }
@@ -165,7 +165,7 @@ fn unbound(view: &PodView, facts: &Facts<'_>) -> Vec<Reason> {
         reasons.push(Reason::new(Kind::Agents, "Mesos has no agents", "start one: `kmctl check` tells when it fits"));
     }
     let summary = summarize(view, &places, facts);
-    // An agent with room means that what is in the way is none of Mesos' business, where nothing else was found.
+    // If an agent has room and no other reason was found, the obstacle is outside of Mesos.
     let rules =
         facts.events.iter().rev().find(|event| event.reason == "FailedScheduling" && event.source != "km-scheduler");
     match rules {
@@ -176,14 +176,14 @@ fn unbound(view: &PodView, facts: &Facts<'_>) -> Vec<Reason> {
                 "compare the pod's tolerations, affinity and spreading with the nodes: `kubectl describe nodes`",
             ));
         }
-        // That an agent has room does not help while something else is in the way.
+        // An agent with room does not help while something else blocks the pod.
         _ if reasons.is_empty() => reasons = summary,
         _ => reasons.extend(summary.into_iter().filter(|reason| reason.kind != Kind::Time)),
     }
     reasons
 }
 
-/// Whether the role may have so much more.
+/// Whether the role's quota allows this pod.
 fn quota(view: &PodView, facts: &Facts<'_>) -> Option<Reason> {
     let role = facts.cluster.spec.mesos.roles.first()?;
     let used = facts.master.ok()?.roles.as_ref()?.get(role)?;
@@ -212,7 +212,7 @@ fn quota(view: &PodView, facts: &Facts<'_>) -> Option<Reason> {
     })
 }
 
-/// A master may admit listed roles only.
+/// A master may admit only listed roles.
 fn role_list(facts: &Facts<'_>) -> Option<Reason> {
     let allowed = facts.master.ok()?.flags.get("roles")?;
     let missing = |role: &&String| !allowed.split(',').any(|one| one.trim() == **role);

@@ -1,4 +1,4 @@
-//! Every obstacle, on a small world.
+//! Every obstacle, in a small world.
 use serde_json::{Value, json};
 
 use super::*;
@@ -8,7 +8,7 @@ use crate::cli::why::reason::Answer;
 use crate::inventory::mesos::{Pressure, RoleUse, RunningTask};
 use crate::inventory::workloads::Workloads;
 
-/// A world, changed by each test.
+/// A world that each test changes.
 struct World {
     cluster: Cluster,
     bounds: Bounds,
@@ -69,7 +69,7 @@ impl World {
     }
 }
 
-/// A pod that waits and asks for so much.
+/// A pod that waits and requests this much.
 fn waiting(cpu: &str, memory: &str, more: Value) -> Value {
     let mut pod = pod(
         "p",
@@ -84,7 +84,7 @@ fn kinds(answer: &Answer) -> Vec<Kind> {
     answer.reasons.iter().map(|reason| reason.kind).collect()
 }
 
-/// What is in a pod's way, by kind; the text of each is a snapshot of its own.
+/// What blocks a pod, by kind. The text of each is a snapshot of its own.
 #[test]
 fn why_a_pod_does_not_run() {
     let plain = || waiting("100m", "64Mi", json!({}));

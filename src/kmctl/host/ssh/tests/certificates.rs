@@ -36,7 +36,7 @@ impl Certified {
         fingerprint(&base64::engine::general_purpose::STANDARD.decode(public.split(' ').nth(1).unwrap()).unwrap())
     }
 
-    /// Settings for which known_hosts has these lines, where AUTHORITY and HOST stand for the keys.
+    /// Settings for which known_hosts has these lines, where AUTHORITY and HOST are placeholders for the keys.
     fn known_as(&self, lines: &str) -> SshSettings {
         let lines = lines.replace("AUTHORITY", &self.public("authority")).replace("HOST", &self.public("host"));
         self.server.known_as(lines + "\n")
@@ -49,7 +49,7 @@ const GOOD: [&str; 3] = ["-h", "-n", "localhost,127.0.0.1"];
 async fn a_certificate_of_a_known_authority_is_trusted() {
     for (host, authority) in [("ed25519", "ed25519"), ("ecdsa", "rsa"), ("rsa", "ecdsa")] {
         let certified = Certified::start(host, authority, &GOOD);
-        // Authorities are listed without a port, as ssh finds them too.
+        // Authorities are listed without a port, and ssh finds them that way, too.
         let settings = certified.known_as("@cert-authority 127.0.0.*,*.example.com AUTHORITY");
         let host = connect(settings).await.unwrap_or_else(|error| panic!("{host} by {authority}: {error}"));
         assert_eq!(host.run(Command::new(["echo", "in"])).await.unwrap().text(), "in\n");

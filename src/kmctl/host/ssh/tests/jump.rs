@@ -35,7 +35,7 @@ async fn one_or_two_jump_hosts_lead_to_the_host_with_commands_and_streams() {
         (Server::start(&["ed25519"]), Server::start(&["ed25519"]), Server::start(&["ecdsa", "ed25519"]));
     for hops in [vec![&first], vec![&first, &second]] {
         let host = connect(through(&target, &hops)).await.unwrap();
-        // Whoever connects to the host is the last jump host's sshd.
+        // The last jump host's sshd connects to the host.
         let last = hops.last().unwrap();
         let from = host.run(Command::new(["sh", "-c", "echo $SSH_CONNECTION"])).await.unwrap().text();
         let port = from.split(' ').nth(1).unwrap().to_owned();
@@ -79,7 +79,7 @@ async fn a_jump_hosts_key_is_checked_like_any_other() {
     );
     assert!(text.contains(&hop.fingerprint("ed25519")) && text.contains(&old.fingerprint("ed25519")), "{text}");
     assert!(hint.contains("ssh-keygen -R"), "{hint}");
-    // There is no key in cluster.yaml to pin a jump host with.
+    // cluster.yaml has no field to pin a jump host's key.
     settings.jump[0] = SshSettings { is_jump: true, ..hop.known_as(String::new()) };
     let (text, hint) = told(settings.clone()).await;
     assert!(text.contains("is not in") && !hint.contains("hostKey"), "{text} {hint}");

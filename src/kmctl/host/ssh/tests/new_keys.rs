@@ -1,7 +1,7 @@
-//! Hosts that nothing is known of, accepted on request.
+//! Hosts that are not in known_hosts, accepted on request.
 use super::*;
 
-/// Settings without known_hosts, in a folder that does not exist.
+/// Settings without known_hosts, in a directory that does not exist.
 fn unknown(server: &Server) -> SshSettings {
     SshSettings { accept_new: true, known_hosts: server.path("ssh").join("known_hosts"), ..server.settings() }
 }
@@ -18,7 +18,7 @@ async fn a_new_host_is_told_with_its_fingerprint_and_known_from_then_on() {
     let content = std::fs::read_to_string(&settings.known_hosts).unwrap();
     assert_eq!(content, format!("[127.0.0.1]:{} {}\n", server.port, server.public("ed25519")));
     connect(SshSettings { accept_new: false, ..settings }).await.unwrap();
-    // What ssh itself would make of the file.
+    // How ssh itself reads the file.
     let found = Process::new("ssh-keygen")
         .args(["-F", &format!("[127.0.0.1]:{}", server.port), "-f"])
         .arg(server.path("ssh").join("known_hosts"))

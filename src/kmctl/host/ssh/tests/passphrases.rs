@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use super::*;
 use crate::host::ssh::{Ask, Question};
 
-/// Answers in this order, and remembers what it was asked.
+/// Answers in this order, and records the questions.
 #[derive(Clone, Default)]
 pub(super) struct Operator(Arc<Mutex<(VecDeque<&'static str>, Vec<String>)>>);
 
@@ -33,7 +33,7 @@ impl Ask for Operator {
     }
 }
 
-/// A server that lets in a key with the passphrase `secret`, and how to log in with it.
+/// A server that accepts a key with the passphrase `secret`, and how to log in with it.
 fn locked(kind: &str, format: &str, operator: &Operator) -> (Server, SshSettings) {
     let server = Server::start(&["ed25519"]);
     let path = server.path("locked");

@@ -8,7 +8,7 @@ use super::passphrases::Operator;
 use super::*;
 use crate::host::ssh::SshSettings;
 
-/// Users of the namespace: one who needs a password (`pw`), one who does not, one whom sudo does not know.
+/// Users of the namespace: one that needs a password (`pw`), one that does not, one that sudo does not know.
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\n\
                       sshd:x:9100:65534::/run/sshd:/usr/sbin/nologin\n\
                       asked:x:9101:9101::/tmp:/bin/sh\n\
@@ -18,7 +18,8 @@ const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\n\
 const SUDOERS: &str = "Defaults !fqdn, !lecture\nroot ALL=(ALL) ALL\nasked ALL=(ALL) ALL\nfree ALL=(ALL) NOPASSWD: ALL\n\
                        Defaults:tied requiretty\ntied ALL=(ALL) NOPASSWD: ALL\n";
 
-/// What is bound over this machine's own files before sshd starts. Every login says something first, as login scripts do.
+/// What is bind-mounted over this machine's own files before sshd starts. Every login prints something first, as login
+/// scripts do.
 const ENTER: &str = r#"
 set -e
 mount --make-rprivate /
@@ -38,7 +39,7 @@ struct Users {
 impl Users {
     /// `hidden` is a file that the users cannot run.
     fn start(hidden: &str) -> Users {
-        // Its keys and its folder; it is not asked itself.
+        // Only its keys and its directory are used.
         let server = Server::start(&["ed25519"]);
         let crypt = Process::new("perl").args(["-e", "print crypt('pw', '$6$kmctl$')"]).output().unwrap();
         let hash = String::from_utf8(crypt.stdout).unwrap();
@@ -58,7 +59,7 @@ impl Users {
             let mode = if name == "passwd" || name == "group" { 0o644 } else { 0o440 };
             std::fs::set_permissions(server.path(name), Permissions::from_mode(mode)).unwrap();
         }
-        // The users read which keys may log in.
+        // sshd reads the authorized keys with the users' permissions.
         std::fs::set_permissions(server.path(""), Permissions::from_mode(0o755)).unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let process = Process::new("unshare")
@@ -96,7 +97,7 @@ impl Drop for Users {
     }
 }
 
-/// The error and the hint of a command that sudo does not let through.
+/// The error and the hint of a command that sudo refuses.
 async fn turned_away(settings: SshSettings) -> (String, String) {
     let host = connect(settings).await.unwrap();
     let error = host.run(Command::new(["id", "-u"]).privileged().stdin("input")).await.unwrap_err();
@@ -148,7 +149,7 @@ async fn megabytes_go_to_the_command_and_the_password_does_not() {
     let (output, last, ()) = tokio::join!(run, last, drain);
     assert!(output.unwrap().stdout == input);
     assert!(last <= input.len() as u64, "{last}");
-    // Many at once are asked for once.
+    // Many commands at once prompt only once.
     let runs = (0..6).map(|_| host.run(Command::new(["id", "-u"]).privileged()));
     assert!(futures::future::join_all(runs).await.into_iter().all(|output| output.unwrap().text() == "0\n"));
     assert_eq!(operator.asked(), 1);
@@ -159,7 +160,7 @@ async fn the_password_stands_in_no_process_and_no_log() {
     let users = Users::start("");
     let operator = Operator::who_says(&["pw"]);
     let host = connect(users.settings("asked", Sudo::Password, &operator)).await.unwrap();
-    // The command's ancestors, as anybody on the host can see them, up to sshd.
+    // The command's ancestors, as any user on the host can see them, up to sshd.
     let script = "p=$$; while [ $p -gt 1 ]; do tr '\\0' ' ' </proc/$p/cmdline; tr '\\0' ' ' </proc/$p/environ; echo; \
                   p=$(awk '/^PPid/{print $2}' /proc/$p/status); done";
     let seen = host.run(Command::new(["sh", "-c", script]).privileged()).await.unwrap().text();
@@ -187,7 +188,7 @@ async fn a_refusal_names_host_user_and_the_line_that_cures_it() {
         assert_eq!(what, "sudo on cp1 refuses tied: sorry, you must have a tty to run sudo");
         assert_eq!(hint, "as root on cp1 run `echo 'Defaults:tied !requiretty' >> /etc/sudoers.d/kmctl`");
     }
-    // sudo does not tell a stranger more than that it wants a password.
+    // sudo reveals no more to a stranger than that it wants a password.
     let (what, _) = turned_away(users.settings("stranger", Sudo::Nopasswd, &Operator::default())).await;
     assert_eq!(what, "sudo on cp1 refuses stranger: a password is required");
 }
