@@ -17,60 +17,60 @@ struct Arguments {
 #[derive(Subcommand)]
 #[expect(clippy::large_enum_variant, reason = "made once, at the start")]
 enum Role {
-    /// Be the Mesos framework: turn pods into tasks, agents into nodes
+    /// Run the Mesos framework scheduler
     Scheduler(SchedulerArguments),
-    /// Write Endpoints and EndpointSlices in terms of node addresses and granted host ports
+    /// Run the endpoints controller, which publishes node addresses and granted host ports
     Endpoints(EndpointsArguments),
-    /// The node agent, a Mesos executor (started by a Mesos agent)
+    /// Run the node agent, a Mesos executor (started by a Mesos agent)
     Node,
-    /// Run pods to completion on this machine, without Mesos and without an API server (run by kmctl runonce)
+    /// Run pods without an API server (started by kmctl runonce)
     Runonce(RunonceArguments),
-    /// Many node agents that run nothing, against a real API server
+    /// Run simulated nodes against a real API server
     HollowNode(HollowNodeArguments),
-    /// Become a program that ends with the node agent (run by km node)
+    /// Run a process that ends with the node agent (started by km node)
     #[command(hide = true)]
     NodeChild(NodeChildArguments),
-    /// Map a pod's granted host ports, as a CNI plugin; the settings come as CNI says
+    /// Run the port-mapping CNI plugin, configured as CNI specifies
     Cni,
-    /// Compare and change a control-plane host (run by kmctl over SSH)
+    /// Inspect or change this host (started by kmctl over SSH)
     Host(crate::host::Arguments),
-    /// Look at Mesos, end a framework, hold resources
+    /// Inspect and manage Mesos
     Mesos(crate::mesos::Arguments),
 }
 
 #[derive(Args)]
 struct SchedulerArguments {
-    /// Settings file
+    /// Configuration file
     #[arg(long, default_value = "/etc/kmctl/scheduler.yaml")]
     config: PathBuf,
 }
 
 #[derive(Args)]
 struct EndpointsArguments {
-    /// Settings file, the one of km scheduler
+    /// Configuration file of km scheduler
     #[arg(long, default_value = "/etc/kmctl/scheduler.yaml")]
     config: PathBuf,
-    /// Credentials for the API server
+    /// Kubeconfig for the API server
     #[arg(long, default_value = "/etc/kubernetes/km-endpoints.conf")]
     kubeconfig: PathBuf,
 }
 
 #[derive(Args)]
 struct RunonceArguments {
-    /// Remove this file, which is this program, at once
+    /// Remove this file, which is this binary, on start
     #[arg(long, hide = true)]
     unlink: Option<PathBuf>,
 }
 
 #[derive(Args)]
 struct HollowNodeArguments {
-    /// How many
+    /// Number of nodes
     #[arg(long, default_value_t = 1)]
     count: u32,
-    /// How their names begin
+    /// Name prefix
     #[arg(long, default_value = "hollow-")]
     prefix: String,
-    /// Credentials that may write Nodes, their Leases and pods' status
+    /// Kubeconfig that may write Nodes, their Leases and pods' status
     #[arg(long)]
     kubeconfig: PathBuf,
 }
@@ -80,7 +80,7 @@ struct NodeChildArguments {
     /// Process id of the node agent
     #[arg(long)]
     parent: i32,
-    /// Program and arguments
+    /// Binary and arguments
     #[arg(last = true, required = true)]
     argv: Vec<String>,
 }

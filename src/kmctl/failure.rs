@@ -128,7 +128,7 @@ fn known_hint(error: &anyhow::Error) -> Option<&str> {
             let absent = source.kind() == std::io::ErrorKind::NotFound;
             absent.then_some("name the cluster's file: `-f FILE`, or KMCTL_CONFIG in the environment")
         } else if let Some(BundleError::NotABundle { .. } | BundleError::Mismatch { .. }) = cause.downcast_ref() {
-            Some("make it anew with `kmctl bundle create`, or copy it again from where it was made")
+            Some("create it again with `kmctl bundle create`, or copy it again from its source")
         } else if let Some(BundleError::Incomplete { .. }) = cause.downcast_ref() {
             Some("put them there: every host or node runs them")
         } else {

@@ -23,7 +23,7 @@ use kmctl_core::protocol::host::{EXIT_LOCKED, HostManifest, Item, LeaveRequest, 
 pub struct Arguments {
     #[command(subcommand)]
     action: Action,
-    /// Works in this folder instead of the host; systemd, health checks and the API are left out.
+    /// Use this directory instead of the host; systemd, health checks and the API are skipped
     #[arg(long, global = true, default_value = "/")]
     root: PathBuf,
     /// Ends the process, as kill -9 would, after so many durable steps (for tests).
@@ -33,19 +33,19 @@ pub struct Arguments {
 
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub enum Action {
-    /// Compares the host with the manifest on standard input.
+    /// Compare this host with the manifest on standard input
     Inspect,
-    /// Makes the host what the stream on standard input says.
+    /// Apply the stream on standard input to this host
     Apply,
-    /// Prints the keys that every control-plane host shares, for the manifest on standard input.
+    /// Print the keys that all control-plane hosts share, for the manifest on standard input
     Export,
-    /// Has km scheduler take every node down and clean the agents, and waits for that.
+    /// Remove all nodes, clean up agents, and wait until it is done
     PurgeNodes,
-    /// Lets nodes come again after a purge.
+    /// Allow nodes again after a purge
     ForgetPurge,
-    /// Removes what was installed.
+    /// Uninstall
     Remove,
-    /// Takes a member out of etcd that is no host of the cluster any more.
+    /// Remove the etcd member of a host that is no longer part of the cluster
     Leave,
 }
 

@@ -35,22 +35,22 @@ pub(super) struct Arguments {
     /// Role to take offers for
     #[arg(long, default_value = "hold")]
     role: String,
-    /// Processors to hold on each agent, or `all` that is offered
+    /// CPUs to hold on each agent, or `all` that is offered
     #[arg(long)]
     cpus: Amount,
-    /// Megabytes to hold on each agent, or `all` that is offered
+    /// MiB of memory to hold on each agent, or `all` that is offered
     #[arg(long)]
     mem: Amount,
     /// Number of agents to hold, or `all`
     #[arg(long, default_value = "all", value_parser = agents)]
     agents: Agents,
-    /// Host port to hold on each agent; whoever connects to it is told the task's id
+    /// Host port to hold on each agent; it answers with the task ID
     #[arg(long)]
     port: Option<u16>,
     /// User that the executor runs as
     #[arg(long, default_value = "root")]
     user: String,
-    /// Where agents fetch this program from: file:///… on the agent, or http://…
+    /// URI from which agents fetch km: file:///… on the agent, or http://…
     #[arg(long)]
     km_uri: String,
     /// File whose sha256 the fetched program must have [default: this program]

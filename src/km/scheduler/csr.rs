@@ -183,7 +183,7 @@ pub async fn run(client: Client, api: Api) {
             biased;
             watched = watched.next() => match watched {
                 Some(Ok(event)) => open.take_in(event, Instant::now()),
-                Some(Err(error)) => tracing::warn!(%error, "the watch of certificate requests broke, it is made anew"),
+                Some(Err(error)) => tracing::warn!(%error, "the watch of certificate requests failed, restarting"),
                 None => return,
             },
             () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}

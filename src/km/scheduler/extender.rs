@@ -532,8 +532,8 @@ mod tests {
 
         serving.abort();
         let _ = serving.await;
-        let anew = Forwarder::new(&ours, ours.peers.as_ref().unwrap()).unwrap();
-        let answer = anew.forward(free, "/bind", body, second).await;
+        let renewed = Forwarder::new(&ours, ours.peers.as_ref().unwrap()).unwrap();
+        let answer = renewed.forward(free, "/bind", body, second).await;
         assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
     }
 

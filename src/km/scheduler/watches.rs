@@ -110,7 +110,7 @@ async fn follow<K: Send>(
             Ok(Some(watched)) => watched,
             Ok(None) => return,
             Err(error) => {
-                tracing::warn!(%error, "a watch of the API broke, it is made anew");
+                tracing::warn!(%error, "a watch of the API failed, restarting");
                 continue;
             }
         };

@@ -13,7 +13,7 @@ use super::{
 use crate::failure::{Code, Failure};
 
 #[derive(Parser)]
-#[command(name = "kmctl", version, about = "Kubernetes as an Apache Mesos framework, from one command")]
+#[command(name = "kmctl", version, about = "Run Kubernetes on an Apache Mesos cluster")]
 struct Arguments {
     #[command(flatten)]
     global: Global,
@@ -23,65 +23,65 @@ struct Arguments {
 
 #[derive(Args)]
 struct Global {
-    /// The cluster's file [default: ./cluster.yaml, then $KMCTL_CONFIG]
+    /// Path to the cluster configuration [default: ./cluster.yaml, then $KMCTL_CONFIG]
     #[arg(short = 'f', long, value_name = "FILE", global = true)]
     file: Option<PathBuf>,
-    /// How data is printed
+    /// Output format
     #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT", global = true)]
     output: OutputFormat,
-    /// Write data to a file instead of standard output
+    /// Write the output to a file instead of standard output
     #[arg(long, value_name = "FILE", global = true)]
     out: Option<PathBuf>,
-    /// Do without asking
+    /// Skip confirmation prompts
     #[arg(short, long, global = true)]
     yes: bool,
-    /// Trust hosts that known_hosts says nothing of, and write their keys there
+    /// Trust unknown SSH host keys and add them to known_hosts
     #[arg(long, global = true)]
     accept_new_host_keys: bool,
-    /// Tell more
+    /// Show debug output
     #[arg(short, long, global = true)]
     verbose: bool,
-    /// Tell nothing but data and errors
+    /// Print only data and errors
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
-    /// How progress and errors are told on standard error
+    /// Format of progress and errors on standard error
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT", global = true)]
     log_format: LogFormat,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    /// Make and verify bundles: all binaries and images for one version of Kubernetes
+    /// Create and verify bundles of Kubernetes binaries and images
     Bundle(bundle::Args),
-    /// Take the cluster down: its framework, programs and units; etcd's data, keys and settings stay
+    /// Stop and uninstall the cluster, keeping its data unless --purge is given
     Down(down::Args),
-    /// Write a commented cluster.yaml, out of flags or questions
+    /// Create a commented cluster.yaml from flags or prompts
     Init(init::Args),
-    /// Look whether the hosts and Mesos are fit for the cluster
+    /// Check that hosts and Mesos meet the requirements
     Check(check::Args),
-    /// Show what `up` would do
+    /// Preview the changes `kmctl up` would make
     Plan(plan::Args),
-    /// Write every rendered file into a folder (needs --out)
+    /// Write the files `kmctl up` would install to a directory (requires --out)
     Render(render::Args),
-    /// Bring the control plane up, or make it what cluster.yaml says
+    /// Create or update the cluster to match cluster.yaml
     Up(up::Args),
-    /// Show how hosts, nodes, pods and Mesos tasks are doing
+    /// Show the status of hosts, nodes, pods and Mesos tasks
     Status(status::Args),
-    /// Run the pods of a file to completion, on Mesos or on one machine, without an API server
+    /// Run pods to completion on Mesos or one machine, without an API server
     Runonce(runonce::Args),
-    /// Show or set the bounds of nodes
+    /// Show or set the minimum and maximum number of nodes
     Scale(scale::Args),
-    /// Tell what keeps a pod from running, a node from going, or an offer from being used
+    /// Explain why a pod, node or Mesos agent is not doing what you expect
     Why(why::Args),
-    /// Show what a component, a node or a task wrote
+    /// Print the logs of a component, node or Mesos task
     Logs(logs::Args),
     /// Print the JSON Schema of cluster.yaml, for editors
     Schema(schema::Args),
-    /// Fetch the administrator's kubeconfig
+    /// Print or save the admin kubeconfig
     Kubeconfig(kubeconfig::Args),
-    /// Print what a shell needs to complete commands and flags
+    /// Generate a shell completion script
     Completions(completions::Args),
-    /// Print the version
+    /// Print version information
     Version(version::Args),
 }
 

@@ -8,7 +8,7 @@ use crate::failure::{Code, Failure};
 /// Arguments.
 #[derive(clap::Args)]
 pub struct Args {
-    /// For this shell
+    /// Shell to generate for
     #[arg(value_enum)]
     shell: For,
 }

@@ -15,20 +15,20 @@ use kmctl_core::progress::{Ndjson, Plain, Progress};
 /// How data is printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum OutputFormat {
-    /// For people.
+    /// Human-readable
     #[default]
     Text,
-    /// For programs.
+    /// JSON
     Json,
 }
 
 /// How progress and errors are told on standard error.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
-    /// For people.
+    /// Human-readable
     #[default]
     Text,
-    /// A line of JSON for each event; `docs/operations.md` lists them.
+    /// One JSON object per line, as `docs/operations.md` lists them
     Json,
 }
 

@@ -8,11 +8,11 @@ use kmctl_core::protocol::host::Removal;
 /// Arguments.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Remove everything: also etcd's data, keys, settings, and what nodes keep on agents. Asks for the cluster's name
-    /// unless it is given (--purge=NAME) or --yes is
+    /// Also delete etcd data, certificates, configuration and node data on agents; asks for the cluster's name unless
+    /// --purge=NAME or --yes confirms it
     #[arg(long, value_name = "NAME", num_args = 0..=1, require_equals = true)]
     purge: Option<Option<String>>,
-    /// End every node before, so that pods stop within their own grace periods
+    /// Drain all nodes first
     #[arg(long)]
     drain: bool,
 }

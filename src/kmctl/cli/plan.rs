@@ -7,10 +7,10 @@ use crate::provision::phases::{self, PlanOptions};
 /// Arguments.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Set the bounds of nodes back to cluster.yaml's; else what `kmctl scale` has set is kept
+    /// Reset node limits to cluster.yaml (limits set with `kmctl scale` are kept otherwise)
     #[arg(long)]
     reset_scale: bool,
-    /// Plan to remove members of etcd that cluster.yaml does not name any more
+    /// Include removal of etcd members that are no longer in cluster.yaml
     #[arg(long)]
     allow_remove: bool,
 }

@@ -11,13 +11,13 @@ use kmctl_core::cluster::Loaded;
 /// Arguments.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Set the bounds of nodes back to cluster.yaml's; else what `kmctl scale` has set is kept
+    /// Reset node limits to cluster.yaml (limits set with `kmctl scale` are kept otherwise)
     #[arg(long)]
     reset_scale: bool,
-    /// Do exactly what this plan says, saved by `kmctl plan --out FILE`; ends with code 5 if it does not fit any more
+    /// Apply a saved plan; exit with code 5 if the cluster has changed since
     #[arg(long, value_name = "FILE")]
     plan: Option<PathBuf>,
-    /// Remove members of etcd that cluster.yaml does not name any more, one at a time
+    /// Remove etcd members that are no longer in cluster.yaml, one at a time
     #[arg(long)]
     allow_remove: bool,
 }

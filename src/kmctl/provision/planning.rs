@@ -69,7 +69,7 @@ fn failure(loaded: &Loaded, error: PlanError) -> Failure {
         ),
         PlanError::Network { found, .. } => (
             Code::Invalid,
-            format!("write `network: {{ mode: {found} }}`, or begin anew: `kmctl down --purge`, then `kmctl up`"),
+            format!("write `network: {{ mode: {found} }}`, or start over: `kmctl down --purge`, then `kmctl up`"),
         ),
         PlanError::NoSecret { .. } => {
             (Code::Invalid, "put the principal's secret into the file that mesos.secretFile names".to_owned())
@@ -80,13 +80,13 @@ fn failure(loaded: &Loaded, error: PlanError) -> Failure {
         PlanError::Founder { unseen, .. } => (
             Code::SomeHosts,
             format!(
-                "make {} reachable; if etcd's data are lost for good, begin anew: `kmctl down --purge`, then `kmctl up`",
+                "make {} reachable; if etcd's data are lost for good, start over: `kmctl down --purge`, then `kmctl up`",
                 unseen.join(", ")
             ),
         ),
         PlanError::Unnamed { founder } => (
             Code::Invalid,
-            format!("write {founder} into cluster.yaml, or begin anew: `kmctl down --purge`, then `kmctl up`"),
+            format!("write {founder} into cluster.yaml, or start over: `kmctl down --purge`, then `kmctl up`"),
         ),
         PlanError::Elsewhere { framework, unseen } => (
             Code::SomeHosts,
@@ -100,7 +100,7 @@ fn failure(loaded: &Loaded, error: PlanError) -> Failure {
         PlanError::NoQuorum { lost, .. } => (
             Code::Failed,
             format!(
-                "get the disk of {} back; else save `/var/lib/kmctl/snapshots` of the other hosts and begin anew: `kmctl \
+                "get the disk of {} back; else save `/var/lib/kmctl/snapshots` of the other hosts and start over: `kmctl \
                  down --purge`, then `kmctl up`",
                 lost.join(" or ")
             ),

@@ -10,7 +10,7 @@ pub fn read_saved_plan(file: &Path) -> Result<SavedPlan, Failure> {
     let text = std::fs::read_to_string(file).with_context(|| format!("read the plan {}", file.display()))?;
     SavedPlan::parse(&text).map_err(|error| {
         let error = anyhow::Error::new(error).context(format!("read the plan {}", file.display()));
-        Failure::new(Code::Invalid, error).hint("make it anew: `kmctl plan --out FILE`")
+        Failure::new(Code::Invalid, error).hint("create it again: `kmctl plan --out FILE`")
     })
 }
 

@@ -188,7 +188,7 @@ impl FetchError {
                 format!("name another lock with --lock, or remove {}", path.display())
             }
             FetchError::Lock(LockError::NotALock { path, .. }) => {
-                format!("restore {}, or remove it to lock anew", path.display())
+                format!("restore {}, or remove it to lock again", path.display())
             }
             FetchError::File { path, source, .. } if is_full(source) => room(path),
             FetchError::Bundle { out, source: BundleError::File { source, .. } } if is_full(source) => room(out),

@@ -131,7 +131,7 @@ impl ApiClient for RealApi {
         while !events.is_closed() {
             // The stream's own errors end it here too: the client may need another server or a new certificate.
             if let Err(error) = self.watch_once(&events, &mut known, &mut retries).await {
-                debug!("watch made anew: {}", error.chain());
+                debug!("watch failed, restarting: {}", error.chain());
                 if matches!(error, DepError::NotNow(_)) {
                     // No request was sent: the node's certificate may be issued at any moment.
                     retries.reset();

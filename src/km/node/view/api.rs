@@ -102,7 +102,7 @@ impl Upstream for ApiUpstream {
         while !told.is_closed() {
             // Errors end it here too: the client may need another server or a new certificate.
             if let Err(error) = self.follow_once(&list, &told, &mut retries).await {
-                debug!("list made anew: {}", error.chain());
+                debug!("watch failed, listing again: {}", error.chain());
                 if matches!(error, DepError::NotNow(_)) {
                     // No request was sent: the node's certificate may be issued at any moment.
                     retries.reset();

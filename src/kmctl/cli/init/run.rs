@@ -14,7 +14,7 @@ use kmctl_core::cluster::{self, KubernetesSpec, Sudo};
 pub struct Args {
     #[command(flatten)]
     given: Given,
-    /// Replace a file that is there
+    /// Overwrite an existing file
     #[arg(long)]
     force: bool,
 }
@@ -22,34 +22,34 @@ pub struct Args {
 /// What the flags say.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(super) struct Given {
-    /// The cluster's name
+    /// Cluster name
     #[arg(long)]
     pub(super) name: Option<String>,
-    /// A Mesos master; repeat it for several
+    /// Address of a Mesos master (repeatable)
     #[arg(long = "master", value_name = "HOST:PORT")]
     pub(super) masters: Vec<String>,
-    /// The framework's principal, where Mesos asks for one
+    /// Principal for Mesos authentication
     #[arg(long)]
     pub(super) principal: Option<String>,
     /// File with the principal's secret
     #[arg(long, value_name = "FILE", requires = "principal")]
     pub(super) secret_file: Option<String>,
-    /// A control-plane host; repeat it for several
+    /// Control-plane host (repeatable)
     #[arg(long = "host", value_name = "[NAME=]ADDRESS")]
     pub(super) hosts: Vec<String>,
-    /// Login on the hosts [default: root]
+    /// SSH user [default: root]
     #[arg(long)]
     pub(super) user: Option<String>,
-    /// How the login becomes root: none, nopasswd, password
+    /// How the SSH user becomes root: none, nopasswd, password
     #[arg(long, value_parser = sudo)]
     pub(super) sudo: Option<Sudo>,
-    /// Private key for the hosts
+    /// SSH private key
     #[arg(long, value_name = "FILE")]
     pub(super) identity_file: Option<String>,
-    /// What clients and nodes use [default: the first host, port 6443]
+    /// API server address for clients and nodes [default: the first host, port 6443]
     #[arg(long, value_name = "HOST:PORT")]
     pub(super) endpoint: Option<String>,
-    /// The bundle
+    /// Path to the bundle
     #[arg(long, value_name = "FILE")]
     pub(super) bundle: Option<String>,
 }

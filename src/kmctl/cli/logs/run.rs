@@ -10,25 +10,25 @@ use crate::inventory::units::UNITS;
 /// Arguments.
 #[derive(clap::Args)]
 pub struct Args {
-    /// A component (etcd, kube-apiserver, kube-controller-manager, kube-scheduler, km-scheduler, km-endpoints), or
-    /// `node`, or `task`
+    /// A component (etcd, kube-apiserver, kube-controller-manager, kube-scheduler, km-scheduler, km-endpoints), `node`, or
+    /// `task`
     #[arg(value_name = "COMPONENT|node|task")]
     what: String,
     /// Name of the node or task
     name: Option<String>,
-    /// Go on with what is written from now on (-f, where no file name stands behind it)
+    /// Stream new log lines (-f, unless a file name follows it)
     #[arg(long)]
     follow: bool,
-    /// How many of the last lines
+    /// Number of recent lines to print
     #[arg(short = 'n', long, default_value_t = 100, value_name = "N")]
     lines: usize,
-    /// Of a node: stderr and stdout of its agent, kubelet.log, containerd.log or kube-proxy.log
+    /// Log of a node: stderr or stdout of its agent, kubelet.log, containerd.log or kube-proxy.log
     #[arg(long, default_value = "stderr", value_name = "FILE")]
     of: String,
-    /// Of a component: only on this control-plane host
+    /// Only this control-plane host (components)
     #[arg(long, value_name = "NAME")]
     host: Option<String>,
-    /// Of a pod's task: only this container
+    /// Only this container (pod tasks)
     #[arg(short, long, value_name = "NAME")]
     container: Option<String>,
 }

@@ -27,25 +27,25 @@ const POD_NETWORK: &str = "172.31.0.0/16";
 /// Arguments.
 #[derive(clap::Args)]
 pub struct Args {
-    /// File with the pods, and the configMaps and secrets that they use; `-` is standard input
+    /// File with Pods, ConfigMaps and Secrets (`-`: standard input)
     #[arg(long, value_name = "FILE")]
     pod: PathBuf,
-    /// Run on a control-plane host, over SSH, instead of on Mesos
+    /// Run on this control-plane host over SSH
     #[arg(long, value_name = "NAME", conflicts_with = "local")]
     host: Option<String>,
-    /// Run on this machine instead of on Mesos
+    /// Run on this machine (requires root)
     #[arg(long)]
     local: bool,
-    /// Longest time for the whole run, e.g. 10m [default: none]
+    /// Stop the run after this time, for example 10m [default: none]
     #[arg(long, value_name = "DURATION", value_parser = quantity::duration)]
     timeout: Option<Duration>,
-    /// Keep the logs of pods and node on the machine, and say where
+    /// Keep pod and node logs on the machine and print where they are
     #[arg(long)]
     keep: bool,
-    /// Where machines fetch km, kubelet, containerd and images from [default: km scheduler, else kmctl itself]
+    /// URL of binaries and images [default: km scheduler, else kmctl itself]
     #[arg(long, value_name = "URL", conflicts_with = "listen")]
     artifacts: Option<String>,
-    /// Where kmctl serves them itself: an address of this machine that agents reach, maybe with a port
+    /// Address on which kmctl serves them, optionally with a port; agents must be able to connect to it
     #[arg(long, value_name = "ADDRESS[:PORT]", value_parser = artifacts::listen)]
     listen: Option<std::net::SocketAddr>,
 }

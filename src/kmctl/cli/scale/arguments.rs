@@ -8,25 +8,25 @@ use super::bounds::{Max, parse_max};
 /// Arguments.
 #[derive(Default, clap::Args)]
 pub struct Args {
-    /// Exactly so many nodes: sets min and max, so that auto-scaling is off
+    /// Fixed number of nodes (sets --min and --max; disables autoscaling)
     #[arg(long, value_name = "N", conflicts_with_all = ["min", "max"])]
     pub(super) nodes: Option<u32>,
-    /// Nodes that are kept even when idle
+    /// Minimum number of nodes, kept even when idle
     #[arg(long, value_name = "N")]
     pub(super) min: Option<u32>,
-    /// Most nodes; `none` for every agent that fits
+    /// Maximum number of nodes; `none` for no limit
     #[arg(long, value_name = "N|none", value_parser = parse_max)]
     pub(super) max: Option<Max>,
-    /// Show what would happen, and change nothing
+    /// Preview only
     #[arg(long)]
     pub(super) dry_run: bool,
-    /// Write the bounds into cluster.yaml too; its comments and layout stay
+    /// Also write the limits to cluster.yaml, keeping comments
     #[arg(long)]
     pub(super) save: bool,
-    /// Set the bounds and do not wait until they hold
+    /// Return without waiting for the limits to be reached
     #[arg(long)]
     pub(super) no_wait: bool,
-    /// How long to wait
+    /// Maximum time to wait
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = wait)]
     pub(super) timeout: Wait,
 }

@@ -25,10 +25,10 @@ use kmctl_core::k8s::names::{NAMESPACE, SETTINGS_CONFIG_MAP};
 /// Arguments.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Show it again and again, until interrupted; with `-o json` one document a line
+    /// Refresh until interrupted (with -o json: one document per line)
     #[arg(short, long)]
     watch: bool,
-    /// How often with --watch
+    /// Refresh interval for --watch
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = pause)]
     interval: Duration,
 }

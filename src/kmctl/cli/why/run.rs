@@ -31,22 +31,22 @@ pub struct Args {
 /// What is asked about.
 #[derive(Subcommand)]
 enum About {
-    /// What keeps a pod from running
+    /// Explain why a pod is not running
     Pod {
-        /// Its name, or namespace/name
+        /// Pod name, or NAMESPACE/NAME
         name: String,
-        /// Its namespace
+        /// Namespace
         #[arg(short, long, default_value = "default")]
         namespace: String,
     },
-    /// What keeps a node from starting, or from going
+    /// Explain why a node is not starting or not being removed
     Node {
-        /// Its name
+        /// Node name
         name: String,
     },
-    /// What keeps the offers of an agent from being used
+    /// Explain why a Mesos agent's offers are not used
     Offer {
-        /// The agent's hostname or id
+        /// Hostname or ID of the agent
         name: String,
     },
 }

@@ -110,7 +110,7 @@ impl Trust<'_> {
                 authority.line
             ),
             hint: format!(
-                "sign the host's key anew where the authority's key is: `ssh-keygen -s AUTHORITY -h -I {} -n {} -V +52w \
+                "sign the host's key again where the authority's key is: `ssh-keygen -s AUTHORITY -h -I {} -n {} -V +52w \
                  ssh_host_ed25519_key.pub`, and name the certificate in the host's sshd_config as HostCertificate",
                 self.settings.address, self.settings.address
             ),

@@ -326,14 +326,14 @@ fn a_node_may_use_what_its_tasks_were_granted_whatever_its_pods_say_since() {
     bench.seconds(2);
     assert_eq!(grant(&bench), Some(Amount::new(500, 128) + own));
     // A new process that finds the pod knows the grant too.
-    let mut anew = Bench::cold(settings());
+    let mut restarted = Bench::cold(settings());
     let facts = bench.nodes["agent1"].clone();
-    anew.nodes.insert("agent1".into(), facts.clone());
-    anew.pod(&resized);
-    anew.on(Event::Node(Box::new(facts)));
-    anew.sync(Bounds::default());
-    anew.answer_sentinel();
-    assert_eq!(grant(&anew), Some(Amount::new(500, 128) + own));
+    restarted.nodes.insert("agent1".into(), facts.clone());
+    restarted.pod(&resized);
+    restarted.on(Event::Node(Box::new(facts)));
+    restarted.sync(Bounds::default());
+    restarted.answer_sentinel();
+    assert_eq!(grant(&restarted), Some(Amount::new(500, 128) + own));
 }
 
 #[test]

@@ -252,7 +252,7 @@ fn spread_pods_wake_every_domain_that_they_need() {
     assert!(kept.is_empty());
     assert_eq!(failed["agent1"], Refused::Waking);
     bench.now = bench.now + Duration::from_secs(11);
-    assert_eq!(bench.filter(&b, &["agent1"]).0, ["agent1"], "not for ever");
+    assert_eq!(bench.filter(&b, &["agent1"]).0, ["agent1"], "only for a limited time");
 }
 
 #[test]
@@ -271,7 +271,7 @@ fn spread_pods_wait_for_agents_whose_offers_come_a_moment_later() {
     let meanwhile = bench.seconds(11);
     assert!(kinds(&meanwhile).contains(&"revive"), "offers are asked for while it waits: {:?}", kinds(&meanwhile));
     bench.offer("agent1", 4.0, 4096.0);
-    assert_eq!(bench.filter(&b, &["agent1"]).0, ["agent1"], "not for ever");
+    assert_eq!(bench.filter(&b, &["agent1"]).0, ["agent1"], "only for a limited time");
 }
 
 #[test]

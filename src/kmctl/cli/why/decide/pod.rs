@@ -139,7 +139,7 @@ fn unbound(view: &PodView, facts: &Facts<'_>) -> Vec<Reason> {
     }
     if !view.gates.is_empty() {
         let text = format!("its scheduling gates are closed: {}", view.gates.join(", "));
-        return vec![Reason::new(Kind::NotOurs, text, "whoever set a gate has to remove it")];
+        return vec![Reason::new(Kind::NotOurs, text, "the controller that set a scheduling gate has to remove it")];
     }
     if let Some(names) = ungranted(view) {
         let text = format!("it asks for {names}, which nothing grants yet: docs/scheduler.md, \"What is refused\"");
