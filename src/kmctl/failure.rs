@@ -5,7 +5,7 @@ use kmctl_core::cluster::LoadError;
 use kmctl_core::progress::{Progress, told};
 use mesos::MesosError;
 
-/// Exit codes, as the README lists them.
+/// Exit codes, as docs/operations.md lists them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {
     /// Success.
