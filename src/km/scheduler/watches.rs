@@ -74,14 +74,18 @@ pub async fn watch_all(client: Client, pod_defaults: Amount, default_bounds: Bou
     );
 }
 
-/// The live settings. A missing value, or an unreadable `min`, is taken from the configuration file. An unreadable
-/// `max`, for example an empty one, means no maximum.
+/// The live settings. A missing or unreadable value is taken from the configuration file: a typing error must not lift a
+/// limit. `none` as `max` means no maximum.
 pub fn bounds(map: &ConfigMap, default: Bounds) -> Bounds {
     let text = |key: &str| map.data.as_ref().and_then(|data| data.get(key)).map(|text| text.trim());
     let purge = text("purge").unwrap_or_default();
     Bounds {
         min: text("min").and_then(|text| text.parse().ok()).unwrap_or(default.min),
-        max: text("max").map_or(default.max, |text| text.parse().ok()),
+        max: match text("max") {
+            Some("none") => None,
+            Some(text) => text.parse().map_or(default.max, Some),
+            None => default.max,
+        },
         purge: purge == "true" || purge == "done",
         purged: purge == "done",
     }
@@ -163,7 +167,9 @@ mod tests {
             (json!({}), default),
             (json!({"min": "2", "max": "3"}), Bounds { min: 2, max: Some(3), ..default }),
             (json!({"max": "none"}), Bounds { max: None, ..default }),
-            (json!({"max": ""}), Bounds { max: None, ..default }),
+            // A typing error lifts no limit.
+            (json!({"max": ""}), default),
+            (json!({"max": "1O"}), default),
             (json!({"min": "x"}), default),
             (json!({"purge": "true"}), Bounds { purge: true, ..default }),
             (json!({"purge": "done"}), Bounds { purge: true, purged: true, ..default }),

@@ -24,7 +24,7 @@ pub(super) fn of_hosts(session: &Session, errors: Vec<ApplyError>, hosts: usize)
         ApplyError::Unreachable { source, .. } => {
             // The error of a refused login has its own hint.
             let known = source.hint().is_some();
-            let failure = Failure::new(if count < hosts { Code::SomeHosts } else { Code::Failed }, first);
+            let failure = Failure::new(Code::SomeHosts, first);
             if known { failure } else { failure.hint("run this again when the host can be reached") }
         }
         _ if count < hosts => Failure::new(Code::SomeHosts, first).hint("run this again: it goes on where it stopped"),

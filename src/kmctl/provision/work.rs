@@ -44,7 +44,7 @@ pub(super) async fn taken(km: JoinHandle<Result<Km, Failure>>) -> Result<Km, Fai
 
 /// Who runs this, for the lock.
 pub(super) fn holder(command: &str) -> Holder {
-    let user = std::env::var("USER").unwrap_or_else(|_| "somebody".to_owned());
+    let user = std::env::var("USER").unwrap_or_else(|_| "unknown".to_owned());
     let machine = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     Holder { operator: format!("{user}@{machine}"), command: command.to_owned(), ..Holder::default() }
 }
