@@ -97,7 +97,7 @@ impl Bed {
 async fn serve_km(master: &str) -> (String, String) {
     use sha2::{Digest, Sha256};
     let km = std::fs::read(env!("CARGO_BIN_EXE_km")).unwrap();
-    let sha256: String = Sha256::digest(&km).iter().map(|byte| format!("{byte:02x}")).collect();
+    let sha256 = hex::encode(Sha256::digest(&km));
     // The address from which this machine reaches the master is one at which agents reach this machine.
     let probe = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
     let authority = master.split_once("://").map_or(master, |(_, rest)| rest);

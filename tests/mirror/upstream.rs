@@ -69,7 +69,7 @@ pub struct Upstream {
 
 /// The digest as registries write it, without the algorithm.
 pub fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(Sha256::digest(bytes))
 }
 
 /// A program: a script that does nothing, and then bytes that cannot be packed.

@@ -13,7 +13,6 @@ mod read;
 
 pub use create::{create, required};
 pub use manifest::{BundleFile, Component, Manifest, Purpose};
-pub use read::hex;
 pub use read::{Bundle, hex_digest};
 
 use std::path::PathBuf;

@@ -11,7 +11,7 @@ use flate2::{Compression, write::GzEncoder};
 use sha2::{Digest, Sha256};
 
 use super::manifest::Component;
-use super::read::{hex, hex_digest};
+use super::read::hex_digest;
 use super::{BundleError, BundleFile, Manifest, create};
 
 /// Level 2: packing is faster than most links, and higher levels save a tenth for twice the time. It stores
@@ -131,7 +131,7 @@ fn pack(mut source: impl Read, packed: &File) -> io::Result<(String, u64)> {
         size += read as u64;
     }
     writer.finish()?.flush()?;
-    Ok((hex(&digest.finalize()), size))
+    Ok((hex::encode(digest.finalize()), size))
 }
 
 #[cfg(test)]

@@ -163,16 +163,11 @@ pub fn hex_digest(source: &mut impl Read) -> io::Result<(String, u64)> {
     loop {
         let read = source.read(&mut buffer)?;
         if read == 0 {
-            return Ok((hex(&digest.finalize()), size));
+            return Ok((hex::encode(digest.finalize()), size));
         }
         digest.update(&buffer[..read]);
         size += read as u64;
     }
-}
-
-/// Lower-case hexadecimal.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -331,7 +331,7 @@ pub fn bridge_name(cluster: &str) -> String {
 }
 
 fn hash8(text: &str) -> String {
-    Sha256::digest(text.as_bytes()).iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(&Sha256::digest(text.as_bytes())[..4])
 }
 
 /// `path` below `root`, ignoring leading slashes.

@@ -385,7 +385,7 @@ fn tag(container: &str) -> String {
 }
 
 fn hash(text: &str, bytes: usize) -> String {
-    Sha256::digest(text.as_bytes()).iter().take(bytes).map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(&Sha256::digest(text.as_bytes())[..bytes])
 }
 
 #[cfg(test)]

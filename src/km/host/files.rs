@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::AgentError;
-use kmctl_core::bundle::hex;
 
 /// Suffix of temporary files. The lock allows one run at a time, so the name needs no unique part.
 const PARTIAL: &str = ".kmctl-new";
@@ -141,7 +140,7 @@ impl Root {
                 }
                 file.write_all(&buffer[..read])?;
             }
-            let found = hex(&digest.finalize());
+            let found = hex::encode(digest.finalize());
             if let Some(expected) = expected.filter(|expected| *expected != found) {
                 drop(file);
                 fs::remove_file(&partial)?;

@@ -14,7 +14,7 @@ use super::AgentError;
 use super::files::Root;
 use super::units;
 use super::{founder, http, lock, material, member, objects};
-use kmctl_core::bundle::{hex, hex_digest};
+use kmctl_core::bundle::hex_digest;
 use kmctl_core::protocol::host::UnitState;
 use kmctl_core::protocol::host::{FORMAT, HostManifest, Item, KM, LIBRARY, STATE};
 
@@ -170,7 +170,7 @@ pub(crate) fn observe_item(
             let mut why = wrong_mode(root.mode(path).unwrap_or_default(), 0o600);
             let found = {
                 use sha2::Digest;
-                hex(&sha2::Sha256::digest(&bytes))
+                hex::encode(sha2::Sha256::digest(&bytes))
             };
             if sha256.as_ref().is_some_and(|wanted| *wanted != found) {
                 why.push("its content differs".to_owned());

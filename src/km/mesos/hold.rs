@@ -198,7 +198,7 @@ fn sha256_of(path: PathBuf) -> Result<String, CommandError> {
     let mut file = std::fs::File::open(&path).map_err(failed)?;
     let mut hash = Sha256::new();
     std::io::copy(&mut file, &mut HashWriter(&mut hash)).map_err(failed)?;
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex::encode(hash.finalize()))
 }
 
 struct HashWriter<'a>(&'a mut Sha256);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::api::Api;
-use super::decide::{Effect, Event, NodeStep};
+use super::decide::{ApiRequest, Event, MesosCall, NodeStep};
 use super::framework;
 use super::metrics::Metrics;
 use kmctl_core::backoff::{Backoff, Retries};
@@ -50,50 +50,63 @@ impl Executor {
         Executor { api, masters, roles, calls, events, metrics, permits: Arc::new(Semaphore::new(CONCURRENT_WRITES)) }
     }
 
-    /// Executes one effect, or starts it.
-    pub async fn carry_out(&mut self, effect: Effect) {
-        log(&effect);
-        match effect {
-            Effect::Accept { offers, tasks } => {
+    /// Makes a call of the framework. Calls are made in the order in which they were decided.
+    pub async fn call(&self, call: MesosCall) {
+        log_call(&call);
+        // The receiver ends only with the process.
+        let _ = self.calls.send(self.wire(call)).await;
+    }
+
+    /// Starts a request to the API server.
+    pub fn request(&self, request: ApiRequest) {
+        log_request(&request);
+        let api = self.api.clone();
+        self.start(request.kind(), async move { send(&api, request).await });
+    }
+
+    /// Starts to list Mesos' agents.
+    pub fn list_agents(&self) {
+        let masters = self.masters.clone();
+        self.start("list_agents", async move {
+            match framework::agents(&masters).await {
+                Ok(agents) => (None, Some(Event::Agents(agents))),
+                Err(error) => (Some(format!("list Mesos' agents: {error}")), None),
+            }
+        });
+    }
+
+    fn wire(&self, call: MesosCall) -> Call {
+        match call {
+            MesosCall::Accept { offers, tasks } => {
                 // Without a filter: the next pod may use the rest of the offers.
-                self.call(Call::accept(offers, vec![Operation::launch(tasks)], Filters::refuse(0.0))).await;
+                Call::accept(offers, vec![Operation::launch(tasks)], Filters::refuse(0.0))
             }
-            Effect::Decline { offers, seconds } => {
-                self.call(Call::decline(offers, Filters::refuse(f64::from(seconds)))).await;
+            MesosCall::Decline { offers, seconds } => {
+                Call::decline(offers, Filters::refuse(f64::from(seconds)))
             }
-            Effect::Suppress => self.call(Call::suppress(self.roles.clone())).await,
-            Effect::Revive => self.call(Call::revive(self.roles.clone())).await,
-            Effect::Kill { task, agent } => self.call(Call::kill(task.into(), agent.map(Into::into))).await,
-            Effect::Acknowledge { agent, task, uuid } => {
+            MesosCall::Suppress => Call::suppress(self.roles.clone()),
+            MesosCall::Revive => Call::revive(self.roles.clone()),
+            MesosCall::Kill { task, agent } => Call::kill(task.into(), agent.map(Into::into)),
+            MesosCall::Acknowledge { agent, task, uuid } => {
                 let acknowledge = Acknowledge { agent_id: agent.into(), task_id: task.into(), uuid: Bytes(uuid) };
-                self.call(Call::Acknowledge { acknowledge }).await;
+                Call::Acknowledge { acknowledge }
             }
-            Effect::Reconcile(tasks) => {
+            MesosCall::Reconcile(tasks) => {
                 let task = |(task, agent): (String, Option<String>)| ReconcileTask {
                     task_id: task.into(),
                     agent_id: agent.map(Into::into),
                 };
-                self.call(Call::reconcile(tasks.into_iter().map(task).collect())).await;
+                Call::reconcile(tasks.into_iter().map(task).collect())
             }
-            Effect::Report(text) => tracing::info!("{text}"),
-            // The main loop sends the answers.
-            Effect::AnswerFilter { .. } | Effect::AnswerPrioritize { .. } | Effect::AnswerBind { .. } => {}
-            effect => self.start(effect),
         }
     }
 
-    async fn call(&self, call: Call) {
-        // The receiver lives as long as the process.
-        let _ = self.calls.send(call).await;
-    }
-
-    fn start(&self, effect: Effect) {
-        let (api, masters, events) = (self.api.clone(), self.masters.clone(), self.events.clone());
-        let (metrics, permits) = (self.metrics.clone(), self.permits.clone());
+    /// Runs a request beside others. Reports its failure, and the event for the core.
+    fn start(&self, kind: &'static str, request: impl Future<Output = (Option<String>, Option<Event>)> + Send + 'static) {
+        let (events, metrics, permits) = (self.events.clone(), self.metrics.clone(), self.permits.clone());
         tokio::spawn(async move {
             let _permit = permits.acquire().await;
-            let kind = effect.kind();
-            let (failed, event) = write(&api, &masters, effect).await;
+            let (failed, event) = request.await;
             if let Some(why) = failed {
                 metrics.failure(kind);
                 tracing::warn!(effect = kind, "{why}");
@@ -105,47 +118,43 @@ impl Executor {
     }
 }
 
-/// Executes one effect on the API. Returns the error, and the event for the core.
-async fn write(api: &Api, masters: &Masters, effect: Effect) -> (Option<String>, Option<Event>) {
-    match effect {
-        Effect::CreateNode(spec) => {
+/// Sends one request to the API server. Returns its failure, and the event for the core.
+async fn send(api: &Api, request: ApiRequest) -> (Option<String>, Option<Event>) {
+    match request {
+        ApiRequest::CreateNode(spec) => {
             let node = spec.name.clone();
             let failed = timely(api.create_node(spec)).await.err();
             let event = failed.clone().map(|why| Event::NodeFailed { node, step: NodeStep::Create, why });
             (failed, event)
         }
-        Effect::PrepareNode { node, agent, executor, task } => {
+        ApiRequest::PrepareNode { node, agent, executor, task } => {
             match timely(api.prepare_node(&node, &agent, &executor, &task)).await {
                 Ok(token) => (None, Some(Event::NodePrepared { node, token })),
                 Err(why) => (Some(why.clone()), Some(Event::NodeFailed { node, step: NodeStep::Prepare, why })),
             }
         }
-        Effect::Bind(binding) => {
+        ApiRequest::Bind(binding) => {
             let error = post(|| api.bind(&binding)).await.err();
             (error.clone(), Some(Event::BindingPosted { uid: binding.uid, error }))
         }
-        Effect::ListAgents => match framework::agents(masters).await {
-            Ok(agents) => (None, Some(Event::Agents(agents))),
-            Err(error) => (Some(format!("list Mesos' agents: {error}")), None),
-        },
-        Effect::MarkNode { node, phase, why } => (timely(api.mark_node(&node, phase, &why)).await.err(), None),
-        Effect::PublishGrant { node, grant } => (timely(api.publish_grant(&node, grant)).await.err(), None),
-        Effect::RenewLease { node } => (timely(api.renew_lease(&node)).await.err(), None),
-        Effect::DeleteNode { node, token_id } => {
+        ApiRequest::MarkNode { node, phase, why } => (timely(api.mark_node(&node, phase, &why)).await.err(), None),
+        ApiRequest::PublishGrant { node, grant } => (timely(api.publish_grant(&node, grant)).await.err(), None),
+        ApiRequest::RenewLease { node } => (timely(api.renew_lease(&node)).await.err(), None),
+        ApiRequest::DeleteNode { node, token_id } => {
             (timely(api.delete_node(&node, token_id.as_deref())).await.err(), None)
         }
-        Effect::Record { namespace, name, uid, annotations } => {
+        ApiRequest::Record { namespace, name, uid, annotations } => {
             (timely(api.record(&namespace, &name, &uid, &annotations)).await.err(), None)
         }
-        Effect::Nudge { namespace, name, uid } => match timely(api.nudge(&namespace, &name, &uid)).await {
+        ApiRequest::Nudge { namespace, name, uid } => match timely(api.nudge(&namespace, &name, &uid)).await {
             // The watch may never report it: a filter request of kube-scheduler may bring back a deleted pod.
             Ok(there) => (None, (!there).then_some(Event::PodGone(uid))),
             Err(why) => (Some(why), None),
         },
-        Effect::Explain { namespace, name, uid, message } => {
+        ApiRequest::Explain { namespace, name, uid, message } => {
             (timely(api.explain(&namespace, &name, &uid, &message)).await.err(), None)
         }
-        Effect::EvictPod { namespace, name, uid } => match timely(api.evict_pod(&namespace, &name, &uid)).await {
+        ApiRequest::EvictPod { namespace, name, uid } => match timely(api.evict_pod(&namespace, &name, &uid)).await {
             Ok(evicted) => {
                 if !evicted {
                     tracing::info!(pod = name, namespace, "its disruption budget forbids the eviction for now");
@@ -154,11 +163,10 @@ async fn write(api: &Api, masters: &Masters, effect: Effect) -> (Option<String>,
             }
             Err(why) => (Some(why), None),
         },
-        Effect::DeletePod { namespace, name, uid, force } => {
+        ApiRequest::DeletePod { namespace, name, uid, force } => {
             (timely(api.delete_pod(&namespace, &name, &uid, force)).await.err(), None)
         }
-        Effect::PurgeDone => (timely(api.purge_done()).await.err(), None),
-        other => (Some(format!("{} is not for the API", other.kind())), None),
+        ApiRequest::PurgeDone => (timely(api.purge_done()).await.err(), None),
     }
 }
 
@@ -196,26 +204,41 @@ async fn timely<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Res
     }
 }
 
-fn log(effect: &Effect) {
-    match effect {
-        Effect::Accept { tasks, .. } => {
+fn log_call(call: &MesosCall) {
+    match call {
+        MesosCall::Accept { tasks, .. } => {
             let names: Vec<&str> = tasks.iter().map(|task| task.name.as_str()).collect();
             tracing::info!(tasks = names.join(" "), "launch");
         }
-        Effect::Kill { task, .. } => tracing::info!(task, "kill"),
-        Effect::CreateNode(spec) => tracing::info!(node = spec.name, agent = spec.agent, "create a candidate"),
-        Effect::MarkNode { node, phase, why } => tracing::info!(node, %phase, why, "mark"),
-        Effect::DeleteNode { node, .. } => tracing::info!(node, "delete the node"),
-        Effect::Bind(binding) => {
-            tracing::info!(pod = binding.name, namespace = binding.namespace, node = binding.node, "bind")
+        MesosCall::Kill { task, .. } => tracing::info!(task, "kill"),
+        MesosCall::Suppress | MesosCall::Revive => tracing::info!("{}", call.kind()),
+        MesosCall::Decline { .. } | MesosCall::Acknowledge { .. } | MesosCall::Reconcile(_) => {
+            tracing::debug!("{}", call.kind());
         }
-        Effect::EvictPod { namespace, name, .. } => tracing::info!(pod = name, namespace, "evict the pod"),
-        Effect::DeletePod { namespace, name, force, .. } => {
-            tracing::info!(pod = name, namespace, force, "delete the pod")
+    }
+}
+
+fn log_request(request: &ApiRequest) {
+    match request {
+        ApiRequest::CreateNode(spec) => tracing::info!(node = spec.name, agent = spec.agent, "create a candidate"),
+        ApiRequest::MarkNode { node, phase, why } => tracing::info!(node, %phase, why, "mark"),
+        ApiRequest::DeleteNode { node, .. } => tracing::info!(node, "delete the node"),
+        ApiRequest::Bind(binding) => {
+            tracing::info!(pod = binding.name, namespace = binding.namespace, node = binding.node, "bind");
         }
-        Effect::Explain { namespace, name, message, .. } => tracing::info!(pod = name, namespace, message, "explain"),
-        Effect::Suppress | Effect::Revive | Effect::PurgeDone => tracing::info!("{}", effect.kind()),
-        other => tracing::debug!("{}", other.kind()),
+        ApiRequest::EvictPod { namespace, name, .. } => tracing::info!(pod = name, namespace, "evict the pod"),
+        ApiRequest::DeletePod { namespace, name, force, .. } => {
+            tracing::info!(pod = name, namespace, force, "delete the pod");
+        }
+        ApiRequest::Explain { namespace, name, message, .. } => {
+            tracing::info!(pod = name, namespace, message, "explain");
+        }
+        ApiRequest::PurgeDone => tracing::info!("{}", request.kind()),
+        ApiRequest::PrepareNode { .. }
+        | ApiRequest::PublishGrant { .. }
+        | ApiRequest::RenewLease { .. }
+        | ApiRequest::Record { .. }
+        | ApiRequest::Nudge { .. } => tracing::debug!("{}", request.kind()),
     }
 }
 

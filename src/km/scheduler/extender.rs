@@ -23,7 +23,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio_rustls::TlsAcceptor;
 
-use super::decide::{Event, Refused, RequestId};
+use super::decide::{Answer, Event, Refused, RequestId};
 use super::metrics::Metrics;
 use super::standby::{self, Forwarder, StandbyError, Standing, is_named};
 use kmctl_core::model::pods::PodFacts;
@@ -51,22 +51,6 @@ pub struct Question {
     pub request: RequestId,
     /// Receives the answer.
     pub answer: oneshot::Sender<Answer>,
-}
-
-/// The core's answer.
-#[derive(Debug)]
-pub enum Answer {
-    /// Answer to filter.
-    Filter {
-        /// Eligible nodes.
-        kept: Vec<String>,
-        /// The other nodes, with reasons.
-        failed: BTreeMap<String, Refused>,
-    },
-    /// Answer to prioritize.
-    Prioritize(Vec<(String, i64)>),
-    /// Answer to bind: an error, or none.
-    Bind(Option<String>),
 }
 
 /// Why the server cannot run.

@@ -120,11 +120,12 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scheduler::decide::MesosCall;
 
     #[test]
     fn figures_are_encoded_with_their_labels() {
         let metrics = Metrics::new();
-        metrics.effect(&Effect::Suppress);
+        metrics.effect(&Effect::Mesos(MesosCall::Suppress));
         metrics.question("filter");
         let mut summary = Summary { suppressed: true, ..Summary::default() };
         summary.nodes.insert("ready".to_owned(), 3);

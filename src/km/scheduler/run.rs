@@ -13,9 +13,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::api::Api;
 use super::artifacts::{Artifacts, ArtifactsError};
-use super::decide::{Bounds, Effect, Event, NodeTemplate, RequestId, Scheduler, Settings};
+use super::decide::{Answer, Bounds, Effect, Event, NodeTemplate, RequestId, Scheduler, Settings};
 use super::effects::Executor;
-use super::extender::{Answer, Extender, ExtenderError, Question};
+use super::extender::{Extender, ExtenderError, Question};
 use super::framework::{self, Identity};
 use super::metrics::Metrics;
 use super::standby::{self, Standing};
@@ -197,7 +197,7 @@ async fn lead(
     };
     parts.spawn(framework::run(masters.clone(), identity, api.clone(), sender.clone(), caller_out));
     parts.spawn(framework::make_calls(calls, callers));
-    let mut executor = Executor::new(api, masters, mesos.roles.clone(), call_out, sender, metrics.clone());
+    let executor = Executor::new(api, masters, mesos.roles.clone(), call_out, sender, metrics.clone());
     let mut waiting: HashMap<RequestId, oneshot::Sender<Answer>> = HashMap::new();
     let start = Instant::now();
     loop {
@@ -225,24 +225,19 @@ async fn lead(
         for effect in core.on(event, now) {
             metrics.effect(&effect);
             match effect {
-                Effect::AnswerFilter { request, kept, failed } => {
-                    answer(&mut waiting, request, Answer::Filter { kept, failed })
+                Effect::Mesos(call) => executor.call(call).await,
+                Effect::ListAgents => executor.list_agents(),
+                Effect::Api(request) => executor.request(request),
+                Effect::Answer(request, answer) => {
+                    if let Some(sender) = waiting.remove(&request) {
+                        // The client may have disconnected.
+                        let _ = sender.send(answer);
+                    }
                 }
-                Effect::AnswerPrioritize { request, scores } => {
-                    answer(&mut waiting, request, Answer::Prioritize(scores))
-                }
-                Effect::AnswerBind { request, error } => answer(&mut waiting, request, Answer::Bind(error)),
-                effect => executor.carry_out(effect).await,
+                Effect::Report(text) => tracing::info!("{text}"),
             }
         }
         summaries.send_replace(core.summary());
-    }
-}
-
-fn answer(waiting: &mut HashMap<RequestId, oneshot::Sender<Answer>>, request: RequestId, answer: Answer) {
-    if let Some(sender) = waiting.remove(&request) {
-        // The client may have disconnected.
-        let _ = sender.send(answer);
     }
 }
 

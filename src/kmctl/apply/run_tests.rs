@@ -298,7 +298,7 @@ fn content(path: &Path, name: &str) -> String {
     if random.iter().any(|end| name.ends_with(end)) || name.contains("/units/") {
         return "made here".to_owned();
     }
-    kmctl_core::bundle::hex(&Sha256::digest(bytes))
+    hex::encode(Sha256::digest(bytes))
 }
 
 fn finished(report: &Report) -> BTreeMap<&str, (HostState, Duration)> {

@@ -92,8 +92,7 @@ fn libraries(bundle: &Manifest) -> (String, String) {
 fn etcd_folder(bundle: &Manifest) -> String {
     let programs = bundle.files.iter().filter(|file| is_etcd(&file.path));
     let digest = Sha256::digest(programs.map(|file| file.sha256.as_str()).collect::<Vec<_>>().join("\n"));
-    let short: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-    format!("etcd-{short}")
+    format!("etcd-{}", hex::encode(&digest[..6]))
 }
 
 /// Whether a path in the bundle is a binary of etcd.

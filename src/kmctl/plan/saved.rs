@@ -40,7 +40,6 @@ use similar::TextDiff;
 
 use super::decide::{Action, Plan};
 use super::describe;
-use kmctl_core::bundle::hex;
 use kmctl_core::protocol::host::HostManifest;
 
 /// Version of the file's format. A new field or another meaning requires a new version.
@@ -137,7 +136,7 @@ fn settled(plan: &Plan) -> Plan {
 }
 
 fn digest(manifest: &HostManifest) -> String {
-    hex(&Sha256::digest(serde_json::to_vec(manifest).unwrap_or_default()))
+    hex::encode(Sha256::digest(serde_json::to_vec(manifest).unwrap_or_default()))
 }
 
 #[cfg(test)]

@@ -133,14 +133,10 @@ fn digest_of(path: &Path) -> std::io::Result<String> {
     let mut buffer = vec![0; 1 << 20];
     loop {
         match file.read(&mut buffer)? {
-            0 => return Ok(hex(&hasher.finalize())),
+            0 => return Ok(hex::encode(hasher.finalize())),
             count => hasher.update(&buffer[..count]),
         }
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 async fn download(client: &reqwest::Client, url: &str, artifact: &Artifact, stored: &Path) -> Result<(), DepError> {
@@ -165,7 +161,7 @@ async fn download(client: &reqwest::Client, url: &str, artifact: &Artifact, stor
             file.write_all(&piece).await.map_err(DepError::io(what()))?;
         }
         file.sync_all().await.map_err(DepError::io(what()))?;
-        let digest = hex(&hasher.finalize());
+        let digest = hex::encode(hasher.finalize());
         if size != artifact.size || digest != artifact.sha256 {
             return Err(DepError::Refused(format!(
                 "{}: {size} bytes with sha256 {digest}, expected {} with {}",
@@ -208,7 +204,7 @@ mod tests {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let artifact = Artifact {
             path: "bin/kubelet".to_owned(),
-            sha256: hex(&Sha256::digest(content)),
+            sha256: hex::encode(Sha256::digest(content)),
             size: content.len() as u64,
             urls: vec![url],
             images: Vec::new(),
@@ -236,7 +232,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let url = server(vec![b"wrong"]).await;
         let error = fetcher(root.path(), url, b"right").fetch().await.unwrap_err();
-        assert!(error.to_string().contains(&hex(&Sha256::digest(b"wrong"))), "{error}");
+        assert!(error.to_string().contains(&hex::encode(Sha256::digest(b"wrong"))), "{error}");
         assert!(!root.path().join("runs/x/bin/kubelet").exists());
     }
 
@@ -247,7 +243,7 @@ mod tests {
         fetcher(root.path(), url.clone(), b"right").fetch().await.unwrap();
         std::fs::remove_dir_all(root.path().join("runs")).unwrap();
         fetcher(root.path(), url.clone(), b"right").fetch().await.unwrap();
-        let stored = root.path().join("store").join(hex(&Sha256::digest(b"right")));
+        let stored = root.path().join("store").join(hex::encode(Sha256::digest(b"right")));
         std::fs::write(&stored, b"wrink").unwrap();
         std::fs::remove_dir_all(root.path().join("runs")).unwrap();
         assert!(fetcher(root.path(), url, b"right").fetch().await.is_err(), "altered, and the server has no right one");

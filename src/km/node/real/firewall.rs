@@ -14,7 +14,7 @@ const CHAIN: usize = 28;
 /// containernetworking/plugins).
 pub fn chains_of(network: &str, container: &str) -> [String; 2] {
     let digest = Sha512::digest(format!("{network}{container}"));
-    let digits: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let digits = hex::encode(digest);
     ["CNI-", "CNI-DN-"].map(|prefix| format!("{prefix}{digits}").chars().take(CHAIN).collect())
 }
 

@@ -9,8 +9,7 @@ const MARK: &str = "0x4000/0x4000";
 
 /// The cluster's chain.
 fn chain(cluster: &str) -> String {
-    let digest: String = Sha256::digest(cluster).iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-    format!("KM-SVC-{digest}")
+    format!("KM-SVC-{}", hex::encode(&Sha256::digest(cluster)[..4]))
 }
 
 /// The script for `iptables-restore --noflush` that accepts these packets; none if the rules already exist.

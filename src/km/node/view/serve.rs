@@ -76,7 +76,7 @@ impl Door {
             tls: TlsAcceptor::from(Arc::new(tls)),
             url: format!("https://{address}"),
             certificate: made.cert.pem(),
-            token: random.iter().map(|byte| format!("{byte:02x}")).collect(),
+            token: hex::encode(random),
         })
     }
 

@@ -1,7 +1,7 @@
 //! kube-scheduler's bind request: queues a pod on its node. Idempotent by the pod's UID.
 use std::time::Duration;
 
-use super::effect::Effect;
+use super::effect::{Answer, Effect};
 use super::event::RequestId;
 use super::parts::{Flight, NodeState};
 use super::scheduler::Scheduler;
@@ -15,11 +15,11 @@ const PATIENCE: Duration = Duration::from_secs(105);
 impl Scheduler {
     pub(super) fn bind(&mut self, request: RequestId, uid: &str, name: &str) {
         let now = self.now;
-        let refuse = |error: String| Effect::AnswerBind { request, error: Some(error) };
+        let refuse = |error: String| Effect::Answer(request, Answer::Bind(Some(error)));
         let Some(pod) = self.pods.get_mut(uid) else { return self.push(refuse("the pod is not known".to_owned())) };
         if let Some(bound) = &pod.facts.node {
             let error = (bound != name).then(|| format!("the pod is bound to {bound} already"));
-            return self.push(Effect::AnswerBind { request, error });
+            return self.push(Effect::Answer(request, Answer::Bind(error)));
         }
         if let Some(wanted) = pod.flight.node() {
             if wanted == name {

@@ -9,9 +9,24 @@ use kmctl_core::model::pods::Uid;
 use kmctl_core::model::resources::Amount;
 use mesos::types::{ExecutorInfo, OfferId, TaskInfo};
 
-/// Something to be done.
+/// Something to be done, by its destination.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
+    /// A call of the framework, in order with the others.
+    Mesos(MesosCall),
+    /// List all agents through the operator API.
+    ListAgents,
+    /// A request to the API server, beside others.
+    Api(ApiRequest),
+    /// The answer to a request of kube-scheduler.
+    Answer(RequestId, Answer),
+    /// Write a line to the log.
+    Report(String),
+}
+
+/// Calls of the framework.
+#[derive(Clone, Debug, PartialEq)]
+pub enum MesosCall {
     /// Launch tasks of one agent and role. Mesos recovers the rest of the offers, without a filter.
     Accept {
         /// All offers held from the agent.
@@ -44,8 +59,11 @@ pub enum Effect {
     },
     /// Request the states of tasks, with their agents where known. An empty list means all tasks.
     Reconcile(Vec<(String, Option<String>)>),
-    /// List all agents through the operator API.
-    ListAgents,
+}
+
+/// Requests to the API server.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ApiRequest {
     /// Create a Node object that represents an agent.
     CreateNode(NodeSpec),
     /// Create a bootstrap token, record it on the Node together with the executor, and add the agent to the framework's
@@ -122,30 +140,24 @@ pub enum Effect {
         /// Without waiting for a kubelet, because none exists any more.
         force: bool,
     },
-    /// Answer a filter request.
-    AnswerFilter {
-        request: RequestId,
+    /// Everything is removed from the agents: record it in the live settings.
+    PurgeDone,
+}
+
+/// Answers to kube-scheduler.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    /// Answer to filter.
+    Filter {
         /// Eligible nodes.
         kept: Vec<String>,
         /// The other nodes, with reasons.
         failed: BTreeMap<String, Refused>,
     },
-    /// Answer a prioritize request with scores from 0 to 10. Higher is better.
-    AnswerPrioritize {
-        request: RequestId,
-        /// Score by node.
-        scores: Vec<(String, i64)>,
-    },
-    /// Answer a bind request.
-    AnswerBind {
-        request: RequestId,
-        /// None if the pod is bound.
-        error: Option<String>,
-    },
-    /// Everything is removed from the agents: record it in the live settings.
-    PurgeDone,
-    /// Write a line to the log.
-    Report(String),
+    /// Answer to prioritize: scores by node, from 0 to 10. Higher is better.
+    Prioritize(Vec<(String, i64)>),
+    /// Answer to bind: why the pod is not bound; none if it is.
+    Bind(Option<String>),
 }
 
 /// A Binding to post.
@@ -163,31 +175,49 @@ impl Effect {
     /// Name of the kind, for metrics and logs.
     pub fn kind(&self) -> &'static str {
         match self {
-            Effect::Accept { .. } => "accept",
-            Effect::Decline { .. } => "decline",
-            Effect::Suppress => "suppress",
-            Effect::Revive => "revive",
-            Effect::Kill { .. } => "kill",
-            Effect::Acknowledge { .. } => "acknowledge",
-            Effect::Reconcile(_) => "reconcile",
+            Effect::Mesos(call) => call.kind(),
             Effect::ListAgents => "list_agents",
-            Effect::CreateNode(_) => "create_node",
-            Effect::PrepareNode { .. } => "prepare_node",
-            Effect::MarkNode { .. } => "mark_node",
-            Effect::PublishGrant { .. } => "publish_grant",
-            Effect::RenewLease { .. } => "renew_lease",
-            Effect::DeleteNode { .. } => "delete_node",
-            Effect::Bind(_) => "bind",
-            Effect::Record { .. } => "record",
-            Effect::Nudge { .. } => "nudge",
-            Effect::Explain { .. } => "explain",
-            Effect::EvictPod { .. } => "evict_pod",
-            Effect::DeletePod { .. } => "delete_pod",
-            Effect::AnswerFilter { .. } => "answer_filter",
-            Effect::AnswerPrioritize { .. } => "answer_prioritize",
-            Effect::AnswerBind { .. } => "answer_bind",
-            Effect::PurgeDone => "purge_done",
+            Effect::Api(request) => request.kind(),
+            Effect::Answer(_, Answer::Filter { .. }) => "answer_filter",
+            Effect::Answer(_, Answer::Prioritize(_)) => "answer_prioritize",
+            Effect::Answer(_, Answer::Bind(_)) => "answer_bind",
             Effect::Report(_) => "report",
+        }
+    }
+}
+
+impl MesosCall {
+    /// Name of the kind, for metrics and logs.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            MesosCall::Accept { .. } => "accept",
+            MesosCall::Decline { .. } => "decline",
+            MesosCall::Suppress => "suppress",
+            MesosCall::Revive => "revive",
+            MesosCall::Kill { .. } => "kill",
+            MesosCall::Acknowledge { .. } => "acknowledge",
+            MesosCall::Reconcile(_) => "reconcile",
+        }
+    }
+}
+
+impl ApiRequest {
+    /// Name of the kind, for metrics and logs.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            ApiRequest::CreateNode(_) => "create_node",
+            ApiRequest::PrepareNode { .. } => "prepare_node",
+            ApiRequest::MarkNode { .. } => "mark_node",
+            ApiRequest::PublishGrant { .. } => "publish_grant",
+            ApiRequest::RenewLease { .. } => "renew_lease",
+            ApiRequest::DeleteNode { .. } => "delete_node",
+            ApiRequest::Bind(_) => "bind",
+            ApiRequest::Record { .. } => "record",
+            ApiRequest::Nudge { .. } => "nudge",
+            ApiRequest::Explain { .. } => "explain",
+            ApiRequest::EvictPod { .. } => "evict_pod",
+            ApiRequest::DeletePod { .. } => "delete_pod",
+            ApiRequest::PurgeDone => "purge_done",
         }
     }
 }

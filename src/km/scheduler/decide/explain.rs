@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::effect::Effect;
+use super::effect::{ApiRequest, Effect};
 use super::landscape::{Expected, Landscape};
 use super::parts::{Explained, PodEntry};
 use super::place::Placement;
@@ -64,7 +64,7 @@ impl Scheduler {
             };
             pod.explained = Some(Explained { text: text.clone(), at: now, checked: now, changes });
             let (namespace, name) = (pod.facts.namespace.clone(), pod.facts.name.clone());
-            self.push(Effect::Explain { namespace, name, uid, message: text });
+            self.push(Effect::Api(ApiRequest::Explain { namespace, name, uid, message: text }));
         }
     }
 

@@ -2,7 +2,7 @@
 //! for the pod's owner.
 use std::collections::BTreeMap;
 
-use super::effect::Effect;
+use super::effect::{Answer, Effect};
 use super::event::RequestId;
 use super::landscape::{Expected, Landscape, Site};
 use super::parts::{Flight, NodeState};
@@ -51,7 +51,7 @@ impl Scheduler {
                 entry.spread_wait.get_or_insert(now);
             }
         }
-        self.push(Effect::AnswerFilter { request, kept, failed });
+        self.push(Effect::Answer(request, Answer::Filter { kept, failed }));
     }
 
     /// Chooses the node of a pod with a topology spread in place of kube-scheduler, while a domain has no Node.
@@ -140,7 +140,7 @@ impl Scheduler {
     /// removed.
     pub(super) fn prioritize(&mut self, request: RequestId, nodes: Vec<String>) {
         let scores = self.scores(nodes);
-        self.push(Effect::AnswerPrioritize { request, scores });
+        self.push(Effect::Answer(request, Answer::Prioritize(scores)));
     }
 
     /// Score of each node for one more pod, from 0 to 10. With no more nodes than `nodes.min` none can be removed, and

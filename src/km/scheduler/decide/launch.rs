@@ -1,7 +1,7 @@
 //! Launches tasks from offers: a node's first launch, and the pods that wait for the node, in one ACCEPT per agent.
 use std::time::Duration;
 
-use super::effect::Effect;
+use super::effect::{ApiRequest, Effect, MesosCall};
 use super::event::Token;
 use super::parts::{Flight, NodeState, Task};
 use super::scheduler::Scheduler;
@@ -74,7 +74,7 @@ impl Scheduler {
             node.executor = Some(executor.clone());
             node.task = Some(task.clone());
         }
-        self.push(Effect::PrepareNode { node: name.to_owned(), agent, executor: Box::new(executor), task });
+        self.push(Effect::Api(ApiRequest::PrepareNode { node: name.to_owned(), agent, executor: Box::new(executor), task }));
     }
 
     /// An executor that runs `km node`.
@@ -167,7 +167,7 @@ impl Scheduler {
             self.tasks.insert(id, record);
         }
         self.demand.grow();
-        self.push(Effect::Accept { offers, tasks });
+        self.push(Effect::Mesos(MesosCall::Accept { offers, tasks }));
     }
 
     /// Daemon pods of a node are launched with it: their share would be in use by another pod by the time

@@ -2,7 +2,7 @@
 //! kill.
 use std::time::Duration;
 
-use super::effect::Effect;
+use super::effect::{ApiRequest, Effect};
 use super::lifecycle::REPEAT;
 use super::parts::{Leave, NodeState, PodEntry, Task};
 use super::scheduler::Scheduler;
@@ -140,9 +140,9 @@ impl Scheduler {
         if facts.deleting {
             None
         } else if self.bounds.purge {
-            Some(Effect::DeletePod { namespace, name, uid, force: false })
+            Some(Effect::Api(ApiRequest::DeletePod { namespace, name, uid, force: false }))
         } else if facts.controlled {
-            Some(Effect::EvictPod { namespace, name, uid })
+            Some(Effect::Api(ApiRequest::EvictPod { namespace, name, uid }))
         } else {
             None
         }

@@ -2,7 +2,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::effect::Effect;
+use super::effect::{ApiRequest, Effect};
 use super::landscape::Expected;
 use super::parts::{Flight, Leave, NodeEntry, NodeState};
 use super::place::Placement;
@@ -47,7 +47,7 @@ impl Scheduler {
             let alone = node.facts.as_ref().is_some_and(|facts| !facts.kubelet);
             if alone && node.state.open() && node.leased.is_none_or(|leased| now.since(leased) >= RENEW_LEASE) {
                 node.leased = Some(now);
-                self.effects.push(Effect::RenewLease { node: name.clone() });
+                self.effects.push(Effect::Api(ApiRequest::RenewLease { node: name.clone() }));
             }
         }
     }
@@ -74,7 +74,7 @@ impl Scheduler {
         if !written && node.marked.is_none_or(|(marked, at)| marked != phase || now.since(at) >= REPEAT) {
             node.marked = Some((phase, now));
             let why = if phase == NodePhase::Leaving { node.why.clone() } else { String::new() };
-            self.push(Effect::MarkNode { node: name.to_owned(), phase, why });
+            self.push(Effect::Api(ApiRequest::MarkNode { node: name.to_owned(), phase, why }));
         }
     }
 
@@ -108,7 +108,7 @@ impl Scheduler {
         let grant = pods + own;
         if launched && node.facts.is_some() && node.published != Some(grant) {
             node.published = Some(grant);
-            self.push(Effect::PublishGrant { node: name.to_owned(), grant });
+            self.push(Effect::Api(ApiRequest::PublishGrant { node: name.to_owned(), grant }));
         }
     }
 
@@ -168,12 +168,12 @@ impl Scheduler {
         self.fail_binds(name, "the node ended");
         let lost = self.pods.iter().filter(|(_, pod)| pod.facts.node.as_deref() == Some(name) && pod.facts.occupies());
         let lost: Vec<Effect> = lost
-            .map(|(uid, pod)| Effect::DeletePod {
+            .map(|(uid, pod)| Effect::Api(ApiRequest::DeletePod {
                 namespace: pod.facts.namespace.clone(),
                 name: pod.facts.name.clone(),
                 uid: uid.clone(),
                 force: true,
-            })
+            }))
             .collect();
         self.effects.extend(lost);
         self.delete(name);
@@ -190,7 +190,7 @@ impl Scheduler {
             node.deleted = Some(now);
             let token_id = node.facts.as_ref().and_then(|facts| facts.token_id.clone());
             let without_object = node.facts.is_none();
-            self.push(Effect::DeleteNode { node: name.to_owned(), token_id });
+            self.push(Effect::Api(ApiRequest::DeleteNode { node: name.to_owned(), token_id }));
             if without_object {
                 self.nodes.remove(name);
             }
@@ -284,6 +284,6 @@ impl Scheduler {
         };
         let entry = NodeEntry::new(agent.id.clone(), labels, agent.capacity(), self.now);
         self.nodes.insert(name, entry);
-        self.push(Effect::CreateNode(spec));
+        self.push(Effect::Api(ApiRequest::CreateNode(spec)));
     }
 }

@@ -32,7 +32,7 @@ mod updates;
 #[cfg(test)]
 mod tests;
 
-pub use effect::{Binding, Effect};
+pub use effect::{Answer, ApiRequest, Binding, Effect, MesosCall};
 pub use event::{Bounds, Event, NodeStep, RequestId, Token};
 pub use refused::Refused;
 pub use scheduler::Scheduler;

@@ -2,7 +2,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::effect::Effect;
+use super::effect::{ApiRequest, Effect, MesosCall};
 use super::parts::{Flight, NodeState};
 use super::place::Placement;
 use super::scheduler::Scheduler;
@@ -24,7 +24,7 @@ const UNWANTED_SECONDS: u32 = 3600;
 impl Scheduler {
     pub(super) fn offered(&mut self, offer: Offer) {
         if offer.role().is_some_and(|role| role != self.settings.role) {
-            self.push(Effect::Decline { offers: vec![offer.id], seconds: UNWANTED_SECONDS });
+            self.push(Effect::Mesos(MesosCall::Decline { offers: vec![offer.id], seconds: UNWANTED_SECONDS }));
             return;
         }
         let (id, now) = (offer.agent_id.value.clone(), self.now);
@@ -83,10 +83,10 @@ impl Scheduler {
         self.give_back(&useful, &certain, wanted);
         if !wanted {
             if self.demand.suppress() {
-                self.push(Effect::Suppress);
+                self.push(Effect::Mesos(MesosCall::Suppress));
             }
         } else if self.demand.revive(unmet, now) {
-            self.push(Effect::Revive);
+            self.push(Effect::Mesos(MesosCall::Revive));
         }
         if (wanted || !placement.nowhere.is_empty()) && self.demand.list_agents(now) {
             self.push(Effect::ListAgents);
@@ -116,10 +116,10 @@ impl Scheduler {
         }
         if !useless.is_empty() {
             let seconds = if wanted { USELESS_SECONDS } else { UNWANTED_SECONDS };
-            self.push(Effect::Decline { offers: useless, seconds });
+            self.push(Effect::Mesos(MesosCall::Decline { offers: useless, seconds }));
         }
         if !in_vain.is_empty() {
-            self.push(Effect::Decline { offers: in_vain, seconds: RETRY_SECONDS });
+            self.push(Effect::Mesos(MesosCall::Decline { offers: in_vain, seconds: RETRY_SECONDS }));
         }
     }
 
@@ -150,11 +150,11 @@ impl Scheduler {
             if rested && now.since(last) >= wait {
                 pod.nudged = Some(now);
                 pod.nudges += 1;
-                nudges.push(Effect::Nudge {
+                nudges.push(Effect::Api(ApiRequest::Nudge {
                     namespace: pod.facts.namespace.clone(),
                     name: pod.facts.name.clone(),
                     uid: uid.clone(),
-                });
+                }));
             }
         }
         self.effects.extend(nudges);

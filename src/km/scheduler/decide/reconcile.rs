@@ -1,5 +1,5 @@
 //! After a start, and after every new stream to a master: learn every task's state before deciding anything.
-use super::effect::Effect;
+use super::effect::{Effect, MesosCall};
 use super::parts::Next;
 use super::scheduler::Scheduler;
 
@@ -35,8 +35,8 @@ impl Scheduler {
                 let sentinel = format!("sentinel.{}", self.ids.next_id());
                 let mut asked = self.recorded_tasks();
                 asked.push((sentinel.clone(), None));
-                self.push(Effect::Reconcile(Vec::new()));
-                self.push(Effect::Reconcile(asked));
+                self.push(Effect::Mesos(MesosCall::Reconcile(Vec::new())));
+                self.push(Effect::Mesos(MesosCall::Reconcile(asked)));
                 self.known.asked(sentinel, self.now);
             }
         }

@@ -3,7 +3,7 @@ use kmctl_core::protocol::Summary;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::effect::Effect;
+use super::effect::{Answer, Effect};
 use super::event::{Bounds, Event, NodeStep};
 use super::parts::{Demand, Flight, Knowledge, Leave, NodeEntry, NodeState, PodEntry, Sweeps, Task, Troubles};
 use super::settings::Settings;
@@ -188,7 +188,7 @@ impl Scheduler {
         self.gone.insert(uid.to_owned(), now);
         if let Some(entry) = self.pods.remove(uid) {
             for request in entry.answers {
-                self.push(Effect::AnswerBind { request, error: Some("the pod is gone".to_owned()) });
+                self.push(Effect::Answer(request, Answer::Bind(Some("the pod is gone".to_owned()))));
             }
         }
     }

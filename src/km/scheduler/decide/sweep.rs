@@ -1,5 +1,5 @@
 //! Cleaning: a one-off task on an agent whose executor died without cleaning up, and the purge of all agents.
-use super::effect::Effect;
+use super::effect::{ApiRequest, Effect};
 use super::parts::{Due, Ended};
 use super::scheduler::Scheduler;
 use kmctl_core::model::agents::take;
@@ -48,7 +48,7 @@ impl Scheduler {
         }
         let ids = &mut self.ids;
         if self.sweeps.purge(self.now, || format!("purge.{}", ids.next_id())) {
-            self.push(Effect::PurgeDone);
+            self.push(Effect::Api(ApiRequest::PurgeDone));
         }
     }
 

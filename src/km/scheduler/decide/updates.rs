@@ -1,7 +1,7 @@
 //! What Mesos reports about tasks, executors and agents, and what follows from it for pods.
 use std::time::Duration;
 
-use super::effect::{Binding, Effect};
+use super::effect::{Answer, ApiRequest, Binding, Effect, MesosCall};
 use super::parts::{Flight, NodeState, Task};
 use super::scheduler::Scheduler;
 use kmctl_core::backoff::Backoff;
@@ -35,7 +35,7 @@ impl Scheduler {
     pub(super) fn updated(&mut self, status: &TaskStatus) {
         let id = status.task_id.value.clone();
         if let (Some(agent), Some(uuid)) = (&status.agent_id, &status.uuid) {
-            self.push(Effect::Acknowledge { agent: agent.value.clone(), task: id.clone(), uuid: uuid.0.clone() });
+            self.push(Effect::Mesos(MesosCall::Acknowledge { agent: agent.value.clone(), task: id.clone(), uuid: uuid.0.clone() }));
         }
         let kind = TaskKind::of(&id);
         match kind {
@@ -99,7 +99,7 @@ impl Scheduler {
         }
         (task.killed, task.kills) = (Some(now), task.kills.saturating_add(1));
         let agent = task.agent.clone();
-        self.push(Effect::Kill { task: id.to_owned(), agent });
+        self.push(Effect::Mesos(MesosCall::Kill { task: id.to_owned(), agent }));
     }
 
     pub(super) fn settle_tasks(&mut self) {
@@ -213,7 +213,7 @@ impl Scheduler {
             node: node.to_owned(),
             annotations,
         };
-        self.push(Effect::Bind(binding));
+        self.push(Effect::Api(ApiRequest::Bind(binding)));
     }
 
     pub(super) fn binding_posted(&mut self, uid: &str, error: Option<String>) {
@@ -277,19 +277,19 @@ impl Scheduler {
             {
                 pod.overwritten = Some(Some(now));
                 let (namespace, name) = (pod.facts.namespace.clone(), pod.facts.name.clone());
-                records.push(Effect::Record { namespace, name, uid: uid.clone(), annotations: pod.facts.record() });
+                records.push(Effect::Api(ApiRequest::Record { namespace, name, uid: uid.clone(), annotations: pod.facts.record() }));
             }
             let over = pod.facts.task.as_ref().and_then(|task| self.tasks.get(task)).is_some_and(Task::over);
             if !over || pod.facts.phase == Phase::Finished || pod.facts.deleting {
                 pod.orphaned = None;
             } else if now.since(*pod.orphaned.get_or_insert(now)) >= DISAGREEMENT {
                 pod.orphaned = Some(now);
-                delete.push(Effect::DeletePod {
+                delete.push(Effect::Api(ApiRequest::DeletePod {
                     namespace: pod.facts.namespace.clone(),
                     name: pod.facts.name.clone(),
                     uid: uid.clone(),
                     force: !self.nodes.get(node).is_some_and(|node| node.state.open()),
-                });
+                }));
             }
         }
         for (uid, error) in arrived {
@@ -318,7 +318,7 @@ impl Scheduler {
             ask.extend(recorded.into_iter().filter(|(id, _)| !self.tasks.contains_key(id)));
         }
         if !ask.is_empty() {
-            self.push(Effect::Reconcile(ask));
+            self.push(Effect::Mesos(MesosCall::Reconcile(ask)));
         }
     }
 
@@ -343,7 +343,7 @@ impl Scheduler {
     pub(super) fn answer_bind(&mut self, uid: &str, error: Option<String>) {
         let Some(pod) = self.pods.get_mut(uid) else { return };
         for request in std::mem::take(&mut pod.answers) {
-            self.effects.push(Effect::AnswerBind { request, error: error.clone() });
+            self.effects.push(Effect::Answer(request, Answer::Bind(error.clone())));
         }
     }
 }

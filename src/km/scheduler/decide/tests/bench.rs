@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Pod, Taint};
 use serde_json::{Value, json};
 
 use crate::scheduler::decide::{
-    Binding, Bounds, Effect, Event, NodeStep, NodeTemplate, Refused, Scheduler, Settings, Token,
+    Answer, ApiRequest, Binding, Bounds, Effect, Event, MesosCall, NodeStep, NodeTemplate, Refused, Scheduler, Settings, Token,
 };
 use kmctl_core::cluster::{NetworkMode, ProxyMode};
 use kmctl_core::model::nodes::{LEAVING_TAINT, NodeFacts, NodePhase};
@@ -99,7 +99,7 @@ impl Bench {
     /// The master has answered for every task.
     pub fn answer_sentinel(&mut self) {
         let sentinel = self.log.iter().rev().find_map(|effect| match effect {
-            Effect::Reconcile(tasks) => {
+            Effect::Mesos(MesosCall::Reconcile(tasks)) => {
                 tasks.iter().find(|(task, _)| task.starts_with("sentinel.")).map(|(task, _)| task.clone())
             }
             _ => None,
@@ -142,13 +142,13 @@ impl Bench {
         let mut changed = None;
         let refused = |node: &String, step| vec![Event::NodeFailed { node: node.clone(), step, why: "no".into() }];
         match effect {
-            Effect::CreateNode(spec) if self.refuses == Some(NodeStep::Create) => {
+            Effect::Api(ApiRequest::CreateNode(spec)) if self.refuses == Some(NodeStep::Create) => {
                 return refused(&spec.name, NodeStep::Create);
             }
-            Effect::PrepareNode { node, .. } if self.refuses == Some(NodeStep::Prepare) => {
+            Effect::Api(ApiRequest::PrepareNode { node, .. }) if self.refuses == Some(NodeStep::Prepare) => {
                 return refused(node, NodeStep::Prepare);
             }
-            Effect::CreateNode(spec) => {
+            Effect::Api(ApiRequest::CreateNode(spec)) => {
                 let facts = NodeFacts {
                     name: spec.name.clone(),
                     agent: spec.agent.clone(),
@@ -168,7 +168,7 @@ impl Bench {
                 self.nodes.insert(spec.name.clone(), facts);
                 changed = Some(spec.name.clone());
             }
-            Effect::PrepareNode { node, executor, task, .. } => {
+            Effect::Api(ApiRequest::PrepareNode { node, executor, task, .. }) => {
                 let facts = self.nodes.get_mut(node).unwrap();
                 facts.executor = Some((**executor).clone());
                 facts.task = Some(task.clone());
@@ -180,7 +180,7 @@ impl Bench {
                     Event::NodePrepared { node: node.clone(), token: Token("abcdef.0123456789abcdef".into()) },
                 ];
             }
-            Effect::MarkNode { node, phase, why } => {
+            Effect::Api(ApiRequest::MarkNode { node, phase, why }) => {
                 if let Some(facts) = self.nodes.get_mut(node) {
                     facts.phase = *phase;
                     facts.why.clone_from(why);
@@ -195,10 +195,10 @@ impl Bench {
                     changed = Some(node.clone());
                 }
             }
-            Effect::DeleteNode { node, .. } if self.nodes.remove(node).is_some() => {
+            Effect::Api(ApiRequest::DeleteNode { node, .. }) if self.nodes.remove(node).is_some() => {
                 return vec![Event::NodeGone(node.clone())];
             }
-            Effect::Bind(Binding { uid, node, annotations, .. }) if self.binds => {
+            Effect::Api(ApiRequest::Bind(Binding { uid, node, annotations, .. })) if self.binds => {
                 let posted = Event::BindingPosted { uid: uid.clone(), error: None };
                 let Some(pod) = self.pods.get_mut(uid) else { return vec![posted] };
                 pod.node = Some(node.clone());
@@ -207,7 +207,7 @@ impl Bench {
                 pod.granted = annotations.get("kmctl.io/granted").and_then(|text| read_amount(text));
                 return vec![posted, Event::Pod(Box::new(pod.clone()))];
             }
-            Effect::DeletePod { uid, .. } if self.pods.remove(uid).is_some() => {
+            Effect::Api(ApiRequest::DeletePod { uid, .. }) if self.pods.remove(uid).is_some() => {
                 return vec![Event::PodGone(uid.clone())];
             }
             _ => {}
@@ -270,7 +270,7 @@ impl Bench {
         let nodes = nodes.iter().map(|node| (*node).to_owned()).collect();
         let effects = self.on(Event::Filter { request, pod: Box::new(pod.clone()), nodes });
         match effects.as_slice() {
-            [Effect::AnswerFilter { request: answered, kept, failed }] if *answered == request => {
+            [Effect::Answer(answered, Answer::Filter { kept, failed })] if *answered == request => {
                 (kept.clone(), failed.clone())
             }
             other => panic!("no answer: {other:?}"),
@@ -288,7 +288,7 @@ impl Bench {
     /// The answer to a bind, if there is one.
     pub fn bound(&self, request: u64) -> Option<Option<String>> {
         self.log.iter().find_map(|effect| match effect {
-            Effect::AnswerBind { request: answered, error } if *answered == request => Some(error.clone()),
+            Effect::Answer(answered, Answer::Bind(error)) if *answered == request => Some(error.clone()),
             _ => None,
         })
     }
@@ -378,7 +378,7 @@ fn merge(into: &mut Value, from: Value) {
 /// Tasks of all ACCEPTs among effects.
 pub fn accepted(effects: &[Effect]) -> Vec<TaskInfo> {
     let tasks = effects.iter().filter_map(|effect| match effect {
-        Effect::Accept { tasks, .. } => Some(tasks.clone()),
+        Effect::Mesos(MesosCall::Accept { tasks, .. }) => Some(tasks.clone()),
         _ => None,
     });
     tasks.flatten().collect()
@@ -400,7 +400,7 @@ pub fn kinds(effects: &[Effect]) -> Vec<&'static str> {
 /// Nodes created among effects.
 pub fn created(effects: &[Effect]) -> Vec<String> {
     let created = effects.iter().filter_map(|effect| match effect {
-        Effect::CreateNode(spec) => Some(spec.name.clone()),
+        Effect::Api(ApiRequest::CreateNode(spec)) => Some(spec.name.clone()),
         _ => None,
     });
     created.collect()
@@ -409,7 +409,7 @@ pub fn created(effects: &[Effect]) -> Vec<String> {
 /// The last explanation.
 pub fn explained(effects: &[Effect]) -> Option<String> {
     effects.iter().rev().find_map(|effect| match effect {
-        Effect::Explain { message, .. } => Some(message.clone()),
+        Effect::Api(ApiRequest::Explain { message, .. }) => Some(message.clone()),
         _ => None,
     })
 }

@@ -2,7 +2,7 @@
 use serde_json::json;
 
 use super::bench::*;
-use crate::scheduler::decide::{Bounds, Effect, Event, NodeStep, Refused};
+use crate::scheduler::decide::{MesosCall, ApiRequest, Answer, Bounds, Effect, Event, NodeStep, Refused};
 use kmctl_core::model::agents::scalars;
 use kmctl_core::model::pods::PodFacts;
 use kmctl_core::model::resources::Amount;
@@ -16,7 +16,7 @@ fn a_pending_pod_wakes_an_agent_and_is_bound_once_its_task_has_started() {
     assert_eq!(kinds(&bench.pod(&web)), ["revive"]);
     let offered = bench.offer("agent1", 2.0, 2048.0);
     assert_eq!(kinds(&offered), ["create_node"]);
-    let Some(Effect::CreateNode(spec)) = offered.iter().find(|effect| effect.kind() == "create_node") else { panic!() };
+    let Some(Effect::Api(ApiRequest::CreateNode(spec))) = offered.iter().find(|effect| effect.kind() == "create_node") else { panic!() };
     assert_eq!(spec.labels["k8s.mesosphere.io/attribute-rack"], "rack-agent1");
     assert_eq!(spec.labels["topology.kubernetes.io/zone"], "zone-agent1");
     assert_eq!(bench.filter(&web, &["agent1"]).0, ["agent1"]);
@@ -46,7 +46,7 @@ fn a_pending_pod_wakes_an_agent_and_is_bound_once_its_task_has_started() {
     bench.update(&node, TaskState::Starting);
     let started = bench.update(&task, TaskState::Starting);
     assert_eq!(kinds(&started), ["bind", "answer_bind"]);
-    let Some(Effect::Bind(binding)) = started.iter().find(|effect| effect.kind() == "bind") else { panic!() };
+    let Some(Effect::Api(ApiRequest::Bind(binding))) = started.iter().find(|effect| effect.kind() == "bind") else { panic!() };
     assert_eq!(
         (binding.node.as_str(), binding.annotations["kmctl.io/task"].as_str()),
         ("agent1", task.task_id.value.as_str())
@@ -139,7 +139,7 @@ fn a_binding_that_the_api_refuses_ends_the_task() {
     bench.update(&tasks[1], TaskState::Starting);
     let after = bench.on(Event::BindingPosted { uid: web.uid.clone(), error: Some("not found".into()) });
     assert!(bench.bound(request).flatten().unwrap().contains("not found"));
-    assert!(after.iter().any(|effect| matches!(effect, Effect::Kill { task, .. } if *task == tasks[1].task_id.value)));
+    assert!(after.iter().any(|effect| matches!(effect, Effect::Mesos(MesosCall::Kill { task, .. }) if *task == tasks[1].task_id.value)));
 }
 
 /// A pod whose task was launched on a running node, and the task.
@@ -155,7 +155,7 @@ fn launched(bench: &mut Bench, name: &str) -> (kmctl_core::model::pods::PodFacts
 
 /// The seconds from now in which the task is killed.
 fn kills(bench: &mut Bench, id: &str, seconds: u64) -> Vec<u64> {
-    let kills = |effects: &[Effect]| effects.iter().any(|e| matches!(e, Effect::Kill { task, .. } if task == id));
+    let kills = |effects: &[Effect]| effects.iter().any(|e| matches!(e, Effect::Mesos(MesosCall::Kill { task, .. }) if task == id));
     (0..seconds).filter(|_| kills(&bench.seconds(1))).collect()
 }
 
@@ -235,7 +235,7 @@ fn a_task_out_of_reach_is_killed_as_soon_as_it_runs_again() {
     let before = bench.log.len();
     assert!(kills(&mut bench, &task.task_id.value, 500).is_empty(), "nobody would hear it");
     let id = &task.task_id.value;
-    let asked = |effect: &&Effect| matches!(effect, Effect::Reconcile(all) if all.iter().any(|(asked, _)| asked == id));
+    let asked = |effect: &&Effect| matches!(effect, Effect::Mesos(MesosCall::Reconcile(all)) if all.iter().any(|(asked, _)| asked == id));
     assert_eq!(bench.log[before..].iter().filter(asked).count(), 4, "after 30, 60, 120 and 240 s");
     assert!(kinds(&bench.update(&task, TaskState::Running)).contains(&"kill"));
 }
@@ -308,14 +308,14 @@ fn a_node_may_use_what_its_tasks_were_granted_whatever_its_pods_say_since() {
     bench.running(&web, "agent1");
     let grant = |bench: &Bench| {
         bench.log.iter().rev().find_map(|effect| match effect {
-            Effect::PublishGrant { node, grant } if node == "agent1" => Some(*grant),
+            Effect::Api(ApiRequest::PublishGrant { node, grant }) if node == "agent1" => Some(*grant),
             _ => None,
         })
     };
     let own = Amount::new(260, 513);
     assert_eq!(grant(&bench), Some(Amount::new(500, 128) + own));
     let recorded = bench.log.iter().find_map(|effect| match effect {
-        Effect::Bind(binding) => binding.annotations.get("kmctl.io/granted").cloned(),
+        Effect::Api(ApiRequest::Bind(binding)) => binding.annotations.get("kmctl.io/granted").cloned(),
         _ => None,
     });
     assert_eq!(recorded.as_deref(), Some("cpus:0.5;mem:128"));
@@ -344,7 +344,7 @@ fn a_candidate_declares_what_its_kubelet_will_and_has_the_agents_disk() {
     offer.resources.push(Resource::scalar("disk", 10240.0));
     let effects = bench.on(Event::Offers(vec![offer]));
     let made = effects.iter().find_map(|effect| match effect {
-        Effect::CreateNode(spec) => Some((spec.declared_features, spec.disk)),
+        Effect::Api(ApiRequest::CreateNode(spec)) => Some((spec.declared_features, spec.disk)),
         _ => None,
     });
     assert_eq!(made, Some((kmctl_core::k8s::MINORS[0].declared_features, 10_240_000)));
@@ -403,11 +403,11 @@ fn a_running_node_is_preferred_to_one_that_must_be_started() {
     let effects = bench.on(Event::Prioritize { request: 9, nodes: vec!["agent1".into(), "agent2".into()] });
     assert_eq!(
         effects,
-        [Effect::AnswerPrioritize { request: 9, scores: vec![("agent1".into(), 6), ("agent2".into(), 0)] }]
+        [Effect::Answer(9, Answer::Prioritize(vec![("agent1".into(), 6), ("agent2".into(), 0)]))]
     );
 
     // If no node can be removed, a fuller node does not score higher.
     bench.on(Event::Bounds(Bounds { min: 2, max: Some(2), ..Bounds::default() }));
     let effects = bench.on(Event::Prioritize { request: 10, nodes: vec!["agent1".into()] });
-    assert_eq!(effects, [Effect::AnswerPrioritize { request: 10, scores: vec![("agent1".into(), 5)] }]);
+    assert_eq!(effects, [Effect::Answer(10, Answer::Prioritize(vec![("agent1".into(), 5)]))]);
 }

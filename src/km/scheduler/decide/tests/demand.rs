@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::Taint;
 use serde_json::{Value, json};
 
 use super::bench::*;
-use crate::scheduler::decide::{Bounds, Effect, Event, Refused};
+use crate::scheduler::decide::{MesosCall, Bounds, Effect, Event, Refused};
 use kmctl_core::cluster::Constraint;
 use kmctl_core::model::pods::PodFacts;
 use mesos::types::{AgentInfo, Attribute, Resource};
@@ -45,11 +45,11 @@ fn with_nothing_pending_no_offer_is_held_and_none_is_wanted() {
     let mut bench = Bench::new();
     assert!(bench.core.summary().suppressed);
     let stray = bench.offer("agent1", 2.0, 2048.0);
-    assert!(matches!(stray.as_slice(), [Effect::Decline { seconds: 3600, .. }]), "{stray:?}");
+    assert!(matches!(stray.as_slice(), [Effect::Mesos(MesosCall::Decline { seconds: 3600, .. })]), "{stray:?}");
     bench.running(&pod("web"), "agent1");
     assert!(bench.core.summary().suppressed);
     let left = bench.offer("agent1", 1.0, 1024.0);
-    assert!(matches!(left.as_slice(), [Effect::Decline { seconds: 3600, .. }]), "{left:?}");
+    assert!(matches!(left.as_slice(), [Effect::Mesos(MesosCall::Decline { seconds: 3600, .. })]), "{left:?}");
     assert_eq!(bench.core.summary().offers, 0);
     assert_eq!(kinds(&bench.seconds(60)), Vec::<&str>::new(), "and it stays so");
 }
@@ -59,11 +59,11 @@ fn offers_that_help_nobody_go_back_and_held_ones_not_used_too() {
     let mut bench = Bench::new();
     bench.pod(&cpus("big", "3"));
     let small = bench.offer("agent1", 1.0, 4096.0);
-    assert!(small.iter().any(|effect| matches!(effect, Effect::Decline { seconds: 60, .. })), "{small:?}");
+    assert!(small.iter().any(|effect| matches!(effect, Effect::Mesos(MesosCall::Decline { seconds: 60, .. }))), "{small:?}");
     bench.offer("agent2", 4.0, 4096.0);
     assert_eq!(bench.core.summary().offers, 1);
     let later = bench.seconds(31);
-    assert!(later.iter().any(|effect| matches!(effect, Effect::Decline { seconds: 5, .. })));
+    assert!(later.iter().any(|effect| matches!(effect, Effect::Mesos(MesosCall::Decline { seconds: 5, .. }))));
 }
 
 #[test]

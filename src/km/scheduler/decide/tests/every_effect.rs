@@ -2,7 +2,7 @@
 use std::collections::BTreeSet;
 
 use super::bench::*;
-use crate::scheduler::decide::{Bounds, Effect, Event, NodeStep};
+use crate::scheduler::decide::{Answer, ApiRequest, MesosCall, Bounds, Effect, Event, NodeStep};
 use mesos::types::{Bytes, TaskState, TaskStatus};
 
 /// All kinds. The match in `listed` fails to compile for a new variant until it is listed.
@@ -36,31 +36,29 @@ const ALL: [&str; 25] = [
 
 fn listed(effect: &Effect) -> &'static str {
     match effect {
-        Effect::Accept { .. }
-        | Effect::Acknowledge { .. }
-        | Effect::AnswerBind { .. }
-        | Effect::AnswerFilter { .. }
-        | Effect::AnswerPrioritize { .. }
-        | Effect::Bind(_)
-        | Effect::CreateNode(_)
-        | Effect::Decline { .. }
-        | Effect::DeleteNode { .. }
-        | Effect::DeletePod { .. }
-        | Effect::EvictPod { .. }
-        | Effect::Explain { .. }
-        | Effect::Kill { .. }
+        Effect::Mesos(MesosCall::Accept { .. })
+        | Effect::Mesos(MesosCall::Acknowledge { .. })
+        | Effect::Answer(_, Answer::Bind(_) | Answer::Filter { .. } | Answer::Prioritize(_))
+        | Effect::Api(ApiRequest::Bind(_))
+        | Effect::Api(ApiRequest::CreateNode(_))
+        | Effect::Mesos(MesosCall::Decline { .. })
+        | Effect::Api(ApiRequest::DeleteNode { .. })
+        | Effect::Api(ApiRequest::DeletePod { .. })
+        | Effect::Api(ApiRequest::EvictPod { .. })
+        | Effect::Api(ApiRequest::Explain { .. })
+        | Effect::Mesos(MesosCall::Kill { .. })
         | Effect::ListAgents
-        | Effect::MarkNode { .. }
-        | Effect::Nudge { .. }
-        | Effect::PrepareNode { .. }
-        | Effect::PublishGrant { .. }
-        | Effect::PurgeDone
-        | Effect::Reconcile(_)
-        | Effect::Record { .. }
-        | Effect::RenewLease { .. }
+        | Effect::Api(ApiRequest::MarkNode { .. })
+        | Effect::Api(ApiRequest::Nudge { .. })
+        | Effect::Api(ApiRequest::PrepareNode { .. })
+        | Effect::Api(ApiRequest::PublishGrant { .. })
+        | Effect::Api(ApiRequest::PurgeDone)
+        | Effect::Mesos(MesosCall::Reconcile(_))
+        | Effect::Api(ApiRequest::Record { .. })
+        | Effect::Api(ApiRequest::RenewLease { .. })
         | Effect::Report(_)
-        | Effect::Revive
-        | Effect::Suppress => effect.kind(),
+        | Effect::Mesos(MesosCall::Revive)
+        | Effect::Mesos(MesosCall::Suppress) => effect.kind(),
     }
 }
 
@@ -125,5 +123,5 @@ fn only_updates_with_an_id_are_acknowledged() {
     status.agent_id = Some("a".into());
     status.uuid = Some(Bytes(vec![7]));
     let effects = bench.on(Event::Update(Box::new(status)));
-    assert!(effects.contains(&Effect::Acknowledge { agent: "a".into(), task: "pod.x.00000000".into(), uuid: vec![7] }));
+    assert!(effects.contains(&Effect::Mesos(MesosCall::Acknowledge { agent: "a".into(), task: "pod.x.00000000".into(), uuid: vec![7] })));
 }

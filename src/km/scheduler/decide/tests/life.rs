@@ -2,20 +2,20 @@
 use serde_json::json;
 
 use super::bench::*;
-use crate::scheduler::decide::{Bounds, Effect, Event, Refused};
+use crate::scheduler::decide::{MesosCall, ApiRequest, Bounds, Effect, Event, Refused};
 use kmctl_core::model::nodes::NodePhase;
 use kmctl_core::protocol::launch::TaskData;
 use mesos::types::TaskState;
 
 fn deletes(effects: &[Effect], name: &str) -> Option<bool> {
     effects.iter().find_map(|effect| match effect {
-        Effect::DeletePod { name: deleted, force, .. } if deleted == name => Some(*force),
+        Effect::Api(ApiRequest::DeletePod { name: deleted, force, .. }) if deleted == name => Some(*force),
         _ => None,
     })
 }
 
 fn kills(effects: &[Effect], id: &str) -> bool {
-    effects.iter().any(|effect| matches!(effect, Effect::Kill { task, .. } if task == id))
+    effects.iter().any(|effect| matches!(effect, Effect::Mesos(MesosCall::Kill { task, .. }) if task == id))
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn an_idle_node_leaves_in_order_taint_kill_delete() {
         !bench
             .log
             .iter()
-            .any(|effect| matches!(effect, Effect::Accept { tasks, .. } if tasks[0].name.starts_with("sweep")))
+            .any(|effect| matches!(effect, Effect::Mesos(MesosCall::Accept { tasks, .. }) if tasks[0].name.starts_with("sweep")))
     );
 }
 
@@ -231,12 +231,12 @@ fn a_pod_whose_annotations_are_replaced_keeps_its_task_and_gets_them_back() {
         let mut replaced = bound.clone();
         (replaced.task, replaced.granted) = (record, None);
         let mut effects = bench.on(Event::Pod(Box::new(replaced.clone())));
-        let expected = Effect::Record {
+        let expected = Effect::Api(ApiRequest::Record {
             namespace: "default".into(),
             name: "web".into(),
             uid: "uid-web".into(),
             annotations: bound.record(),
-        };
+        });
         assert_eq!(bound.record()["kmctl.io/task"], task.task_id.value);
         assert_eq!(effects, std::slice::from_ref(&expected));
         // Written again every five seconds while the object lacks the annotations, and nothing else happens.

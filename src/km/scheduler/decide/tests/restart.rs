@@ -2,7 +2,7 @@
 use serde_json::json;
 
 use super::bench::*;
-use crate::scheduler::decide::{Bounds, Effect, Event};
+use crate::scheduler::decide::{MesosCall, ApiRequest, Bounds, Effect, Event};
 use mesos::types::{TaskInfo, TaskState};
 
 /// A new process with the API objects and the tasks of an old one. `answers` are the states that the master reports.
@@ -54,7 +54,7 @@ fn every_recorded_task_is_asked_for() {
         .log
         .iter()
         .filter_map(|effect| match effect {
-            Effect::Reconcile(tasks) => Some(tasks.iter().map(|(task, _)| task.clone()).collect::<Vec<_>>()),
+            Effect::Mesos(MesosCall::Reconcile(tasks)) => Some(tasks.iter().map(|(task, _)| task.clone()).collect::<Vec<_>>()),
             _ => None,
         })
         .flatten()
@@ -94,7 +94,7 @@ fn a_pod_whose_annotations_were_replaced_while_nobody_looked_keeps_its_task() {
     effects.extend(bench.seconds(60));
     assert_eq!(destructive(&effects), Vec::<&str>::new());
     let recorded = effects.iter().find_map(|effect| match effect {
-        Effect::Record { annotations, .. } => annotations.get("kmctl.io/task"),
+        Effect::Api(ApiRequest::Record { annotations, .. }) => annotations.get("kmctl.io/task"),
         _ => None,
     });
     assert_eq!(recorded, Some(&task.task_id.value));
@@ -147,7 +147,7 @@ fn a_task_whose_granted_ports_are_forgotten_is_launched_anew() {
     let tasks = accepted(&old.log);
     let running: Vec<_> = tasks.iter().map(|task| (task, TaskState::Running)).collect();
     let (_, effects) = restarted(&old, &running);
-    assert!(effects.iter().any(|effect| matches!(effect, Effect::Kill { task, .. } if task.contains("uid-late"))));
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Mesos(MesosCall::Kill { task, .. }) if task.contains("uid-late"))));
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn the_task_of_a_pod_that_is_gone_is_killed_and_a_strange_one_is_left_alone() {
     let (_, effects) = restarted(&old, &answers);
     let killed: Vec<&String> = effects
         .iter()
-        .filter_map(|effect| if let Effect::Kill { task, .. } = effect { Some(task) } else { None })
+        .filter_map(|effect| if let Effect::Mesos(MesosCall::Kill { task, .. }) = effect { Some(task) } else { None })
         .collect();
     assert_eq!(killed, [&task.task_id.value]);
     assert!(effects.iter().any(|effect| matches!(effect, Effect::Report(text) if text.contains("somebody-elses"))));
@@ -172,7 +172,7 @@ fn a_node_whose_task_the_master_does_not_know_is_replaced() {
     let mut old = Bench::new();
     let (node, task) = old.running(&pod("web"), "agent1");
     let (bench, effects) = restarted(&old, &[(&node, TaskState::TaskUnknown), (&task, TaskState::TaskUnknown)]);
-    assert!(effects.iter().any(|effect| matches!(effect, Effect::DeletePod { force: true, .. })));
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Api(ApiRequest::DeletePod { force: true, .. }))));
     assert!(bench.nodes.is_empty());
 }
 
@@ -199,7 +199,7 @@ fn a_launch_that_was_lost_on_the_way_is_asked_for() {
     let (request, _) = bench.bind(&web, "agent1");
     let tasks = accepted(&bench.seconds(1));
     let later = bench.seconds(32);
-    assert!(later.iter().any(|effect| matches!(effect, Effect::Reconcile(tasks) if tasks.len() == 2)));
+    assert!(later.iter().any(|effect| matches!(effect, Effect::Mesos(MesosCall::Reconcile(tasks)) if tasks.len() == 2)));
     bench.update(&tasks[1], TaskState::Gone);
     assert!(bench.bound(request).flatten().is_some());
 }

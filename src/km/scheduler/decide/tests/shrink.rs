@@ -2,14 +2,14 @@
 use std::time::Duration;
 
 use super::bench::*;
-use crate::scheduler::decide::{Bounds, Effect, Event};
+use crate::scheduler::decide::{MesosCall, ApiRequest, Bounds, Effect, Event};
 use kmctl_core::model::nodes::{LEAVING_TAINT, NodePhase};
 use mesos::types::{TaskInfo, TaskState};
 
 /// Names of the pods that are evicted.
 fn evicted(effects: &[Effect]) -> Vec<&str> {
     let evicted = effects.iter().filter_map(|effect| match effect {
-        Effect::EvictPod { name, .. } => Some(name.as_str()),
+        Effect::Api(ApiRequest::EvictPod { name, .. }) => Some(name.as_str()),
         _ => None,
     });
     evicted.collect()
@@ -20,7 +20,7 @@ fn most(max: u32) -> Event {
 }
 
 fn kills(effects: &[Effect], task: &TaskInfo) -> bool {
-    effects.iter().any(|effect| matches!(effect, Effect::Kill { task: id, .. } if *id == task.task_id.value))
+    effects.iter().any(|effect| matches!(effect, Effect::Mesos(MesosCall::Kill { task: id, .. }) if *id == task.task_id.value))
 }
 
 /// Two ready nodes: `agent1` with one pod, `agent2` with two.
