@@ -23,7 +23,7 @@ use kmctl::plan::{Inputs, PlanContext, decide, desired};
 use kmctl_core::bundle::{Bundle, create, hex_digest, required};
 use kmctl_core::cluster::Cluster;
 use kmctl_core::progress::Progress;
-use kmctl_core::protocol::host::{Event, FORMAT, Holder, HostManifest, Item, Observation, Observations, Observed};
+use kmctl_core::protocol::host::{Event, FORMAT, LockOwner, HostManifest, Item, Observation, Observations, Observed};
 use tokio::sync::{Semaphore, mpsc};
 
 mod figures;
@@ -95,7 +95,7 @@ async fn up(folder: &Path, bundle: &Arc<Bundle>, count: usize) -> f64 {
         bundle: Some(bundle.clone()),
         secrets: BTreeMap::new(),
         km: km.clone(),
-        holder: Holder::default(),
+        holder: LockOwner::default(),
         progress: Progress::silent(),
         limits,
         verified: Arc::new(Verified::default()),

@@ -13,7 +13,7 @@ use kmctl::plan::{Inputs, desired};
 use kmctl_core::bundle::{BundleFile, Manifest, Purpose, hex_digest};
 use kmctl_core::cluster::Cluster;
 use kmctl_core::pki;
-use kmctl_core::protocol::host::{Beginning, EtcdStart, Header, Holder, Item, Payload};
+use kmctl_core::protocol::host::{EtcdBootstrap, EtcdStart, Header, LockOwner, Item, Payload};
 use sha2::{Digest, Sha256};
 
 const CLUSTER: &str = "\
@@ -73,8 +73,8 @@ fn stream() -> Vec<u8> {
         payload,
         secrets: BTreeMap::from([("/etc/kmctl/mesos-secret".to_owned(), "czNjcmV0".to_owned())]),
         shared: BTreeMap::new(),
-        etcd: Beginning { start: Some(EtcdStart::Bootstrap), founding: None },
-        holder: Holder::default(),
+        etcd: EtcdBootstrap { start: Some(EtcdStart::Bootstrap), founding: None },
+        holder: LockOwner::default(),
     };
     let mut all = header.to_bytes();
     all.extend(bytes);

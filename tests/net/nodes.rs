@@ -15,7 +15,7 @@ use km::node::dns::serve::NameServer;
 use km::node::real::{RealPorts, User, for_own_authority, proxy_forwarding};
 use km::node::view::api::{ApiUpstream, Clients};
 use km::node::view::lists::Lists;
-use km::node::view::serve::Door;
+use km::node::view::serve::LocalApiServer;
 use km::node::view::translate::Resource;
 use km::node::view::upstream::ListOf;
 use kmctl_core::cluster::ProxyMode;
@@ -234,7 +234,7 @@ pub async fn node(
     let questions = AbortOnDropHandle::new(tokio::spawn(serve(listen(&socket).unwrap(), ports.clone())));
 
     let upstream = Arc::new(ApiUpstream::new(Arc::new(Fixed(client.clone()))));
-    let door = Door::on(namespace.inside_thread(|| TcpListener::bind("127.0.0.1:0").unwrap())).unwrap();
+    let door = LocalApiServer::on(namespace.inside_thread(|| TcpListener::bind("127.0.0.1:0").unwrap())).unwrap();
     let kubeconfig = folder.join(format!("{name}.kubeconfig"));
     let text = for_own_authority(&door.url, &door.certificate, &User::Token(&door.token));
     std::fs::write(&kubeconfig, text).unwrap();

@@ -5,7 +5,7 @@ pub mod events;
 pub mod lease;
 mod manifests;
 pub mod names;
-pub mod seat;
+pub mod host_lock;
 mod version;
 
 pub use components::Components;

@@ -1,6 +1,6 @@
 //! Agents, nodes, pods and their resources, as reported by Mesos and Kubernetes. Pure.
 pub mod agents;
-pub mod burden;
+pub mod drain_cost;
 pub mod candidate;
 pub mod ids;
 pub mod nodes;

@@ -109,13 +109,13 @@ impl Draw for Silent {
 
 /// Draws to `draw`, but does not wait for it while it is suspended: an operator may take long to answer a prompt, and
 /// meanwhile the rest of the work, and Ctrl-C, must not block.
-struct Patient<D> {
+struct DeferredRenderer<D> {
     draw: D,
     /// Events reported while suspended; `Some` only while suspended.
     waiting: Mutex<Option<Vec<Event>>>,
 }
 
-impl<D: Draw> Draw for Patient<D> {
+impl<D: Draw> Draw for DeferredRenderer<D> {
     fn draw(&self, event: &Event) {
         match self.waiting.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
             Some(waiting) => waiting.push(event.clone()),
@@ -151,7 +151,7 @@ pub struct Progress {
 impl Progress {
     /// Reports to `draw`. Events reported while the terminal is suspended are drawn afterwards.
     pub fn new(draw: impl Draw + 'static) -> Self {
-        Progress { draw: Arc::new(Patient { draw, waiting: Mutex::default() }), next: Arc::default() }
+        Progress { draw: Arc::new(DeferredRenderer { draw, waiting: Mutex::default() }), next: Arc::default() }
     }
 
     /// Reports nothing but errors.

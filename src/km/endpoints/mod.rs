@@ -5,7 +5,7 @@
 //! host port that Mesos granted in place of the pod's address and port. [`model`] holds what is known of the API's
 //! objects, [`read`] parses them, [`wanted`] computes the bodies of one Service's objects, [`decide`] turns events into
 //! writes, and [`run`] watches and writes. It runs on one host at a time and, through
-//! [`Seat`](kmctl_core::k8s::seat::Seat), in one process of that host.
+//! [`HostLock`](kmctl_core::k8s::seat::Seat), in one process of that host.
 pub mod decide;
 pub mod model;
 pub mod read;

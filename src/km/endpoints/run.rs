@@ -17,7 +17,7 @@ use kmctl_core::backoff::Backoff;
 use kmctl_core::cluster::NetworkMode;
 use kmctl_core::k8s::lease::{Candidacy, campaign};
 use kmctl_core::k8s::names::NAMESPACE;
-use kmctl_core::k8s::seat::Seat;
+use kmctl_core::k8s::host_lock::HostLock;
 use kmctl_core::protocol::scheduler::SchedulerConfiguration;
 
 /// Name of the Lease in [`NAMESPACE`].
@@ -63,7 +63,7 @@ pub enum EndpointsError {
     Client(#[source] kube::Error),
     /// It could not be determined whether another process of this host writes.
     #[error("take this host's place among the candidates")]
-    Seat(#[source] std::io::Error),
+    HostLock(#[source] std::io::Error),
     /// A part ended that must keep running.
     #[error("a part of km endpoints ended: {part}")]
     Ended {
@@ -90,7 +90,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), Endpoi
     match settings.network.mode {
         NetworkMode::HostPorts => {
             let client = connect(&kubeconfig).await?;
-            let seat = Seat::take(LEASE, &settings.cluster, &stop).await.map_err(EndpointsError::Seat)?;
+            let seat = HostLock::take(LEASE, &settings.cluster, &stop).await.map_err(EndpointsError::HostLock)?;
             match &seat {
                 Some(seat) => serve(client, &seat.identity, stop).await,
                 None => Ok(()),

@@ -9,7 +9,7 @@ use super::*;
 use kmctl_core::bundle::hex_digest;
 use kmctl_core::pki::LeafSpec;
 use kmctl_core::protocol::host::{AuthoritySpec, CertificateSpec, KubeconfigSpec, UnitSpec};
-use kmctl_core::protocol::host::{Beginning, Holder, HostManifest, Payload};
+use kmctl_core::protocol::host::{EtcdBootstrap, LockOwner, HostManifest, Payload};
 
 fn now() -> Timestamp {
     "2026-11-23T10:00:00Z".parse().unwrap()
@@ -69,8 +69,8 @@ fn header(text: &str, program: &[u8]) -> Header {
         payload: Vec::new(),
         secrets: BTreeMap::from([("/etc/secret".to_owned(), BASE64_STANDARD.encode(b"s3cret"))]),
         shared: BTreeMap::new(),
-        etcd: Beginning::default(),
-        holder: Holder::default(),
+        etcd: EtcdBootstrap::default(),
+        holder: LockOwner::default(),
     }
 }
 

@@ -4,7 +4,7 @@
 //! its own. So a run that reaches a majority of the hosts knows of every cluster that may have been created, even by a
 //! host that does not answer: two runs that reach different hosts never create two clusters.
 use kmctl_core::protocol::host::FOUNDER;
-use kmctl_core::protocol::host::Founding;
+use kmctl_core::protocol::host::BootstrapClaim;
 
 use super::AgentError;
 use super::files::Root;
@@ -16,8 +16,8 @@ pub(crate) fn read(root: &Root) -> Result<Option<String>, AgentError> {
 }
 
 /// Records the founder, if one is given.
-pub(crate) fn apply(root: &Root, founding: Option<&Founding>) -> Result<Change, AgentError> {
-    let Some(Founding { name, instead_of }) = founding else { return Ok(Change::Unchanged) };
+pub(crate) fn apply(root: &Root, founding: Option<&BootstrapClaim>) -> Result<Change, AgentError> {
+    let Some(BootstrapClaim { name, instead_of }) = founding else { return Ok(Change::Unchanged) };
     let found = read(root)?;
     if found.as_ref() == Some(name) {
         return Ok(Change::Unchanged);
@@ -41,7 +41,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let root = Root::new(folder.path(), None);
         let founding = |name: &str, instead_of: Option<&str>| {
-            let founding = Founding { name: name.to_owned(), instead_of: instead_of.map(str::to_owned) };
+            let founding = BootstrapClaim { name: name.to_owned(), instead_of: instead_of.map(str::to_owned) };
             apply(&root, Some(&founding))
         };
         assert_eq!(apply(&root, None).unwrap(), Change::Unchanged);

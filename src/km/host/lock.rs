@@ -1,5 +1,5 @@
 //! The lock that lets one run at a time change a host.
-use kmctl_core::protocol::host::Holder;
+use kmctl_core::protocol::host::LockOwner;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ fn path(root: &Root) -> std::path::PathBuf {
 }
 
 /// Takes the lock, waiting up to `PATIENCE` for another run to end.
-pub(crate) fn take(root: &Root, mut holder: Holder) -> Result<Lock, AgentError> {
+pub(crate) fn take(root: &Root, mut holder: LockOwner) -> Result<Lock, AgentError> {
     let path = path(root);
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(AgentError::file("make the folder", folder))?;
@@ -59,7 +59,7 @@ pub(crate) fn take(root: &Root, mut holder: Holder) -> Result<Lock, AgentError> 
 }
 
 /// The current holder of the lock, if any.
-pub(crate) fn holder(root: &Root) -> Option<Holder> {
+pub(crate) fn holder(root: &Root) -> Option<LockOwner> {
     let file = File::open(path(root)).ok()?;
     match Flock::lock(file, FlockArg::LockSharedNonblock) {
         Ok(_) => None,
@@ -67,7 +67,7 @@ pub(crate) fn holder(root: &Root) -> Option<Holder> {
     }
 }
 
-fn read(mut file: File) -> Holder {
+fn read(mut file: File) -> LockOwner {
     let mut text = String::new();
     // An unreadable holder is shown as unknown; only the lock itself matters.
     let _ = file.seek(SeekFrom::Start(0)).and_then(|_| file.read_to_string(&mut text));

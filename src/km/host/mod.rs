@@ -27,7 +27,7 @@ pub use command::{Action, Arguments, perform, run, status_of};
 pub use files::Killed;
 pub use files::Root;
 
-use kmctl_core::protocol::host::Holder;
+use kmctl_core::protocol::host::LockOwner;
 use std::path::PathBuf;
 
 /// Why a manifest could not be compared or applied.
@@ -54,7 +54,7 @@ pub enum AgentError {
     Refused(String),
     /// Another run holds the lock.
     #[error("another run is changing this host: {0}")]
-    Locked(Holder),
+    Locked(LockOwner),
     /// Standard input is invalid or could not be read, or a setup step failed.
     #[error("{what}")]
     Input {

@@ -33,7 +33,7 @@ struct Running {
     ended: oneshot::Receiver<()>,
 }
 
-struct Hands {
+struct EffectRunner {
     config: KubeletConfiguration,
     /// The configuration with the values that are known only at run time: the pods' cgroup and a free port.
     placed: Arc<OnceLock<KubeletConfiguration>>,
@@ -61,7 +61,7 @@ impl NodeAgent {
         let (events, mut inbox) = mpsc::unbounded_channel();
         let children = deps.services.iter().map(|_| None).collect();
         let awaiting_ready = vec![false; deps.services.len()];
-        let mut hands = Hands {
+        let mut hands = EffectRunner {
             config,
             placed: Arc::default(),
             preparing: None,
@@ -104,7 +104,7 @@ impl NodeAgent {
     }
 }
 
-impl Hands {
+impl EffectRunner {
     async fn carry_out(&mut self, effect: Effect) {
         let deps = self.deps.clone();
         let events = self.events.clone();

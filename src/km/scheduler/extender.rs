@@ -25,7 +25,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::decide::{Answer, Event, Refused, RequestId};
 use super::metrics::Metrics;
-use super::standby::{self, Forwarder, StandbyError, Standing, is_named};
+use super::standby::{self, Forwarder, StandbyError, Leadership, is_named};
 use kmctl_core::model::pods::PodFacts;
 use kmctl_core::model::resources::Amount;
 use kmctl_core::protocol::Summary;
@@ -78,7 +78,7 @@ pub enum ExtenderError {
 
 #[derive(Clone)]
 struct Shared {
-    standing: watch::Receiver<Standing>,
+    standing: watch::Receiver<Leadership>,
     forwarder: Option<Forwarder>,
     next: Arc<AtomicU64>,
     pod_defaults: Amount,
@@ -159,7 +159,7 @@ impl Extender {
     pub async fn bind(
         settings: &ExtenderServer,
         pod_defaults: Amount,
-        standing: watch::Receiver<Standing>,
+        standing: watch::Receiver<Leadership>,
         summary: watch::Receiver<Summary>,
         metrics: Arc<Metrics>,
     ) -> Result<Extender, ExtenderError> {
@@ -249,15 +249,15 @@ fn patience(path: &str) -> Duration {
 /// Lets this process answer a request if it leads, and forwards the request to the leader otherwise.
 async fn pass_on(State(shared): State<Shared>, request: Request, next: Next) -> Response {
     let leader = match &*shared.standing.borrow() {
-        Standing::Leads(_) => None,
-        Standing::Follows(leader) => Some(*leader),
+        Leadership::Leads(_) => None,
+        Leadership::Follows(leader) => Some(*leader),
     };
     let Some(leader) = leader else { return next.run(request).await };
     if standby::left(request.headers()).is_some() {
-        return standby::again("this km scheduler does not lead any more");
+        return standby::retry_later("this km scheduler does not lead any more");
     }
     let (Some(leader), Some(forwarder)) = (leader, &shared.forwarder) else {
-        return standby::again("no km scheduler leads");
+        return standby::retry_later("no km scheduler leads");
     };
     let (parts, body) = request.into_parts();
     let path = parts.uri.path().to_owned();
@@ -273,7 +273,7 @@ impl Shared {
         let (answer, answered) = oneshot::channel();
         let question = Question { event: event(request), request, answer };
         // The core continues with a bind even if the client has disconnected: the next bind request joins it.
-        let Standing::Leads(questions) = self.standing.borrow().clone() else { return None };
+        let Leadership::Leads(questions) = self.standing.borrow().clone() else { return None };
         let asked = tokio::time::timeout(patience, async move {
             questions.send(question).await.ok()?;
             answered.await.ok()
@@ -355,7 +355,7 @@ mod tests {
 
     async fn asked(path: &str, body: Value, answer: Answer) -> (StatusCode, Value, Event) {
         let (questions, mut asked) = mpsc::channel(1);
-        let (_, standing) = watch::channel(Standing::Leads(questions));
+        let (_, standing) = watch::channel(Leadership::Leads(questions));
         let (_, summary) = watch::channel(Summary::default());
         let shared = Shared {
             standing,
@@ -416,7 +416,7 @@ mod tests {
 
     /// The response of a km scheduler that does not lead.
     async fn refused(leader: Option<SocketAddr>, left: Option<&str>) -> (StatusCode, String) {
-        let (_, standing) = watch::channel(Standing::Follows(leader));
+        let (_, standing) = watch::channel(Leadership::Follows(leader));
         let (_, summary) = watch::channel(Summary::default());
         let (pod_defaults, metrics) = (Amount::new(250, 64), Arc::new(Metrics::new()));
         let shared = Shared { standing, forwarder: None, next: Arc::default(), pod_defaults, summary, metrics };
@@ -489,7 +489,7 @@ mod tests {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let ours = settings(folder.path(), EXTENDER_CLIENT, free.port());
         let (questions, mut asked) = mpsc::channel::<Question>(1);
-        let (_standing, standing) = watch::channel(Standing::Leads(questions));
+        let (_standing, standing) = watch::channel(Leadership::Leads(questions));
         let (_summaries, summary) = watch::channel(Summary::default());
         let leader = Extender::bind(&ours, Amount::new(250, 64), standing, summary, Arc::new(Metrics::new()));
         let serving = tokio::spawn(leader.await.unwrap().serve());

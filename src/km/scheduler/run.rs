@@ -18,13 +18,13 @@ use super::effects::Executor;
 use super::extender::{Extender, ExtenderError, Question};
 use super::framework::{self, Identity};
 use super::metrics::Metrics;
-use super::standby::{self, Standing};
+use super::standby::{self, Leadership};
 use super::{csr, watches};
 use kmctl_core::cluster::quantity::{ParseError, duration};
 use kmctl_core::k8s::client::{ClientError, connect};
 use kmctl_core::k8s::lease::{Candidacy, campaign};
 use kmctl_core::k8s::names::NAMESPACE;
-use kmctl_core::k8s::seat::Seat;
+use kmctl_core::k8s::host_lock::HostLock;
 use kmctl_core::model::requests;
 use kmctl_core::model::resources::Amount;
 use kmctl_core::model::time::Time;
@@ -75,7 +75,7 @@ pub enum SchedulerError {
     Artifacts(#[source] ArtifactsError),
     /// It could not be determined whether another km scheduler runs on this host.
     #[error("see whether another km scheduler runs here")]
-    Seat(#[source] std::io::Error),
+    HostLock(#[source] std::io::Error),
     /// Another process leads.
     #[error("the lease {LEASE} is lost")]
     LeaseLost,
@@ -99,7 +99,7 @@ pub async fn run(config: &Path, stop: CancellationToken) -> Result<(), Scheduler
             .map_err(SchedulerError::Mesos)?;
     let client = connect(&configuration.kubeconfig).await?;
     // A process that is restarted after a crash continues at once, under the identity of the previous one.
-    let seat = Seat::take(LEASE, &configuration.cluster, &stop).await.map_err(SchedulerError::Seat)?;
+    let seat = HostLock::take(LEASE, &configuration.cluster, &stop).await.map_err(SchedulerError::HostLock)?;
     let Some(seat) = seat else { return Ok(()) };
     let pod_defaults = quantities("nodes.podDefaults", &configuration.nodes.pod_defaults)?;
 
@@ -115,7 +115,7 @@ pub async fn run(config: &Path, stop: CancellationToken) -> Result<(), Scheduler
         other: Some(other),
     };
     // kube-scheduler queries its own host, whichever host leads.
-    let (standing, stands) = watch::channel(Standing::Follows(None));
+    let (standing, stands) = watch::channel(Leadership::Follows(None));
     let (summaries, summary) = watch::channel(Summary::default());
     let metrics = Arc::new(Metrics::new());
     let extender = Extender::bind(extender_settings, pod_defaults, stands, summary, metrics.clone()).await;
@@ -135,7 +135,7 @@ pub async fn run(config: &Path, stop: CancellationToken) -> Result<(), Scheduler
     let outcome = if stop.is_cancelled() {
         Ok(())
     } else {
-        let desk = Desk { standing, summaries, metrics, pod_defaults };
+        let desk = ExtenderHandles { standing, summaries, metrics, pod_defaults };
         lead(&configuration, settings, masters, client, leads, parts, desk, stop).await
     };
     // Releases the Lease, so that no other candidate has to wait for it to expire.
@@ -146,18 +146,18 @@ pub async fn run(config: &Path, stop: CancellationToken) -> Result<(), Scheduler
 }
 
 /// Channels to the extender: which process answers its requests, and the core's summary.
-struct Desk {
-    standing: watch::Sender<Standing>,
+struct ExtenderHandles {
+    standing: watch::Sender<Leadership>,
     summaries: watch::Sender<Summary>,
     metrics: Arc<Metrics>,
     pod_defaults: Amount,
 }
 
 /// Publishes the current leader to the extender. Ends with the election.
-async fn follow(mut others: watch::Receiver<Option<String>>, standing: &watch::Sender<Standing>) {
+async fn follow(mut others: watch::Receiver<Option<String>>, standing: &watch::Sender<Leadership>) {
     loop {
         let leader = others.borrow_and_update().as_deref().and_then(standby::address);
-        standing.send_replace(Standing::Follows(leader));
+        standing.send_replace(Leadership::Follows(leader));
         if others.changed().await.is_err() {
             return;
         }
@@ -172,17 +172,17 @@ async fn lead(
     client: Client,
     mut leads: watch::Receiver<bool>,
     mut parts: JoinSet<()>,
-    desk: Desk,
+    desk: ExtenderHandles,
     stop: CancellationToken,
 ) -> Result<(), SchedulerError> {
-    let Desk { standing, summaries, metrics, pod_defaults } = desk;
+    let ExtenderHandles { standing, summaries, metrics, pod_defaults } = desk;
     let api = Api::new(client.clone());
     let (sender, mut events) = mpsc::channel(QUEUE);
     let (questioner, mut questions) = mpsc::channel(QUEUE);
     let bounds = Bounds { min: configuration.nodes.min, max: configuration.nodes.max, purge: false, purged: false };
     let mut core = Scheduler::new(settings, rand::random());
     summaries.send_replace(core.summary());
-    standing.send_replace(Standing::Leads(questioner));
+    standing.send_replace(Leadership::Leads(questioner));
     parts.spawn(watches::watch_all(client.clone(), pod_defaults, bounds, sender.clone()));
     parts.spawn(csr::run(client, api.clone()));
     let (caller_out, callers) = watch::channel(None);
@@ -209,7 +209,7 @@ async fn lead(
             () = stop.cancelled() => return Ok(()),
             _ = leads.wait_for(|leads| !*leads) => {
                 // Nothing is answered any more, not even while the process ends.
-                standing.send_replace(Standing::Follows(None));
+                standing.send_replace(Leadership::Follows(None));
                 return Err(SchedulerError::LeaseLost);
             }
             Some(_) = parts.join_next() => return Err(SchedulerError::Ended("server, watch or Mesos connection")),

@@ -27,7 +27,7 @@ const CONNECT: Duration = Duration::from_millis(500);
 
 /// Whether this process leads.
 #[derive(Clone, Debug)]
-pub enum Standing {
+pub enum Leadership {
     /// This process leads, and its core answers requests.
     Leads(mpsc::Sender<Question>),
     /// Another process leads, at this address, if any.
@@ -94,14 +94,14 @@ impl Forwarder {
             Ok((status, body)) => (status, [(header::CONTENT_TYPE, "application/json")], body).into_response(),
             Err(error) => {
                 tracing::warn!(%leader, %error, "the km scheduler that leads does not answer");
-                again(&format!("the km scheduler that leads ({leader}) did not answer"))
+                retry_later(&format!("the km scheduler that leads ({leader}) did not answer"))
             }
         }
     }
 }
 
 /// An error after which kube-scheduler tries again.
-pub(super) fn again(why: &str) -> Response {
+pub(super) fn retry_later(why: &str) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, why.to_owned()).into_response()
 }
 

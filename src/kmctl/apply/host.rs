@@ -17,7 +17,7 @@ use crate::inventory::look;
 use kmctl_core::bundle::{Bundle, hex_digest};
 use kmctl_core::progress::{Progress, Step};
 use kmctl_core::protocol::host::{
-    Beginning, Change, EXIT_LOCKED, Event, Holder, HostManifest, Item, KM, LeaveRequest, MemberSpec, Observed,
+    EtcdBootstrap, Change, EXIT_LOCKED, Event, LockOwner, HostManifest, Item, KM, LeaveRequest, MemberSpec, Observed,
 };
 
 /// The host prints something at least every two seconds. Unpacking one big file on a slow disk is the longest silence.
@@ -43,7 +43,7 @@ pub struct Work {
     /// The `km` beside this kmctl, and its sha256.
     pub km: (PathBuf, String),
     /// Who runs this.
-    pub holder: Holder,
+    pub holder: LockOwner,
     /// Where work is reported.
     pub progress: Progress,
     /// How much is done concurrently.
@@ -214,7 +214,7 @@ pub(super) async fn tell(
 ) -> Result<Counts, ApplyError> {
     let (_, moved) = mpsc::channel(1);
     let (lines, events) = mpsc::channel(64);
-    let mut show = Show::new(host.name(), progress, what, 0);
+    let mut show = ProgressReporter::new(host.name(), progress, what, 0);
     let (output, ()) = tokio::join!(host.run_lines(command, lines), show.follow(moved, events));
     let output = output.map_err(|source| ApplyError::Host { what, host: host.name().to_owned(), source })?;
     show.end(what, &output)
@@ -226,7 +226,7 @@ pub(super) async fn send(
     (text, part): (&str, &Part),
     missing: &Missing,
     shared: &BTreeMap<String, String>,
-    etcd: &Beginning,
+    etcd: &EtcdBootstrap,
     work: &Work,
 ) -> Result<(Counts, bool), ApplyError> {
     let uploads = !missing.is_empty();
@@ -248,7 +248,7 @@ pub(super) async fn send(
     // If something is started first, sending the missing files is a separate step after it.
     let starts = part.manifest.items.iter().find(|item| matches!(item, Item::Unit(_) | Item::Program { .. }));
     let text = if total > 0 && !matches!(starts, Some(Item::Unit(_))) { SENDING } else { text };
-    let mut show = Show::new(host.name(), &work.progress, text, total);
+    let mut show = ProgressReporter::new(host.name(), &work.progress, text, total);
     let (output, ()) = tokio::join!(run, show.follow(moved, events));
     let what = "apply the manifest";
     let output = output.map_err(|source| ApplyError::Host { what, host: host.name().to_owned(), source })?;
@@ -266,7 +266,7 @@ pub struct Counts {
 }
 
 /// Turns a host's events into progress, and its last one into an outcome.
-pub(crate) struct Show<'a> {
+pub(crate) struct ProgressReporter<'a> {
     host: &'a str,
     progress: &'a Progress,
     total: u64,
@@ -276,9 +276,9 @@ pub(crate) struct Show<'a> {
     counts: Counts,
 }
 
-impl<'a> Show<'a> {
+impl<'a> ProgressReporter<'a> {
     pub(crate) fn new(host: &'a str, progress: &'a Progress, text: &str, total: u64) -> Self {
-        Show {
+        ProgressReporter {
             host,
             progress,
             total,

@@ -32,7 +32,7 @@ impl Draw for Keeping {
 fn programs_that_come_after_a_unit_are_a_step_and_not_a_line_each() {
     let kept = Keeping::default();
     let progress = Progress::new(kept.clone());
-    let mut show = Show::new("cp1", &progress, "send etcd's part", 7);
+    let mut show = ProgressReporter::new("cp1", &progress, "send etcd's part", 7);
     for (name, change) in [
         ("etcd.service", Change::Started),
         ("/bin/a", Change::Created),
@@ -89,7 +89,7 @@ async fn a_km_that_is_another_one_than_was_sent_is_not_used() {
         bundle: None,
         secrets: BTreeMap::new(),
         km: (folder.path().join("km"), "right".to_owned()),
-        holder: Holder::default(),
+        holder: LockOwner::default(),
         progress: Progress::silent(),
         limits: Limits::default(),
         verified: Arc::default(),

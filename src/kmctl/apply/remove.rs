@@ -6,7 +6,7 @@ use super::ApplyError;
 use super::host::tell;
 use crate::host::{Command, Host};
 use kmctl_core::progress::Progress;
-use kmctl_core::protocol::host::{Holder, HostManifest, KM, Removal, RemoveRequest};
+use kmctl_core::protocol::host::{LockOwner, HostManifest, KM, Removal, RemoveRequest};
 
 /// Stopping a unit may take systemd's whole stop timeout.
 const REMOVE: Duration = Duration::from_secs(180);
@@ -19,7 +19,7 @@ pub struct Removing {
     /// The framework could not be removed: keep its id for the run that will remove it.
     pub keep_framework: bool,
     /// Who runs this, for the lock.
-    pub holder: Holder,
+    pub holder: LockOwner,
 }
 
 /// Removes what the manifests name, host by host, starting with the last because the first created the keys. Continues

@@ -14,7 +14,7 @@ use super::stream::{Missing, Part};
 use crate::host::Host;
 use crate::inventory::Found;
 use crate::plan::{Action, EtcdWork, HostPlan};
-use kmctl_core::protocol::host::{Beginning, EtcdStart, HostManifest, Item, MemberSpec, Observed};
+use kmctl_core::protocol::host::{EtcdBootstrap, EtcdStart, HostManifest, Item, MemberSpec, Observed};
 
 /// A host of the run: its desired state, what was found there, and what is done about it.
 #[derive(Clone)]
@@ -174,7 +174,7 @@ struct Finished {
     outcome: Result<(Counts, bool), ApplyError>,
 }
 
-enum Happened {
+enum RunEvent {
     Finished(Box<Finished>),
     Arrived(usize, Result<Box<Member>, ApplyError>),
 }
@@ -185,31 +185,31 @@ pub async fn run(members: Vec<Member>, late: Vec<Late>, departures: Vec<String>,
     let facts: Vec<HostFacts> = members.iter().map(Member::facts).collect();
     let mut graph = Graph::new(&facts, departures.len());
     let shared = Shared { work: work.clone(), keys: Arc::default(), departures: Arc::new(departures) };
-    let mut hosts = Vec::from_iter(members.into_iter().map(Taking::new));
-    let mut running: JoinSet<Happened> = JoinSet::new();
+    let mut hosts = Vec::from_iter(members.into_iter().map(HostProgress::new));
+    let mut running: JoinSet<RunEvent> = JoinSet::new();
     let names: Vec<String> = late.iter().map(|late| late.host.clone()).collect();
     for (number, late) in late.into_iter().enumerate() {
-        running.spawn(async move { Happened::Arrived(number, late.arrival.await.map(Box::new)) });
+        running.spawn(async move { RunEvent::Arrived(number, late.arrival.await.map(Box::new)) });
     }
     let mut absent = Vec::new();
     loop {
         for task in graph.next(started.elapsed()) {
             let Some(host) = hosts.get(task.host) else { continue };
             let (shared, member) = (shared.clone(), host.member.clone());
-            running.spawn(async move { Happened::Finished(Box::new(carry_out(task, member, &shared).await)) });
+            running.spawn(async move { RunEvent::Finished(Box::new(carry_out(task, member, &shared).await)) });
         }
         let Some(happened) = running.join_next().await else { break };
         match happened {
-            Ok(Happened::Finished(finished)) => {
+            Ok(RunEvent::Finished(finished)) => {
                 let Finished { task, found, outcome } = *finished;
                 let Some(host) = hosts.get_mut(task.host) else { continue };
                 let ended = host.take(found, outcome, &shared);
                 graph.finished(task.id, ended, started.elapsed());
             }
-            Ok(Happened::Arrived(number, arrived)) => match arrived {
+            Ok(RunEvent::Arrived(number, arrived)) => match arrived {
                 Ok(member) => {
                     graph.admit(member.facts());
-                    hosts.push(Taking::new(*member));
+                    hosts.push(HostProgress::new(*member));
                 }
                 Err(error) => absent.push((names.get(number).cloned().unwrap_or_default(), error)),
             },
@@ -227,15 +227,15 @@ pub async fn run(members: Vec<Member>, late: Vec<Late>, departures: Vec<String>,
 }
 
 /// A host while the run is in progress.
-struct Taking {
+struct HostProgress {
     member: Member,
     counts: Counts,
     error: Option<ApplyError>,
 }
 
-impl Taking {
+impl HostProgress {
     fn new(member: Member) -> Self {
-        Taking { member, counts: Counts::default(), error: None }
+        HostProgress { member, counts: Counts::default(), error: None }
     }
 
     fn take(&mut self, found: Option<Found>, outcome: Result<(Counts, bool), ApplyError>, shared: &Shared) -> Ended {
@@ -257,7 +257,7 @@ impl Taking {
     }
 
     fn outcome(self, graph: &Graph, number: usize) -> HostOutcome {
-        let Taking { member, counts, error } = self;
+        let HostProgress { member, counts, error } = self;
         HostOutcome { host: member.plan.host, state: graph.state(number), counts, took: graph.took(number), error }
     }
 }
@@ -282,7 +282,7 @@ async fn stage(task: Task, member: &mut Member, shared: &Shared) -> Result<(Coun
         EtcdWork::Join => Some(EtcdStart::Join),
         EtcdWork::None | EtcdWork::Start | EtcdWork::Restart => None,
     };
-    let etcd = Beginning { start, founding: member.plan.founding.clone() };
+    let etcd = EtcdBootstrap { start, founding: member.plan.founding.clone() };
     let known = || keys.lock().unwrap_or_else(PoisonError::into_inner).clone();
     match task.stage {
         Stage::Keys => {

@@ -24,7 +24,7 @@ use kmctl_core::bundle::Bundle;
 use kmctl_core::cluster::Cluster;
 use kmctl_core::pki::Certificate;
 use kmctl_core::progress::Progress;
-use kmctl_core::protocol::host::{Holder, KM};
+use kmctl_core::protocol::host::{LockOwner, KM};
 
 /// How many durable steps all hosts together may still make before everything is killed.
 struct Fuel(AtomicU32);
@@ -196,7 +196,7 @@ impl Fleet {
             bundle: Some(bundle),
             secrets: BTreeMap::new(),
             km: (km, sha256),
-            holder: Holder::default(),
+            holder: LockOwner::default(),
             progress: Progress::silent(),
             limits: crate::apply::Limits::default(),
             verified: Arc::default(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::ApplyError;
 use kmctl_core::bundle::{Bundle, BundleError};
-use kmctl_core::protocol::host::{Beginning, Header, Holder, HostManifest, Item, LIBRARY, Payload, UnitSpec};
+use kmctl_core::protocol::host::{EtcdBootstrap, Header, LockOwner, HostManifest, Item, LIBRARY, Payload, UnitSpec};
 
 /// A stream and its length.
 pub(crate) struct Stream {
@@ -41,8 +41,8 @@ pub(crate) fn stream(
     missing: &Missing,
     secrets: &BTreeMap<String, String>,
     shared: &BTreeMap<String, String>,
-    etcd: &Beginning,
-    holder: &Holder,
+    etcd: &EtcdBootstrap,
+    holder: &LockOwner,
 ) -> Result<Stream, ApplyError> {
     let Part { manifest, units } = part;
     let mut payload = Vec::new();

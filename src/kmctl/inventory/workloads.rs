@@ -99,7 +99,7 @@ pub struct Budget {
 /// An event on an object.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Occurrence {
+pub struct ObjectEvent {
     /// When it was last seen.
     pub at: Option<Timestamp>,
     /// The component that reported it.
@@ -169,21 +169,21 @@ pub async fn events(
     namespace: Option<&str>,
     kind: &str,
     name: &str,
-) -> Result<Vec<Occurrence>, ObjectsError> {
+) -> Result<Vec<ObjectEvent>, ObjectsError> {
     let api: Api<Event> = match namespace {
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),
     };
     let list = ListParams::default().fields(&format!("involvedObject.kind={kind},involvedObject.name={name}"));
     let found = ask("list events", api.list(&list)).await?;
-    let mut all: Vec<Occurrence> = found.items.into_iter().map(occurrence).collect();
+    let mut all: Vec<ObjectEvent> = found.items.into_iter().map(occurrence).collect();
     all.sort_by_key(|one| one.at);
     Ok(all)
 }
 
-fn occurrence(event: Event) -> Occurrence {
+fn occurrence(event: Event) -> ObjectEvent {
     let component = event.source.and_then(|source| source.component).filter(|component| !component.is_empty());
-    Occurrence {
+    ObjectEvent {
         // kube-scheduler writes only eventTime.
         at: event.last_timestamp.map(|time| time.0).or(event.event_time.map(|time| time.0)),
         source: component.or(event.reporting_component).unwrap_or_default(),

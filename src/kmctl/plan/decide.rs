@@ -9,7 +9,7 @@ use super::error::PlanError;
 use super::etcd::{self, EtcdRemoval, EtcdWork};
 use super::interrupts::interrupts;
 use crate::inventory::Found;
-use kmctl_core::protocol::host::{Founding, HostManifest, Item, KM, LIBRARY, Observation, Observations, Observed};
+use kmctl_core::protocol::host::{BootstrapClaim, HostManifest, Item, KM, LIBRARY, Observation, Observations, Observed};
 
 /// What must be done, host by host.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -45,7 +45,7 @@ pub struct HostPlan {
     pub etcd: EtcdWork,
     /// What it records about the host that bootstraps etcd's cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub founding: Option<Founding>,
+    pub founding: Option<BootstrapClaim>,
     /// How many other hosts must record that before this one bootstraps the cluster.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub agreement: usize,

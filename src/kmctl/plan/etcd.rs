@@ -9,7 +9,7 @@ use super::desired::MEMBER_DATA;
 use super::error::PlanError;
 use super::interrupts::quorum;
 use crate::inventory::Found;
-use kmctl_core::protocol::host::{EtcdMember, Founding, HostManifest, Item, Observed};
+use kmctl_core::protocol::host::{EtcdMember, BootstrapClaim, HostManifest, Item, Observed};
 
 /// What must be done about a host's etcd member.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -192,7 +192,7 @@ pub(super) fn assign(
         plan.founding = founder
             .as_ref()
             .filter(|name| !data && recorded(found) != Some(name.as_str()))
-            .map(|name| Founding { name: name.clone(), instead_of: recorded(found).map(str::to_owned) });
+            .map(|name| BootstrapClaim { name: name.clone(), instead_of: recorded(found).map(str::to_owned) });
         if data {
             let of = |subject: &str| plan.steps.iter().find(|step| step.subject == subject).map(|step| step.action);
             plan.etcd = match (of("etcd.service"), of("etcd is healthy")) {

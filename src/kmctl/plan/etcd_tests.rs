@@ -115,11 +115,11 @@ fn whoever_may_have_begun_the_cluster_is_the_only_one_that_begins_it() {
 
 #[test]
 fn the_founder_waits_for_as_many_others_as_make_a_majority_with_it() {
-    let of = |hosts: &[(HostManifest, Found)]| -> Vec<(Option<Founding>, usize)> {
+    let of = |hosts: &[(HostManifest, Found)]| -> Vec<(Option<BootstrapClaim>, usize)> {
         plan(hosts, &[]).unwrap().hosts.into_iter().map(|host| (host.founding, host.agreement)).collect()
     };
     let founding =
-        |instead_of: Option<&str>| Some(Founding { name: "cp1".to_owned(), instead_of: instead_of.map(str::to_owned) });
+        |instead_of: Option<&str>| Some(BootstrapClaim { name: "cp1".to_owned(), instead_of: instead_of.map(str::to_owned) });
     assert_eq!(of(&[told("cp1", None)]), [(founding(None), 0)]);
     let three = [told("cp1", None), told("cp2", None), told("cp3", None)];
     assert_eq!(of(&three), [(founding(None), 1), (founding(None), 0), (founding(None), 0)]);

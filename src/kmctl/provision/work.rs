@@ -9,7 +9,7 @@ use super::desired_state::DesiredState;
 use super::session::Session;
 use crate::apply::{Limits, Work, km_beside_kmctl};
 use crate::failure::Failure;
-use kmctl_core::protocol::host::Holder;
+use kmctl_core::protocol::host::LockOwner;
 
 /// What the runs on all hosts have in common.
 pub(super) fn work(session: &Session, desired: &DesiredState, km: Km, command: &str, limits: Limits) -> Work {
@@ -43,8 +43,8 @@ pub(super) async fn taken(km: JoinHandle<Result<Km, Failure>>) -> Result<Km, Fai
 }
 
 /// Who runs this, for the lock.
-pub(super) fn holder(command: &str) -> Holder {
+pub(super) fn holder(command: &str) -> LockOwner {
     let user = std::env::var("USER").unwrap_or_else(|_| "unknown".to_owned());
     let machine = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    Holder { operator: format!("{user}@{machine}"), command: command.to_owned(), ..Holder::default() }
+    LockOwner { operator: format!("{user}@{machine}"), command: command.to_owned(), ..LockOwner::default() }
 }

@@ -1,7 +1,7 @@
 //! How a host becomes a member of etcd, and how it leaves.
 use serde::{Deserialize, Serialize};
 
-use super::holder::Holder;
+use super::holder::LockOwner;
 
 /// The file that records the founder's name.
 pub const FOUNDER: &str = "/var/lib/kmctl/etcd-founder";
@@ -9,7 +9,7 @@ pub const FOUNDER: &str = "/var/lib/kmctl/etcd-founder";
 /// The founder's name, for a host to record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Founding {
+pub struct BootstrapClaim {
     /// The host that bootstraps the etcd cluster.
     pub name: String,
     /// The recorded name that this one replaces. If another name has been recorded since, nothing is written.
@@ -30,11 +30,11 @@ pub enum EtcdStart {
 /// What a host must know to start etcd.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Beginning {
+pub struct EtcdBootstrap {
     /// How etcd starts, if the host has no data.
     pub start: Option<EtcdStart>,
     /// The founder to record, if any.
-    pub founding: Option<Founding>,
+    pub founding: Option<BootstrapClaim>,
 }
 
 /// A host as a member of etcd.
@@ -82,5 +82,5 @@ pub struct LeaveRequest {
     /// Name of the member to remove.
     pub name: String,
     /// Recorded in the host's lock.
-    pub holder: Holder,
+    pub holder: LockOwner,
 }

@@ -2,14 +2,14 @@
 //! found, and reports what it does.
 mod etcd;
 mod events;
-mod holder;
+mod lock_owner;
 mod manifest;
 mod observed;
 mod requests;
 
-pub use etcd::{Beginning, EtcdMember, EtcdStart, FOUNDER, Founding, LeaveRequest, MemberSpec};
+pub use etcd::{EtcdBootstrap, EtcdMember, EtcdStart, FOUNDER, BootstrapClaim, LeaveRequest, MemberSpec};
 pub use events::{Change, Event};
-pub use holder::Holder;
+pub use lock_owner::LockOwner;
 pub use manifest::{
     AuthoritySpec, CertificateSpec, FORMAT, HealthSpec, HostManifest, Item, KubeconfigSpec, ObjectSpec, UnitSpec,
 };

@@ -2,7 +2,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::etcd::EtcdMember;
-use super::holder::Holder;
+use super::holder::LockOwner;
 
 /// Everything that was found on a host.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -15,7 +15,7 @@ pub struct Observations {
     /// sha256 of the installed `km`.
     pub km: Option<String>,
     /// The current holder of the host's lock.
-    pub lock: Option<Holder>,
+    pub lock: Option<LockOwner>,
     /// Versions whose bundle is unpacked on the host.
     pub versions: Vec<String>,
     /// Members of etcd, if it runs and answers.

@@ -3,8 +3,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::etcd::Beginning;
-use super::holder::Holder;
+use super::etcd::EtcdBootstrap;
+use super::holder::LockOwner;
 use super::manifest::{HostManifest, UnitSpec};
 
 /// The start of the stream: one line with its length in bytes, then this header as JSON, then the packed files.
@@ -22,9 +22,9 @@ pub struct Header {
     /// Base64 of files that all control-plane hosts share; only written if they are missing.
     pub shared: BTreeMap<String, String>,
     /// How etcd starts.
-    pub etcd: Beginning,
+    pub etcd: EtcdBootstrap,
     /// Recorded in the host's lock.
-    pub holder: Holder,
+    pub holder: LockOwner,
 }
 
 /// One file in the stream.
@@ -59,7 +59,7 @@ pub struct RemoveRequest {
     #[serde(default)]
     pub keep_framework: bool,
     /// Recorded in the host's lock.
-    pub holder: Holder,
+    pub holder: LockOwner,
 }
 
 /// What to remove.

@@ -17,7 +17,7 @@ use super::super::deps::{DepError, Executor};
 use super::super::session::place;
 use super::pods::Ends;
 use super::session::{Prepared, prepare};
-use super::voice::{LineVoice, Voice};
+use super::voice::{LineVoice, OutputChannel};
 use kmctl_core::protocol::launch::FORMAT;
 use kmctl_core::protocol::runonce::{FromNode, HostRun, HostTask, PodState};
 
@@ -71,7 +71,7 @@ pub async fn run(mut input: impl AsyncRead + Unpin, stop: CancellationToken) -> 
 struct LocalExecutor {
     orders: Mutex<VecDeque<Order>>,
     more: Notify,
-    voice: Arc<dyn Voice>,
+    voice: Arc<dyn OutputChannel>,
     ends: Ends,
     running: Mutex<BTreeSet<String>>,
     says: tokio::sync::mpsc::UnboundedSender<Said>,
@@ -83,7 +83,7 @@ enum Said {
 }
 
 impl LocalExecutor {
-    fn new(tasks: Vec<HostTask>, voice: Arc<dyn Voice>, ends: Ends) -> Self {
+    fn new(tasks: Vec<HostTask>, voice: Arc<dyn OutputChannel>, ends: Ends) -> Self {
         let running = tasks.iter().map(|task| task.pod.uid.clone()).collect();
         let orders = tasks
             .into_iter()
@@ -159,6 +159,6 @@ impl Executor for LocalExecutor {
         if self.says.send(Said::Flush(done)).is_ok() {
             let _ = flushed.await;
         }
-        let _ = self.voice.heard_all(Duration::ZERO).await;
+        let _ = self.voice.wait_acked(Duration::ZERO).await;
     }
 }

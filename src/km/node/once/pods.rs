@@ -16,8 +16,8 @@ use super::super::decide::{Deletion, Event, PodPhase, PodView};
 use super::super::deps::{ApiClient, DepError};
 use super::kubelet::StandaloneKubelet;
 use super::logs::Follower;
-use super::view::{Stuck, seen, stuck};
-use super::voice::Voice;
+use super::view::{StartFailure, seen, stuck};
+use super::voice::OutputChannel;
 use kmctl_core::node::spec::DepsSpec;
 use kmctl_core::protocol::launch::PodLaunch;
 use kmctl_core::protocol::runonce::{FromNode, GivenPod};
@@ -54,7 +54,7 @@ impl Ends {
 pub struct StandalonePods {
     spec: DepsSpec,
     kubelet: Arc<StandaloneKubelet>,
-    voice: Arc<dyn Voice>,
+    voice: Arc<dyn OutputChannel>,
     ends: Ends,
     state: Mutex<State>,
 }
@@ -82,7 +82,7 @@ struct Following {
 
 impl StandalonePods {
     /// For one run.
-    pub fn new(spec: DepsSpec, kubelet: Arc<StandaloneKubelet>, voice: Arc<dyn Voice>, ends: Ends) -> Self {
+    pub fn new(spec: DepsSpec, kubelet: Arc<StandaloneKubelet>, voice: Arc<dyn OutputChannel>, ends: Ends) -> Self {
         StandalonePods { spec, kubelet, voice, ends, state: Mutex::default() }
     }
 
@@ -204,7 +204,7 @@ impl StandalonePods {
                 tokio::spawn(async move { pods.tell_end(view, &events).await });
                 continue;
             }
-            if let Some(Stuck { why, hopeless }) = stuck(pod) {
+            if let Some(StartFailure { why, hopeless }) = stuck(pod) {
                 let since = *waiting.entry(uid.clone()).or_insert_with(Instant::now);
                 if hopeless || since.elapsed() >= STUCK_LIMIT {
                     self.state().ended.insert(uid.clone());
@@ -245,7 +245,7 @@ impl StandalonePods {
             warn!(uid, "not all output has been heard");
             task.abort();
         }
-        if !self.voice.heard_all(HEARD_LIMIT).await {
+        if !self.voice.wait_acked(HEARD_LIMIT).await {
             warn!(uid, "not all output has been heard");
         }
     }
@@ -265,7 +265,7 @@ fn failed(uid: &str, message: String) -> PodView {
 }
 
 /// Sends a pod's output until the end was announced and everything was read.
-async fn follow(mut follower: Follower, uid: String, voice: Arc<dyn Voice>, mut ended: watch::Receiver<bool>) {
+async fn follow(mut follower: Follower, uid: String, voice: Arc<dyn OutputChannel>, mut ended: watch::Receiver<bool>) {
     loop {
         // Checked before reading: output that is written after the announcement is ignored.
         let last = *ended.borrow();
@@ -364,10 +364,10 @@ mod tests {
     struct Silence;
 
     #[async_trait]
-    impl Voice for Silence {
+    impl OutputChannel for Silence {
         async fn say(&self, _: FromNode) {}
 
-        async fn heard_all(&self, _: Duration) -> bool {
+        async fn wait_acked(&self, _: Duration) -> bool {
             true
         }
     }

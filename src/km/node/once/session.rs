@@ -15,7 +15,7 @@ use super::super::run::NodeAgent;
 use super::super::session::{MesosExecutor, status};
 use super::kubelet::StandaloneKubelet;
 use super::pods::{Ends, PodSource, StandalonePods};
-use super::voice::{MessageVoice, Voice};
+use super::voice::{MessageVoice, OutputChannel};
 use kmctl_core::model::ids::TaskKind;
 use kmctl_core::node::config::KubeletConfiguration;
 use kmctl_core::node::spec::{DepsSpec, Place};
@@ -39,7 +39,7 @@ pub(super) struct Prepared {
 pub(super) fn prepare(
     launch: &RunLaunch,
     place: &Place,
-    voice: Arc<dyn Voice>,
+    voice: Arc<dyn OutputChannel>,
     ends: Ends,
 ) -> Result<Prepared, DepError> {
     let subnet = real::claim_subnet(&launch.pod_cidr)?;

@@ -18,7 +18,7 @@ pub fn seen(pod: &Pod) -> (PodView, Option<u8>) {
 
 /// Why a container cannot be started.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stuck {
+pub struct StartFailure {
     /// A message with the container's name.
     pub why: String,
     /// Whether a retry would change nothing.
@@ -26,13 +26,13 @@ pub struct Stuck {
 }
 
 /// A container that may wait indefinitely: the kubelet retries forever, a run must not.
-pub fn stuck(pod: &Pod) -> Option<Stuck> {
+pub fn stuck(pod: &Pod) -> Option<StartFailure> {
     let status = pod.status.as_ref()?;
     let containers = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
     containers.filter_map(stuck_container).next()
 }
 
-fn stuck_container(status: &ContainerStatus) -> Option<Stuck> {
+fn stuck_container(status: &ContainerStatus) -> Option<StartFailure> {
     let waiting = status.state.as_ref()?.waiting.as_ref()?;
     let reason = waiting.reason.as_deref()?;
     let hopeless = match reason {
@@ -47,7 +47,7 @@ fn stuck_container(status: &ContainerStatus) -> Option<Stuck> {
         _ => return None,
     };
     let message = waiting.message.as_deref().map(|message| format!(": {message}")).unwrap_or_default();
-    Some(Stuck { why: format!("container {} cannot be started: {reason}{message}", status.name), hopeless })
+    Some(StartFailure { why: format!("container {} cannot be started: {reason}{message}", status.name), hopeless })
 }
 
 #[cfg(test)]

@@ -21,11 +21,11 @@ const REPEAT: Duration = Duration::from_secs(2);
 
 /// The channel to kmctl.
 #[async_trait]
-pub trait Voice: Send + Sync {
+pub trait OutputChannel: Send + Sync {
     /// Sends a message. Output waits while too many pieces are unacknowledged.
     async fn say(&self, what: FromNode);
     /// Returns true when all output is acknowledged, or false after `limit`.
-    async fn heard_all(&self, limit: Duration) -> bool;
+    async fn wait_acked(&self, limit: Duration) -> bool;
 }
 
 /// Messages between a Mesos executor and its framework.
@@ -95,7 +95,7 @@ impl MessageVoice {
 }
 
 #[async_trait]
-impl Voice for MessageVoice {
+impl OutputChannel for MessageVoice {
     async fn say(&self, mut what: FromNode) {
         if !matches!(what, FromNode::Output { .. }) {
             return (self.send)(encode(&what));
@@ -118,7 +118,7 @@ impl Voice for MessageVoice {
         (self.send)(bytes);
     }
 
-    async fn heard_all(&self, limit: Duration) -> bool {
+    async fn wait_acked(&self, limit: Duration) -> bool {
         tokio::time::timeout(limit, self.until(|under_way| under_way == 0)).await.is_ok()
     }
 }
@@ -130,7 +130,7 @@ pub struct LineVoice {
 }
 
 #[async_trait]
-impl Voice for LineVoice {
+impl OutputChannel for LineVoice {
     async fn say(&self, what: FromNode) {
         let mut line = encode(&what).0;
         line.push(b'\n');
@@ -140,7 +140,7 @@ impl Voice for LineVoice {
         }
     }
 
-    async fn heard_all(&self, _: Duration) -> bool {
+    async fn wait_acked(&self, _: Duration) -> bool {
         true
     }
 }
@@ -208,7 +208,7 @@ mod tests {
             expected.push_str(&format!("{number} "));
             voice.say(output(&format!("{number} "))).await;
         }
-        assert!(voice.heard_all(Duration::from_secs(60)).await);
+        assert!(voice.wait_acked(Duration::from_secs(60)).await);
         assert_eq!(listening.await.unwrap(), expected);
         repeating.abort();
     }
@@ -220,7 +220,7 @@ mod tests {
             voice.say(output("x")).await;
         }
         assert!(tokio::time::timeout(Duration::from_secs(60), voice.say(output("y"))).await.is_err());
-        assert!(!voice.heard_all(Duration::from_secs(5)).await);
+        assert!(!voice.wait_acked(Duration::from_secs(5)).await);
         voice.say(FromNode::Note { text: "notes do not wait".into() }).await;
     }
 }

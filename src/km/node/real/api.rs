@@ -16,7 +16,7 @@ use super::super::decide::{Deletion, Event, PodPhase, PodView};
 use super::super::deps::{ApiClient, DepError};
 use super::super::view::api::Clients;
 use super::kubeconfig::{User, client_certificate, document};
-use super::way::Way;
+use super::api_load_balancer::Way;
 use kmctl_core::backoff::{Backoff, Retries};
 use kmctl_core::node::spec::DepsSpec;
 use kmctl_core::protocol::launch::PodLaunch;

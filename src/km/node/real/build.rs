@@ -12,7 +12,7 @@ use super::containerd::Containerd;
 use super::fetch::RealFetcher;
 use super::folders::RealMounter;
 use super::kubelet::Kubelet;
-use super::names::{NoNames, RealNames};
+use super::cluster_dns::{NoNames, RealNames};
 use super::packet_filter::PacketFilter;
 use super::ports::RealPorts;
 use super::processes::RealLauncher;

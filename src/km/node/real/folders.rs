@@ -12,7 +12,7 @@ use super::super::deps::{DepError, Mounter};
 use super::super::ledger::{self, Held, Ledger};
 use super::cgroup_tree::Tree;
 use super::proxy_lock::ProxySlot;
-use super::{remains, sysctls, transient};
+use super::{cleanup, sysctls, root_dir};
 use kmctl_core::node::spec::{DepsSpec, Folders};
 
 /// Marks a directory that exists only as a mount point of nodes.
@@ -76,14 +76,14 @@ impl Mounter for RealMounter {
     async fn open(&self) -> Result<(), DepError> {
         let folders = &self.spec.folders;
         let root = &folders.root;
-        let in_use = transient::make_root(root, self.spec.once.is_some())?;
+        let in_use = root_dir::make_root(root, self.spec.once.is_some())?;
         self.used.lock().unwrap_or_else(PoisonError::into_inner).push(in_use);
         refuse_overlay(root)?;
         // What a killed run left here would conflict with this run.
         for dead in ledger::list(&folders.ledgers()) {
             if let Some(held) = Held::take(&dead).map_err(DepError::other("read a dead run's ledger"))? {
                 info!(run = held.ledger.executor_id, "removing what a dead run left");
-                remains::remove(held, None).await?;
+                cleanup::remove(held, None).await?;
             }
         }
         let held = Held::write(&folders.ledgers(), self.ledger(sysctls::read()))
@@ -120,8 +120,8 @@ impl Mounter for RealMounter {
         if self.spec.once.as_ref().is_some_and(|once| once.keep) {
             self.keep_logs()?;
         }
-        remains::remove(held, self.lock.take()).await?;
-        transient::remove_root(root)
+        cleanup::remove(held, self.lock.take()).await?;
+        root_dir::remove_root(root)
     }
 }
 

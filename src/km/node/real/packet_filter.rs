@@ -10,7 +10,7 @@ use tokio::sync::OnceCell;
 use tracing::{info, warn};
 
 use super::super::deps::DepError;
-use super::remains::run_program;
+use super::cleanup::run_program;
 use kmctl_core::cluster::{NetworkMode, ProxyMode};
 use kmctl_core::node::programs::HOST_PATH;
 use kmctl_core::node::spec::DepsSpec;

@@ -10,13 +10,13 @@ use tokio_util::task::AbortOnDropHandle;
 use super::super::deps::{DepError, PortAllocator, Program, Service};
 use super::super::view::api::ApiUpstream;
 use super::super::view::lists::Lists;
-use super::super::view::serve::Door;
+use super::super::view::serve::LocalApiServer;
 use super::api::RealApi;
 use super::kubeconfig::{User, client_certificate, document, for_own_authority, write_private};
 use super::packet_filter::PacketFilter;
 use super::ports::RealPorts;
 use super::proxy_lock::ProxySlot;
-use super::remains::run_program;
+use super::cleanup::run_program;
 use super::{forward, shown};
 use kmctl_core::cluster::{NetworkMode, ProxyMode};
 use kmctl_core::node::config::KubeletConfiguration;
@@ -67,7 +67,7 @@ impl KubeProxy {
         if let Some((_, text)) = view.as_ref() {
             return Ok(text.clone());
         }
-        let door = Door::open()?;
+        let door = LocalApiServer::open()?;
         let text = for_own_authority(&door.url, &door.certificate, &User::Token(&door.token));
         let upstream = Arc::new(ApiUpstream::new(self.api.clone()));
         let lists = Lists::new(self.spec.node.ip, self.ports.translations(), upstream.clone());

@@ -38,7 +38,7 @@ const HANDED_ON: [header::HeaderName; 4] =
 const HANDED_BACK: [header::HeaderName; 3] = [header::CONTENT_TYPE, header::CONTENT_ENCODING, header::RETRY_AFTER];
 
 /// A server with a bound listener.
-pub struct Door {
+pub struct LocalApiServer {
     listener: TcpListener,
     tls: TlsAcceptor,
     /// `https://127.0.0.1:port`.
@@ -49,15 +49,15 @@ pub struct Door {
     pub token: String,
 }
 
-impl Door {
+impl LocalApiServer {
     /// Listens on a free loopback port, with a new certificate and token.
-    pub fn open() -> Result<Door, DepError> {
+    pub fn open() -> Result<LocalApiServer, DepError> {
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
-        Door::on(listener.map_err(DepError::io("listen on loopback for kube-proxy"))?)
+        LocalApiServer::on(listener.map_err(DepError::io("listen on loopback for kube-proxy"))?)
     }
 
     /// The same with an existing loopback listener.
-    pub fn on(listener: std::net::TcpListener) -> Result<Door, DepError> {
+    pub fn on(listener: std::net::TcpListener) -> Result<LocalApiServer, DepError> {
         let what = "make the certificate of the local view";
         let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).map_err(DepError::other(what))?;
         let key = PrivateKeyDer::try_from(made.signing_key.serialize_der())
@@ -71,7 +71,7 @@ impl Door {
         let listener = TcpListener::from_std(listener).map_err(DepError::io(what))?;
         let address: SocketAddr = listener.local_addr().map_err(DepError::io(what))?;
         let random: [u8; 24] = rand::rng().random();
-        Ok(Door {
+        Ok(LocalApiServer {
             listener,
             tls: TlsAcceptor::from(Arc::new(tls)),
             url: format!("https://{address}"),

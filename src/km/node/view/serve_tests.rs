@@ -61,7 +61,7 @@ fn questions_are_read_as_clients_write_them() {
 async fn a_proxy_with_the_token_reads_over_tls_and_nobody_else_does() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let (world, lists) = World::new();
-    let door = Door::open().unwrap();
+    let door = LocalApiServer::open().unwrap();
     let (url, token) = (door.url.clone(), door.token.clone());
     let authority = reqwest::Certificate::from_pem(door.certificate.as_bytes()).unwrap();
     let client = reqwest::Client::builder().tls_certs_only([authority]).build().unwrap();

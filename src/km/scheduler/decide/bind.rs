@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use super::effect::{Answer, Effect};
 use super::event::RequestId;
-use super::parts::{Flight, NodeState};
+use super::parts::{BindState, NodeState};
 use super::scheduler::Scheduler;
 
 /// Binds of one node within this time are launched in one ACCEPT, because an ACCEPT uses up the whole offer.
@@ -21,7 +21,7 @@ impl Scheduler {
             let error = (bound != name).then(|| format!("the pod is bound to {bound} already"));
             return self.push(Effect::Answer(request, Answer::Bind(error)));
         }
-        if let Some(wanted) = pod.flight.node() {
+        if let Some(wanted) = pod.bind_state.node() {
             if wanted == name {
                 pod.answers.push(request);
                 return;
@@ -38,7 +38,7 @@ impl Scheduler {
         if pod.facts.daemon && node.state == NodeState::Candidate {
             return self.push(refuse("node not started".to_owned()));
         }
-        pod.flight = Flight::Waiting { node: name.to_owned(), since: now };
+        pod.bind_state = BindState::Waiting { node: name.to_owned(), since: now };
         pod.answers.push(request);
         node.flush_at.get_or_insert(now + COLLECT);
         self.demand.grow();
@@ -47,9 +47,9 @@ impl Scheduler {
     /// Fails binds that got no sufficient offer in time.
     pub(super) fn expire_binds(&mut self) {
         let late =
-            |flight: &Flight| matches!(flight, Flight::Waiting { since, .. } if self.now.since(*since) > PATIENCE);
+            |bind_state: &BindState| matches!(bind_state, BindState::Waiting { since, .. } if self.now.since(*since) > PATIENCE);
         let late: Vec<String> =
-            self.pods.iter().filter(|(_, pod)| late(&pod.flight)).map(|(uid, _)| uid.clone()).collect();
+            self.pods.iter().filter(|(_, pod)| late(&pod.bind_state)).map(|(uid, _)| uid.clone()).collect();
         for uid in late {
             self.fail_bind(&uid, "Mesos made no offer that covers the pod in time");
         }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::effect::{ApiRequest, Effect};
-use super::landscape::{Expected, Landscape};
+use super::snapshot::{AssumedPods, Snapshot};
 use super::parts::{Explained, PodEntry};
 use super::place::Placement;
 use super::scheduler::Scheduler;
@@ -50,8 +50,8 @@ impl Scheduler {
         if pods.is_empty() {
             return;
         }
-        let landscape = self.landscape(Expected::Left);
-        let texts = pods.into_iter().filter_map(|(uid, pod)| Some((uid.clone(), self.why_nowhere(pod, &landscape)?)));
+        let snapshot = self.snapshot(AssumedPods::Left);
+        let texts = pods.into_iter().filter_map(|(uid, pod)| Some((uid.clone(), self.unschedulable_reason(pod, &snapshot)?)));
         for (uid, text) in texts.collect::<Vec<(String, String)>>() {
             let Some(pod) = self.pods.get_mut(&uid) else { continue };
             let changes = match &mut pod.explained {
@@ -69,7 +69,7 @@ impl Scheduler {
     }
 
     /// None if the pod's own kind or kube-scheduler's event says everything already.
-    fn why_nowhere(&self, entry: &PodEntry, landscape: &Landscape<'_>) -> Option<String> {
+    fn unschedulable_reason(&self, entry: &PodEntry, snapshot: &Snapshot<'_>) -> Option<String> {
         let pod = &entry.facts;
         if !pod.ungranted.is_empty() {
             let names: Vec<&str> = pod.ungranted.iter().map(String::as_str).collect();
@@ -77,21 +77,21 @@ impl Scheduler {
             return Some(format!("Mesos: nothing grants {names} to pods yet: docs/scheduler.md, \"What is refused\""));
         }
         if pod.daemon {
-            return self.why_refused(entry, landscape);
+            return self.why_refused(entry, snapshot);
         }
-        self.why_never(pod).or_else(|| self.why_refused(entry, landscape)).or_else(|| Some(self.why_not_now(pod)))
+        self.why_never(pod).or_else(|| self.why_refused(entry, snapshot)).or_else(|| Some(self.why_not_now(pod)))
     }
 
     /// What the nodes lack that kube-scheduler queried.
-    fn why_refused(&self, entry: &PodEntry, landscape: &Landscape<'_>) -> Option<String> {
+    fn why_refused(&self, entry: &PodEntry, snapshot: &Snapshot<'_>) -> Option<String> {
         let pod = &entry.facts;
         if !matches!(entry.asked, Some((_, false))) {
             return None;
         }
         let mut told: BTreeMap<String, Vec<&str>> = BTreeMap::new();
-        for site in landscape.sites.iter().filter(|site| site.exists && landscape.admits(pod, site)) {
+        for site in snapshot.sites.iter().filter(|site| site.exists && snapshot.admits(pod, site)) {
             // Refusals without figures are in kube-scheduler's own event.
-            if let Some(refusal) = self.refuse(pod, &site.name, landscape)
+            if let Some(refusal) = self.refuse(pod, &site.name, snapshot)
                 && refusal.told != refusal.reason.text()
             {
                 told.entry(refusal.told).or_default().push(&site.name);

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::effect::{Answer, Effect};
 use super::event::RequestId;
-use super::landscape::{Expected, Landscape, Site};
-use super::parts::{Flight, NodeState};
+use super::snapshot::{AssumedPods, Snapshot, NodeInfo};
+use super::parts::{BindState, NodeState};
 use super::refused::Refused;
 use super::scheduler::Scheduler;
 use kmctl_core::model::pods::PodFacts;
@@ -20,9 +20,9 @@ impl Scheduler {
         let mut spreading = false;
         let choose;
         {
-            let landscape = self.landscape(Expected::Counted { but: &uid });
+            let snapshot = self.snapshot(AssumedPods::Counted { but: &uid });
             for name in nodes {
-                match self.refuse(&pod, &name, &landscape) {
+                match self.refuse(&pod, &name, &snapshot) {
                     None => kept.push(name),
                     Some(Refusal { reason, .. }) => {
                         spreading |= reason == Refused::Waking;
@@ -30,10 +30,10 @@ impl Scheduler {
                     }
                 }
             }
-            choose = kept.len() > 1 && landscape.lacks_nodes_for(&pod);
+            choose = kept.len() > 1 && snapshot.lacks_nodes_for(&pod);
         }
         if choose {
-            self.leave_one(&mut kept, &mut failed);
+            self.keep_best_node(&mut kept, &mut failed);
         }
         let now = self.now;
         for name in &kept {
@@ -43,7 +43,7 @@ impl Scheduler {
         }
         if let Some(entry) = self.pods.get_mut(&uid) {
             entry.asked = Some((now, !kept.is_empty()));
-            entry.let_onto = kept.first().filter(|_| kept.len() == 1).map(|name| (name.clone(), now));
+            entry.nominated_node = kept.first().filter(|_| kept.len() == 1).map(|name| (name.clone(), now));
             if kept.is_empty() {
                 entry.placeable_since = None;
             }
@@ -57,7 +57,7 @@ impl Scheduler {
     /// Chooses the node of a pod with a topology spread in place of kube-scheduler, while a domain has no Node.
     /// kube-scheduler queries the next pod before it reports where it puts this one, and its own count lacks that
     /// domain. Only a pod whose node is known now can be counted then.
-    fn leave_one(&self, kept: &mut Vec<String>, failed: &mut BTreeMap<String, Refused>) {
+    fn keep_best_node(&self, kept: &mut Vec<String>, failed: &mut BTreeMap<String, Refused>) {
         let scores = self.scores(kept.clone());
         let Some((best, _)) = scores.into_iter().max_by_key(|(_, score)| *score) else { return };
         for name in std::mem::replace(kept, vec![best.clone()]) {
@@ -68,7 +68,7 @@ impl Scheduler {
     }
 
     /// Why a node is not eligible for a pod. None if it is.
-    pub(super) fn refuse(&self, pod: &PodFacts, name: &str, landscape: &Landscape<'_>) -> Option<Refusal> {
+    pub(super) fn refuse(&self, pod: &PodFacts, name: &str, snapshot: &Snapshot<'_>) -> Option<Refusal> {
         let no = |reason: Refused| Some(Refusal { reason, told: reason.text().to_owned() });
         let Some(node) = self.nodes.get(name) else { return no(Refused::Stranger) };
         if !self.acting() {
@@ -78,7 +78,7 @@ impl Scheduler {
             return no(Refused::Leaving);
         }
         if let Some(entry) = self.pods.get(&pod.uid)
-            && let Some(wanted) = entry.flight.node()
+            && let Some(wanted) = entry.bind_state.node()
         {
             return if wanted == name { None } else { no(Refused::Elsewhere) };
         }
@@ -88,24 +88,24 @@ impl Scheduler {
         if pod.daemon && node.state == NodeState::Candidate {
             return no(Refused::NotStarted);
         }
-        let site = landscape.sites.iter().find(|site| site.name == name)?;
+        let site = snapshot.sites.iter().find(|site| site.name == name)?;
         if self.waits_for_domains(&pod.uid)
-            && let Some((key, domain)) = landscape.missing_domain(pod, site, true)
+            && let Some((key, domain)) = snapshot.missing_domain(pod, site, true)
         {
             let told = format!("waking Mesos agents for topology {key}: {domain}");
             return Some(Refusal { reason: Refused::Waking, told });
         }
         // The node's own share of a first launch already includes the pending daemon pods.
-        if !pod.daemon || !node.state.unlaunched() { self.too_little(pod, site) } else { None }
+        if !pod.daemon || !node.state.unlaunched() { self.insufficient_resources(pod, site) } else { None }
     }
 
     /// Why the offers of a node's agent do not cover a pod.
-    fn too_little(&self, pod: &PodFacts, site: &Site) -> Option<Refusal> {
+    fn insufficient_resources(&self, pod: &PodFacts, site: &NodeInfo) -> Option<Refusal> {
         let agent = self.agents.get(&site.agent);
         if let Some(told) = agent.and_then(|agent| self.never_ports(agent, pod)) {
             return Some(Refusal { reason: Refused::NeverPorts, told });
         }
-        if let Some(told) = agent.and_then(|agent| self.spent_ports(agent, pod)) {
+        if let Some(told) = agent.and_then(|agent| self.insufficient_ports(agent, pod)) {
             return Some(Refusal { reason: Refused::SpentPorts, told });
         }
         let total = agent.and_then(|agent| agent.total);
@@ -149,8 +149,8 @@ impl Scheduler {
         let mut pods: BTreeMap<&str, i64> = BTreeMap::new();
         if self.nodes.len() > self.bounds.min as usize {
             for entry in self.pods.values() {
-                if let Some(node) = entry.facts.node.as_deref().or(entry.flight.node())
-                    && (entry.facts.keeps_node() || entry.flight != Flight::None)
+                if let Some(node) = entry.facts.node.as_deref().or(entry.bind_state.node())
+                    && (entry.facts.keeps_node() || entry.bind_state != BindState::None)
                 {
                     *pods.entry(node).or_default() += 1;
                 }

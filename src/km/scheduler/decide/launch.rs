@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use super::effect::{ApiRequest, Effect, MesosCall};
 use super::event::Token;
-use super::parts::{Flight, NodeState, Task};
+use super::parts::{BindState, NodeState, Task};
 use super::scheduler::Scheduler;
 use kmctl_core::model::agents::{HeldOffer, scalars, take};
 use kmctl_core::model::ids::TaskKind;
@@ -27,7 +27,7 @@ impl Scheduler {
         let names: Vec<String> = self.nodes.keys().cloned().collect();
         for name in names {
             let Some(node) = self.nodes.get(&name) else { continue };
-            let waiting = self.pods.values().any(|pod| pod.flight.waits_for(&name));
+            let waiting = self.pods.values().any(|pod| pod.bind_state.waits_for(&name));
             match &node.state {
                 NodeState::Candidate if waiting || self.too_few_launched() => self.prepare(&name),
                 NodeState::Prepared { token, since } => {
@@ -113,9 +113,9 @@ impl Scheduler {
             let (Some(own), Some(task)) = (own, node.task.clone()) else { return };
             let data = TaskData::Node(Box::new(self.node_data(name, address, token)));
             tasks.push(task_info(&task, format!("node.{name}"), &agent_id, &executor, own, &data));
-            self.recruit_daemons(name);
+            self.launch_daemonset_pods(name);
         }
-        let mut waiting: Vec<_> = self.pods.iter().filter(|(_, pod)| pod.flight.waits_for(name)).collect();
+        let mut waiting: Vec<_> = self.pods.iter().filter(|(_, pod)| pod.bind_state.waits_for(name)).collect();
         waiting.sort_by_key(|(uid, pod)| (pod.facts.daemon, pod.since, *uid));
         let waiting: Vec<PodFacts> = waiting.into_iter().map(|(_, pod)| pod.facts.clone()).collect();
         for pod in &waiting {
@@ -130,7 +130,7 @@ impl Scheduler {
             };
             tasks.push(pod_task(&task, launch, &agent_id, &executor, resources));
             if let Some(entry) = self.pods.get_mut(&pod.uid) {
-                entry.flight = Flight::Launched { node: name.to_owned(), task, ports };
+                entry.bind_state = BindState::Launched { node: name.to_owned(), task, ports };
             }
         }
         if let Some(node) = self.nodes.get_mut(name) {
@@ -172,7 +172,7 @@ impl Scheduler {
 
     /// Daemon pods of a node are launched with it: their share would be in use by another pod by the time
     /// kube-scheduler queries them.
-    fn recruit_daemons(&mut self, name: &str) {
+    fn launch_daemonset_pods(&mut self, name: &str) {
         let now = self.now;
         let taints = self
             .nodes
@@ -185,11 +185,11 @@ impl Scheduler {
             if facts.daemon
                 && facts.ungranted.is_empty()
                 && facts.pending()
-                && pod.flight == Flight::None
+                && pod.bind_state == BindState::None
                 && facts.demand.pinned() == Some(name)
                 && tolerates(&facts.tolerations, &taints)
             {
-                pod.flight = Flight::Waiting { node: name.to_owned(), since: now };
+                pod.bind_state = BindState::Waiting { node: name.to_owned(), since: now };
             }
         }
     }

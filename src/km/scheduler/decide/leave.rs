@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::effect::{ApiRequest, Effect};
 use super::lifecycle::REPEAT;
-use super::parts::{Leave, NodeState, PodEntry, Task};
+use super::parts::{RemovalCause, NodeState, PodEntry, Task};
 use super::scheduler::Scheduler;
-use kmctl_core::model::burden::{Burden, Stage, surplus};
+use kmctl_core::model::drain_cost::{DrainCost, Stage, surplus};
 use kmctl_core::model::nodes::LEAVING_TAINT;
 
 /// During a purge, the pods of a leaving node have this long to stop before the node task is killed. Otherwise a node
@@ -16,7 +16,7 @@ const DRAIN: Duration = Duration::from_secs(60);
 impl Scheduler {
     /// With more nodes than allowed, the cheapest ones leave. If the limit has room again, nodes that were leaving for
     /// that reason are kept.
-    pub(super) fn settle_surplus(&mut self) {
+    pub(super) fn sync_excess_nodes(&mut self) {
         if self.bounds.purge {
             return;
         }
@@ -24,15 +24,15 @@ impl Scheduler {
         let open = self.nodes.values().filter(|node| node.state.open()).count();
         if open > max {
             for (burden, why) in surplus(self.burdens(|state| state.open()), max) {
-                self.give_up(burden.node(), why);
+                self.start_removal(burden.node(), why);
             }
         } else if open < max {
-            self.call_back(max - open);
+            self.cancel_removals(max - open);
         }
     }
 
     /// What it would cost to remove each of these nodes.
-    fn burdens(&self, of: impl Fn(&NodeState) -> bool) -> Vec<Burden> {
+    fn burdens(&self, of: impl Fn(&NodeState) -> bool) -> Vec<DrainCost> {
         let nodes = self.nodes.iter().filter(|(_, node)| of(&node.state));
         nodes
             .map(|(name, node)| {
@@ -41,7 +41,7 @@ impl Scheduler {
                     NodeState::Starting => Stage::Starting,
                     _ => Stage::Candidate,
                 };
-                let mut burden = Burden::new(name, stage);
+                let mut burden = DrainCost::new(name, stage);
                 for pod in self.pods.values().filter(|pod| on(pod, name) && pod.facts.keeps_node()) {
                     burden.add(pod.facts.amount, pod.facts.controlled);
                 }
@@ -50,10 +50,10 @@ impl Scheduler {
             .collect()
     }
 
-    fn give_up(&mut self, name: &str, why: String) {
+    fn start_removal(&mut self, name: &str, why: String) {
         match self.nodes.get(name).map(|node| &node.state) {
             Some(NodeState::Candidate | NodeState::Prepared { .. }) => self.withdraw(name),
-            Some(NodeState::Starting | NodeState::Ready) => self.leave(name, Leave::Surplus, why),
+            Some(NodeState::Starting | NodeState::Ready) => self.leave(name, RemovalCause::Surplus, why),
             // Its token is being written. The token can be deleted with the node once it exists.
             _ => {}
         }
@@ -69,19 +69,19 @@ impl Scheduler {
     }
 
     /// From now on the node accepts no pods.
-    pub(super) fn leave(&mut self, name: &str, cause: Leave, why: String) {
+    pub(super) fn leave(&mut self, name: &str, cause: RemovalCause, why: String) {
         let since = self.now;
         let Some(node) = self.nodes.get_mut(name) else { return };
         node.state = NodeState::Leaving { since, killed: None, cause };
         node.why = why;
         self.fail_binds(name, "node is leaving");
-        self.settle_phase(name);
+        self.sync_phase(name);
     }
 
     /// Keeps nodes that were leaving, those with the most pods first.
-    fn call_back(&mut self, room: usize) {
+    fn cancel_removals(&mut self, room: usize) {
         let undecided =
-            |state: &NodeState| matches!(state, NodeState::Leaving { killed: None, cause: Leave::Surplus, .. });
+            |state: &NodeState| matches!(state, NodeState::Leaving { killed: None, cause: RemovalCause::Surplus, .. });
         let mut burdens = self.burdens(undecided);
         burdens.sort_by(|a, b| b.cmp(a));
         for burden in burdens.into_iter().take(room) {
@@ -94,7 +94,7 @@ impl Scheduler {
     }
 
     /// Taint, then drain, then kill.
-    pub(super) fn settle_leaving(&mut self, name: &str) {
+    pub(super) fn sync_leaving(&mut self, name: &str) {
         let now = self.now;
         let Some(node) = self.nodes.get(name) else { return };
         let NodeState::Leaving { since, killed, .. } = node.state else { return };
@@ -112,7 +112,7 @@ impl Scheduler {
         let staying: Vec<(&String, &PodEntry)> =
             self.pods.iter().filter(|(_, pod)| on(pod, name) && self.still_there(pod)).collect();
         if !staying.is_empty() && !patience_over && !deleted_by_hand {
-            let requests: Vec<Effect> = staying.into_iter().filter_map(|(uid, pod)| self.dismiss(uid, pod)).collect();
+            let requests: Vec<Effect> = staying.into_iter().filter_map(|(uid, pod)| self.eviction(uid, pod)).collect();
             let Some(node) = self.nodes.get_mut(name) else { return };
             if node.deleted.is_none_or(|at| now.since(at) >= REPEAT) {
                 node.deleted = Some(now);
@@ -128,13 +128,13 @@ impl Scheduler {
 
     /// Whether a pod still runs. A pod whose task is over does not, even if a finalizer keeps its object.
     fn still_there(&self, pod: &PodEntry) -> bool {
-        let over = || pod.facts.task.as_ref().and_then(|task| self.tasks.get(task)).is_some_and(Task::over);
-        pod.facts.keeps_node() && !(pod.facts.deleting && over())
+        let over = || pod.facts.task.as_ref().and_then(|task| self.tasks.get(task)).is_some_and(Task::is_terminal);
+        pod.facts.keeps_node() && !(pod.facts.deleting && is_terminal())
     }
 
     /// Effect that makes a pod move: an eviction, which respects its disruption budget. A pod without a controller,
     /// which would not be created again, is left to its owner, except during a purge.
-    fn dismiss(&self, uid: &str, pod: &PodEntry) -> Option<Effect> {
+    fn eviction(&self, uid: &str, pod: &PodEntry) -> Option<Effect> {
         let facts = &pod.facts;
         let (namespace, name, uid) = (facts.namespace.clone(), facts.name.clone(), uid.to_owned());
         if facts.deleting {

@@ -3,8 +3,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::effect::{ApiRequest, Effect};
-use super::landscape::Expected;
-use super::parts::{Flight, Leave, NodeEntry, NodeState};
+use super::snapshot::AssumedPods;
+use super::parts::{BindState, RemovalCause, NodeEntry, NodeState};
 use super::place::Placement;
 use super::scheduler::Scheduler;
 use kmctl_core::cluster::NetworkMode;
@@ -25,15 +25,15 @@ const MAY_BE_CHOSEN: Duration = Duration::from_secs(5);
 pub(super) const REPEAT: Duration = Duration::from_secs(5);
 
 impl Scheduler {
-    pub(super) fn settle_nodes(&mut self) {
+    pub(super) fn sync_nodes(&mut self) {
         let amounts = self.granted();
         let names: Vec<String> = self.nodes.keys().cloned().collect();
         for name in &names {
-            self.settle_phase(name);
+            self.sync_phase(name);
             self.publish(name, amounts.get(name).copied().unwrap_or_default());
             match self.nodes.get(name).map(|node| node.state.clone()) {
-                Some(NodeState::Starting | NodeState::Ready) => self.settle_idle(name),
-                Some(NodeState::Leaving { .. }) => self.settle_leaving(name),
+                Some(NodeState::Starting | NodeState::Ready) => self.sync_idle(name),
+                Some(NodeState::Leaving { .. }) => self.sync_leaving(name),
                 Some(NodeState::Gone) => self.delete(name),
                 _ => {}
             }
@@ -41,7 +41,7 @@ impl Scheduler {
     }
 
     /// Renews Leases, also while Mesos is unreachable: Kubernetes must not consider the nodes dead meanwhile.
-    pub(super) fn settle_leases(&mut self) {
+    pub(super) fn sync_leases(&mut self) {
         let now = self.now;
         for (name, node) in &mut self.nodes {
             let alone = node.facts.as_ref().is_some_and(|facts| !facts.kubelet);
@@ -53,7 +53,7 @@ impl Scheduler {
     }
 
     /// Updates the state from the kubelet's, and writes it to the Node.
-    pub(super) fn settle_phase(&mut self, name: &str) {
+    pub(super) fn sync_phase(&mut self, name: &str) {
         let now = self.now;
         let Some(node) = self.nodes.get_mut(name) else { return };
         let Some(facts) = &node.facts else { return };
@@ -83,8 +83,8 @@ impl Scheduler {
     fn granted(&self) -> BTreeMap<String, Amount> {
         let mut granted: BTreeMap<String, Amount> = BTreeMap::new();
         for pod in self.pods.values() {
-            let (node, recorded) = match &pod.flight {
-                Flight::Launched { node, task, .. } | Flight::Binding { node, task } => {
+            let (node, recorded) = match &pod.bind_state {
+                BindState::Launched { node, task, .. } | BindState::Binding { node, task } => {
                     (Some(node), self.tasks.get(task).and_then(|task| task.granted))
                 }
                 _ => {
@@ -112,11 +112,11 @@ impl Scheduler {
         }
     }
 
-    fn settle_idle(&mut self, name: &str) {
+    fn sync_idle(&mut self, name: &str) {
         let now = self.now;
         let busy = self.pods.values().any(|pod| {
             let bound = pod.facts.node.as_deref() == Some(name) && pod.facts.keeps_node();
-            bound || (pod.flight.node() == Some(name) && !pod.facts.daemon)
+            bound || (pod.bind_state.node() == Some(name) && !pod.facts.daemon)
         });
         let purge = self.bounds.purge;
         let (timeout, needed) = (self.settings.idle_timeout, self.needed_for_min(name));
@@ -131,7 +131,7 @@ impl Scheduler {
         }
         if idle || purge {
             let why = if purge { "the cluster is being removed".to_owned() } else { format!("idle for {timeout:?}") };
-            self.leave(name, Leave::Unneeded, why);
+            self.leave(name, RemovalCause::Unneeded, why);
         }
     }
 
@@ -234,14 +234,14 @@ impl Scheduler {
 
     /// Creates candidates for pods that no node can run and for `nodes.min`, and withdraws candidates that are not
     /// needed.
-    pub(super) fn settle_candidates(&mut self, placement: &Placement) {
+    pub(super) fn sync_candidates(&mut self, placement: &Placement) {
         for agent in &placement.wake {
             self.create(agent);
         }
         let open = self.nodes.values().filter(|node| node.state.open()).count();
         let missing = (self.bounds.min as usize).saturating_sub(open).min(self.room_for_nodes());
         if missing > 0 && !self.bounds.purge {
-            let mut sites = self.landscape(Expected::Left).sites;
+            let mut sites = self.snapshot(AssumedPods::Left).sites;
             sites.retain(|site| !site.exists && site.offered.covers(Amount::default()));
             sites.sort_by_key(|site| (-site.offered.cpus, -site.offered.mem, site.name.clone()));
             for site in sites.into_iter().take(missing) {
@@ -253,7 +253,7 @@ impl Scheduler {
         let mut open = self.nodes.values().filter(|node| node.state.open()).count();
         for name in self.nodes.keys().cloned().collect::<Vec<_>>() {
             let used = placement.on_node.values().any(|node| *node == name)
-                || self.pods.values().any(|pod| pod.flight.node() == Some(&name));
+                || self.pods.values().any(|pod| pod.bind_state.node() == Some(&name));
             let Some(node) = self.nodes.get_mut(&name) else { continue };
             let recent = now.since(node.filtered.unwrap_or(node.created).max(node.created)) < MAY_BE_CHOSEN;
             let surplus = open > needed_for_min && !used && !recent;

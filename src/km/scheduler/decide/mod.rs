@@ -14,7 +14,7 @@ mod effect;
 mod event;
 mod explain;
 mod filter;
-mod landscape;
+mod snapshot;
 mod launch;
 mod leave;
 mod lifecycle;

@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::effect::{ApiRequest, Effect, MesosCall};
-use super::parts::{Flight, NodeState};
+use super::parts::{BindState, NodeState};
 use super::place::Placement;
 use super::scheduler::Scheduler;
 use kmctl_core::model::agents::Agent;
@@ -54,7 +54,7 @@ impl Scheduler {
         self.agents.retain(|id, agent| listed.contains(id) || used.contains(id) || !agent.offers.is_empty());
     }
 
-    pub(super) fn settle_offers(&mut self, placement: &Placement) {
+    pub(super) fn sync_offers(&mut self, placement: &Placement) {
         let now = self.now;
         // Agents whose offers are useful, and those whose use is certain enough to hold their offers as long as needed.
         let mut useful: BTreeSet<String> = placement.on_agent.values().cloned().collect();
@@ -63,7 +63,7 @@ impl Scheduler {
             .extend(placement.on_node.values().filter_map(|name| self.nodes.get(name)).map(|node| node.agent.clone()));
         let mut unmet = placement.unmet;
         for (name, node) in &self.nodes {
-            let waiting = self.pods.values().any(|pod| pod.flight.waits_for(name));
+            let waiting = self.pods.values().any(|pod| pod.bind_state.waits_for(name));
             if waiting || matches!(node.state, NodeState::Preparing | NodeState::Prepared { .. }) {
                 certain.insert(node.agent.clone());
                 unmet |=
@@ -133,7 +133,7 @@ impl Scheduler {
                 .get(uid)
                 .and_then(|name| self.nodes.get(name))
                 .is_some_and(|node| node.facts.is_some());
-            if !visible || pod.flight != Flight::None {
+            if !visible || pod.bind_state != BindState::None {
                 (pod.placeable_since, pod.nudges) = (None, 0);
                 continue;
             }

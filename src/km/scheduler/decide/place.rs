@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::landscape::{Expected, Site};
-use super::parts::{Flight, NodeState};
+use super::snapshot::{AssumedPods, NodeInfo};
+use super::parts::{BindState, NodeState};
 use super::scheduler::Scheduler;
 use kmctl_core::cluster::NetworkMode;
 use kmctl_core::model::agents::Agent;
@@ -37,12 +37,12 @@ impl Scheduler {
     pub(super) fn place(&self) -> Placement {
         let mut placement = Placement::default();
         let mut pending: Vec<_> =
-            self.pods.iter().filter(|(_, pod)| pod.facts.pending() && pod.flight == Flight::None).collect();
+            self.pods.iter().filter(|(_, pod)| pod.facts.pending() && pod.bind_state == BindState::None).collect();
         if pending.is_empty() {
             return placement;
         }
         pending.sort_by_key(|(uid, pod)| (pod.facts.daemon, pod.since, *uid));
-        let mut landscape = self.landscape(Expected::Left);
+        let mut snapshot = self.snapshot(AssumedPods::Left);
         let mut room_for_nodes = self.room_for_nodes();
         for (uid, pod) in pending {
             let pod = &pod.facts;
@@ -51,8 +51,8 @@ impl Scheduler {
                 continue;
             }
             let awaited = self.waits_for_domains(uid);
-            let fitting = |site: &&Site| landscape.covers(pod, site) && landscape.allows(pod, site, awaited);
-            let mut sites: Vec<&Site> = landscape.sites.iter().filter(fitting).collect();
+            let fitting = |site: &&NodeInfo| snapshot.covers(pod, site) && snapshot.allows(pod, site, awaited);
+            let mut sites: Vec<&NodeInfo> = snapshot.sites.iter().filter(fitting).collect();
             sites.retain(|site| {
                 if pod.daemon {
                     site.launched
@@ -67,19 +67,19 @@ impl Scheduler {
                     !site.launched,
                     !site.exists,
                     !woken,
-                    site.shaky,
+                    site.recently_failed,
                     -site.offered.cpus,
                     -site.offered.mem,
                     site.name.clone(),
                 )
             });
-            let Some(index) = best.and_then(|best| landscape.sites.iter().position(|site| site.agent == best.agent))
+            let Some(index) = best.and_then(|best| snapshot.sites.iter().position(|site| site.agent == best.agent))
             else {
                 placement.unmet |= if pod.daemon { self.wanted_on_launched(pod) } else { self.possible(pod) };
                 placement.nowhere.insert(uid.clone());
                 continue;
             };
-            let site = &mut landscape.sites[index];
+            let site = &mut snapshot.sites[index];
             site.offered = site.offered - pod.amount;
             site.room = site.room - pod.amount;
             site.slots = site.slots.saturating_sub(1);
@@ -98,7 +98,7 @@ impl Scheduler {
                 placement.on_agent.insert(uid.clone(), site.agent.clone());
             }
             let labels = site.labels.clone();
-            landscape.placed.push((pod, labels));
+            snapshot.placed.push((pod, labels));
         }
         placement
     }

@@ -20,7 +20,7 @@ impl Scheduler {
     }
 
     /// Why the agent cannot give the pod its host ports in addition to those of the pods that run there.
-    pub(super) fn spent_ports(&self, agent: &Agent, pod: &PodFacts) -> Option<String> {
+    pub(super) fn insufficient_ports(&self, agent: &Agent, pod: &PodFacts) -> Option<String> {
         let total = self.ports_to_give(agent)?;
         let node = self.node_on(&agent.id)?;
         let there = self.pods.values().map(|entry| &entry.facts);

@@ -49,7 +49,7 @@ impl Scheduler {
         let pods = self.pods.values().filter(|pod| pod.facts.occupies());
         let pods = pods.filter_map(|pod| Some((pod.facts.task.clone()?, agent_of(pod.facts.node.as_deref()?))));
         let ours =
-            self.tasks.iter().filter(|(_, task)| !task.over()).map(|(id, task)| (id.clone(), task.agent.clone()));
+            self.tasks.iter().filter(|(_, task)| !task.is_terminal()).map(|(id, task)| (id.clone(), task.agent.clone()));
         let all: std::collections::BTreeMap<String, Option<String>> = ours.chain(nodes).chain(pods).collect();
         all.into_iter().collect()
     }

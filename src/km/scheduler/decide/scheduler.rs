@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::effect::{Answer, Effect};
 use super::event::{Bounds, Event, NodeStep};
-use super::parts::{Demand, Flight, Knowledge, Leave, NodeEntry, NodeState, PodEntry, Sweeps, Task, Troubles};
+use super::parts::{Demand, BindState, Knowledge, RemovalCause, NodeEntry, NodeState, PodEntry, Sweeps, Task, Troubles};
 use super::settings::Settings;
 use kmctl_core::model::agents::Agent;
 use kmctl_core::model::ids::IdSource;
@@ -67,9 +67,9 @@ impl Scheduler {
         self.now = self.now.max(now);
         // These requests must be answered quickly, and they change nothing that could not wait for the next tick.
         let settle = !matches!(event, Event::Filter { .. } | Event::Prioritize { .. });
-        self.take_in(event);
+        self.apply_event(event);
         if settle {
-            self.settle();
+            self.sync();
         }
         std::mem::take(&mut self.effects)
     }
@@ -95,8 +95,8 @@ impl Scheduler {
         Summary {
             nodes,
             pending_pods: self.pods.values().filter(|pod| pod.facts.pending()).count(),
-            pods_in_flight: self.pods.values().filter(|pod| pod.flight != Flight::None).count(),
-            tasks: self.tasks.values().filter(|task| !task.over()).count(),
+            pods_in_flight: self.pods.values().filter(|pod| pod.bind_state != BindState::None).count(),
+            tasks: self.tasks.values().filter(|task| !task.is_terminal()).count(),
             offers: self.agents.values().map(|agent| agent.offers.len()).sum(),
             agents: self.agents.len(),
             suppressed: self.demand.is_suppressed(),
@@ -110,7 +110,7 @@ impl Scheduler {
         self.effects.push(effect);
     }
 
-    fn take_in(&mut self, event: Event) {
+    fn apply_event(&mut self, event: Event) {
         match event {
             Event::Subscribed => self.subscribed(),
             Event::Disconnected => self.disconnected(),
@@ -146,20 +146,20 @@ impl Scheduler {
 
     /// Everything that follows from what is known, derived again each time, so that a lost event or effect is
     /// recovered.
-    fn settle(&mut self) {
-        self.settle_leases();
+    fn sync(&mut self) {
+        self.sync_leases();
         self.reconcile();
         if !self.acting() {
             return;
         }
-        self.settle_tasks();
-        self.settle_surplus();
-        self.settle_nodes();
-        self.settle_sweeps();
+        self.sync_tasks();
+        self.sync_excess_nodes();
+        self.sync_nodes();
+        self.sync_sweeps();
         let placement = self.place();
-        self.settle_candidates(&placement);
+        self.sync_candidates(&placement);
         self.launch();
-        self.settle_offers(&placement);
+        self.sync_offers(&placement);
         self.nudge(&placement);
         self.explain(&placement);
     }
@@ -211,7 +211,7 @@ impl Scheduler {
                 NodePhase::Candidate => NodeState::Candidate,
                 NodePhase::Starting => NodeState::Starting,
                 NodePhase::Ready => NodeState::Ready,
-                NodePhase::Leaving => NodeState::Leaving { since: now, killed: None, cause: Leave::Given },
+                NodePhase::Leaving => NodeState::Leaving { since: now, killed: None, cause: RemovalCause::Given },
             };
             entry.why.clone_from(&facts.why);
             if facts.phase != NodePhase::Candidate {
@@ -232,7 +232,7 @@ impl Scheduler {
             self.nodes.remove(name);
         } else if entry.state.open() {
             // The object was deleted by another client: that ends the node. The garbage collector removes its pods.
-            entry.state = NodeState::Leaving { since: now, killed: None, cause: Leave::Given };
+            entry.state = NodeState::Leaving { since: now, killed: None, cause: RemovalCause::Given };
             self.fail_binds(name, "the node is gone");
         }
     }

@@ -16,7 +16,7 @@ const SWEEPER: Amount = Amount::new(50, 64);
 const SWEEP_TASK: Amount = Amount::new(10, 32);
 
 impl Scheduler {
-    pub(super) fn settle_sweeps(&mut self) {
+    pub(super) fn sync_sweeps(&mut self) {
         self.finish_sweeps();
         self.purge();
         for (agent, due) in self.sweeps.due() {
@@ -26,14 +26,14 @@ impl Scheduler {
 
     fn finish_sweeps(&mut self) {
         let tasks = &mut self.tasks;
-        let reports = self.sweeps.settle(self.now, |id| {
-            tasks.get(id).filter(|task| task.over())?;
+        let reports = self.sweeps.sync(self.now, |id| {
+            tasks.get(id).filter(|task| task.is_terminal())?;
             let task = tasks.remove(id)?;
             Some(Ended { clean: task.state == TaskState::Finished, told: format!("{}: {}", task.state, task.message) })
         });
         // A sweep launched by another process of ours: nothing waits for it.
         let sweeps = &self.sweeps;
-        tasks.retain(|id, task| !(matches!(task.kind, TaskKind::Sweep(_)) && task.over() && !sweeps.own(id)));
+        tasks.retain(|id, task| !(matches!(task.kind, TaskKind::Sweep(_)) && task.is_terminal() && !sweeps.own(id)));
         self.effects.extend(reports.into_iter().map(Effect::Report));
     }
 

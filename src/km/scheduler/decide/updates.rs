@@ -2,7 +2,7 @@
 use std::time::Duration;
 
 use super::effect::{Answer, ApiRequest, Binding, Effect, MesosCall};
-use super::parts::{Flight, NodeState, Task};
+use super::parts::{BindState, NodeState, Task};
 use super::scheduler::Scheduler;
 use kmctl_core::backoff::Backoff;
 use kmctl_core::k8s::names::{GRANTED_ANNOTATION, PORTS_ANNOTATION, TASK_ANNOTATION};
@@ -39,7 +39,7 @@ impl Scheduler {
         }
         let kind = TaskKind::of(&id);
         match kind {
-            TaskKind::Sentinel => return self.known.sentinel_answered(&id),
+            TaskKind::Sentinel => return self.known.reconcile_marker_received(&id),
             TaskKind::Foreign if !self.tasks.contains_key(&id) => {
                 self.push(Effect::Report(format!("task {id} is {}: not one of ours, left alone", status.state)));
             }
@@ -94,7 +94,7 @@ impl Scheduler {
         let Some(task) = self.tasks.get_mut(id) else { return };
         let waits = |killed| now.since(killed) < KILL_AGAIN.wait(task.kills.saturating_sub(1));
         // A KILL to an unreachable agent only yields an answer that says so.
-        if task.over() || task.state == TaskState::Unreachable || task.killed.is_some_and(waits) {
+        if task.is_terminal() || task.state == TaskState::Unreachable || task.killed.is_some_and(waits) {
             return;
         }
         (task.killed, task.kills) = (Some(now), task.kills.saturating_add(1));
@@ -102,23 +102,23 @@ impl Scheduler {
         self.push(Effect::Mesos(MesosCall::Kill { task: id.to_owned(), agent }));
     }
 
-    pub(super) fn settle_tasks(&mut self) {
+    pub(super) fn sync_tasks(&mut self) {
         let ids: Vec<String> = self.tasks.keys().cloned().collect();
         for id in &ids {
             match self.tasks.get(id).map(|task| task.kind.clone()) {
-                Some(TaskKind::Pod(uid)) => self.settle_pod_task(id, &uid),
-                Some(TaskKind::Node(_)) => self.settle_node_task(id),
+                Some(TaskKind::Pod(uid)) => self.sync_pod_task(id, &uid),
+                Some(TaskKind::Node(_)) => self.sync_node_task(id),
                 _ => {}
             }
         }
-        self.settle_bound_pods();
+        self.sync_bound_pods();
         self.ask_for_silent_tasks();
     }
 
-    fn settle_pod_task(&mut self, id: &str, uid: &str) {
+    fn sync_pod_task(&mut self, id: &str, uid: &str) {
         let Some(task) = self.tasks.get(id).cloned() else { return };
         let Some(pod) = self.pods.get(uid) else {
-            if task.over() {
+            if task.is_terminal() {
                 self.tasks.remove(id);
             } else {
                 self.kill(id);
@@ -126,10 +126,10 @@ impl Scheduler {
             return;
         };
         let on_its_way =
-            matches!(&pod.flight, Flight::Launched { task, .. } | Flight::Binding { task, .. } if task == id);
+            matches!(&pod.bind_state, BindState::Launched { task, .. } | BindState::Binding { task, .. } if task == id);
         let recorded = pod.facts.task.as_deref() == Some(id);
         let running = matches!(task.state, TaskState::Starting | TaskState::Running);
-        if task.over() {
+        if task.is_terminal() {
             if on_its_way && pod.facts.node.is_none() {
                 self.fail_bind(uid, &format!("the pod's Mesos task ended: {} {}", task.state, task.message));
             }
@@ -145,7 +145,7 @@ impl Scheduler {
             self.fail_bind(uid, "the pod is being deleted");
             self.kill(id);
         } else if on_its_way {
-            if running && let Flight::Launched { node, ports, .. } = pod.flight.clone() {
+            if running && let BindState::Launched { node, ports, .. } = pod.bind_state.clone() {
                 self.post_binding(uid, &node, id, &ports);
             }
         } else {
@@ -182,9 +182,9 @@ impl Scheduler {
         // A task that is being killed, for example because its Binding was refused, must not get its pod back.
         let ending = task.killed.is_some() || task.state == TaskState::Killing;
         match node {
-            Some((node, _)) if pod.flight == Flight::None && task.executor.is_some() && !ports_unknown && !ending => {
+            Some((node, _)) if pod.bind_state == BindState::None && task.executor.is_some() && !ports_unknown && !ending => {
                 let node = node.clone();
-                pod.flight = Flight::Launched { node: node.clone(), task: id.to_owned(), ports: Vec::new() };
+                pod.bind_state = BindState::Launched { node: node.clone(), task: id.to_owned(), ports: Vec::new() };
                 if matches!(task.state, TaskState::Starting | TaskState::Running) {
                     self.post_binding(uid, &node, id, &[]);
                 }
@@ -205,7 +205,7 @@ impl Scheduler {
         {
             annotations.insert(PORTS_ANNOTATION.to_owned(), text);
         }
-        pod.flight = Flight::Binding { node: node.to_owned(), task: task.to_owned() };
+        pod.bind_state = BindState::Binding { node: node.to_owned(), task: task.to_owned() };
         let binding = Binding {
             namespace: pod.facts.namespace.clone(),
             name: pod.facts.name.clone(),
@@ -218,7 +218,7 @@ impl Scheduler {
 
     pub(super) fn binding_posted(&mut self, uid: &str, error: Option<String>) {
         let Some(pod) = self.pods.get(uid) else { return };
-        let Flight::Binding { task, .. } = &pod.flight else { return };
+        let BindState::Binding { task, .. } = &pod.bind_state else { return };
         let task = task.clone();
         match error {
             None => self.answer_bind(uid, None),
@@ -229,11 +229,11 @@ impl Scheduler {
         }
     }
 
-    fn settle_node_task(&mut self, id: &str) {
+    fn sync_node_task(&mut self, id: &str) {
         let Some(task) = self.tasks.get(id).cloned() else { return };
         let node = self.nodes.iter().find(|(_, node)| node.task.as_deref() == Some(id));
         let Some((name, node)) = node.map(|(name, node)| (name.clone(), node)) else {
-            if task.over() {
+            if task.is_terminal() {
                 self.tasks.remove(id);
             } else {
                 self.kill(id);
@@ -243,7 +243,7 @@ impl Scheduler {
         if node.state == NodeState::Gone {
             return;
         }
-        if task.over() {
+        if task.is_terminal() {
             let clean = matches!(task.state, TaskState::Killed | TaskState::Finished);
             self.node_ended(&name, clean, &format!("its task ended: {} {}", task.state, task.message));
         } else if task.state == TaskState::Unreachable && self.now.since(task.since) > UNREACHABLE_LIMIT {
@@ -252,24 +252,24 @@ impl Scheduler {
     }
 
     /// Handles pods that are bound now, and pods that still run in the API although their task is over.
-    fn settle_bound_pods(&mut self) {
+    fn sync_bound_pods(&mut self) {
         let now = self.now;
         let mut delete = Vec::new();
         let mut arrived = Vec::new();
         let mut records = Vec::new();
         for (uid, pod) in &mut self.pods {
             let Some(node) = &pod.facts.node else { continue };
-            match &pod.flight {
-                Flight::Launched { task, .. } | Flight::Binding { task, .. } => {
+            match &pod.bind_state {
+                BindState::Launched { task, .. } | BindState::Binding { task, .. } => {
                     let error = (pod.facts.task.as_ref() != Some(task))
                         .then(|| format!("the pod was bound to {node} by somebody else"));
                     arrived.push((uid.clone(), error));
                 }
-                Flight::Waiting { node: wanted, .. } => {
+                BindState::Waiting { node: wanted, .. } => {
                     let error = (wanted != node).then(|| format!("the pod was bound to {node} by somebody else"));
                     arrived.push((uid.clone(), error));
                 }
-                Flight::None => {}
+                BindState::None => {}
             }
             if let Some(last) = pod.overwritten
                 && !pod.facts.deleting
@@ -279,7 +279,7 @@ impl Scheduler {
                 let (namespace, name) = (pod.facts.namespace.clone(), pod.facts.name.clone());
                 records.push(Effect::Api(ApiRequest::Record { namespace, name, uid: uid.clone(), annotations: pod.facts.record() }));
             }
-            let over = pod.facts.task.as_ref().and_then(|task| self.tasks.get(task)).is_some_and(Task::over);
+            let over = pod.facts.task.as_ref().and_then(|task| self.tasks.get(task)).is_some_and(Task::is_terminal);
             if !over || pod.facts.phase == Phase::Finished || pod.facts.deleting {
                 pod.orphaned = None;
             } else if now.since(*pod.orphaned.get_or_insert(now)) >= DISAGREEMENT {
@@ -294,7 +294,7 @@ impl Scheduler {
         }
         for (uid, error) in arrived {
             if let Some(pod) = self.pods.get_mut(&uid) {
-                pod.flight = Flight::None;
+                pod.bind_state = BindState::None;
             }
             self.answer_bind(&uid, error);
         }
@@ -324,7 +324,7 @@ impl Scheduler {
 
     pub(super) fn fail_binds(&mut self, node: &str, why: &str) {
         let uids: Vec<String> =
-            self.pods.iter().filter(|(_, pod)| pod.flight.node() == Some(node)).map(|(uid, _)| uid.clone()).collect();
+            self.pods.iter().filter(|(_, pod)| pod.bind_state.node() == Some(node)).map(|(uid, _)| uid.clone()).collect();
         for uid in uids {
             self.fail_bind(&uid, why);
         }
@@ -332,7 +332,7 @@ impl Scheduler {
 
     pub(super) fn fail_bind(&mut self, uid: &str, why: &str) {
         if let Some(pod) = self.pods.get_mut(uid) {
-            pod.flight = Flight::None;
+            pod.bind_state = BindState::None;
             // kube-scheduler leaves a pod whose bind failed unscheduled for a minute: it is nudged like a refused one.
             pod.asked = None;
             pod.placeable_since = None;

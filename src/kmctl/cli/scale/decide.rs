@@ -8,7 +8,7 @@ use crate::inventory::mesos::{Agent, Master};
 use crate::inventory::workloads::{NodeView, Workloads};
 use crate::plan::preflight::reason_against;
 use kmctl_core::cluster::Cluster;
-use kmctl_core::model::burden::{Burden, Stage, surplus};
+use kmctl_core::model::drain_cost::{DrainCost, Stage, surplus};
 use kmctl_core::model::nodes::NodePhase;
 use kmctl_core::model::resources::decimal;
 use kmctl_core::protocol::Summary;
@@ -161,13 +161,13 @@ fn too_few_agents(missing: usize, situation: &Situation<'_>) -> Option<Reason> {
 }
 
 /// The cost of removing a node.
-fn burden(node: &NodeView, seen: &Workloads) -> Burden {
+fn burden(node: &NodeView, seen: &Workloads) -> DrainCost {
     let stage = match node.facts.phase {
         NodePhase::Candidate => Stage::Candidate,
         NodePhase::Starting => Stage::Starting,
         NodePhase::Ready | NodePhase::Leaving => Stage::Ready,
     };
-    let mut burden = Burden::new(&node.facts.name, stage);
+    let mut burden = DrainCost::new(&node.facts.name, stage);
     for pod in seen.keeping(&node.facts.name) {
         burden.add(pod.facts.amount, pod.facts.controlled);
     }
@@ -213,7 +213,7 @@ pub(super) fn preview(after: Bounds, situation: &Situation<'_>) -> Vec<String> {
 }
 
 /// Why a node exists.
-pub(super) fn standing(node: &NodeView, bounds: Bounds, situation: &Situation<'_>) -> String {
+pub(super) fn node_reason(node: &NodeView, bounds: Bounds, situation: &Situation<'_>) -> String {
     let Situation { cluster, seen, .. } = situation;
     let count = seen.keeping(&node.facts.name).count();
     let others = super::decide::count(seen).ready.saturating_sub(1);

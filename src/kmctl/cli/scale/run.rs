@@ -36,7 +36,7 @@ const STUCK: Duration = Duration::from_secs(60);
 /// Shows the bounds, or sets the given ones and waits until they hold.
 pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
     let loaded = context.cluster()?;
-    let ways = Ways::open(context, &loaded).await?;
+    let ways = Clients::open(context, &loaded).await?;
     let maps: Api<ConfigMap> = Api::namespaced(ways.client.clone(), NAMESPACE);
     let found = clients::with_timeout("read the live settings", maps.get_opt(SETTINGS_CONFIG_MAP)).await?;
     let before = Bounds::read(found.as_ref(), &loaded.cluster.spec.nodes)?;
@@ -132,7 +132,7 @@ fn save(context: &Context, loaded: &Loaded, bounds: Bounds) -> Result<(), Failur
 async fn hold(
     context: &Context,
     loaded: &Loaded,
-    ways: &Ways<'_>,
+    ways: &Clients<'_>,
     bounds: Bounds,
     timeout: Duration,
 ) -> Result<Facts, Failure> {
@@ -192,7 +192,7 @@ fn in_the_way(progress: &str, reasons: &[Reason], timeout: bool) -> Failure {
 }
 
 /// Connections to everything that is queried.
-struct Ways<'a> {
+struct Clients<'a> {
     context: &'a Context,
     host: Arc<dyn Host>,
     client: Client,
@@ -217,10 +217,10 @@ impl Facts {
     }
 }
 
-impl<'a> Ways<'a> {
-    async fn open(context: &'a Context, loaded: &Loaded) -> Result<Ways<'a>, Failure> {
+impl<'a> Clients<'a> {
+    async fn open(context: &'a Context, loaded: &Loaded) -> Result<Clients<'a>, Failure> {
         let host = clients::connect_ready_host(&context.session, loaded).await?;
-        Ok(Ways { context, client: clients::kube(host.clone()).await?, host })
+        Ok(Clients { context, client: clients::kube(host.clone()).await?, host })
     }
 
     /// Queries the API server and, if `thorough`, also Mesos and the km scheduler.

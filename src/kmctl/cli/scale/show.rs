@@ -2,7 +2,7 @@
 use serde::Serialize;
 
 use super::bounds::Bounds;
-use super::decide::{Situation, count, standing};
+use super::decide::{Situation, count, node_reason};
 
 /// What `scale` shows.
 #[derive(Serialize)]
@@ -31,7 +31,7 @@ impl Shown {
         let node = |node: &crate::inventory::workloads::NodeView| ShownNode {
             name: node.facts.name.clone(),
             state: node.facts.phase.to_string(),
-            why: standing(node, bounds, situation),
+            why: node_reason(node, bounds, situation),
         };
         Shown {
             bounds,

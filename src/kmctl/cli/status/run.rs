@@ -42,7 +42,7 @@ fn pause(text: &str) -> Result<Duration, String> {
 pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
     let Args { watch, interval } = args;
     let loaded = context.cluster()?;
-    let mut eyes = Eyes::new(&loaded);
+    let mut eyes = HostPool::new(&loaded);
     if !watch {
         let step = context.progress.step("", "ask the hosts, the API server and Mesos");
         let report = eyes.look(context, &loaded).await;
@@ -83,13 +83,13 @@ struct Sight {
 }
 
 /// Connections that are kept between queries.
-struct Eyes {
+struct HostPool {
     hosts: Vec<Option<Arc<dyn Host>>>,
 }
 
-impl Eyes {
-    fn new(loaded: &Loaded) -> Eyes {
-        Eyes { hosts: loaded.cluster.spec.control_plane.hosts.iter().map(|_| None).collect() }
+impl HostPool {
+    fn new(loaded: &Loaded) -> HostPool {
+        HostPool { hosts: loaded.cluster.spec.control_plane.hosts.iter().map(|_| None).collect() }
     }
 
     async fn look(&mut self, context: &Context, loaded: &Loaded) -> Report {

@@ -14,7 +14,7 @@ use crate::cli::scale::Bounds;
 use crate::failure::{Code, Failure};
 use crate::host::Host;
 use crate::inventory::mesos::{self, EndedTask, Master};
-use crate::inventory::workloads::{self, Occurrence, Workloads};
+use crate::inventory::workloads::{self, ObjectEvent, Workloads};
 use crate::provision::clients;
 use kmctl_core::cluster::Loaded;
 use kmctl_core::k8s::names::{NAMESPACE, SETTINGS_CONFIG_MAP};
@@ -78,7 +78,7 @@ struct Found {
     seen: Workloads,
     master: Result<Master, String>,
     scheduler: Result<Summary, String>,
-    events: Vec<Occurrence>,
+    events: Vec<ObjectEvent>,
     ended: Vec<EndedTask>,
 }
 
@@ -158,7 +158,7 @@ fn unknown(text: &str, names: &[&str], what: &str) -> Failure {
     Failure::message(Code::Failed, text).hint(format!("{what}: {names}"))
 }
 
-async fn events(client: &Client, about: &About) -> Result<Vec<Occurrence>, Failure> {
+async fn events(client: &Client, about: &About) -> Result<Vec<ObjectEvent>, Failure> {
     Ok(match about {
         About::Pod { name, namespace } => {
             let (namespace, name) = full(name, namespace);

@@ -18,7 +18,7 @@ use super::login::log_in;
 use super::request::Request;
 use super::secrets::Secret;
 use super::settings::SshSettings;
-use super::trust::{Trust, Verdict};
+use super::host_key::{Trust, Verdict};
 use super::worker::Worker;
 use crate::host::HostError;
 

@@ -6,14 +6,14 @@ mod exec;
 mod key_file;
 mod known_hosts;
 mod login;
-mod pump;
+mod channel_forward;
 mod request;
 mod secrets;
 mod session;
 mod settings;
 mod sudo;
-mod trust;
-mod turns;
+mod host_key;
+mod event_loop;
 mod wire;
 mod worker;
 

@@ -15,7 +15,7 @@ use super::connect::{Abort, Connected, Given, connect};
 use super::denied::Denied;
 use super::request::Request;
 use super::settings::SshSettings;
-use super::turns::Loop;
+use super::event_loop::Loop;
 use crate::host::HostError;
 
 /// The callers' side of the thread. Dropping it ends the connection.

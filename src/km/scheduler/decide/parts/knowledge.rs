@@ -77,7 +77,7 @@ impl Knowledge {
 
     /// The master answers in order, so an answer about a task that never existed marks the end of all answers before
     /// it.
-    pub fn sentinel_answered(&mut self, task: &str) {
+    pub fn reconcile_marker_received(&mut self, task: &str) {
         if matches!(&self.tasks, Tasks::Asked { sentinel, .. } if sentinel == task) {
             self.tasks = Tasks::Known;
         }

@@ -81,14 +81,14 @@ pub enum NodeState {
     /// The kubelet is ready.
     Ready,
     /// Accepts no new pods. The node task is killed once the node is drained.
-    Leaving { since: Time, killed: Option<Time>, cause: Leave },
+    Leaving { since: Time, killed: Option<Time>, cause: RemovalCause },
     /// The executor is gone. The object is being deleted.
     Gone,
 }
 
 /// Why a node leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Leave {
+pub enum RemovalCause {
     /// The node was idle, or the cluster is being purged.
     Unneeded,
     /// There are more nodes than `nodes.max`.

@@ -9,7 +9,7 @@ use super::super::event::RequestId;
 #[derive(Clone, Debug)]
 pub struct PodEntry {
     pub facts: PodFacts,
-    pub flight: Flight,
+    pub bind_state: BindState,
     /// Bind requests that wait for the outcome.
     pub answers: Vec<RequestId>,
     /// When it was first seen.
@@ -26,7 +26,7 @@ pub struct PodEntry {
     /// Since when its topology spread waits for domains to wake up.
     pub spread_wait: Option<Time>,
     /// The only node left by the last filter request, and when: kube-scheduler will bind the pod there.
-    pub let_onto: Option<(String, Time)>,
+    pub nominated_node: Option<(String, Time)>,
     /// Set while its object differs from what its Binding recorded, with the time of the last repair.
     pub overwritten: Option<Option<Time>>,
     /// Since when its task is over although the pod is not.
@@ -38,7 +38,7 @@ impl PodEntry {
     pub fn new(facts: PodFacts, since: Time) -> PodEntry {
         PodEntry {
             facts,
-            flight: Flight::None,
+            bind_state: BindState::None,
             answers: Vec::new(),
             since,
             asked: None,
@@ -47,7 +47,7 @@ impl PodEntry {
             nudges: 0,
             explained: None,
             spread_wait: None,
-            let_onto: None,
+            nominated_node: None,
             overwritten: None,
             orphaned: None,
         }
@@ -67,7 +67,7 @@ pub struct Explained {
 
 /// A pod's progress to its node.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Flight {
+pub enum BindState {
     /// Not started, or bound.
     None,
     /// Waits for resources of this node's agent.
@@ -78,17 +78,17 @@ pub enum Flight {
     Binding { node: String, task: String },
 }
 
-impl Flight {
+impl BindState {
     /// The target node.
     pub fn node(&self) -> Option<&str> {
         match self {
-            Flight::None => None,
-            Flight::Waiting { node, .. } | Flight::Launched { node, .. } | Flight::Binding { node, .. } => Some(node),
+            BindState::None => None,
+            BindState::Waiting { node, .. } | BindState::Launched { node, .. } | BindState::Binding { node, .. } => Some(node),
         }
     }
 
     /// Whether it waits for resources of this node.
     pub fn waits_for(&self, name: &str) -> bool {
-        matches!(self, Flight::Waiting { node, .. } if node == name)
+        matches!(self, BindState::Waiting { node, .. } if node == name)
     }
 }

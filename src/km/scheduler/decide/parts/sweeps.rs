@@ -92,7 +92,7 @@ impl Sweeps {
 
     /// Records how tasks ended (`ended` is called once for each), and gives up sweeps that got no offer in time.
     /// Returns lines for the log.
-    pub fn settle(&mut self, now: Time, mut ended: impl FnMut(&str) -> Option<Ended>) -> Vec<String> {
+    pub fn sync(&mut self, now: Time, mut ended: impl FnMut(&str) -> Option<Ended>) -> Vec<String> {
         let mut reports = Vec::new();
         let purged = &mut self.purged;
         self.wanted.retain(|agent, sweep| {

@@ -13,7 +13,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use crate::cli::scale::Bounds;
 use crate::inventory::mesos::{Agent, EndedTask, Master};
-use crate::inventory::workloads::{Occurrence, Workloads};
+use crate::inventory::workloads::{ObjectEvent, Workloads};
 use kmctl_core::cluster::Cluster;
 use kmctl_core::model::requests::{NODE_TASK, amount};
 use kmctl_core::model::resources::{Amount, to_thousandths};
@@ -35,7 +35,7 @@ pub(crate) struct Facts<'a> {
     pub(crate) master: Result<&'a Master, &'a str>,
     pub(crate) scheduler: Result<&'a Summary, &'a str>,
     /// Events of the object in question, the newest last.
-    pub(crate) events: &'a [Occurrence],
+    pub(crate) events: &'a [ObjectEvent],
     /// The framework's tasks that have ended, the newest last.
     pub(crate) ended: &'a [EndedTask],
     pub(crate) now: Timestamp,

@@ -1,5 +1,5 @@
 //! Why an agent's resources are not used.
-use super::places::{Against, Place, figures, place};
+use super::places::{Rejection, Place, figures, place};
 use super::{Facts, free, total};
 use crate::cli::why::reason::{Answer, Kind, Reason};
 use crate::inventory::mesos::Agent;
@@ -59,30 +59,30 @@ fn demand(agent: &Agent, facts: &Facts<'_>) -> Vec<Reason> {
         let reason = |kind, text: String, cure: &str| Reason::new(kind, format!("pod {name} waits, but {text}"), cure);
         let need = figures(need);
         reasons.push(match against {
-            Against::Unfit(why) => reason(Kind::Constraint, why, "`kmctl check`"),
-            Against::Attribute => {
+            Rejection::Unfit(why) => reason(Kind::Constraint, why, "`kmctl check`"),
+            Rejection::Attribute => {
                 let text = format!("it wants {}", pod.facts.demand.describe());
                 reason(Kind::Attribute, text, "change its selectors, or the agent's --attributes")
             }
-            Against::TooLarge => {
+            Rejection::TooLarge => {
                 let text = format!("with its node it needs {need}, and the agent has {}", figures(total(agent)));
                 reason(Kind::TooLarge, text, "request less, or give the agent more in --resources")
             }
-            Against::Ungranted(names) => {
+            Rejection::Ungranted(names) => {
                 let text = format!("it asks for {names}, which nothing grants yet");
                 reason(Kind::Ungranted, text, "ask for cpu, memory and ephemeral-storage only")
             }
-            Against::Ports(why) => reason(Kind::Ports, why, "choose a host port in the granted range"),
-            Against::Role(left) => {
+            Rejection::Ports(why) => reason(Kind::Ports, why, "choose a host port in the granted range"),
+            Rejection::Role(left) => {
                 let text = format!("other roles hold reservations: {} left, {need} needed", figures(left));
                 reason(Kind::Role, text, "unreserve something in Mesos")
             }
-            Against::Taken(left) => {
+            Rejection::Taken(left) => {
                 let text = format!("others use the agent: {} free, {need} needed", figures(left));
                 reason(Kind::Taken, text, "wait, or raise the role's weight or quota in Mesos")
             }
-            Against::Leaving => reason(Kind::Node, "the node is about to go".to_owned(), "`kmctl scale`"),
-            Against::NodesMax => {
+            Rejection::Leaving => reason(Kind::Node, "the node is about to go".to_owned(), "`kmctl scale`"),
+            Rejection::NodesMax => {
                 let max = facts.bounds.max.unwrap_or_default();
                 reason(
                     Kind::NodesMax,
@@ -90,7 +90,7 @@ fn demand(agent: &Agent, facts: &Facts<'_>) -> Vec<Reason> {
                     "`kmctl scale --max N`",
                 )
             }
-            Against::Nothing => Reason::passing(
+            Rejection::Nothing => Reason::passing(
                 Kind::Time,
                 format!("pod {name} waits and fits ({need} needed); `kmctl why pod` tells what kube-scheduler says"),
             ),

@@ -10,7 +10,7 @@ use kmctl_core::model::resources::{Amount, Ports, decimal, to_thousandths};
 
 /// Why a pod cannot run on an agent: the first reason that applies.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Against {
+pub(super) enum Rejection {
     /// None of our nodes may start there.
     Unfit(String),
     /// The pod's selectors exclude it.
@@ -38,7 +38,7 @@ pub(super) struct Place<'a> {
     pub(super) agent: &'a Agent,
     /// What must be free, including the node's own share if there is no node yet.
     pub(super) need: Amount,
-    pub(super) against: Against,
+    pub(super) against: Rejection,
 }
 
 /// Inspects every agent.
@@ -54,40 +54,40 @@ pub(super) fn place<'a>(pod: &PodView, agent: &'a Agent, facts: &Facts<'_>) -> P
     Place { agent, need, against: against(pod, agent, node, need, facts) }
 }
 
-fn against(pod: &PodView, agent: &Agent, node: Option<&NodeView>, need: Amount, facts: &Facts<'_>) -> Against {
+fn against(pod: &PodView, agent: &Agent, node: Option<&NodeView>, need: Amount, facts: &Facts<'_>) -> Rejection {
     if let Some(why) = reason_against(facts.cluster, agent) {
-        return Against::Unfit(why);
+        return Rejection::Unfit(why);
     }
     let (name, labels) = match node {
         Some(node) => (node.facts.name.clone(), node.facts.labels.clone()),
         None => labels(agent),
     };
     if !pod.facts.demand.accepts(&name, &labels) {
-        return Against::Attribute;
+        return Rejection::Attribute;
     }
     if let Some(names) = ungranted(pod) {
-        return Against::Ungranted(names);
+        return Rejection::Ungranted(names);
     }
     if !total(agent).covers(need) {
-        return Against::TooLarge;
+        return Rejection::TooLarge;
     }
     let granted = ports(&agent.ports);
     if let Some(port) = pod.facts.host_ports().filter_map(|port| port.host_port).find(|port| !granted.contains(*port)) {
-        return Against::Ports(format!("host port {port} is outside of what {} grants: {granted}", agent.hostname));
+        return Rejection::Ports(format!("host port {port} is outside of what {} grants: {granted}", agent.hostname));
     }
     let most = reachable(facts.cluster, agent);
     let most = Amount { cpus: to_thousandths(most.cpus), mem: to_thousandths(most.mem) };
     if !most.covers(need) {
-        return Against::Role(most);
+        return Rejection::Role(most);
     }
     let free = free(agent).min(most);
     if !free.covers(need) {
-        return Against::Taken(free);
+        return Rejection::Taken(free);
     }
     match node {
-        Some(node) if node.facts.phase == NodePhase::Leaving => Against::Leaving,
-        None if !facts.room_for_a_node() => Against::NodesMax,
-        _ => Against::Nothing,
+        Some(node) if node.facts.phase == NodePhase::Leaving => Rejection::Leaving,
+        None if !facts.room_for_a_node() => Rejection::NodesMax,
+        _ => Rejection::Nothing,
     }
 }
 
@@ -123,16 +123,16 @@ fn ports(text: &str) -> Ports {
 /// One reason for every kind of obstacle, the easiest to resolve first.
 pub(super) fn summarize(pod: &PodView, places: &[Place<'_>], facts: &Facts<'_>) -> Vec<Reason> {
     let of =
-        |wanted: fn(&Against) -> bool| places.iter().filter(move |place| wanted(&place.against)).collect::<Vec<_>>();
+        |wanted: fn(&Rejection) -> bool| places.iter().filter(move |place| wanted(&place.against)).collect::<Vec<_>>();
     let mut reasons = Vec::new();
-    let fits = of(|against| *against == Against::Nothing);
+    let fits = of(|against| *against == Rejection::Nothing);
     if let Some(place) = fits.first() {
         let names: Vec<&str> = fits.iter().map(|place| place.agent.hostname.as_str()).collect();
         let need = figures(place.need);
         let text = format!("{} has room for it ({need}); an offer is on its way", names.join(", "));
         return vec![Reason::passing(Kind::Time, text)];
     }
-    let limited = of(|against| *against == Against::NodesMax);
+    let limited = of(|against| *against == Rejection::NodesMax);
     if let (Some(place), Some(max)) = (limited.first(), facts.bounds.max) {
         reasons.push(Reason::new(
             Kind::NodesMax,
@@ -144,7 +144,7 @@ pub(super) fn summarize(pod: &PodView, places: &[Place<'_>], facts: &Facts<'_>) 
             format!("allow one more: `kmctl scale --max {}`", facts.seen.nodes.len() + 1),
         ));
     }
-    let leaving = of(|against| *against == Against::Leaving);
+    let leaving = of(|against| *against == Rejection::Leaving);
     if !leaving.is_empty() {
         reasons.push(Reason::new(
             Kind::Node,
@@ -152,12 +152,12 @@ pub(super) fn summarize(pod: &PodView, places: &[Place<'_>], facts: &Facts<'_>) 
             "allow more nodes, and it stays: `kmctl scale --max N`",
         ));
     }
-    let role = of(|against| matches!(against, Against::Role(_)));
+    let role = of(|against| matches!(against, Rejection::Role(_)));
     if let Some(place) = role.first() {
         let told: Vec<String> = role
             .iter()
             .filter_map(|place| match place.against {
-                Against::Role(left) => Some(format!(
+                Rejection::Role(left) => Some(format!(
                     "of {} ({}) {} is left",
                     place.agent.hostname,
                     figures(total(place.agent)),
@@ -177,12 +177,12 @@ pub(super) fn summarize(pod: &PodView, places: &[Place<'_>], facts: &Facts<'_>) 
             format!("unreserve something in Mesos, or reserve it for {roles}"),
         ));
     }
-    let taken = of(|against| matches!(against, Against::Taken(_)));
+    let taken = of(|against| matches!(against, Rejection::Taken(_)));
     if let Some(place) = taken.first() {
         let told: Vec<String> = taken
             .iter()
             .filter_map(|place| match place.against {
-                Against::Taken(left) => Some(format!(
+                Rejection::Taken(left) => Some(format!(
                     "{} has {} of {} free",
                     place.agent.hostname,
                     figures(left),
@@ -197,17 +197,17 @@ pub(super) fn summarize(pod: &PodView, places: &[Place<'_>], facts: &Facts<'_>) 
             "wait until others free something, raise the role's weight or quota in Mesos, or request less",
         ));
     }
-    let ports = of(|against| matches!(against, Against::Ports(_)));
-    if let Some(Place { against: Against::Ports(why), .. }) = ports.first() {
+    let ports = of(|against| matches!(against, Rejection::Ports(_)));
+    if let Some(Place { against: Rejection::Ports(why), .. }) = ports.first() {
         reasons.push(Reason::new(Kind::Ports, why.clone(), "choose a host port in the granted range, or none at all"));
     }
-    let matching = places.iter().filter(|place| !matches!(place.against, Against::Unfit(_) | Against::Attribute));
-    let too_large = of(|against| *against == Against::TooLarge);
+    let matching = places.iter().filter(|place| !matches!(place.against, Rejection::Unfit(_) | Rejection::Attribute));
+    let too_large = of(|against| *against == Rejection::TooLarge);
     if !too_large.is_empty() && too_large.len() == matching.count() {
         reasons.push(too_large_reason(pod, &too_large));
     }
-    let fit = places.iter().filter(|place| !matches!(place.against, Against::Unfit(_))).count();
-    let picky = of(|against| *against == Against::Attribute);
+    let fit = places.iter().filter(|place| !matches!(place.against, Rejection::Unfit(_))).count();
+    let picky = of(|against| *against == Rejection::Attribute);
     if !picky.is_empty() && picky.len() == fit {
         let told: Vec<String> = picky.iter().map(|place| attributes(place.agent)).collect();
         reasons.push(Reason::new(
@@ -218,7 +218,7 @@ pub(super) fn summarize(pod: &PodView, places: &[Place<'_>], facts: &Facts<'_>) 
     }
     if fit == 0 {
         let first = places.iter().find_map(|place| match &place.against {
-            Against::Unfit(why) => Some(format!("; {}: {why}", place.agent.hostname)),
+            Rejection::Unfit(why) => Some(format!("; {}: {why}", place.agent.hostname)),
             _ => None,
         });
         reasons.push(Reason::new(

@@ -15,7 +15,7 @@ struct World {
     seen: Workloads,
     master: Result<Master, String>,
     scheduler: Result<Summary, String>,
-    events: Vec<Occurrence>,
+    events: Vec<ObjectEvent>,
     ended: Vec<EndedTask>,
 }
 
@@ -65,7 +65,7 @@ impl World {
     fn event(&mut self, source: &str, reason: &str, message: &str) {
         let at = Some("2026-11-24T11:59:00Z".parse().unwrap());
         let (source, reason, message) = (source.to_owned(), reason.to_owned(), message.to_owned());
-        self.events.push(Occurrence { at, source, reason, message });
+        self.events.push(ObjectEvent { at, source, reason, message });
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Taint;
 
-use super::parts::{Flight, NodeState};
+use super::parts::{BindState, NodeState};
 use super::scheduler::Scheduler;
 use kmctl_core::model::agents::Agent;
 use kmctl_core::model::pods::{Neighbours, PodFacts};
@@ -27,7 +27,7 @@ pub(super) const PODS_PER_NODE: usize = 110;
 
 /// A node, or an agent that could become one.
 #[derive(Clone, Debug)]
-pub(super) struct Site {
+pub(super) struct NodeInfo {
     pub name: String,
     pub agent: String,
     /// A Node object exists already.
@@ -45,19 +45,19 @@ pub(super) struct Site {
     pub room: Amount,
     pub slots: usize,
     /// A node died here recently.
-    pub shaky: bool,
+    pub recently_failed: bool,
 }
 
 /// All sites, and where the pods are.
-pub(super) struct Landscape<'a> {
-    pub sites: Vec<Site>,
+pub(super) struct Snapshot<'a> {
+    pub sites: Vec<NodeInfo>,
     pub placed: Vec<(&'a PodFacts, Labels)>,
     /// Agents that could become nodes and have not made an offer: after a REVIVE, offers arrive one by one.
-    silent: Vec<Silent>,
+    silent: Vec<UnofferedAgent>,
 }
 
 /// An agent without an offer, as the node that it would become.
-struct Silent {
+struct UnofferedAgent {
     name: String,
     labels: Labels,
     /// Most resources that a pod could have there. None if the agent's size is unknown.
@@ -66,7 +66,7 @@ struct Silent {
 
 /// Whether pods that the filter has let through to one node, and that are not bound yet, count as placed there.
 #[derive(Clone, Copy)]
-pub(super) enum Expected<'a> {
+pub(super) enum AssumedPods<'a> {
     /// All but this one, which kube-scheduler is querying again.
     Counted { but: &'a str },
     /// Not counted, because they are placed again.
@@ -75,25 +75,25 @@ pub(super) enum Expected<'a> {
 
 impl Scheduler {
     /// All sites with what their offers leave.
-    pub(super) fn landscape(&self, expected: Expected<'_>) -> Landscape<'_> {
+    pub(super) fn snapshot(&self, expected: AssumedPods<'_>) -> Snapshot<'_> {
         let mut placed = Vec::new();
         let mut waiting: BTreeMap<&str, (Amount, Vec<u16>, usize)> = BTreeMap::new();
         let mut used: BTreeMap<&str, (Amount, usize)> = BTreeMap::new();
         let mut daemons: BTreeMap<&str, Amount> = BTreeMap::new();
         for (uid, entry) in &self.pods {
             let pod = &entry.facts;
-            if let Expected::Counted { but } = expected
+            if let AssumedPods::Counted { but } = expected
                 && uid.as_str() != but
                 && pod.pending()
-                && entry.flight == Flight::None
-                && let Some((node, at)) = &entry.let_onto
+                && entry.bind_state == BindState::None
+                && let Some((node, at)) = &entry.nominated_node
                 && self.now.since(*at) < BINDING
                 && let Some(node) = self.nodes.get(node)
             {
                 placed.push((pod, node.labels().clone()));
             }
             if let Some(node) =
-                pod.node.as_deref().or(entry.flight.node()).filter(|_| pod.occupies() || entry.flight != Flight::None)
+                pod.node.as_deref().or(entry.bind_state.node()).filter(|_| pod.occupies() || entry.bind_state != BindState::None)
             {
                 let (amount, pods) = used.entry(node).or_default();
                 *amount += pod.amount;
@@ -101,7 +101,7 @@ impl Scheduler {
                 if let Some(node) = self.nodes.get(node) {
                     placed.push((pod, node.labels().clone()));
                 }
-                if entry.flight.waits_for(node) {
+                if entry.bind_state.waits_for(node) {
                     let (amount, ports, grants) = waiting.entry(node).or_default();
                     *amount += pod.amount;
                     *grants += pod.ports_to_grant();
@@ -133,7 +133,7 @@ impl Scheduler {
                 ports.take_any(taken_grants);
             }
             let facts = node.facts.as_ref();
-            Site {
+            NodeInfo {
                 name: name.clone(),
                 agent: node.agent.clone(),
                 exists: true,
@@ -145,10 +145,10 @@ impl Scheduler {
                 grants,
                 room: facts.map_or(node.capacity, |facts| facts.allocatable) - used,
                 slots: facts.map_or(PODS_PER_NODE, |facts| facts.most_pods).saturating_sub(pods),
-                shaky: false,
+                recently_failed: false,
             }
         });
-        let mut sites: Vec<Site> = nodes.collect();
+        let mut sites: Vec<NodeInfo> = nodes.collect();
         let asleep = self.agents.values().filter(|agent| {
             !agent.offers.is_empty()
                 && self.eligible(agent)
@@ -157,7 +157,7 @@ impl Scheduler {
         });
         let asleep = asleep.map(|agent| {
             let name = self.name_for(agent);
-            Site {
+            NodeInfo {
                 labels: agent.labels(&name),
                 name,
                 agent: agent.id.clone(),
@@ -169,10 +169,10 @@ impl Scheduler {
                 grants: self.grants_ports(agent),
                 room: agent.capacity(),
                 slots: PODS_PER_NODE,
-                shaky: agent.ended.is_some_and(|ended| self.now.since(ended) < SHAKY),
+                recently_failed: agent.ended.is_some_and(|ended| self.now.since(ended) < SHAKY),
             }
         });
-        let asleep: Vec<Site> = asleep.collect();
+        let asleep: Vec<NodeInfo> = asleep.collect();
         sites.extend(asleep);
         let silent = self
             .agents
@@ -181,15 +181,15 @@ impl Scheduler {
         let silent = silent.map(|agent| {
             let name = self.name_for(agent);
             let most = agent.total.map(|total| total - self.first_launch());
-            Silent { labels: agent.labels(&name), name, most }
+            UnofferedAgent { labels: agent.labels(&name), name, most }
         });
-        Landscape { sites, placed, silent: silent.collect() }
+        Snapshot { sites, placed, silent: silent.collect() }
     }
 }
 
-impl Landscape<'_> {
+impl Snapshot<'_> {
     /// Whether the held offers cover the pod and Kubernetes has room for it.
-    pub(super) fn covers(&self, pod: &PodFacts, site: &Site) -> bool {
+    pub(super) fn covers(&self, pod: &PodFacts, site: &NodeInfo) -> bool {
         site.offered.covers(pod.amount)
             && site.room.covers(pod.amount)
             && site.slots > 0
@@ -198,12 +198,12 @@ impl Landscape<'_> {
     }
 
     /// Whether Kubernetes' own rules allow the pod on this site.
-    pub(super) fn allows(&self, pod: &PodFacts, site: &Site, awaited: bool) -> bool {
+    pub(super) fn allows(&self, pod: &PodFacts, site: &NodeInfo, awaited: bool) -> bool {
         self.admits(pod, site) && self.missing_domain(pod, site, awaited).is_none()
     }
 
     /// The same without the pod's topology spread.
-    pub(super) fn admits(&self, pod: &PodFacts, site: &Site) -> bool {
+    pub(super) fn admits(&self, pod: &PodFacts, site: &NodeInfo) -> bool {
         let passing = |taint: &&Taint| !PASSING_TAINTS.contains(&taint.key.as_str());
         let lasting: Vec<Taint> = site.taints.iter().filter(passing).cloned().collect();
         pod.demand.accepts(&site.name, &site.labels)
@@ -214,7 +214,7 @@ impl Landscape<'_> {
     }
 
     /// Whether a pod that the rule selects is in the site's domain.
-    fn meets(&self, pod: &PodFacts, rule: &Neighbours, site: &Site) -> bool {
+    fn meets(&self, pod: &PodFacts, rule: &Neighbours, site: &NodeInfo) -> bool {
         let Some(domain) = site.labels.get(&rule.topology_key) else { return false };
         self.placed
             .iter()
@@ -222,7 +222,7 @@ impl Landscape<'_> {
     }
 
     /// Whether a pod in the site's domain has anti-affinity to this one.
-    fn unwelcome(&self, pod: &PodFacts, site: &Site) -> bool {
+    fn unwelcome(&self, pod: &PodFacts, site: &NodeInfo) -> bool {
         self.placed.iter().any(|(other, labels)| {
             other.apart.iter().any(|rule| {
                 let domain = labels.get(&rule.topology_key);
@@ -252,10 +252,10 @@ impl Landscape<'_> {
     /// The topology key and emptiest domain, if placing the pod on this site would exceed the maximum skew. Domains
     /// whose agents could become nodes are counted. `awaited` also counts domains whose agents have not made an offer
     /// yet, which justifies a short wait.
-    pub(super) fn missing_domain(&self, pod: &PodFacts, site: &Site, awaited: bool) -> Option<(String, String)> {
+    pub(super) fn missing_domain(&self, pod: &PodFacts, site: &NodeInfo, awaited: bool) -> Option<(String, String)> {
         pod.spread.iter().find_map(|spread| {
             let own = site.labels.get(&spread.topology_key)?;
-            let usable = |other: &&Site| {
+            let usable = |other: &&NodeInfo| {
                 pod.demand.accepts(&other.name, &other.labels) && (other.exists || other.offered.covers(pod.amount))
             };
             let mut counts: BTreeMap<&String, i64> = BTreeMap::new();
@@ -282,7 +282,7 @@ impl Landscape<'_> {
     }
 }
 
-impl Silent {
+impl UnofferedAgent {
     fn could_take(&self, pod: &PodFacts) -> bool {
         self.most.is_none_or(|most| most.covers(pod.amount)) && pod.demand.accepts(&self.name, &self.labels)
     }

@@ -13,20 +13,20 @@ const POLL: Duration = Duration::from_millis(200);
 
 /// The host's seat among the candidates of one component for a cluster, held until dropped.
 #[derive(Debug)]
-pub struct Seat {
+pub struct HostLock {
     /// Identity shared by all processes of the host.
     pub identity: String,
     _socket: UnixListener,
 }
 
-impl Seat {
+impl HostLock {
     /// Waits until no other process of this host holds the seat; `None` if `stop` is cancelled first.
-    pub async fn take(program: &str, cluster: &str, stop: &CancellationToken) -> io::Result<Option<Seat>> {
+    pub async fn take(program: &str, cluster: &str, stop: &CancellationToken) -> io::Result<Option<HostLock>> {
         let address = SocketAddr::from_abstract_name(format!("kmctl/{program}/{cluster}"))?;
         let mut said = false;
         loop {
             match UnixListener::bind_addr(&address) {
-                Ok(socket) => return Ok(Some(Seat { identity: host()?, _socket: socket })),
+                Ok(socket) => return Ok(Some(HostLock { identity: host()?, _socket: socket })),
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                     if !std::mem::replace(&mut said, true) {
                         tracing::info!(program, "another one of this cluster runs on this host, waiting for its end");
@@ -58,8 +58,8 @@ mod tests {
     async fn a_successor_has_the_same_name_and_waits_for_the_end() {
         let stop = CancellationToken::new();
         let cluster = format!("seat-{}", std::process::id());
-        let first = Seat::take("it", &cluster, &stop).await.unwrap().unwrap();
-        let waiting = Seat::take("it", &cluster, &stop);
+        let first = HostLock::take("it", &cluster, &stop).await.unwrap().unwrap();
+        let waiting = HostLock::take("it", &cluster, &stop);
         tokio::pin!(waiting);
         assert!(tokio::time::timeout(POLL * 2, &mut waiting).await.is_err(), "two at a time");
         let identity = first.identity.clone();
@@ -67,9 +67,9 @@ mod tests {
         let second = waiting.await.unwrap().unwrap();
         assert_eq!(second.identity, identity);
         // The seat of another cluster or component is free, and a cancelled process stops waiting.
-        assert!(Seat::take("it", &format!("{cluster}-other"), &stop).await.unwrap().is_some());
-        assert!(Seat::take("other", &cluster, &stop).await.unwrap().is_some());
+        assert!(HostLock::take("it", &format!("{cluster}-other"), &stop).await.unwrap().is_some());
+        assert!(HostLock::take("other", &cluster, &stop).await.unwrap().is_some());
         stop.cancel();
-        assert!(Seat::take("it", &cluster, &stop).await.unwrap().is_none());
+        assert!(HostLock::take("it", &cluster, &stop).await.unwrap().is_none());
     }
 }

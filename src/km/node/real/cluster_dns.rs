@@ -13,7 +13,7 @@ use super::super::dns::forward::Forward;
 use super::super::dns::serve::NameServer;
 use super::super::view::translate::Resource;
 use super::super::view::upstream::{ListOf, Upstream};
-use super::remains::run_program;
+use super::cleanup::run_program;
 use kmctl_core::cluster::{Network, NetworkMode, clash, routes};
 use kmctl_core::node::spec::{DepsSpec, PodNetwork};
 

@@ -12,7 +12,7 @@ use nix::sys::socket::{MsgFlags, recv};
 use ssh2::{BlockDirections, Channel, Session};
 
 use super::exec::{Exec, Step, ready};
-use super::pump::Pump;
+use super::channel_forward::Pump;
 use super::request::Request;
 use super::settings::KEEPALIVE;
 use crate::host::HostError;

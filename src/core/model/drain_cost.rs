@@ -15,7 +15,7 @@ pub enum Stage {
 
 /// The cost of removing one node; the smallest is the cheapest. Fields are compared in their order.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Burden {
+pub struct DrainCost {
     /// Has pods that no controller would recreate, so that it could not be drained.
     stuck: bool,
     stage: Stage,
@@ -26,10 +26,10 @@ pub struct Burden {
     node: String,
 }
 
-impl Burden {
+impl DrainCost {
     /// The burden of a node without pods.
-    pub fn new(node: &str, stage: Stage) -> Burden {
-        Burden { stuck: false, stage, lasting: 0, pods: 0, cpus: 0, mem: 0, node: node.to_owned() }
+    pub fn new(node: &str, stage: Stage) -> DrainCost {
+        DrainCost { stuck: false, stage, lasting: 0, pods: 0, cpus: 0, mem: 0, node: node.to_owned() }
     }
 
     /// Counts a pod that would have to move. `controlled`: whether a controller would recreate it.
@@ -75,7 +75,7 @@ impl Burden {
 }
 
 /// The nodes to remove if at most `max` may be kept, the cheapest first, each with the reason.
-pub fn surplus(mut burdens: Vec<Burden>, max: usize) -> Vec<(Burden, String)> {
+pub fn surplus(mut burdens: Vec<DrainCost>, max: usize) -> Vec<(DrainCost, String)> {
     let all = burdens.len();
     burdens.sort();
     burdens
@@ -92,8 +92,8 @@ pub fn surplus(mut burdens: Vec<Burden>, max: usize) -> Vec<(Burden, String)> {
 mod tests {
     use super::*;
 
-    fn burden(node: &str, stage: Stage, pods: &[(i64, bool)]) -> Burden {
-        let mut burden = Burden::new(node, stage);
+    fn burden(node: &str, stage: Stage, pods: &[(i64, bool)]) -> DrainCost {
+        let mut burden = DrainCost::new(node, stage);
         for (cpus, controlled) in pods {
             burden.add(Amount::new(*cpus, 64), *controlled);
         }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 #[derive(Default)]
-pub struct Holder {
+pub struct LockOwner {
     /// `user@machine` of the operator.
     pub operator: String,
     /// The command that the operator runs.
@@ -18,9 +18,9 @@ pub struct Holder {
     pub since: String,
 }
 
-impl fmt::Display for Holder {
+impl fmt::Display for LockOwner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Holder { operator, command, pid, since } = self;
+        let LockOwner { operator, command, pid, since } = self;
         write!(f, "`{command}` by {operator} since {since} (process {pid} on the host)")
     }
 }
