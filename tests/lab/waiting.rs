@@ -106,7 +106,9 @@ fn of_fifty_pods_twenty_run_and_the_others_rest_until_room_comes() {
     lab.kubectl(&delete.iter().map(String::as_str).collect::<Vec<_>>()).success();
     // That they were found a node is what kube-scheduler's pause decides; how long containers take is the machine's.
     let room = Instant::now();
-    eventually(SETTLE, "five more pods to be bound", || (waiting(&lab, "crowd").len() == CROWD - FIT - 5).then_some(()));
+    eventually(SETTLE, "five more pods to be bound", || {
+        (waiting(&lab, "crowd").len() == CROWD - FIT - 5).then_some(())
+    });
     assert!(room.elapsed() < BOUND, "pods were bound {:?} after there was room", room.elapsed());
     lab.wait_for_pods("crowd", FIT, SETTLE);
     drop(namespace);

@@ -20,7 +20,9 @@ pub(super) fn of_hosts(session: &Session, errors: Vec<ApplyError>, hosts: usize)
         }
         ApplyError::NoBundle { .. } => Failure::new(Code::Invalid, first)
             .hint("put the bundle where cluster.yaml names it: `bundle: ./kubernetes.bundle`"),
-        ApplyError::Bundle(_) => Failure::new(Code::Invalid, first).hint("create the bundle again: `kmctl bundle create`"),
+        ApplyError::Bundle(_) => {
+            Failure::new(Code::Invalid, first).hint("create the bundle again: `kmctl bundle create`")
+        }
         ApplyError::Unreachable { source, .. } => {
             // The error of a refused login has its own hint.
             let known = source.hint().is_some();
