@@ -23,7 +23,7 @@ use kmctl::plan::{Inputs, PlanContext, decide, desired};
 use kmctl_core::bundle::{Bundle, create, hex_digest, required};
 use kmctl_core::cluster::Cluster;
 use kmctl_core::progress::Progress;
-use kmctl_core::protocol::host::{Event, FORMAT, LockOwner, HostManifest, Item, Observation, Observations, Observed};
+use kmctl_core::protocol::host::{Event, FORMAT, HostManifest, Item, LockOwner, Observation, Observations, Observed};
 use tokio::sync::{Semaphore, mpsc};
 
 mod figures;

@@ -13,7 +13,7 @@ use kmctl::plan::{Inputs, desired};
 use kmctl_core::bundle::{BundleFile, Manifest, Purpose, hex_digest};
 use kmctl_core::cluster::Cluster;
 use kmctl_core::pki;
-use kmctl_core::protocol::host::{EtcdBootstrap, EtcdStart, Header, LockOwner, Item, Payload};
+use kmctl_core::protocol::host::{EtcdBootstrap, EtcdStart, Header, Item, LockOwner, Payload};
 use sha2::{Digest, Sha256};
 
 const CLUSTER: &str = "\

@@ -2,10 +2,10 @@
 pub mod client;
 mod components;
 pub mod events;
+pub mod host_lock;
 pub mod lease;
 mod manifests;
 pub mod names;
-pub mod host_lock;
 mod version;
 
 pub use components::Components;

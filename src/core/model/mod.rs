@@ -1,7 +1,7 @@
 //! Agents, nodes, pods and their resources, as reported by Mesos and Kubernetes. Pure.
 pub mod agents;
-pub mod drain_cost;
 pub mod candidate;
+pub mod drain_cost;
 pub mod ids;
 pub mod nodes;
 pub mod pods;

@@ -15,9 +15,9 @@ use super::watch::{slice_resource, watch_all};
 use super::write::Writer;
 use kmctl_core::backoff::Backoff;
 use kmctl_core::cluster::NetworkMode;
+use kmctl_core::k8s::host_lock::HostLock;
 use kmctl_core::k8s::lease::{Candidacy, campaign};
 use kmctl_core::k8s::names::NAMESPACE;
-use kmctl_core::k8s::host_lock::HostLock;
 use kmctl_core::protocol::scheduler::SchedulerConfiguration;
 
 /// Name of the Lease in [`NAMESPACE`].

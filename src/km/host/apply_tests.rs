@@ -9,7 +9,7 @@ use super::*;
 use kmctl_core::bundle::hex_digest;
 use kmctl_core::pki::LeafSpec;
 use kmctl_core::protocol::host::{AuthoritySpec, CertificateSpec, KubeconfigSpec, UnitSpec};
-use kmctl_core::protocol::host::{EtcdBootstrap, LockOwner, HostManifest, Payload};
+use kmctl_core::protocol::host::{EtcdBootstrap, HostManifest, LockOwner, Payload};
 
 fn now() -> Timestamp {
     "2026-11-23T10:00:00Z".parse().unwrap()

@@ -3,8 +3,8 @@
 //! A host creates a cluster only after a majority of all hosts has recorded its name, and no host changes its record on
 //! its own. So a run that reaches a majority of the hosts knows of every cluster that may have been created, even by a
 //! host that does not answer: two runs that reach different hosts never create two clusters.
-use kmctl_core::protocol::host::FOUNDER;
 use kmctl_core::protocol::host::BootstrapClaim;
+use kmctl_core::protocol::host::FOUNDER;
 
 use super::AgentError;
 use super::files::Root;

@@ -81,9 +81,7 @@ impl Executor {
                 // Without a filter: the next pod may use the rest of the offers.
                 Call::accept(offers, vec![Operation::launch(tasks)], Filters::refuse(0.0))
             }
-            MesosCall::Decline { offers, seconds } => {
-                Call::decline(offers, Filters::refuse(f64::from(seconds)))
-            }
+            MesosCall::Decline { offers, seconds } => Call::decline(offers, Filters::refuse(f64::from(seconds))),
             MesosCall::Suppress => Call::suppress(self.roles.clone()),
             MesosCall::Revive => Call::revive(self.roles.clone()),
             MesosCall::Kill { task, agent } => Call::kill(task.into(), agent.map(Into::into)),
@@ -102,7 +100,11 @@ impl Executor {
     }
 
     /// Runs a request beside others. Reports its failure, and the event for the core.
-    fn start(&self, kind: &'static str, request: impl Future<Output = (Option<String>, Option<Event>)> + Send + 'static) {
+    fn start(
+        &self,
+        kind: &'static str,
+        request: impl Future<Output = (Option<String>, Option<Event>)> + Send + 'static,
+    ) {
         let (events, metrics, permits) = (self.events.clone(), self.metrics.clone(), self.permits.clone());
         tokio::spawn(async move {
             let _permit = permits.acquire().await;

@@ -23,9 +23,9 @@ use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio_rustls::TlsAcceptor;
 
-use super::decide::{Answer, Event, Refused, RequestId};
+use super::decide::{Answer, Event, RequestId};
 use super::metrics::Metrics;
-use super::standby::{self, Forwarder, StandbyError, Leadership, is_named};
+use super::standby::{self, Forwarder, Leadership, StandbyError, is_named};
 use kmctl_core::model::pods::PodFacts;
 use kmctl_core::model::resources::Amount;
 use kmctl_core::protocol::Summary;
@@ -352,6 +352,7 @@ mod tests {
     use tower::ServiceExt;
 
     use super::*;
+    use crate::scheduler::decide::Refused;
 
     async fn asked(path: &str, body: Value, answer: Answer) -> (StatusCode, Value, Event) {
         let (questions, mut asked) = mpsc::channel(1);

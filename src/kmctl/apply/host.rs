@@ -17,7 +17,7 @@ use crate::inventory::look;
 use kmctl_core::bundle::{Bundle, hex_digest};
 use kmctl_core::progress::{Progress, Step};
 use kmctl_core::protocol::host::{
-    EtcdBootstrap, Change, EXIT_LOCKED, Event, LockOwner, HostManifest, Item, KM, LeaveRequest, MemberSpec, Observed,
+    Change, EXIT_LOCKED, EtcdBootstrap, Event, HostManifest, Item, KM, LeaveRequest, LockOwner, MemberSpec, Observed,
 };
 
 /// The host prints something at least every two seconds. Unpacking one big file on a slow disk is the longest silence.

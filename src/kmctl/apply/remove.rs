@@ -6,7 +6,7 @@ use super::ApplyError;
 use super::host::tell;
 use crate::host::{Command, Host};
 use kmctl_core::progress::Progress;
-use kmctl_core::protocol::host::{LockOwner, HostManifest, KM, Removal, RemoveRequest};
+use kmctl_core::protocol::host::{HostManifest, KM, LockOwner, Removal, RemoveRequest};
 
 /// Stopping a unit may take systemd's whole stop timeout.
 const REMOVE: Duration = Duration::from_secs(180);

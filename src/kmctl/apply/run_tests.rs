@@ -24,7 +24,7 @@ use kmctl_core::bundle::Bundle;
 use kmctl_core::cluster::Cluster;
 use kmctl_core::pki::Certificate;
 use kmctl_core::progress::Progress;
-use kmctl_core::protocol::host::{LockOwner, KM};
+use kmctl_core::protocol::host::{KM, LockOwner};
 
 /// How many durable steps all hosts together may still make before everything is killed.
 struct Fuel(AtomicU32);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::ApplyError;
 use kmctl_core::bundle::{Bundle, BundleError};
-use kmctl_core::protocol::host::{EtcdBootstrap, Header, LockOwner, HostManifest, Item, LIBRARY, Payload, UnitSpec};
+use kmctl_core::protocol::host::{EtcdBootstrap, Header, HostManifest, Item, LIBRARY, LockOwner, Payload, UnitSpec};
 
 /// A stream and its length.
 pub(crate) struct Stream {

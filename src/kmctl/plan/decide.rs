@@ -9,7 +9,9 @@ use super::error::PlanError;
 use super::etcd::{self, EtcdRemoval, EtcdWork};
 use super::interrupts::interrupts;
 use crate::inventory::Found;
-use kmctl_core::protocol::host::{BootstrapClaim, HostManifest, Item, KM, LIBRARY, Observation, Observations, Observed};
+use kmctl_core::protocol::host::{
+    BootstrapClaim, HostManifest, Item, KM, LIBRARY, Observation, Observations, Observed,
+};
 
 /// What must be done, host by host.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -9,7 +9,7 @@ use super::desired::MEMBER_DATA;
 use super::error::PlanError;
 use super::interrupts::quorum;
 use crate::inventory::Found;
-use kmctl_core::protocol::host::{EtcdMember, BootstrapClaim, HostManifest, Item, Observed};
+use kmctl_core::protocol::host::{BootstrapClaim, EtcdMember, HostManifest, Item, Observed};
 
 /// What must be done about a host's etcd member.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -118,8 +118,9 @@ fn the_founder_waits_for_as_many_others_as_make_a_majority_with_it() {
     let of = |hosts: &[(HostManifest, Found)]| -> Vec<(Option<BootstrapClaim>, usize)> {
         plan(hosts, &[]).unwrap().hosts.into_iter().map(|host| (host.founding, host.agreement)).collect()
     };
-    let founding =
-        |instead_of: Option<&str>| Some(BootstrapClaim { name: "cp1".to_owned(), instead_of: instead_of.map(str::to_owned) });
+    let founding = |instead_of: Option<&str>| {
+        Some(BootstrapClaim { name: "cp1".to_owned(), instead_of: instead_of.map(str::to_owned) })
+    };
     assert_eq!(of(&[told("cp1", None)]), [(founding(None), 0)]);
     let three = [told("cp1", None), told("cp2", None), told("cp3", None)];
     assert_eq!(of(&three), [(founding(None), 1), (founding(None), 0), (founding(None), 0)]);

@@ -1,7 +1,7 @@
 //! How a host becomes a member of etcd, and how it leaves.
 use serde::{Deserialize, Serialize};
 
-use super::holder::LockOwner;
+use super::lock_owner::LockOwner;
 
 /// The file that records the founder's name.
 pub const FOUNDER: &str = "/var/lib/kmctl/etcd-founder";

@@ -7,7 +7,7 @@ mod manifest;
 mod observed;
 mod requests;
 
-pub use etcd::{EtcdBootstrap, EtcdMember, EtcdStart, FOUNDER, BootstrapClaim, LeaveRequest, MemberSpec};
+pub use etcd::{BootstrapClaim, EtcdBootstrap, EtcdMember, EtcdStart, FOUNDER, LeaveRequest, MemberSpec};
 pub use events::{Change, Event};
 pub use lock_owner::LockOwner;
 pub use manifest::{

@@ -2,7 +2,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::etcd::EtcdMember;
-use super::holder::LockOwner;
+use super::lock_owner::LockOwner;
 
 /// Everything that was found on a host.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::etcd::EtcdBootstrap;
-use super::holder::LockOwner;
+use super::lock_owner::LockOwner;
 use super::manifest::{HostManifest, UnitSpec};
 
 /// The start of the stream: one line with its length in bytes, then this header as JSON, then the packed files.

@@ -9,9 +9,9 @@ use tracing::info;
 
 use super::super::cni;
 use super::super::deps::{DepError, Program, Service};
+use super::cleanup::run_program;
 use super::packet_filter::PacketFilter;
 use super::ports::RealPorts;
-use super::cleanup::run_program;
 use kmctl_core::cluster::NetworkMode;
 use kmctl_core::node::config::KubeletConfiguration;
 use kmctl_core::node::containerd::{argv, configuration, network};

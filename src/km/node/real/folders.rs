@@ -12,7 +12,7 @@ use super::super::deps::{DepError, Mounter};
 use super::super::ledger::{self, Held, Ledger};
 use super::cgroup_tree::Tree;
 use super::proxy_lock::ProxySlot;
-use super::{cleanup, sysctls, root_dir};
+use super::{cleanup, root_dir, sysctls};
 use kmctl_core::node::spec::{DepsSpec, Folders};
 
 /// Marks a directory that exists only as a mount point of nodes.

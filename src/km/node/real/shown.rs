@@ -14,7 +14,7 @@ use super::super::deps::DepError;
 use super::super::view::api::Clients;
 use super::packet_filter::Choice;
 use kmctl_core::k8s::events::PROXY_MODE_UNAVAILABLE;
-use kmctl_core::k8s::cluster_dns::{NAMESPACE_OF_NODE_EVENTS, PROXY_MODE_ANNOTATION, PROXY_REASON_ANNOTATION};
+use kmctl_core::k8s::names::{NAMESPACE_OF_NODE_EVENTS, PROXY_MODE_ANNOTATION, PROXY_REASON_ANNOTATION};
 
 const RETRY: Duration = Duration::from_secs(2);
 /// Number of attempts. Then it gives up, since nothing depends on it.

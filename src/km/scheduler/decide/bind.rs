@@ -46,8 +46,7 @@ impl Scheduler {
 
     /// Fails binds that got no sufficient offer in time.
     pub(super) fn expire_binds(&mut self) {
-        let late =
-            |bind_state: &BindState| matches!(bind_state, BindState::Waiting { since, .. } if self.now.since(*since) > PATIENCE);
+        let late = |bind_state: &BindState| matches!(bind_state, BindState::Waiting { since, .. } if self.now.since(*since) > PATIENCE);
         let late: Vec<String> =
             self.pods.iter().filter(|(_, pod)| late(&pod.bind_state)).map(|(uid, _)| uid.clone()).collect();
         for uid in late {

@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::effect::{ApiRequest, Effect};
-use super::snapshot::{AssumedPods, Snapshot};
 use super::parts::{Explained, PodEntry};
 use super::place::Placement;
 use super::scheduler::Scheduler;
+use super::snapshot::{AssumedPods, Snapshot};
 use kmctl_core::model::agents::Agent;
 use kmctl_core::model::pods::PodFacts;
 use kmctl_core::model::resources::{Amount, decimal};
@@ -51,7 +51,8 @@ impl Scheduler {
             return;
         }
         let snapshot = self.snapshot(AssumedPods::Left);
-        let texts = pods.into_iter().filter_map(|(uid, pod)| Some((uid.clone(), self.unschedulable_reason(pod, &snapshot)?)));
+        let texts =
+            pods.into_iter().filter_map(|(uid, pod)| Some((uid.clone(), self.unschedulable_reason(pod, &snapshot)?)));
         for (uid, text) in texts.collect::<Vec<(String, String)>>() {
             let Some(pod) = self.pods.get_mut(&uid) else { continue };
             let changes = match &mut pod.explained {

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use super::effect::{Answer, Effect};
 use super::event::RequestId;
-use super::snapshot::{AssumedPods, Snapshot, NodeInfo};
 use super::parts::{BindState, NodeState};
 use super::refused::Refused;
 use super::scheduler::Scheduler;
+use super::snapshot::{AssumedPods, NodeInfo, Snapshot};
 use kmctl_core::model::pods::PodFacts;
 use kmctl_core::model::resources::decimal;
 

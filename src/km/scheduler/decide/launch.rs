@@ -74,7 +74,12 @@ impl Scheduler {
             node.executor = Some(executor.clone());
             node.task = Some(task.clone());
         }
-        self.push(Effect::Api(ApiRequest::PrepareNode { node: name.to_owned(), agent, executor: Box::new(executor), task }));
+        self.push(Effect::Api(ApiRequest::PrepareNode {
+            node: name.to_owned(),
+            agent,
+            executor: Box::new(executor),
+            task,
+        }));
     }
 
     /// An executor that runs `km node`.

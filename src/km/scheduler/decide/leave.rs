@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::effect::{ApiRequest, Effect};
 use super::lifecycle::REPEAT;
-use super::parts::{RemovalCause, NodeState, PodEntry, Task};
+use super::parts::{NodeState, PodEntry, RemovalCause, Task};
 use super::scheduler::Scheduler;
 use kmctl_core::model::drain_cost::{DrainCost, Stage, surplus};
 use kmctl_core::model::nodes::LEAVING_TAINT;
@@ -129,7 +129,7 @@ impl Scheduler {
     /// Whether a pod still runs. A pod whose task is over does not, even if a finalizer keeps its object.
     fn still_there(&self, pod: &PodEntry) -> bool {
         let over = || pod.facts.task.as_ref().and_then(|task| self.tasks.get(task)).is_some_and(Task::is_terminal);
-        pod.facts.keeps_node() && !(pod.facts.deleting && is_terminal())
+        pod.facts.keeps_node() && !(pod.facts.deleting && over())
     }
 
     /// Effect that makes a pod move: an eviction, which respects its disruption budget. A pod without a controller,

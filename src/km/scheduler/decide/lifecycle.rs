@@ -3,10 +3,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::effect::{ApiRequest, Effect};
-use super::snapshot::AssumedPods;
-use super::parts::{BindState, RemovalCause, NodeEntry, NodeState};
+use super::parts::{BindState, NodeEntry, NodeState, RemovalCause};
 use super::place::Placement;
 use super::scheduler::Scheduler;
+use super::snapshot::AssumedPods;
 use kmctl_core::cluster::NetworkMode;
 use kmctl_core::model::agents::scalars;
 use kmctl_core::model::candidate::NodeSpec;
@@ -168,12 +168,14 @@ impl Scheduler {
         self.fail_binds(name, "the node ended");
         let lost = self.pods.iter().filter(|(_, pod)| pod.facts.node.as_deref() == Some(name) && pod.facts.occupies());
         let lost: Vec<Effect> = lost
-            .map(|(uid, pod)| Effect::Api(ApiRequest::DeletePod {
-                namespace: pod.facts.namespace.clone(),
-                name: pod.facts.name.clone(),
-                uid: uid.clone(),
-                force: true,
-            }))
+            .map(|(uid, pod)| {
+                Effect::Api(ApiRequest::DeletePod {
+                    namespace: pod.facts.namespace.clone(),
+                    name: pod.facts.name.clone(),
+                    uid: uid.clone(),
+                    force: true,
+                })
+            })
             .collect();
         self.effects.extend(lost);
         self.delete(name);

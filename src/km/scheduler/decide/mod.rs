@@ -14,7 +14,6 @@ mod effect;
 mod event;
 mod explain;
 mod filter;
-mod snapshot;
 mod launch;
 mod leave;
 mod lifecycle;
@@ -26,6 +25,7 @@ mod reconcile;
 mod refused;
 mod scheduler;
 mod settings;
+mod snapshot;
 mod sweep;
 mod updates;
 

@@ -5,9 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::snapshot::{AssumedPods, NodeInfo};
 use super::parts::{BindState, NodeState};
 use super::scheduler::Scheduler;
+use super::snapshot::{AssumedPods, NodeInfo};
 use kmctl_core::cluster::NetworkMode;
 use kmctl_core::model::agents::Agent;
 use kmctl_core::model::pods::{PodFacts, Uid};

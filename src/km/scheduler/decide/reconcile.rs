@@ -48,8 +48,11 @@ impl Scheduler {
         let nodes = self.nodes.values().filter_map(|node| Some((node.task.clone()?, Some(node.agent.clone()))));
         let pods = self.pods.values().filter(|pod| pod.facts.occupies());
         let pods = pods.filter_map(|pod| Some((pod.facts.task.clone()?, agent_of(pod.facts.node.as_deref()?))));
-        let ours =
-            self.tasks.iter().filter(|(_, task)| !task.is_terminal()).map(|(id, task)| (id.clone(), task.agent.clone()));
+        let ours = self
+            .tasks
+            .iter()
+            .filter(|(_, task)| !task.is_terminal())
+            .map(|(id, task)| (id.clone(), task.agent.clone()));
         let all: std::collections::BTreeMap<String, Option<String>> = ours.chain(nodes).chain(pods).collect();
         all.into_iter().collect()
     }

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use super::effect::{Answer, Effect};
 use super::event::{Bounds, Event, NodeStep};
-use super::parts::{Demand, BindState, Knowledge, RemovalCause, NodeEntry, NodeState, PodEntry, Sweeps, Task, Troubles};
+use super::parts::{
+    BindState, Demand, Knowledge, NodeEntry, NodeState, PodEntry, RemovalCause, Sweeps, Task, Troubles,
+};
 use super::settings::Settings;
 use kmctl_core::model::agents::Agent;
 use kmctl_core::model::ids::IdSource;

@@ -92,8 +92,11 @@ impl Scheduler {
             {
                 placed.push((pod, node.labels().clone()));
             }
-            if let Some(node) =
-                pod.node.as_deref().or(entry.bind_state.node()).filter(|_| pod.occupies() || entry.bind_state != BindState::None)
+            if let Some(node) = pod
+                .node
+                .as_deref()
+                .or(entry.bind_state.node())
+                .filter(|_| pod.occupies() || entry.bind_state != BindState::None)
             {
                 let (amount, pods) = used.entry(node).or_default();
                 *amount += pod.amount;

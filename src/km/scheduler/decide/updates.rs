@@ -35,7 +35,11 @@ impl Scheduler {
     pub(super) fn updated(&mut self, status: &TaskStatus) {
         let id = status.task_id.value.clone();
         if let (Some(agent), Some(uuid)) = (&status.agent_id, &status.uuid) {
-            self.push(Effect::Mesos(MesosCall::Acknowledge { agent: agent.value.clone(), task: id.clone(), uuid: uuid.0.clone() }));
+            self.push(Effect::Mesos(MesosCall::Acknowledge {
+                agent: agent.value.clone(),
+                task: id.clone(),
+                uuid: uuid.0.clone(),
+            }));
         }
         let kind = TaskKind::of(&id);
         match kind {
@@ -182,7 +186,9 @@ impl Scheduler {
         // A task that is being killed, for example because its Binding was refused, must not get its pod back.
         let ending = task.killed.is_some() || task.state == TaskState::Killing;
         match node {
-            Some((node, _)) if pod.bind_state == BindState::None && task.executor.is_some() && !ports_unknown && !ending => {
+            Some((node, _))
+                if pod.bind_state == BindState::None && task.executor.is_some() && !ports_unknown && !ending =>
+            {
                 let node = node.clone();
                 pod.bind_state = BindState::Launched { node: node.clone(), task: id.to_owned(), ports: Vec::new() };
                 if matches!(task.state, TaskState::Starting | TaskState::Running) {
@@ -277,7 +283,12 @@ impl Scheduler {
             {
                 pod.overwritten = Some(Some(now));
                 let (namespace, name) = (pod.facts.namespace.clone(), pod.facts.name.clone());
-                records.push(Effect::Api(ApiRequest::Record { namespace, name, uid: uid.clone(), annotations: pod.facts.record() }));
+                records.push(Effect::Api(ApiRequest::Record {
+                    namespace,
+                    name,
+                    uid: uid.clone(),
+                    annotations: pod.facts.record(),
+                }));
             }
             let over = pod.facts.task.as_ref().and_then(|task| self.tasks.get(task)).is_some_and(Task::is_terminal);
             if !over || pod.facts.phase == Phase::Finished || pod.facts.deleting {
@@ -323,8 +334,12 @@ impl Scheduler {
     }
 
     pub(super) fn fail_binds(&mut self, node: &str, why: &str) {
-        let uids: Vec<String> =
-            self.pods.iter().filter(|(_, pod)| pod.bind_state.node() == Some(node)).map(|(uid, _)| uid.clone()).collect();
+        let uids: Vec<String> = self
+            .pods
+            .iter()
+            .filter(|(_, pod)| pod.bind_state.node() == Some(node))
+            .map(|(uid, _)| uid.clone())
+            .collect();
         for uid in uids {
             self.fail_bind(&uid, why);
         }

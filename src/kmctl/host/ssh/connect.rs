@@ -13,12 +13,12 @@ use nix::sys::socket::{Shutdown, shutdown};
 use ssh2::{MethodType, Session};
 
 use super::denied::{Denied, ssh_error, timely, unreachable};
+use super::host_key::{Trust, Verdict};
 use super::known_hosts::{self, Known, fingerprint, kind_of};
 use super::login::log_in;
 use super::request::Request;
 use super::secrets::Secret;
 use super::settings::SshSettings;
-use super::host_key::{Trust, Verdict};
 use super::worker::Worker;
 use crate::host::HostError;
 

@@ -11,8 +11,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, recv};
 use ssh2::{BlockDirections, Channel, Session};
 
-use super::exec::{Exec, Step, ready};
 use super::channel_forward::Pump;
+use super::exec::{Exec, Step, ready};
 use super::request::Request;
 use super::settings::KEEPALIVE;
 use crate::host::HostError;

@@ -1,19 +1,19 @@
 //! Hosts over SSH (libssh2): a thread per connection, strict host keys, concurrent commands and streams.
 mod certificate;
+mod channel_forward;
 mod connect;
 mod denied;
+mod event_loop;
 mod exec;
+mod host_key;
 mod key_file;
 mod known_hosts;
 mod login;
-mod channel_forward;
 mod request;
 mod secrets;
 mod session;
 mod settings;
 mod sudo;
-mod host_key;
-mod event_loop;
 mod wire;
 mod worker;
 

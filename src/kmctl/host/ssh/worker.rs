@@ -13,9 +13,9 @@ use tokio::sync::oneshot;
 
 use super::connect::{Abort, Connected, Given, connect};
 use super::denied::Denied;
+use super::event_loop::Loop;
 use super::request::Request;
 use super::settings::SshSettings;
-use super::event_loop::Loop;
 use crate::host::HostError;
 
 /// The callers' side of the thread. Dropping it ends the connection.

@@ -10,8 +10,8 @@ mod troubles;
 
 pub use demand::Demand;
 pub use knowledge::{Knowledge, Next};
-pub use nodes::{RemovalCause, NodeEntry, NodeState};
-pub use pods::{Explained, BindState, PodEntry};
+pub use nodes::{NodeEntry, NodeState, RemovalCause};
+pub use pods::{BindState, Explained, PodEntry};
 pub use sweeps::{Due, Ended, Sweeps};
 pub use tasks::Task;
 pub use troubles::Troubles;

@@ -83,7 +83,9 @@ impl BindState {
     pub fn node(&self) -> Option<&str> {
         match self {
             BindState::None => None,
-            BindState::Waiting { node, .. } | BindState::Launched { node, .. } | BindState::Binding { node, .. } => Some(node),
+            BindState::Waiting { node, .. } | BindState::Launched { node, .. } | BindState::Binding { node, .. } => {
+                Some(node)
+            }
         }
     }
 

@@ -27,7 +27,7 @@ pub struct Task {
 
 impl Task {
     /// Whether the task holds no resources any more.
-    pub fn over(&self) -> bool {
+    pub fn is_terminal(&self) -> bool {
         // A task unknown to the master has nothing to wait for either.
         self.state.is_terminal() || self.state == TaskState::TaskUnknown
     }

@@ -7,7 +7,8 @@ use k8s_openapi::api::core::v1::{Pod, Taint};
 use serde_json::{Value, json};
 
 use crate::scheduler::decide::{
-    Answer, ApiRequest, Binding, Bounds, Effect, Event, MesosCall, NodeStep, NodeTemplate, Refused, Scheduler, Settings, Token,
+    Answer, ApiRequest, Binding, Bounds, Effect, Event, MesosCall, NodeStep, NodeTemplate, Refused, Scheduler,
+    Settings, Token,
 };
 use kmctl_core::cluster::{NetworkMode, ProxyMode};
 use kmctl_core::model::nodes::{LEAVING_TAINT, NodeFacts, NodePhase};

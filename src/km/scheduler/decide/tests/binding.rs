@@ -2,7 +2,7 @@
 use serde_json::json;
 
 use super::bench::*;
-use crate::scheduler::decide::{MesosCall, ApiRequest, Answer, Bounds, Effect, Event, NodeStep, Refused};
+use crate::scheduler::decide::{Answer, ApiRequest, Bounds, Effect, Event, MesosCall, NodeStep, Refused};
 use kmctl_core::model::agents::scalars;
 use kmctl_core::model::pods::PodFacts;
 use kmctl_core::model::resources::Amount;
@@ -16,7 +16,10 @@ fn a_pending_pod_wakes_an_agent_and_is_bound_once_its_task_has_started() {
     assert_eq!(kinds(&bench.pod(&web)), ["revive"]);
     let offered = bench.offer("agent1", 2.0, 2048.0);
     assert_eq!(kinds(&offered), ["create_node"]);
-    let Some(Effect::Api(ApiRequest::CreateNode(spec))) = offered.iter().find(|effect| effect.kind() == "create_node") else { panic!() };
+    let Some(Effect::Api(ApiRequest::CreateNode(spec))) = offered.iter().find(|effect| effect.kind() == "create_node")
+    else {
+        panic!()
+    };
     assert_eq!(spec.labels["k8s.mesosphere.io/attribute-rack"], "rack-agent1");
     assert_eq!(spec.labels["topology.kubernetes.io/zone"], "zone-agent1");
     assert_eq!(bench.filter(&web, &["agent1"]).0, ["agent1"]);
@@ -46,7 +49,9 @@ fn a_pending_pod_wakes_an_agent_and_is_bound_once_its_task_has_started() {
     bench.update(&node, TaskState::Starting);
     let started = bench.update(&task, TaskState::Starting);
     assert_eq!(kinds(&started), ["bind", "answer_bind"]);
-    let Some(Effect::Api(ApiRequest::Bind(binding))) = started.iter().find(|effect| effect.kind() == "bind") else { panic!() };
+    let Some(Effect::Api(ApiRequest::Bind(binding))) = started.iter().find(|effect| effect.kind() == "bind") else {
+        panic!()
+    };
     assert_eq!(
         (binding.node.as_str(), binding.annotations["kmctl.io/task"].as_str()),
         ("agent1", task.task_id.value.as_str())
@@ -139,7 +144,9 @@ fn a_binding_that_the_api_refuses_ends_the_task() {
     bench.update(&tasks[1], TaskState::Starting);
     let after = bench.on(Event::BindingPosted { uid: web.uid.clone(), error: Some("not found".into()) });
     assert!(bench.bound(request).flatten().unwrap().contains("not found"));
-    assert!(after.iter().any(|effect| matches!(effect, Effect::Mesos(MesosCall::Kill { task, .. }) if *task == tasks[1].task_id.value)));
+    assert!(after.iter().any(
+        |effect| matches!(effect, Effect::Mesos(MesosCall::Kill { task, .. }) if *task == tasks[1].task_id.value)
+    ));
 }
 
 /// A pod whose task was launched on a running node, and the task.
@@ -155,7 +162,9 @@ fn launched(bench: &mut Bench, name: &str) -> (kmctl_core::model::pods::PodFacts
 
 /// The seconds from now in which the task is killed.
 fn kills(bench: &mut Bench, id: &str, seconds: u64) -> Vec<u64> {
-    let kills = |effects: &[Effect]| effects.iter().any(|e| matches!(e, Effect::Mesos(MesosCall::Kill { task, .. }) if task == id));
+    let kills = |effects: &[Effect]| {
+        effects.iter().any(|e| matches!(e, Effect::Mesos(MesosCall::Kill { task, .. }) if task == id))
+    };
     (0..seconds).filter(|_| kills(&bench.seconds(1))).collect()
 }
 
@@ -401,10 +410,7 @@ fn a_running_node_is_preferred_to_one_that_must_be_started() {
     let mut bench = Bench::new();
     bench.running(&pod("first"), "agent1");
     let effects = bench.on(Event::Prioritize { request: 9, nodes: vec!["agent1".into(), "agent2".into()] });
-    assert_eq!(
-        effects,
-        [Effect::Answer(9, Answer::Prioritize(vec![("agent1".into(), 6), ("agent2".into(), 0)]))]
-    );
+    assert_eq!(effects, [Effect::Answer(9, Answer::Prioritize(vec![("agent1".into(), 6), ("agent2".into(), 0)]))]);
 
     // If no node can be removed, a fuller node does not score higher.
     bench.on(Event::Bounds(Bounds { min: 2, max: Some(2), ..Bounds::default() }));

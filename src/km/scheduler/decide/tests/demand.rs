@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::Taint;
 use serde_json::{Value, json};
 
 use super::bench::*;
-use crate::scheduler::decide::{MesosCall, Bounds, Effect, Event, Refused};
+use crate::scheduler::decide::{Bounds, Effect, Event, MesosCall, Refused};
 use kmctl_core::cluster::Constraint;
 use kmctl_core::model::pods::PodFacts;
 use mesos::types::{AgentInfo, Attribute, Resource};
@@ -59,7 +59,10 @@ fn offers_that_help_nobody_go_back_and_held_ones_not_used_too() {
     let mut bench = Bench::new();
     bench.pod(&cpus("big", "3"));
     let small = bench.offer("agent1", 1.0, 4096.0);
-    assert!(small.iter().any(|effect| matches!(effect, Effect::Mesos(MesosCall::Decline { seconds: 60, .. }))), "{small:?}");
+    assert!(
+        small.iter().any(|effect| matches!(effect, Effect::Mesos(MesosCall::Decline { seconds: 60, .. }))),
+        "{small:?}"
+    );
     bench.offer("agent2", 4.0, 4096.0);
     assert_eq!(bench.core.summary().offers, 1);
     let later = bench.seconds(31);

@@ -2,7 +2,7 @@
 use std::collections::BTreeSet;
 
 use super::bench::*;
-use crate::scheduler::decide::{Answer, ApiRequest, MesosCall, Bounds, Effect, Event, NodeStep};
+use crate::scheduler::decide::{Answer, ApiRequest, Bounds, Effect, Event, MesosCall, NodeStep};
 use mesos::types::{Bytes, TaskState, TaskStatus};
 
 /// All kinds. The match in `listed` fails to compile for a new variant until it is listed.
@@ -123,5 +123,9 @@ fn only_updates_with_an_id_are_acknowledged() {
     status.agent_id = Some("a".into());
     status.uuid = Some(Bytes(vec![7]));
     let effects = bench.on(Event::Update(Box::new(status)));
-    assert!(effects.contains(&Effect::Mesos(MesosCall::Acknowledge { agent: "a".into(), task: "pod.x.00000000".into(), uuid: vec![7] })));
+    assert!(effects.contains(&Effect::Mesos(MesosCall::Acknowledge {
+        agent: "a".into(),
+        task: "pod.x.00000000".into(),
+        uuid: vec![7]
+    })));
 }

@@ -2,7 +2,7 @@
 use serde_json::json;
 
 use super::bench::*;
-use crate::scheduler::decide::{MesosCall, ApiRequest, Bounds, Effect, Event, Refused};
+use crate::scheduler::decide::{ApiRequest, Bounds, Effect, Event, MesosCall, Refused};
 use kmctl_core::model::nodes::NodePhase;
 use kmctl_core::protocol::launch::TaskData;
 use mesos::types::TaskState;
@@ -81,12 +81,9 @@ fn an_idle_node_leaves_in_order_taint_kill_delete() {
     bench.update(&node, TaskState::Killed);
     assert!(!bench.nodes.contains_key("agent1"));
     bench.on(Event::PodGone("uid-late".into()));
-    assert!(
-        !bench
-            .log
-            .iter()
-            .any(|effect| matches!(effect, Effect::Mesos(MesosCall::Accept { tasks, .. }) if tasks[0].name.starts_with("sweep")))
-    );
+    assert!(!bench.log.iter().any(
+        |effect| matches!(effect, Effect::Mesos(MesosCall::Accept { tasks, .. }) if tasks[0].name.starts_with("sweep"))
+    ));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 use serde_json::json;
 
 use super::bench::*;
-use crate::scheduler::decide::{MesosCall, ApiRequest, Bounds, Effect, Event};
+use crate::scheduler::decide::{ApiRequest, Bounds, Effect, Event, MesosCall};
 use mesos::types::{TaskInfo, TaskState};
 
 /// A new process with the API objects and the tasks of an old one. `answers` are the states that the master reports.
@@ -54,7 +54,9 @@ fn every_recorded_task_is_asked_for() {
         .log
         .iter()
         .filter_map(|effect| match effect {
-            Effect::Mesos(MesosCall::Reconcile(tasks)) => Some(tasks.iter().map(|(task, _)| task.clone()).collect::<Vec<_>>()),
+            Effect::Mesos(MesosCall::Reconcile(tasks)) => {
+                Some(tasks.iter().map(|(task, _)| task.clone()).collect::<Vec<_>>())
+            }
             _ => None,
         })
         .flatten()
@@ -147,7 +149,11 @@ fn a_task_whose_granted_ports_are_forgotten_is_launched_anew() {
     let tasks = accepted(&old.log);
     let running: Vec<_> = tasks.iter().map(|task| (task, TaskState::Running)).collect();
     let (_, effects) = restarted(&old, &running);
-    assert!(effects.iter().any(|effect| matches!(effect, Effect::Mesos(MesosCall::Kill { task, .. }) if task.contains("uid-late"))));
+    assert!(
+        effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::Mesos(MesosCall::Kill { task, .. }) if task.contains("uid-late")))
+    );
 }
 
 #[test]
@@ -199,7 +205,9 @@ fn a_launch_that_was_lost_on_the_way_is_asked_for() {
     let (request, _) = bench.bind(&web, "agent1");
     let tasks = accepted(&bench.seconds(1));
     let later = bench.seconds(32);
-    assert!(later.iter().any(|effect| matches!(effect, Effect::Mesos(MesosCall::Reconcile(tasks)) if tasks.len() == 2)));
+    assert!(
+        later.iter().any(|effect| matches!(effect, Effect::Mesos(MesosCall::Reconcile(tasks)) if tasks.len() == 2))
+    );
     bench.update(&tasks[1], TaskState::Gone);
     assert!(bench.bound(request).flatten().is_some());
 }

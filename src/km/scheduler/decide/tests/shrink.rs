@@ -2,7 +2,7 @@
 use std::time::Duration;
 
 use super::bench::*;
-use crate::scheduler::decide::{MesosCall, ApiRequest, Bounds, Effect, Event};
+use crate::scheduler::decide::{ApiRequest, Bounds, Effect, Event, MesosCall};
 use kmctl_core::model::nodes::{LEAVING_TAINT, NodePhase};
 use mesos::types::{TaskInfo, TaskState};
 
@@ -20,7 +20,9 @@ fn most(max: u32) -> Event {
 }
 
 fn kills(effects: &[Effect], task: &TaskInfo) -> bool {
-    effects.iter().any(|effect| matches!(effect, Effect::Mesos(MesosCall::Kill { task: id, .. }) if *id == task.task_id.value))
+    effects
+        .iter()
+        .any(|effect| matches!(effect, Effect::Mesos(MesosCall::Kill { task: id, .. }) if *id == task.task_id.value))
 }
 
 /// Two ready nodes: `agent1` with one pod, `agent2` with two.

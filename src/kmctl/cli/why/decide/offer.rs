@@ -1,5 +1,5 @@
 //! Why an agent's resources are not used.
-use super::places::{Rejection, Place, figures, place};
+use super::places::{Place, Rejection, figures, place};
 use super::{Facts, free, total};
 use crate::cli::why::reason::{Answer, Kind, Reason};
 use crate::inventory::mesos::Agent;
