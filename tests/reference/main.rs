@@ -148,6 +148,8 @@ fn events() {
     let mut text = "\
 # Events
 
+Events that kmctl writes into the Kubernetes API; the stock components write theirs beside them.
+
 | reason | object | component | when |
 | --- | --- | --- | --- |
 "

@@ -1,4 +1,5 @@
-//! The events that this project writes into the Kubernetes API.
+//! The events that this project writes into the Kubernetes API. What the scheduler reacts to are other events, in
+//! `src/km/scheduler/decide/event.rs`.
 
 /// A kind of event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

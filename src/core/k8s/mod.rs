@@ -6,6 +6,7 @@ pub mod host_lock;
 pub mod lease;
 mod manifests;
 pub mod names;
+pub mod relist;
 mod version;
 
 pub use components::Components;

@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::model::{Key, Node, Pod, Seen, Service};
 use super::selectors::Selectors;
 use super::wanted::{digest, service_of_slice, wanted};
+use kmctl_core::k8s::relist::Relist;
 
 /// Repairs of one object that are made without delay. Further ones wait longer and longer, because another writer keeps
 /// reverting the object.
@@ -132,8 +133,8 @@ pub struct Endpoints {
 struct Listing {
     /// A list of this kind has been completed at least once.
     complete: bool,
-    /// Known objects that the current list has not named yet.
-    missing: Option<(BTreeSet<Key>, BTreeSet<Object>)>,
+    keys: Relist<Key>,
+    objects: Relist<Object>,
 }
 
 /// The last write of an object.
@@ -243,26 +244,28 @@ impl Endpoints {
     // === state ===
 
     fn begin_list(&mut self, kind: Kind) {
-        let keys = match kind {
+        let keys: Vec<Key> = match kind {
             Kind::Service => self.services.keys().cloned().collect(),
             Kind::Pod => self.pods.keys().cloned().collect(),
             Kind::Node => self.nodes.keys().cloned().collect(),
-            Kind::Endpoints | Kind::Slice => BTreeSet::new(),
+            Kind::Endpoints | Kind::Slice => Vec::new(),
         };
-        let objects = self.objects.keys().filter(|object| kind_of(object) == kind).cloned().collect();
-        self.listings.entry(kind).or_default().missing = Some((keys, objects));
+        let objects = self.objects.keys().filter(|object| kind_of(object) == kind).cloned();
+        let listing = self.listings.entry(kind).or_default();
+        listing.keys.begin(keys);
+        listing.objects.begin(objects);
     }
 
     fn named(&mut self, kind: Kind, key: &Key) {
-        if let Some((keys, _)) = self.listings.get_mut(&kind).and_then(|listing| listing.missing.as_mut()) {
-            keys.remove(key);
+        if let Some(listing) = self.listings.get_mut(&kind) {
+            listing.keys.name(key);
         }
     }
 
     fn end_list(&mut self, kind: Kind) -> BTreeSet<Key> {
         let listing = self.listings.entry(kind).or_default();
         listing.complete = true;
-        let (keys, objects) = listing.missing.take().unwrap_or_default();
+        let (keys, objects) = (listing.keys.end(), listing.objects.end());
         let mut changed = BTreeSet::new();
         for key in keys {
             changed.extend(self.note(Event::Gone(kind, key), &mut Vec::new()));
@@ -330,8 +333,8 @@ impl Endpoints {
     }
 
     fn note_object(&mut self, object: Object, seen: Seen) -> BTreeSet<Key> {
-        if let Some((_, objects)) = self.listings.get_mut(&kind_of(&object)).and_then(|it| it.missing.as_mut()) {
-            objects.remove(&object);
+        if let Some(listing) = self.listings.get_mut(&kind_of(&object)) {
+            listing.objects.name(&object);
         }
         // The watch repeats our own writes, possibly after later ones.
         if self.objects.get(&object).is_some_and(|known| !is_newer(&seen, known)) {

@@ -1,5 +1,4 @@
 //! Watches the API and turns changes into events of the core.
-use std::collections::BTreeSet;
 use std::pin::pin;
 
 use futures::{Stream, TryStreamExt};
@@ -10,6 +9,7 @@ use kube::{Api, Client};
 use tokio::sync::mpsc;
 
 use super::decide::{Bounds, Event};
+use kmctl_core::k8s::relist::KnownKeys;
 use kmctl_core::k8s::names::{FRAMEWORK_CONFIG_MAP, NAMESPACE, SETTINGS_CONFIG_MAP};
 use kmctl_core::model::nodes::NodeFacts;
 use kmctl_core::model::pods::PodFacts;
@@ -107,8 +107,7 @@ async fn follow<K: Send>(
     gone: impl Fn(String) -> Option<Event>,
 ) {
     let mut stream = pin!(stream.default_backoff());
-    let mut present: BTreeSet<String> = BTreeSet::new();
-    let mut listed: BTreeSet<String> = BTreeSet::new();
+    let mut known = KnownKeys::default();
     loop {
         let watched = match stream.try_next().await {
             Ok(Some(watched)) => watched,
@@ -120,28 +119,27 @@ async fn follow<K: Send>(
         };
         let mut out = Vec::new();
         match watched {
-            Watched::Init => listed.clear(),
+            Watched::Init => known.begin(),
             Watched::InitApply(object) => {
                 if let Some((key, event)) = read(object, false) {
-                    listed.insert(key);
+                    known.insert(key);
                     out.push(event);
                 }
             }
             Watched::InitDone => {
-                out.extend(present.difference(&listed).cloned().filter_map(&gone));
-                let settings_read = matches!(synced, Some(Event::Bounds(_))) && !listed.is_empty();
+                out.extend(known.end().into_iter().filter_map(&gone));
+                let settings_read = matches!(synced, Some(Event::Bounds(_))) && !known.is_empty();
                 out.extend(synced.take().filter(|_| !settings_read));
-                present = std::mem::take(&mut listed);
             }
             Watched::Apply(object) => {
                 if let Some((key, event)) = read(object, false) {
-                    present.insert(key);
+                    known.insert(key);
                     out.push(event);
                 }
             }
             Watched::Delete(object) => {
                 if let Some((key, event)) = read(object, true) {
-                    present.remove(&key);
+                    known.remove(&key);
                     out.push(event);
                 }
             }

@@ -45,13 +45,13 @@ pub async fn up(
     options: PlanOptions,
     saved: Option<(SavedPlan, PathBuf)>,
 ) -> Result<Up, Failure> {
-    // Read the bundle, and everything else that needs no host.
+    // Read the bundle. Meanwhile hash km, and query Mesos through the first host that is reached.
     let bundle = open_bundle(loaded)?;
     let (limits, km) = (Limits::default(), work::km_meanwhile());
     let (reached, first) = mpsc::channel(1);
     let mesos = AbortOnDropHandle::new(tokio::spawn(mesos_status::query_through_first(first, loaded.clone())));
 
-    // Connect to all hosts, and inspect them. A saved plan covers all hosts, so none of them may be left for later.
+    // Connect to all hosts, create the bundle if there is none, and inspect them. A saved plan covers all hosts, so none of them may be left for later.
     let wait = if saved.is_some() { Wait::All } else { Wait::Most };
     let inspection = InspectOptions { wait, reset_scale: options.reset_scale };
     let (desired, mut inspection) =
@@ -67,13 +67,13 @@ pub async fn up(
         check_drift(file, saved, &now, &plan)?;
     }
 
-    // Verify files that hosts lack, concurrently with the rest. Check hosts that are new to the cluster.
+    // Verify files that hosts lack, concurrently with the rest. Check hosts that are new to the cluster, and Mesos.
     let found = inspection.inspected.iter().map(|one| (one.manifest.clone(), one.found.clone())).collect();
     tokio::spawn(apply::verify_ahead(found, work.clone()));
     preflight::check_new_hosts(session, loaded, &inspection, plan.begins()).await?;
     planning::report_notes(session, &plan);
 
-    // Ask for confirmation if something is interrupted or removed.
+    // Stop here if there is nothing to do.
     if plan.is_empty() && inspection.is_complete() {
         session.progress.note("", "nothing to do");
         planning::report_departures(session, &plan);
@@ -81,6 +81,8 @@ pub async fn up(
     }
     // The answer would be outdated when the work is done.
     drop(mesos);
+
+    // Ask for confirmation if something is interrupted or removed.
     if !plan.needs_approval() {
         session.progress.note("", &summary(&plan));
         planning::report_departures(session, &plan);
@@ -108,11 +110,16 @@ pub async fn plan(
     loaded: &mut Loaded,
     options: PlanOptions,
 ) -> Result<(SavedPlan, Plan, Option<Failure>), Failure> {
+    // Read the bundle. Meanwhile hash km.
     let bundle = open_bundle(loaded)?;
     let km = work::km_meanwhile();
+
+    // Connect to all hosts, create the bundle if there is none, and inspect them.
     let inspection = InspectOptions { wait: Wait::All, reset_scale: options.reset_scale };
     let (desired, mut inspection) =
         inspect::inspect(session, loaded, bundle, &Limits::default(), inspection, None).await?;
+
+    // Plan.
     let (_, km) = work::taken(km).await?;
     let plan = planning::plan(session, loaded, &mut inspection, &km, options.allow_remove).await?;
     let saved = SavedPlan::new(&loaded.cluster.metadata.name, &km, &desired.manifests, &plan);
@@ -177,7 +184,7 @@ pub async fn down(
     failures::of_some(session, errors, all).map_or(Ok(Down::Done(removal)), Err)
 }
 
-/// `kmctl check`.
+/// `kmctl check`: inspects hosts and Mesos, and judges what was found. Its steps are in `check.rs`.
 pub async fn check(session: &Session, loaded: &Loaded) -> CheckReport {
     check::inspect(session, loaded).await
 }

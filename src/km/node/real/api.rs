@@ -1,5 +1,4 @@
 //! Access to the API server with the kubelet's client certificate: km node has no credentials of its own.
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -17,6 +16,7 @@ use super::super::deps::{ApiClient, DepError};
 use super::super::view::api::Clients;
 use super::api_load_balancer::Way;
 use super::kubeconfig::{User, client_certificate, document};
+use kmctl_core::k8s::relist::KnownKeys;
 use kmctl_core::backoff::{Backoff, Retries};
 use kmctl_core::node::spec::DepsSpec;
 use kmctl_core::protocol::launch::PodLaunch;
@@ -64,14 +64,13 @@ impl RealApi {
     async fn watch_once(
         &self,
         events: &mpsc::UnboundedSender<Event>,
-        known: &mut BTreeSet<String>,
+        known: &mut KnownKeys<String>,
         retries: &mut Retries,
     ) -> Result<(), DepError> {
         let pods: Api<Pod> = Api::all(self.client().await?);
         // Nodes may list pods by this selector only.
         let config = watcher::Config::default().fields(&format!("spec.nodeName={}", self.spec.node.name));
         let mut stream = watcher(pods, config).boxed();
-        let mut listed = BTreeSet::new();
         loop {
             let event = match stream.next().await {
                 None => return Ok(()),
@@ -79,16 +78,15 @@ impl RealApi {
                 Some(Ok(event)) => event,
             };
             match event {
-                watcher::Event::Init => listed.clear(),
+                watcher::Event::Init => known.begin(),
                 watcher::Event::InitApply(pod) => {
-                    listed.insert(pod.uid().unwrap_or_default());
+                    known.insert(pod.uid().unwrap_or_default());
                     let _ = events.send(Event::PodSeen(view(&pod)));
                 }
                 watcher::Event::InitDone => {
-                    for uid in known.difference(&listed) {
-                        let _ = events.send(Event::PodGone { uid: uid.clone() });
+                    for uid in known.end() {
+                        let _ = events.send(Event::PodGone { uid });
                     }
-                    known.clone_from(&listed);
                     retries.reset();
                     let _ = events.send(Event::PodsListed);
                 }
@@ -127,7 +125,7 @@ impl Clients for RealApi {
 #[async_trait]
 impl ApiClient for RealApi {
     async fn watch_pods(&self, events: mpsc::UnboundedSender<Event>) {
-        let (mut known, mut retries) = (BTreeSet::new(), Retries::new(WATCH_AGAIN));
+        let (mut known, mut retries) = (KnownKeys::default(), Retries::new(WATCH_AGAIN));
         while !events.is_closed() {
             // The stream's own errors end it here too: the client may need another server or a new certificate.
             if let Err(error) = self.watch_once(&events, &mut known, &mut retries).await {
