@@ -78,6 +78,12 @@ impl Failure {
         Failure { code, ..self }
     }
 
+    /// Adds what was attempted: the former error becomes its cause.
+    #[must_use]
+    pub fn context(self, what: String) -> Self {
+        Failure { error: self.error.context(what), ..self }
+    }
+
     pub fn code(&self) -> Code {
         self.code
     }

@@ -1,7 +1,9 @@
 //! The operator's tool: [`cli`] → [`inventory`] (observed) and cluster.yaml (desired) → [`plan`] (pure) → [`apply`],
-//! over [`host`]s, with [`render`]. [`upstream`] creates bundles, and [`over_host`] queries APIs through a host.
+//! over [`host`]s, with [`render`]; [`provision`] has the phases. [`upstream`] creates bundles, [`over_host`] queries APIs through
+//! a host, and `diagnose` judges what was observed of a running cluster.
 pub mod apply;
 pub mod cli;
+mod diagnose;
 pub mod failure;
 pub mod host;
 pub mod inventory;

@@ -73,7 +73,7 @@ fn is_pure(path: &str) -> bool {
         "km/node/dns/records.rs",
         "km/node/dns/answer.rs",
     ];
-    let folders = ["kmctl/plan/", "core/model/", "core/node/"];
+    let folders = ["kmctl/plan/", "kmctl/diagnose/", "core/model/", "core/node/"];
     decides || folders.iter().any(|folder| path.starts_with(folder)) || named.contains(&path)
 }
 
@@ -235,7 +235,7 @@ const ORDER: [(&str, &[&str]); 5] = [
     ("km", &["cni", "endpoints", "host", "mesos", "node", "scheduler", "program"]),
     (
         "kmctl",
-        &["upstream", "host", "failure", "over_host", "inventory", "render", "plan", "apply", "provision", "cli"],
+        &["upstream", "host", "failure", "over_host", "inventory", "render", "plan", "diagnose", "apply", "provision", "cli"],
     ),
 ];
 

@@ -20,7 +20,7 @@ mod schema;
 mod status;
 mod up;
 mod version;
-pub(crate) mod why;
+mod why;
 
 pub use crate::failure::{Code, Failure};
 pub use arguments::{command, main};

@@ -1,4 +1,5 @@
 //! Observed state: what the hosts, Mesos and the API server report.
+pub(crate) mod bounds;
 pub mod certificates;
 mod hosts;
 pub mod machine;

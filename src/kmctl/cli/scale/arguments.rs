@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use kmctl_core::cluster::quantity;
 
-use super::bounds::{Max, parse_max};
+use crate::inventory::bounds::{Max, parse_max};
 
 /// Arguments.
 #[derive(Default, clap::Args)]

@@ -9,11 +9,11 @@ use kube::Client;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 
 use super::arguments::Args;
-use super::bounds::Bounds;
-use super::decide::{Situation, needs_somebody, obstacles, preview, progress};
+use crate::inventory::bounds::Bounds;
+use crate::diagnose::scaling::{Situation, needs_somebody, obstacles, preview, progress};
 use super::show::Shown;
 use crate::cli::context::{Context, OutputFormat};
-use crate::cli::why::Reason;
+use crate::diagnose::Reason;
 use crate::failure::{Code, Failure};
 use crate::host::Host;
 use crate::inventory::mesos::Master;
@@ -40,7 +40,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
     let maps: Api<ConfigMap> = Api::namespaced(ways.client.clone(), NAMESPACE);
     let found = clients::with_timeout("read the live settings", maps.get_opt(SETTINGS_CONFIG_MAP)).await?;
     let before = Bounds::read(found.as_ref(), &loaded.cluster.spec.nodes)?;
-    let after = before.asked(&args)?;
+    let after = before.asked(args.nodes, args.min, args.max)?;
     if args.dry_run {
         let facts = ways.look(&loaded, true).await?;
         let mut lines = vec![format!("{} → {}", before.shown(), after.shown())];

@@ -1,8 +1,8 @@
 //! The bounds, the nodes, and why each node exists, as text and as JSON.
 use serde::Serialize;
 
-use super::bounds::Bounds;
-use super::decide::{Situation, count, node_reason};
+use crate::inventory::bounds::Bounds;
+use crate::diagnose::scaling::{Situation, count, node_reason};
 
 /// What `scale` shows.
 #[derive(Serialize)]

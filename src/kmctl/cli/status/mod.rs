@@ -1,5 +1,4 @@
 //! `kmctl status`: the state of the hosts, the API server, the nodes and the Mesos tasks.
-mod report;
 mod run;
 mod text;
 

@@ -7,9 +7,9 @@ use anyhow::Context as _;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::Api;
 
-use super::report::{BoundsReport, HostReport, Report};
+use crate::diagnose::status::{BoundsReport, HostReport, Report};
 use crate::cli::context::{Context, OutputFormat};
-use crate::cli::scale::Bounds;
+use crate::inventory::bounds::Bounds;
 use crate::failure::{Code, Failure};
 use crate::host::Host;
 use crate::inventory::Found;

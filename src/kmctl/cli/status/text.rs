@@ -3,7 +3,7 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
-use super::report::{BoundsReport, HostReport, NodeReport, PodsReport, Report};
+use crate::diagnose::status::{BoundsReport, HostReport, NodeReport, PodsReport, Report};
 use crate::inventory::units::Unit;
 use kmctl_core::pki::RENEW_DAYS;
 

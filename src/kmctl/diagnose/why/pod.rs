@@ -1,7 +1,7 @@
 //! Why a pod does not run.
 use super::places::{figures, places, summarize, ungranted};
 use super::{Facts, empty_node, span};
-use crate::cli::why::reason::{Answer, Kind, Reason};
+use crate::diagnose::{Answer, Kind, Reason};
 use crate::inventory::workloads::{PodView, Trouble};
 use kmctl_core::model::nodes::NodePhase;
 use kmctl_core::model::resources::{decimal, to_thousandths};

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::jiff::Timestamp;
 
-use crate::cli::why::reason::{Kind, Reason};
+use crate::diagnose::{Kind, Reason};
 use crate::inventory::workloads::{Budget, PodView, Workloads};
 
 /// What keeps the pods of a leaving node on it. Reasons that need intervention are first.

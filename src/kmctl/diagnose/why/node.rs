@@ -1,7 +1,7 @@
 //! Why a node does not start, or is not removed.
 use super::drain::{keeping, pods};
 use super::{Facts, span};
-use crate::cli::why::reason::{Answer, Kind, Reason};
+use crate::diagnose::{Answer, Kind, Reason};
 use crate::inventory::mesos::EndedTask;
 use crate::inventory::workloads::NodeView;
 use kmctl_core::model::nodes::NodePhase;

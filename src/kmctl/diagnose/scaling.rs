@@ -1,9 +1,9 @@
 //! What a change of the bounds will do, its progress, and what blocks it. No I/O, no clock, no randomness.
 use k8s_openapi::jiff::Timestamp;
 
-use super::bounds::Bounds;
-use crate::cli::why::decide::{empty_node, free, keeping, pods, total};
-use crate::cli::why::{Kind, Reason};
+use crate::inventory::bounds::Bounds;
+use crate::diagnose::why::{empty_node, free, keeping, pods, total};
+use crate::diagnose::{Kind, Reason};
 use crate::inventory::mesos::{Agent, Master};
 use crate::inventory::workloads::{NodeView, Workloads};
 use crate::plan::preflight::reason_against;
@@ -15,36 +15,36 @@ use kmctl_core::protocol::Summary;
 
 /// The collected facts.
 #[derive(Clone, Copy)]
-pub(super) struct Situation<'a> {
-    pub(super) cluster: &'a Cluster,
-    pub(super) seen: &'a Workloads,
+pub(crate) struct Situation<'a> {
+    pub(crate) cluster: &'a Cluster,
+    pub(crate) seen: &'a Workloads,
     /// `None` if it could not be queried.
-    pub(super) master: Option<&'a Master>,
+    pub(crate) master: Option<&'a Master>,
     /// The km scheduler's summary, likewise.
-    pub(super) scheduler: Option<&'a Summary>,
-    pub(super) now: Timestamp,
+    pub(crate) scheduler: Option<&'a Summary>,
+    pub(crate) now: Timestamp,
 }
 
 /// How far the change has progressed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Progress {
-    pub(super) done: bool,
-    pub(super) text: String,
+pub(crate) struct Progress {
+    pub(crate) done: bool,
+    pub(crate) text: String,
 }
 
 /// How many nodes there are, and how many are ready.
-pub(super) struct Count {
-    pub(super) all: usize,
-    pub(super) ready: usize,
+pub(crate) struct Count {
+    pub(crate) all: usize,
+    pub(crate) ready: usize,
 }
 
-pub(super) fn count(seen: &Workloads) -> Count {
+pub(crate) fn count(seen: &Workloads) -> Count {
     let ready = seen.nodes.iter().filter(|node| node.facts.phase == NodePhase::Ready && node.facts.ready).count();
     Count { all: seen.nodes.len(), ready }
 }
 
 /// Whether the bounds hold.
-pub(super) fn progress(bounds: Bounds, seen: &Workloads) -> Progress {
+pub(crate) fn progress(bounds: Bounds, seen: &Workloads) -> Progress {
     let Count { all, ready } = count(seen);
     let (enough, few) = (ready >= bounds.min as usize, bounds.max.is_none_or(|max| all <= max as usize));
     let mut parts = Vec::new();
@@ -69,7 +69,7 @@ pub(super) fn progress(bounds: Bounds, seen: &Workloads) -> Progress {
 }
 
 /// What blocks the change.
-pub(super) fn obstacles(bounds: Bounds, situation: &Situation<'_>) -> Vec<Reason> {
+pub(crate) fn obstacles(bounds: Bounds, situation: &Situation<'_>) -> Vec<Reason> {
     let Situation { seen, scheduler, now, .. } = situation;
     let mut reasons = Vec::new();
     match scheduler {
@@ -105,7 +105,7 @@ pub(super) fn obstacles(bounds: Bounds, situation: &Situation<'_>) -> Vec<Reason
 
 /// Whether intervention is needed because waiting alone does not help. A budget may allow evictions later, and others
 /// may free the agents that they use.
-pub(super) fn needs_somebody(reasons: &[Reason]) -> bool {
+pub(crate) fn needs_somebody(reasons: &[Reason]) -> bool {
     let for_good = |kind: Kind| matches!(kind, Kind::NoController | Kind::Agents | Kind::Scheduler | Kind::Mesos);
     reasons.iter().any(|reason| for_good(reason.kind))
 }
@@ -175,7 +175,7 @@ fn burden(node: &NodeView, seen: &Workloads) -> DrainCost {
 }
 
 /// What a change of the bounds would do, line by line.
-pub(super) fn preview(after: Bounds, situation: &Situation<'_>) -> Vec<String> {
+pub(crate) fn preview(after: Bounds, situation: &Situation<'_>) -> Vec<String> {
     let Situation { seen, now, .. } = situation;
     let open: Vec<&NodeView> = seen.nodes.iter().filter(|node| node.facts.phase != NodePhase::Leaving).collect();
     let mut lines = Vec::new();
@@ -213,7 +213,7 @@ pub(super) fn preview(after: Bounds, situation: &Situation<'_>) -> Vec<String> {
 }
 
 /// Why a node exists.
-pub(super) fn node_reason(node: &NodeView, bounds: Bounds, situation: &Situation<'_>) -> String {
+pub(crate) fn node_reason(node: &NodeView, bounds: Bounds, situation: &Situation<'_>) -> String {
     let Situation { cluster, seen, .. } = situation;
     let count = seen.keeping(&node.facts.name).count();
     let others = super::decide::count(seen).ready.saturating_sub(1);
@@ -232,5 +232,5 @@ pub(super) fn node_reason(node: &NodeView, bounds: Bounds, situation: &Situation
 }
 
 #[cfg(test)]
-#[path = "decide_tests.rs"]
+#[path = "scaling_tests.rs"]
 mod tests;

@@ -11,7 +11,7 @@ mod pod;
 
 use k8s_openapi::jiff::Timestamp;
 
-use crate::cli::scale::Bounds;
+use crate::inventory::bounds::Bounds;
 use crate::inventory::mesos::{Agent, EndedTask, Master};
 use crate::inventory::workloads::{ObjectEvent, Workloads};
 use kmctl_core::cluster::Cluster;
@@ -19,7 +19,7 @@ use kmctl_core::model::requests::{NODE_TASK, amount};
 use kmctl_core::model::resources::{Amount, to_thousandths};
 use kmctl_core::protocol::Summary;
 
-use super::reason::{Kind, Reason};
+use crate::diagnose::{Kind, Reason};
 
 pub(crate) use drain::{keeping, pods};
 pub(crate) use node::node;

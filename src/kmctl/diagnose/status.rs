@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::cli::scale::Bounds;
+use crate::inventory::bounds::Bounds;
 use crate::failure::Code;
 use crate::inventory::certificates::CertificateFacts;
 use crate::inventory::mesos::{Framework, Master, Pressure, RunningTask};
@@ -14,95 +14,95 @@ use kmctl_core::cluster::NetworkMode;
 /// Everything that `status` shows.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Report {
-    pub(super) cluster: String,
-    pub(super) endpoint: String,
-    pub(super) hosts: Vec<HostReport>,
+pub(crate) struct Report {
+    pub(crate) cluster: String,
+    pub(crate) endpoint: String,
+    pub(crate) hosts: Vec<HostReport>,
     /// `None` if it could not be queried. A problem says why.
-    pub(super) api: Option<ApiReport>,
+    pub(crate) api: Option<ApiReport>,
     /// The same for Mesos.
-    pub(super) mesos: Option<MesosReport>,
-    pub(super) nodes: Vec<NodeReport>,
+    pub(crate) mesos: Option<MesosReport>,
+    pub(crate) nodes: Vec<NodeReport>,
     /// `None` if the API server could not be queried.
-    pub(super) bounds: Option<BoundsReport>,
-    pub(super) pods: PodsReport,
+    pub(crate) bounds: Option<BoundsReport>,
+    pub(crate) pods: PodsReport,
     /// Where Kubernetes and Mesos disagree.
-    pub(super) disagreements: Vec<String>,
+    pub(crate) disagreements: Vec<String>,
     /// What works differently than its author may expect.
-    pub(super) warnings: Vec<String>,
-    pub(super) problems: Vec<String>,
+    pub(crate) warnings: Vec<String>,
+    pub(crate) problems: Vec<String>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct HostReport {
-    pub(super) name: String,
-    pub(super) address: String,
+pub(crate) struct HostReport {
+    pub(crate) name: String,
+    pub(crate) address: String,
     /// `None` if the host could not be queried.
-    pub(super) units: Option<Vec<Unit>>,
-    pub(super) certificates: Vec<CertificateFacts>,
+    pub(crate) units: Option<Vec<Unit>>,
+    pub(crate) certificates: Vec<CertificateFacts>,
     /// What is older than cluster.yaml. `None` if it could not be compared.
-    pub(super) outdated: Option<Vec<String>>,
+    pub(crate) outdated: Option<Vec<String>>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct ApiReport {
-    pub(super) version: String,
-    pub(super) ready: bool,
-    pub(super) unready: Vec<String>,
+pub(crate) struct ApiReport {
+    pub(crate) version: String,
+    pub(crate) ready: bool,
+    pub(crate) unready: Vec<String>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct MesosReport {
-    pub(super) version: String,
-    pub(super) leader: String,
-    pub(super) framework: Option<String>,
-    pub(super) connected: bool,
-    pub(super) tasks: usize,
+pub(crate) struct MesosReport {
+    pub(crate) version: String,
+    pub(crate) leader: String,
+    pub(crate) framework: Option<String>,
+    pub(crate) connected: bool,
+    pub(crate) tasks: usize,
     /// Tasks that do not run, with their states.
-    pub(super) not_running: Vec<String>,
-    pub(super) resources: Pressure,
+    pub(crate) not_running: Vec<String>,
+    pub(crate) resources: Pressure,
 }
 
 /// Bounds of nodes, live and in the file.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct BoundsReport {
-    pub(super) live: Bounds,
-    pub(super) file: Bounds,
+pub(crate) struct BoundsReport {
+    pub(crate) live: Bounds,
+    pub(crate) file: Bounds,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct NodeReport {
-    pub(super) name: String,
-    pub(super) agent: String,
-    pub(super) state: String,
-    pub(super) ready: bool,
-    pub(super) grant: String,
-    pub(super) pods: usize,
+pub(crate) struct NodeReport {
+    pub(crate) name: String,
+    pub(crate) agent: String,
+    pub(crate) state: String,
+    pub(crate) ready: bool,
+    pub(crate) grant: String,
+    pub(crate) pods: usize,
     /// How its kube-proxy writes its rules, as the node itself reported.
-    pub(super) proxy: String,
+    pub(crate) proxy: String,
     /// It was started with a different km than the hosts have now.
-    pub(super) outdated: bool,
+    pub(crate) outdated: bool,
     /// Why it is in its state, if the km scheduler reported it.
     #[serde(skip_serializing_if = "String::is_empty")]
-    pub(super) why: String,
+    pub(crate) why: String,
 }
 
 #[derive(Default, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct PodsReport {
-    pub(super) running: usize,
-    pub(super) starting: usize,
-    pub(super) unscheduled: usize,
+pub(crate) struct PodsReport {
+    pub(crate) running: usize,
+    pub(crate) starting: usize,
+    pub(crate) unscheduled: usize,
 }
 
 impl Report {
     /// A report of the hosts. The rest is added once it is known.
-    pub(super) fn new(cluster: &str, endpoint: &str, hosts: Vec<HostReport>) -> Self {
+    pub(crate) fn new(cluster: &str, endpoint: &str, hosts: Vec<HostReport>) -> Self {
         Report {
             cluster: cluster.to_owned(),
             endpoint: endpoint.to_owned(),
@@ -120,7 +120,7 @@ impl Report {
 
     /// Adds what the API server and Mesos returned, as far as they answered. `km` is the digest of the binary that new
     /// nodes get.
-    pub(super) fn add(&mut self, objects: Option<&Objects>, master: Option<&Master>, km: Option<&str>) {
+    pub(crate) fn add(&mut self, objects: Option<&Objects>, master: Option<&Master>, km: Option<&str>) {
         // Of several frameworks, the one with tasks is the live one. The others are left over from failovers.
         let framework =
             master.and_then(|master| master.frameworks.iter().max_by_key(|one| (one.connected, one.tasks.len())));
@@ -181,7 +181,7 @@ impl Report {
     }
 
     /// Adds warnings about objects in the API that have no effect with this network.
-    pub(super) fn warn(&mut self, mode: NetworkMode, objects: &Objects) {
+    pub(crate) fn warn(&mut self, mode: NetworkMode, objects: &Objects) {
         let policies = &objects.network_policies;
         if let (NetworkMode::HostPorts, Some(first)) = (mode, policies.first()) {
             let others = match policies.len() {
@@ -193,7 +193,7 @@ impl Report {
         }
     }
 
-    pub(super) fn code(&self) -> Code {
+    pub(crate) fn code(&self) -> Code {
         let unseen = self.hosts.iter().filter(|host| host.units.is_none()).count();
         let broken = self.hosts.iter().flat_map(|host| host.units.iter().flatten()).any(|unit| !unit.runs());
         let unready = self.api.as_ref().is_none_or(|api| !api.ready);
@@ -246,5 +246,5 @@ fn disagreements(objects: &Objects, tasks: &[RunningTask]) -> Vec<String> {
 }
 
 #[cfg(test)]
-#[path = "report_tests.rs"]
+#[path = "status_tests.rs"]
 mod tests;

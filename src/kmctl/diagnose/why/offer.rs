@@ -1,7 +1,7 @@
 //! Why an agent's resources are not used.
 use super::places::{Place, Rejection, figures, place};
 use super::{Facts, free, total};
-use crate::cli::why::reason::{Answer, Kind, Reason};
+use crate::diagnose::{Answer, Kind, Reason};
 use crate::inventory::mesos::Agent;
 use crate::plan::preflight::reason_against;
 use kmctl_core::model::nodes::NodePhase;

@@ -1,6 +1,6 @@
 //! What rules out each agent for a pod.
 use super::{Facts, empty_node, free, total};
-use crate::cli::why::reason::{Kind, Reason};
+use crate::diagnose::{Kind, Reason};
 use crate::inventory::mesos::Agent;
 use crate::inventory::workloads::{NodeView, PodView};
 use crate::plan::preflight::{reachable, reason_against};

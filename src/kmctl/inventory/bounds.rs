@@ -1,10 +1,8 @@
 //! The bounds of nodes: as flags, in cluster.yaml, and live in the API.
-use anyhow::Context as _;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 
-use super::arguments::Args;
 use crate::failure::{Code, Failure};
 use kmctl_core::cluster::NodesSpec;
 use kmctl_core::k8s::names::{MANAGED_BY_LABEL, NAMESPACE, SETTINGS_CONFIG_MAP};
@@ -14,10 +12,10 @@ const NONE: &str = "none";
 
 /// An upper bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Max(pub(super) Option<u32>);
+pub(crate) struct Max(pub(crate) Option<u32>);
 
 /// Parses `--max`.
-pub(super) fn parse_max(text: &str) -> Result<Max, String> {
+pub(crate) fn parse_max(text: &str) -> Result<Max, String> {
     if text == NONE {
         return Ok(Max(None));
     }
@@ -41,8 +39,8 @@ impl Bounds {
     pub(crate) fn read(found: Option<&ConfigMap>, nodes: &NodesSpec) -> Result<Bounds, Failure> {
         let value = |key: &str| found.and_then(|map| map.data.as_ref()?.get(key)).map(|text| text.trim());
         let number = |key: &str, text: &str| {
-            let parsed = text.parse::<u32>();
-            parsed.with_context(|| format!("read {key} of ConfigMap {NAMESPACE}/{SETTINGS_CONFIG_MAP}"))
+            let what = || format!("read {key} of ConfigMap {NAMESPACE}/{SETTINGS_CONFIG_MAP}");
+            text.parse::<u32>().map_err(|error| Failure::new(Code::Failed, error).context(what()))
         };
         Ok(Bounds {
             min: value("min").map_or(Ok(nodes.min), |text| number("min", text))?,
@@ -55,10 +53,10 @@ impl Bounds {
     }
 
     /// The bounds that the flags request.
-    pub(super) fn asked(self, args: &Args) -> Result<Bounds, Failure> {
-        let after = match args.nodes {
+    pub(crate) fn asked(self, nodes: Option<u32>, min: Option<u32>, max: Option<Max>) -> Result<Bounds, Failure> {
+        let after = match nodes {
             Some(nodes) => Bounds { min: nodes, max: Some(nodes) },
-            None => Bounds { min: args.min.unwrap_or(self.min), max: args.max.map_or(self.max, |Max(max)| max) },
+            None => Bounds { min: min.unwrap_or(self.min), max: max.map_or(self.max, |Max(max)| max) },
         };
         if after.max.is_some_and(|max| max < after.min) {
             let text = format!("max ({}) would be less than min ({})", after.shown_max(), after.min);
@@ -68,11 +66,11 @@ impl Bounds {
     }
 
     /// Whether the number of nodes follows the demand.
-    pub(super) fn automatic(self) -> bool {
+    pub(crate) fn automatic(self) -> bool {
         self.max != Some(self.min)
     }
 
-    pub(super) fn shown_max(self) -> String {
+    pub(crate) fn shown_max(self) -> String {
         self.max.map_or(NONE.to_owned(), |max| max.to_string())
     }
 
@@ -82,12 +80,12 @@ impl Bounds {
     }
 
     /// A merge patch, so that other keys are kept.
-    pub(super) fn change(self) -> serde_json::Value {
+    pub(crate) fn change(self) -> serde_json::Value {
         serde_json::json!({ "data": { "min": self.min.to_string(), "max": self.shown_max() } })
     }
 
     /// The object to create if there is none.
-    pub(super) fn created(self) -> ConfigMap {
+    pub(crate) fn created(self) -> ConfigMap {
         let data = [("min".to_owned(), self.min.to_string()), ("max".to_owned(), self.shown_max())].into();
         let labels = [(MANAGED_BY_LABEL.to_owned(), "kmctl".to_owned())].into();
         let name = Some(SETTINGS_CONFIG_MAP.to_owned());
@@ -132,7 +130,7 @@ mod tests {
     #[test]
     fn flags_change_what_they_name() {
         let before = Bounds { min: 1, max: Some(5) };
-        let flags = |nodes, min, max| Args { nodes, min, max, ..Args::default() };
+        let flags = |nodes, min, max| (nodes, min, max);
         let cases = [
             (flags(None, None, None), Some(before)),
             (flags(None, Some(2), None), Some(Bounds { min: 2, max: Some(5) })),
@@ -141,8 +139,8 @@ mod tests {
             (flags(None, Some(6), None), None),
             (flags(None, None, Some(Max(Some(0)))), None),
         ];
-        for (args, expected) in cases {
-            assert_eq!(before.asked(&args).ok(), expected);
+        for ((nodes, min, max), expected) in cases {
+            assert_eq!(before.asked(nodes, min, max).ok(), expected);
         }
         assert!(before.automatic() && !Bounds { min: 3, max: Some(3) }.automatic());
     }

@@ -2,7 +2,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::cli::why::fixtures::*;
+use crate::diagnose::fixtures::*;
 
 fn at(min: u32, max: Option<u32>) -> Bounds {
     Bounds { min, max }

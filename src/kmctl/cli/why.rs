@@ -1,4 +1,5 @@
-//! Queries the API server, Mesos and the km scheduler, and reports what blocks the object.
+//! `kmctl why`: what prevents a pod from running, a node from being removed or an offer from being used, and what to do
+//! about it.
 use std::sync::Arc;
 
 use clap::Subcommand;
@@ -7,10 +8,10 @@ use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use kube::api::Api;
 
-use super::decide::{self, Facts};
-use super::reason::Answer;
+use crate::diagnose::why::{self as decide, Facts};
+use crate::diagnose::Answer;
 use crate::cli::context::{Context, OutputFormat};
-use crate::cli::scale::Bounds;
+use crate::inventory::bounds::Bounds;
 use crate::failure::{Code, Failure};
 use crate::host::Host;
 use crate::inventory::mesos::{self, EndedTask, Master};
