@@ -235,7 +235,19 @@ const ORDER: [(&str, &[&str]); 5] = [
     ("km", &["cni", "endpoints", "host", "mesos", "node", "scheduler", "program"]),
     (
         "kmctl",
-        &["upstream", "host", "failure", "over_host", "inventory", "render", "plan", "diagnose", "apply", "provision", "cli"],
+        &[
+            "upstream",
+            "host",
+            "failure",
+            "over_host",
+            "inventory",
+            "render",
+            "plan",
+            "diagnose",
+            "apply",
+            "provision",
+            "cli",
+        ],
     ),
 ];
 
@@ -335,9 +347,7 @@ fn every_file_that_the_documents_name_exists() {
     let documents = std::fs::read_dir(root.join("docs")).expect("docs").map(|entry| entry.expect("an entry").path());
     for path in documents.chain(["README.md", "CONTRIBUTING.md"].map(|name| root.join(name))) {
         let Ok(text) = std::fs::read_to_string(&path) else { continue };
-        for named in
-            text.split('`').skip(1).step_by(2).filter(|named| is_path(named))
-        {
+        for named in text.split('`').skip(1).step_by(2).filter(|named| is_path(named)) {
             seen += 1;
             if !root.join(named).exists() {
                 missing.push(format!("{}: {named}", path.display()));

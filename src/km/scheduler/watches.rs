@@ -9,8 +9,8 @@ use kube::{Api, Client};
 use tokio::sync::mpsc;
 
 use super::decide::{Bounds, Event};
-use kmctl_core::k8s::relist::KnownKeys;
 use kmctl_core::k8s::names::{FRAMEWORK_CONFIG_MAP, NAMESPACE, SETTINGS_CONFIG_MAP};
+use kmctl_core::k8s::relist::KnownKeys;
 use kmctl_core::model::nodes::NodeFacts;
 use kmctl_core::model::pods::PodFacts;
 use kmctl_core::model::resources::Amount;

@@ -8,12 +8,12 @@ use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use kube::api::Api;
 
-use crate::diagnose::why::{self as decide, Facts};
-use crate::diagnose::Answer;
 use crate::cli::context::{Context, OutputFormat};
-use crate::inventory::bounds::Bounds;
+use crate::diagnose::Answer;
+use crate::diagnose::why::{self as decide, Facts};
 use crate::failure::{Code, Failure};
 use crate::host::Host;
+use crate::inventory::bounds::Bounds;
 use crate::inventory::mesos::{self, EndedTask, Master};
 use crate::inventory::workloads::{self, ObjectEvent, Workloads};
 use crate::provision::clients;

@@ -5,7 +5,9 @@
 mod fixtures;
 mod reason;
 pub(crate) mod scaling;
+pub(crate) mod scaling_report;
 pub(crate) mod status;
+mod status_text;
 pub(crate) mod why;
 
 pub(crate) use reason::{Answer, Kind, Reason};

@@ -1,9 +1,9 @@
 //! What a change of the bounds will do, its progress, and what blocks it. No I/O, no clock, no randomness.
 use k8s_openapi::jiff::Timestamp;
 
-use crate::inventory::bounds::Bounds;
 use crate::diagnose::why::{empty_node, free, keeping, pods, total};
 use crate::diagnose::{Kind, Reason};
+use crate::inventory::bounds::Bounds;
 use crate::inventory::mesos::{Agent, Master};
 use crate::inventory::workloads::{NodeView, Workloads};
 use crate::plan::preflight::reason_against;
@@ -216,7 +216,7 @@ pub(crate) fn preview(after: Bounds, situation: &Situation<'_>) -> Vec<String> {
 pub(crate) fn node_reason(node: &NodeView, bounds: Bounds, situation: &Situation<'_>) -> String {
     let Situation { cluster, seen, .. } = situation;
     let count = seen.keeping(&node.facts.name).count();
-    let others = super::decide::count(seen).ready.saturating_sub(1);
+    let others = self::count(seen).ready.saturating_sub(1);
     match node.facts.phase {
         NodePhase::Candidate if count == 0 => "could start for a pod that waits".to_owned(),
         NodePhase::Candidate | NodePhase::Starting if count == 0 => "starts for min".to_owned(),

@@ -106,6 +106,6 @@ fn every_node_says_why_it_is_there() {
         Vec::new(),
     );
     let situation = situation(&cluster, &seen, &master, &summary);
-    let told = |bounds: Bounds| crate::cli::scale::show::Shown::new(bounds, &situation).text();
+    let told = |bounds: Bounds| crate::diagnose::scaling_report::Shown::new(bounds, &situation).text();
     insta::assert_snapshot!(format!("{}---\n{}", told(at(0, None)), told(at(2, Some(2)))));
 }

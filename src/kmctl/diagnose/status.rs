@@ -3,8 +3,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::inventory::bounds::Bounds;
 use crate::failure::Code;
+use crate::inventory::bounds::Bounds;
 use crate::inventory::certificates::CertificateFacts;
 use crate::inventory::mesos::{Framework, Master, Pressure, RunningTask};
 use crate::inventory::objects::Objects;

@@ -16,8 +16,8 @@ use super::super::deps::{ApiClient, DepError};
 use super::super::view::api::Clients;
 use super::api_load_balancer::Way;
 use super::kubeconfig::{User, client_certificate, document};
-use kmctl_core::k8s::relist::KnownKeys;
 use kmctl_core::backoff::{Backoff, Retries};
+use kmctl_core::k8s::relist::KnownKeys;
 use kmctl_core::node::spec::DepsSpec;
 use kmctl_core::protocol::launch::PodLaunch;
 

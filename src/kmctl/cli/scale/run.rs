@@ -9,13 +9,13 @@ use kube::Client;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 
 use super::arguments::Args;
-use crate::inventory::bounds::Bounds;
-use crate::diagnose::scaling::{Situation, needs_somebody, obstacles, preview, progress};
-use super::show::Shown;
 use crate::cli::context::{Context, OutputFormat};
 use crate::diagnose::Reason;
+use crate::diagnose::scaling::{Situation, needs_somebody, obstacles, preview, progress};
+use crate::diagnose::scaling_report::Shown;
 use crate::failure::{Code, Failure};
 use crate::host::Host;
+use crate::inventory::bounds::Bounds;
 use crate::inventory::mesos::Master;
 use crate::inventory::workloads::{self, Workloads};
 use crate::provision::clients;

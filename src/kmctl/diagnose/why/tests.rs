@@ -2,9 +2,9 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::diagnose::Answer;
 use crate::diagnose::fixtures::*;
 use crate::diagnose::fixtures::{node, pod};
-use crate::diagnose::Answer;
 use crate::inventory::mesos::{Pressure, RoleUse, RunningTask};
 use crate::inventory::workloads::Workloads;
 

@@ -1,4 +1,4 @@
-//! Queries the hosts, the API server and Mesos concurrently, and shows their answers.
+//! `kmctl status`: the state of the hosts, the API server, the nodes and the Mesos tasks.
 use std::io::IsTerminal as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,12 +7,12 @@ use anyhow::Context as _;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::Api;
 
-use crate::diagnose::status::{BoundsReport, HostReport, Report};
 use crate::cli::context::{Context, OutputFormat};
-use crate::inventory::bounds::Bounds;
+use crate::diagnose::status::{BoundsReport, HostReport, Report};
 use crate::failure::{Code, Failure};
 use crate::host::Host;
 use crate::inventory::Found;
+use crate::inventory::bounds::Bounds;
 use crate::inventory::certificates::{self, CertificateFacts};
 use crate::inventory::look as compare;
 use crate::inventory::objects::{self, Objects};

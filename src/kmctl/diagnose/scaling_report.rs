@@ -1,13 +1,13 @@
 //! The bounds, the nodes, and why each node exists, as text and as JSON.
 use serde::Serialize;
 
+use super::scaling::{Situation, count, node_reason};
 use crate::inventory::bounds::Bounds;
-use crate::diagnose::scaling::{Situation, count, node_reason};
 
 /// What `scale` shows.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Shown {
+pub(crate) struct Shown {
     #[serde(flatten)]
     bounds: Bounds,
     /// The bounds in cluster.yaml.
@@ -27,7 +27,7 @@ struct ShownNode {
 }
 
 impl Shown {
-    pub(super) fn new(bounds: Bounds, situation: &Situation<'_>) -> Shown {
+    pub(crate) fn new(bounds: Bounds, situation: &Situation<'_>) -> Shown {
         let node = |node: &crate::inventory::workloads::NodeView| ShownNode {
             name: node.facts.name.clone(),
             state: node.facts.phase.to_string(),
@@ -43,7 +43,7 @@ impl Shown {
     }
 
     /// Formats it as text.
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let Shown { bounds, file, auto_scaling, ready, nodes } = self;
         let mut text = format!("{}\n", bounds.shown());
         if bounds != file {

@@ -3,13 +3,13 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
-use crate::diagnose::status::{BoundsReport, HostReport, NodeReport, PodsReport, Report};
+use super::status::{BoundsReport, HostReport, NodeReport, PodsReport, Report};
 use crate::inventory::units::Unit;
 use kmctl_core::pki::RENEW_DAYS;
 
 impl Report {
     /// Formats the report as text. With `all`, every certificate is listed.
-    pub(super) fn text(&self, now: Timestamp, all: bool) -> String {
+    pub(crate) fn text(&self, now: Timestamp, all: bool) -> String {
         let mut out = format!("cluster {}, https://{}\n", self.cluster, self.endpoint);
         // Writing to a String cannot fail.
         for host in &self.hosts {
