@@ -5,9 +5,9 @@ mod names;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use km::scheduler::decide::Refused;
+use km::scheduler::decide::{Effect, Refused};
 use km::scheduler::metrics::Metrics;
-use kmctl_core::cluster::{json_schema, load, reference};
+use kmctl_core::cluster::{KeyReference, json_schema, load, reference};
 use kmctl_core::k8s::events::{EVENTS, EventKind};
 use kmctl_core::protocol::Summary;
 
@@ -47,29 +47,28 @@ file says so:
 `[]` stands for each element of a list. A key in bold has to be written where its parent is.
 "
     .to_owned();
-    for key in reference() {
-        if key.is_section && key.path.matches('.').count() <= 1 {
-            write!(
-                text,
-                "\n## {}\n\n{}\n\n| key | value | default | meaning |\n| --- | --- | --- | --- |\n",
-                key.path, key.about
-            )
-            .expect("a string");
-            if !key.path.contains('.') {
-                continue;
+    let keys = reference();
+    let is_chapter = |key: &KeyReference| key.is_section && key.path.matches('.').count() <= 1;
+    let chapters: Vec<&KeyReference> = keys.iter().filter(|key| is_chapter(key)).collect();
+    // The innermost chapter that a key is in.
+    let chapter_of = |key: &KeyReference| {
+        let inside = |chapter: &&&KeyReference| key.path.starts_with(&format!("{}.", chapter.path));
+        chapters.iter().filter(inside).map(|chapter| chapter.path.as_str()).max_by_key(|path| path.len())
+    };
+    for key in keys.iter().filter(|key| !is_chapter(key) && chapter_of(key).is_none()) {
+        write!(text, "\n`{}`: {}\n", key.path, key.about).expect("a string");
+    }
+    for chapter in &chapters {
+        let inside = |key: &&KeyReference| !is_chapter(key) && chapter_of(key) == Some(chapter.path.as_str());
+        write!(text, "\n## {}\n\n{}\n", chapter.path, chapter.about).expect("a string");
+        for (number, key) in keys.iter().filter(inside).enumerate() {
+            if number == 0 {
+                text.push_str("\n| key | value | default | meaning |\n| --- | --- | --- | --- |\n");
             }
+            let name = if key.required { format!("**`{}`**", key.path) } else { format!("`{}`", key.path) };
+            let default = key.default.as_ref().map(|default| format!("`{default}`")).unwrap_or_default();
+            writeln!(text, "| {name} | {} | {} | {} |", cell(&key.kind), cell(&default), cell(key.about)).expect("a string");
         }
-        if key.path.matches('.').count() == 0 && !key.is_section {
-            write!(text, "\n`{}`: {}\n", key.path, key.about).expect("a string");
-            continue;
-        }
-        if key.is_section && key.path.matches('.').count() <= 1 {
-            continue;
-        }
-        let name = if key.required { format!("**`{}`**", key.path) } else { format!("`{}`", key.path) };
-        let default = key.default.map(|default| format!("`{default}`")).unwrap_or_default();
-        writeln!(text, "| {name} | {} | {} | {} |", cell(&key.kind), cell(&default), cell(key.about))
-            .expect("a string");
     }
     page("cluster-yaml.md", &text);
 }
@@ -126,20 +125,33 @@ fn metrics() {
 km scheduler serves these in Prometheus' text format at `/metrics`, on port 10270 of its control-plane host, to holders of the
 extender's client certificate. With several hosts only the leading instance counts.
 
-| metric | type | meaning |
-| --- | --- | --- |
+| metric | type | labels | meaning |
+| --- | --- | --- | --- |
 "
     .to_owned();
-    let encoded = Metrics::new().encode(&Summary::default());
-    let mut about = String::new();
-    for line in encoded.lines() {
+    // A family without a sample is not printed.
+    let metrics = Metrics::new();
+    metrics.effect(&Effect::ListAgents);
+    metrics.failure("bind");
+    metrics.question("filter");
+    let mut summary = Summary::default();
+    summary.nodes.insert("ready".to_owned(), 1);
+    let encoded = metrics.encode(&summary);
+    let (mut about, mut rows) = (String::new(), 0);
+    let mut lines = encoded.lines().peekable();
+    while let Some(line) = lines.next() {
         if let Some(help) = line.strip_prefix("# HELP ") {
             about = help.split_once(' ').map(|(_, help)| help.trim_end_matches('.').to_owned()).unwrap_or_default();
         } else if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|line| line.split_once(' ')) {
             let suffix = if kind == "counter" { "_total" } else { "" };
-            writeln!(text, "| `{name}{suffix}` | {kind} | {} |", cell(&about)).expect("a string");
+            let sample = lines.peek().copied().unwrap_or_default();
+            let labels = sample.split_once('{').and_then(|(_, rest)| rest.split_once("=\"")).map(|(label, _)| label);
+            let labels = labels.map(|label| format!("`{label}`")).unwrap_or_default();
+            writeln!(text, "| `{name}{suffix}` | {kind} | {labels} | {} |", cell(&about)).expect("a string");
+            rows += 1;
         }
     }
+    assert!(rows >= 9, "only {rows} metrics were found");
     page("metrics.md", &text);
 }
 
