@@ -1,7 +1,6 @@
 //! The events that this project writes into the Kubernetes API. What the scheduler reacts to are other events, in
 //! `src/km/scheduler/decide/event.rs`.
 
-/// A kind of event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EventKind {
     /// `reason` of the event: stable, for scripts and alerts.

@@ -65,7 +65,6 @@ pub struct Pairs {
     pub etcd: &'static str,
     /// containerd, its shim and ctr: the release line with long-term support (containerd/containerd:RELEASES.md).
     pub containerd: &'static str,
-    /// runc.
     pub runc: &'static str,
     /// The stock CNI plugins.
     pub cni_plugins: &'static str,

@@ -77,7 +77,6 @@ pub struct OnceSpec {
     pub keep: bool,
 }
 
-/// Identity of a node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NodeIdentity {
@@ -128,7 +127,6 @@ pub struct CgroupsSpec {
     pub overhead: Grant,
 }
 
-/// The pods' network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PodNetwork {

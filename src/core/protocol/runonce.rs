@@ -91,7 +91,6 @@ pub enum FromNode {
     },
 }
 
-/// State of a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum PodState {

@@ -26,7 +26,6 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// The masters.
     pub(super) fn masters(&self) -> Result<Masters, CommandError> {
         if let Some(path) = &self.config {
             return masters(&settings(path)?);

@@ -92,7 +92,6 @@ pub enum Deletion {
     Foreign,
 }
 
-/// An event.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// An order from Mesos.

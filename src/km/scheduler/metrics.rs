@@ -21,7 +21,6 @@ struct State {
     state: String,
 }
 
-/// The metrics.
 pub struct Metrics {
     registry: Registry,
     effects: Family<Kind, Counter<u64, AtomicU64>>,

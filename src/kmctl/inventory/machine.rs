@@ -51,7 +51,6 @@ pub const PORTS: [(u16, &str); 7] = [
     (10271, "km"),
 ];
 
-/// A machine.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Machine {

@@ -49,7 +49,6 @@ pub struct Objects {
     pub network_policies: Vec<String>,
 }
 
-/// A node.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeFacts {
@@ -73,7 +72,6 @@ pub struct NodeFacts {
     pub proxy_why: Option<String>,
 }
 
-/// A pod.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PodFacts {

@@ -7,7 +7,6 @@ use crate::host::{Command, Host, HostError};
 pub const UNITS: [&str; 6] =
     ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "km-scheduler", "km-endpoints"];
 
-/// A unit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Unit {

@@ -23,7 +23,6 @@ pub struct Workloads {
     pub budgets: Vec<Budget>,
 }
 
-/// A node.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NodeView {
     /// The node as the km scheduler sees it.
@@ -38,7 +37,6 @@ pub struct NodeView {
     pub proxy_why: Option<String>,
 }
 
-/// A pod.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PodView {
     /// The pod as the km scheduler sees it.

@@ -45,7 +45,6 @@ use kmctl_core::protocol::host::HostManifest;
 /// Version of the file's format. A new field or another meaning requires a new version.
 pub const FORMAT: u32 = 2;
 
-/// A saved plan.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SavedPlan {

@@ -32,7 +32,7 @@ pub enum Event {
     },
     /// A message from the framework.
     Message {
-        /// The message.
+        /// Opaque bytes, as the framework sent them.
         message: Message,
     },
     /// The agent reports an error.
@@ -110,7 +110,7 @@ pub struct ExecutorCall {
     pub executor_id: ExecutorId,
     /// Framework of the executor.
     pub framework_id: FrameworkId,
-    /// The call.
+    /// The call itself, with its `type`, in the same JSON object.
     #[serde(flatten)]
     pub call: Call,
 }
@@ -132,7 +132,7 @@ pub enum Call {
     },
     /// Sends a message to the framework; it may be lost.
     Message {
-        /// The message.
+        /// Opaque bytes for the framework.
         message: Message,
     },
     /// Keep-alive.

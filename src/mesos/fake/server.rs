@@ -124,7 +124,7 @@ impl FakeMaster {
         self.shared.address.to_string()
     }
 
-    /// Adds an agent.
+    /// Adds an agent, which is offered from the next allocation on.
     pub fn add_agent(&self, spec: AgentSpec) -> AgentId {
         self.shared.cluster().add_agent(spec)
     }

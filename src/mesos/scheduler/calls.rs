@@ -11,7 +11,7 @@ pub struct FrameworkCall {
     /// Absent only in the very first subscription.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub framework_id: Option<FrameworkId>,
-    /// The call.
+    /// The call itself, with its `type`, in the same JSON object.
     #[serde(flatten)]
     pub call: Call,
 }
@@ -69,7 +69,7 @@ pub enum Call {
     },
     /// Sends a message to an executor; it may be lost.
     Message {
-        /// The message.
+        /// The receiving executor, and opaque bytes for it.
         message: super::Message,
     },
     /// Updates the framework's info.

@@ -14,7 +14,7 @@ pub enum Event {
     },
     /// Resources to accept or decline.
     Offers {
-        /// The offers.
+        /// Those of one allocation.
         offers: Offers,
     },
     /// An offer is no longer valid.
@@ -29,7 +29,7 @@ pub enum Event {
     },
     /// A message from an executor.
     Message {
-        /// The message.
+        /// The sending executor, and its opaque bytes.
         message: Message,
     },
     /// An agent or an executor is gone.
@@ -65,7 +65,7 @@ pub struct Subscribed {
 /// Resources to accept or decline.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Offers {
-    /// The offers.
+    /// Those of one allocation, from any number of agents.
     #[serde(default)]
     pub offers: Vec<Offer>,
 }

@@ -22,7 +22,7 @@ pub struct Uri {
     pub output_file: Option<String>,
 }
 
-/// An environment variable.
+/// A variable for a command. Its value is visible in Mesos' state, so it must not be a secret.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EnvironmentVariable {
     /// Name of the variable.

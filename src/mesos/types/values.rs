@@ -219,9 +219,9 @@ impl Resource {
 /// A key with an optional value.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Label {
-    /// The key.
+    /// Not necessarily unique: a list of labels may repeat it.
     pub key: String,
-    /// The value.
+    /// None for a label that has a key only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
 }

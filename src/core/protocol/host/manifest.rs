@@ -145,7 +145,6 @@ pub struct CertificateSpec {
     pub leaf: LeafSpec,
 }
 
-/// A kubeconfig.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct KubeconfigSpec {

@@ -68,6 +68,5 @@ pub struct RemoveRequest {
 pub enum Removal {
     /// Binaries, units and credentials that can be recreated. Data and keys of etcd, and settings, are kept.
     Programs,
-    /// Everything.
     Everything,
 }

@@ -13,7 +13,6 @@ use super::translate::{Here, Resource, Translations};
 /// How many changes a watch may lag behind. Beyond that the client lists again, which is always possible.
 const HISTORY: usize = 1024;
 
-/// The kind of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChangeKind {
     /// The object is new.

@@ -67,7 +67,6 @@ impl NodeEntry {
     }
 }
 
-/// The state of a node.
 #[derive(Clone, Debug, PartialEq)]
 pub enum NodeState {
     /// A Node object without an executor.
