@@ -67,7 +67,8 @@ file says so:
             }
             let name = if key.required { format!("**`{}`**", key.path) } else { format!("`{}`", key.path) };
             let default = key.default.as_ref().map(|default| format!("`{default}`")).unwrap_or_default();
-            writeln!(text, "| {name} | {} | {} | {} |", cell(&key.kind), cell(&default), cell(key.about)).expect("a string");
+            writeln!(text, "| {name} | {} | {} | {} |", cell(&key.kind), cell(&default), cell(key.about))
+                .expect("a string");
         }
     }
     page("cluster-yaml.md", &text);
