@@ -15,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 /// Lease duration: how long a holder that does not renew is respected.
 const DURATION: Duration = Duration::from_secs(15);
 
-/// If the holder cannot renew for this long, it stops leading, well before others may take over.
+/// If the holder cannot renew for this long, counted from before the request of its last renewal, it stops leading: others may
+/// take over [`DURATION`] after that request arrived.
 const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Interval between two attempts.
@@ -74,11 +75,18 @@ pub async fn campaign(api: Api<Lease>, candidacy: Candidacy, leading: watch::Sen
     let mut seen: Option<Lease> = None;
     let mut seen_since = Instant::now();
     let mut renewed = Instant::now();
+    // No wait of a holder lasts longer than it may lead.
+    let at_most = |wait: Duration, renewed: Instant| match *leading.borrow() {
+        true => wait.min(RENEW_DEADLINE.saturating_sub(renewed.elapsed())),
+        false => wait,
+    };
     loop {
-        match timeout(REQUEST_TIMEOUT, attempt(&api, &candidacy, &mut seen, &mut seen_since)).await {
+        let started = Instant::now();
+        let limit = at_most(REQUEST_TIMEOUT, renewed);
+        match timeout(limit, attempt(&api, &candidacy, &mut seen, &mut seen_since)).await {
             Ok(Ok(held)) => {
                 if held {
-                    renewed = Instant::now();
+                    renewed = started;
                 }
                 tell_other(&candidacy, if held { None } else { seen.as_ref() });
                 set(&leading, held, &candidacy);
@@ -86,7 +94,7 @@ pub async fn campaign(api: Api<Lease>, candidacy: Candidacy, leading: watch::Sen
             Ok(Err(error)) => tracing::warn!(lease = candidacy.name, %error, "cannot renew or read the lease"),
             Err(_) => tracing::warn!(lease = candidacy.name, "the API server does not answer in time"),
         }
-        if renewed.elapsed() > RENEW_DEADLINE {
+        if renewed.elapsed() >= RENEW_DEADLINE {
             set(&leading, false, &candidacy);
         }
         if seen_since.elapsed() > DURATION {
@@ -95,7 +103,7 @@ pub async fn campaign(api: Api<Lease>, candidacy: Candidacy, leading: watch::Sen
         tokio::select! {
             biased;
             () = stop.cancelled() => break,
-            () = sleep(PERIOD) => {}
+            () = sleep(at_most(PERIOD, renewed)) => {}
         }
     }
     if *leading.borrow() {
@@ -202,5 +210,41 @@ mod tests {
         assert_eq!(outcome(Some(held_by("other")), 15), ("respect", None, None));
         assert_eq!(outcome(Some(held_by("other")), 16), ("replace", Some(4), Some(now)));
         assert_eq!(outcome(Some(LeaseSpec::default()), 0), ("replace", Some(1), Some(now)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_holder_that_cannot_renew_stops_leading_before_another_may_take_over() {
+        // The first attempt finds no Lease and creates it; after that, no request is answered.
+        let answered = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+            let number = answered.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            async move {
+                let answer = |status: u16, body: serde_json::Value| {
+                    let body = kube::client::Body::from(serde_json::to_vec(&body).unwrap());
+                    http::Response::builder().status(status).body(body).unwrap()
+                };
+                match number {
+                    0 => {
+                        assert_eq!(request.method(), http::Method::GET);
+                        let body = serde_json::json!({"kind": "Status", "code": 404, "reason": "NotFound", "message": ""});
+                        Ok::<_, std::convert::Infallible>(answer(404, body))
+                    }
+                    1 => Ok(answer(201, serde_json::json!({"metadata": {"name": "l", "namespace": "n"}, "spec": {}}))),
+                    _ => std::future::pending().await,
+                }
+            }
+        });
+        let api = Api::namespaced(kube::Client::new(service, "n"), "n");
+        let name = |text: &str| text.to_owned();
+        let candidacy = Candidacy { namespace: name("n"), name: name("l"), identity: name("me"), other: None };
+        let (leading, mut leads) = watch::channel(false);
+        let stop = CancellationToken::new();
+        let started = Instant::now();
+        let campaigning = tokio::spawn(campaign(api, candidacy, leading, stop.clone()));
+        leads.wait_for(|leads| *leads).await.unwrap();
+        leads.wait_for(|leads| !*leads).await.unwrap();
+        assert!(started.elapsed() <= RENEW_DEADLINE, "it led for {:?} after its last renewal", started.elapsed());
+        stop.cancel();
+        campaigning.await.unwrap();
     }
 }
