@@ -209,8 +209,17 @@ fn decide_bare(manifest: &HostManifest, existing: &BTreeSet<String>) -> Result<H
                 let action = if there { Action::Compare } else { Action::Create };
                 steps.push(Step { size: Some(*size), ..step(action, &name) });
             }
-            _ if there => steps.push(step(Action::Compare, &name)),
-            _ => steps.push(Step { diff: new_text(item), ..step(Action::Create, &name) }),
+            Item::Directory { .. }
+            | Item::File { .. }
+            | Item::Secret { .. }
+            | Item::Authority(_)
+            | Item::KeyPair { .. }
+            | Item::EncryptionKey { .. }
+            | Item::Certificate(_)
+            | Item::Kubeconfig(_) => steps.push(match there {
+                true => step(Action::Compare, &name),
+                false => Step { diff: new_text(item), ..step(Action::Create, &name) },
+            }),
         }
     }
     Ok(HostPlan { host: manifest.host.clone(), steps, unchanged, ..HostPlan::default() })

@@ -252,6 +252,21 @@ impl Item {
     /// Whether the item is the same on every control-plane host. The first host creates it, and the others receive a
     /// copy.
     pub fn is_shared(&self) -> bool {
-        matches!(self, Item::Authority(_) | Item::KeyPair { .. } | Item::EncryptionKey { .. })
+        match self {
+            Item::Authority(_) | Item::KeyPair { .. } | Item::EncryptionKey { .. } => true,
+            Item::Directory { .. }
+            | Item::File { .. }
+            | Item::Program { .. }
+            | Item::Secret { .. }
+            | Item::Certificate(_)
+            | Item::Kubeconfig(_)
+            | Item::Snapshot { .. }
+            | Item::Founder
+            | Item::Member(_)
+            | Item::Vote(_)
+            | Item::Unit(_)
+            | Item::Health(_)
+            | Item::Objects { .. } => false,
+        }
     }
 }
