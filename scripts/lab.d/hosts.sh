@@ -18,9 +18,9 @@ host_role() {
   case $1 in master) echo mesos-master ;; cp*) echo control-plane ;; *) echo agent ;; esac
 }
 
-# The processes of one host, or of all: what the kernel lists in the lab's cgroups.
+# The processes of one host, or of all: what the kernel lists in the lab's cgroups. Cgroups that vanish meanwhile are no error.
 lab_processes() {
-  find "$cgroups"/*/"$lab_prefix${1:+/$1}" -name cgroup.procs -exec cat {} + 2>/dev/null | sort -un | sed '/^0$/d'
+  { find "$cgroups"/*/"$lab_prefix${1:+/$1}" -name cgroup.procs -exec cat {} + 2>/dev/null || true; } | sort -un | sed '/^0$/d'
 }
 
 # Ends a host, or all, whatever state they are in, and removes their cgroups.
