@@ -226,7 +226,8 @@ mod tests {
                 match number {
                     0 => {
                         assert_eq!(request.method(), http::Method::GET);
-                        let body = serde_json::json!({"kind": "Status", "code": 404, "reason": "NotFound", "message": ""});
+                        let body =
+                            serde_json::json!({"kind": "Status", "code": 404, "reason": "NotFound", "message": ""});
                         Ok::<_, std::convert::Infallible>(answer(404, body))
                     }
                     1 => Ok(answer(201, serde_json::json!({"metadata": {"name": "l", "namespace": "n"}, "spec": {}}))),
