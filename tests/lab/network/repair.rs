@@ -118,14 +118,17 @@ fn endpoints_of_a_lost_node_go_by_kubernetes_rules() {
 
     let node = node_of(&lab.pod("repair", "b").expect("there"));
     assert_ne!(node, node_of(&lab.pod("repair", "a").expect("there")));
+    // A node that starts is called unknown as well, until its kubelet has reported for the first time.
+    let ready = |status: &str| {
+        let node = lab.get(&["node", &node])?;
+        let conditions = node["status"]["conditions"].as_array()?;
+        conditions.iter().any(|one| one["type"] == "Ready" && one["status"] == status).then_some(())
+    };
+    eventually(NODE_START, "the node to be ready", || ready("True"));
     let power = PowerCut::of(&lab, &node);
+    // A node that is gone is not called anything any more.
     eventually(KUBERNETES_RULE, "the node to be called unknown", || {
-        let unknown = |node: Value| {
-            let conditions = node["status"]["conditions"].as_array().cloned().unwrap_or_default();
-            conditions.iter().any(|one| one["type"] == "Ready" && one["status"] == "Unknown")
-        };
-        // One that is gone is not called anything any more.
-        lab.get(&["node", &node]).is_none_or(unknown).then_some(())
+        if lab.get(&["node", &node]).is_none() { Some(()) } else { ready("Unknown") }
     });
     web.right("the loss of a node", LIMIT, &only);
     // The host comes back with another boot: what ran there has ended, and Mesos and km find that out.
