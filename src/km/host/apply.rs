@@ -112,7 +112,6 @@ impl Run<'_> {
         if item.is_shared() {
             self.take_shared(item)?;
         }
-        // Each kind is named: a new one does not compile until it is decided how it is applied.
         match item {
             // These items inspect the host themselves: the current state decides, not an earlier observation.
             Item::Program { path, mode, sha256, .. } => return self.program(path, *mode, sha256, stream, reporter),
@@ -121,14 +120,8 @@ impl Run<'_> {
             Item::Vote(_) | Item::Unit(_) | Item::Health(_) | Item::Snapshot { .. } | Item::Objects { .. } => {
                 return self.running(item, reporter);
             }
-            Item::Directory { .. }
-            | Item::File { .. }
-            | Item::Secret { .. }
-            | Item::Authority(_)
-            | Item::KeyPair { .. }
-            | Item::EncryptionKey { .. }
-            | Item::Certificate(_)
-            | Item::Kubeconfig(_) => {}
+            // The match that writes them names each kind.
+            _ => {}
         }
         let observed = observe::observe_item(self.root, item, None, &mut self.digests, self.now)?;
         let change = match observed {

@@ -10,7 +10,7 @@ use kube::api::Api;
 
 use crate::cli::context::{Context, OutputFormat};
 use crate::diagnose::Answer;
-use crate::diagnose::why::{self as decide, Facts};
+use crate::diagnose::why::{self, Facts};
 use crate::failure::{Code, Failure};
 use crate::host::Host;
 use crate::inventory::bounds::Bounds;
@@ -137,9 +137,9 @@ impl Found {
                         Failure::message(Code::Failed, text).hint("list them: `kubectl get pods --all-namespaces`")
                     );
                 };
-                Ok(decide::pod(view, &facts))
+                Ok(why::pod(view, &facts))
             }
-            About::Node { name } => decide::node(name, &facts).ok_or_else(|| {
+            About::Node { name } => why::node(name, &facts).ok_or_else(|| {
                 let names: Vec<&str> = self.seen.nodes.iter().map(|node| node.facts.name.as_str()).collect();
                 unknown(&format!("there is no node {name}, and no agent of that name"), &names, "nodes")
             }),
@@ -148,7 +148,7 @@ impl Found {
                 let agent = master.agents.iter().find(|agent| agent.hostname == *name || agent.id == *name);
                 let names: Vec<&str> = master.agents.iter().map(|agent| agent.hostname.as_str()).collect();
                 let agent = agent.ok_or_else(|| unknown(&format!("Mesos has no agent {name}"), &names, "agents"))?;
-                Ok(decide::offer(agent, &facts))
+                Ok(why::offer(agent, &facts))
             }
         }
     }

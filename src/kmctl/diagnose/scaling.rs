@@ -6,7 +6,7 @@ use crate::diagnose::{Kind, Reason};
 use crate::inventory::bounds::Bounds;
 use crate::inventory::mesos::{Agent, Master};
 use crate::inventory::workloads::{NodeView, Workloads};
-use crate::plan::preflight::reason_against;
+use crate::plan::preflight::eligible;
 use kmctl_core::cluster::Cluster;
 use kmctl_core::model::drain_cost::{DrainCost, Stage, surplus};
 use kmctl_core::model::nodes::NodePhase;
@@ -113,8 +113,7 @@ pub(crate) fn needs_somebody(reasons: &[Reason]) -> bool {
 /// Agents that could become nodes but are none yet.
 fn able<'a>(situation: &Situation<'a>, master: &'a Master) -> Vec<&'a Agent> {
     let taken = |agent: &Agent| situation.seen.nodes.iter().any(|node| node.facts.agent == agent.id);
-    let agents = master.agents.iter().filter(|agent| !taken(agent));
-    agents.filter(|agent| reason_against(situation.cluster, agent).is_none()).collect()
+    eligible(situation.cluster, &master.agents).filter(|agent| !taken(agent)).collect()
 }
 
 fn too_few_agents(missing: usize, situation: &Situation<'_>) -> Option<Reason> {
@@ -124,7 +123,7 @@ fn too_few_agents(missing: usize, situation: &Situation<'_>) -> Option<Reason> {
     let able = able(situation, master);
     if able.len() < missing {
         let all = master.agents.len();
-        let fit = master.agents.iter().filter(|agent| reason_against(situation.cluster, agent).is_none()).count();
+        let fit = eligible(situation.cluster, &master.agents).count();
         return Some(Reason::new(
             Kind::Agents,
             format!(

@@ -11,7 +11,7 @@ use crate::host::Host;
 use crate::inventory::machine::{self, Machine};
 use crate::inventory::mesos::Master;
 use crate::plan::preflight::{
-    AgentGroup, Finding, group, judge_clocks, judge_machine, judge_mesos, judge_routes, reason_against,
+    AgentGroup, Finding, eligible, group, judge_clocks, judge_machine, judge_mesos, judge_routes,
 };
 use kmctl_core::cluster::{Cluster, HostSpec, Loaded};
 
@@ -131,6 +131,6 @@ async fn query_mesos(session: &Session, loaded: &Loaded, host: Arc<dyn Host>) ->
 /// The report on Mesos.
 pub(crate) fn mesos_report(cluster: &Cluster, master: Master) -> MesosReport {
     let groups = group(cluster, &master.agents);
-    let fit = master.agents.iter().filter(|agent| reason_against(cluster, agent).is_none()).count();
+    let fit = eligible(cluster, &master.agents).count();
     MesosReport { master, groups, fit }
 }

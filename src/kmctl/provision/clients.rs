@@ -33,8 +33,10 @@ const READY: Duration = Duration::from_secs(3);
 /// Connects to the first of several hosts whose API server is ready, else to the first that was reached.
 pub async fn connect_ready_host(session: &Session, loaded: &Loaded) -> Result<Arc<dyn Host>, Failure> {
     let hosts = &loaded.cluster.spec.control_plane.hosts;
-    if hosts.len() < 2 {
-        return Ok(Arc::new(session.connect_any(loaded).await?));
+    if let [only] = hosts.as_slice() {
+        // There is no choice, so nothing has to be known of its API server.
+        let host = session.connect(loaded, only).await.with_context(|| format!("reach {} over SSH", only.name))?;
+        return Ok(Arc::new(host));
     }
     let asked =
         hosts.iter().enumerate().map(|(number, spec)| async move { (number, ask(session, loaded, spec).await) });
@@ -52,7 +54,9 @@ pub async fn connect_ready_host(session: &Session, loaded: &Loaded) -> Result<Ar
         return Ok(host);
     }
     let mut failed = failed.into_iter().filter_map(|(number, error)| Some((&hosts.get(number)?.name, error)));
-    let Some((name, first)) = failed.next() else { return Err(Failure::message(Code::Failed, "no host is listed")) };
+    let Some((name, first)) = failed.next() else {
+        return Err(Failure::message(Code::Failed, "no control-plane host is listed"));
+    };
     for (name, error) in failed {
         session.progress.note(name, &format!("cannot be used: {error}"));
     }

@@ -195,13 +195,7 @@ pub(super) async fn inspect(
 ) -> Result<(DesiredState, Inspection), Failure> {
     let InspectOptions { wait, reset_scale } = options;
     let connections = connect(session, loaded, limits, wait, reached.clone()).await;
-    let here: Vec<Arc<dyn Host>> = connections
-        .iter()
-        .filter_map(|(_, outcome)| match outcome {
-            Pending::Here(host) => Some(host.clone()),
-            _ => None,
-        })
-        .collect();
+    let here = connected(&connections);
     if here.is_empty() {
         return Err(unreachable_hosts_error(session, connections));
     }
@@ -251,6 +245,15 @@ async fn with_new_bundle(
     drop(connections);
     let made = bundles::make(session, &loaded.cluster.spec.kubernetes.version).await?;
     Box::pin(inspect(session, loaded, Some(made), limits, options, reached)).await
+}
+
+/// The hosts that were reached.
+pub(super) fn connected(connections: &[(String, Pending<Arc<dyn Host>>)]) -> Vec<Arc<dyn Host>> {
+    let reached = connections.iter().filter_map(|(_, outcome)| match outcome {
+        Pending::Here(host) => Some(host.clone()),
+        Pending::Failed(_) | Pending::Late(_) => None,
+    });
+    reached.collect()
 }
 
 /// Connects to all hosts. Returns them in cluster.yaml's order.

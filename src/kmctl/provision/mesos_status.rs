@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use super::clients;
 use crate::host::Host;
 use crate::inventory::mesos;
-use crate::plan::preflight::reason_against;
+use crate::plan::preflight::eligible;
 use kmctl_core::cluster::Loaded;
 
 /// How long the query may take: the last lines of `up` justify a short wait, but not a failure.
@@ -44,7 +44,7 @@ pub(super) async fn query(loaded: &Loaded, host: Option<Arc<dyn Host>>) -> Mesos
     };
     match tokio::time::timeout(PATIENCE, read).await {
         Ok(Ok(agents)) => {
-            let fit = agents.iter().filter(|agent| reason_against(&loaded.cluster, agent).is_none()).count();
+            let fit = eligible(&loaded.cluster, &agents).count();
             MesosStatus::Answers(fit, agents.len())
         }
         Ok(Err(why)) => MesosStatus::Away(why),

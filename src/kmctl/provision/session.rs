@@ -2,7 +2,6 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::failure::Failure;
 use crate::host::ssh::{Secrets, SshSettings};
 use crate::host::{HostError, SshHost};
 use kmctl_core::cluster::{HostSpec, Loaded, SshSpec, Sudo, jump_host, quantity};
@@ -28,32 +27,6 @@ impl Session {
     /// Why it cannot be used.
     pub async fn connect(&self, loaded: &Loaded, host: &HostSpec) -> Result<SshHost, HostError> {
         SshHost::connect(self.ssh_settings(loaded, host), &self.progress).await
-    }
-
-    /// Connects to the first control-plane host that answers.
-    ///
-    /// # Errors
-    /// Why the last one of them cannot be used. The others are reported before.
-    pub async fn connect_any(&self, loaded: &Loaded) -> Result<SshHost, Failure> {
-        let hosts = &loaded.cluster.spec.control_plane.hosts;
-        let mut last = None;
-        for host in hosts {
-            match self.connect(loaded, host).await {
-                Ok(connected) => return Ok(connected),
-                Err(error) => {
-                    if hosts.len() > 1 {
-                        self.progress.note(&host.name, &format!("cannot be used: {error}"));
-                    }
-                    last = Some((host, error));
-                }
-            }
-        }
-        match last {
-            Some((host, error)) => {
-                Err(anyhow::Error::new(error).context(format!("reach {} over SSH", host.name)).into())
-            }
-            None => Err(anyhow::anyhow!("no control-plane host is listed").into()),
-        }
     }
 
     /// How `host` is reached: by its own settings, else by the cluster's.

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::desired_state::{DesiredState, desired_state, desired_state_with, empty_bundle, open_bundle};
-use super::inspect::{self, InspectedHost, Inspection, Pending, Wait};
+use super::inspect::{self, InspectedHost, Inspection, Wait};
 use super::session::Session;
 use crate::apply::{ApplyError, Limits, Work, forget_purge, install, purge_nodes};
 use crate::failure::{Code, Failure};
@@ -59,13 +59,7 @@ pub(super) async fn inspect(
 ) -> Result<(DesiredState, Inspection), Failure> {
     let bundle = open_bundle(loaded)?;
     let connections = inspect::connect(session, loaded, limits, Wait::All, None).await;
-    let here: Vec<Arc<dyn Host>> = connections
-        .iter()
-        .filter_map(|(_, slot)| match slot {
-            Pending::Here(host) => Some(host.clone()),
-            Pending::Failed(_) | Pending::Late(_) => None,
-        })
-        .collect();
+    let here = inspect::connected(&connections);
     if here.is_empty() {
         return Err(inspect::unreachable_hosts_error(session, connections));
     }

@@ -5,6 +5,11 @@ use crate::inventory::mesos::{Agent, Pressure};
 use kmctl_core::cluster::Cluster;
 use kmctl_core::cluster::quantity::{Bytes, Millicores};
 
+/// The agents on which a node of the cluster could start, now or once others have freed resources.
+pub fn eligible<'a>(cluster: &Cluster, agents: &'a [Agent]) -> impl Iterator<Item = &'a Agent> {
+    agents.iter().filter(|agent| reason_against(cluster, agent).is_none())
+}
+
 /// Why no node of the cluster could ever start on `agent`, if so. Resources that others use at the moment do not count.
 pub fn reason_against(cluster: &Cluster, agent: &Agent) -> Option<String> {
     if !agent.active {

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use super::agents::reason_against;
+use super::agents::{eligible, reason_against};
 use super::finding::Finding;
 use crate::inventory::mesos::{Agent, Flags, Master};
 use kmctl_core::cluster::{Cluster, Network, NetworkMode, host_port, port_range};
@@ -98,7 +98,7 @@ pub fn judge_master(cluster: &Cluster, master: &Master) -> Vec<Finding> {
 
 /// Whether enough agents can become nodes.
 fn judge_fit(cluster: &Cluster, master: &Master) -> Option<Finding> {
-    let fit = master.agents.iter().filter(|agent| reason_against(cluster, agent).is_none()).count();
+    let fit = eligible(cluster, &master.agents).count();
     let least = cluster.spec.nodes.min;
     if fit == 0 {
         let why = match master.agents.first().and_then(|agent| reason_against(cluster, agent)) {
