@@ -23,7 +23,9 @@ use kmctl::plan::{Inputs, PlanContext, decide, desired};
 use kmctl_core::bundle::{Bundle, create, hex_digest, required};
 use kmctl_core::cluster::Cluster;
 use kmctl_core::progress::Progress;
-use kmctl_core::protocol::host::{Event, FORMAT, HostManifest, Item, LockOwner, Observation, Observations, Observed};
+use kmctl_core::protocol::host::{
+    Event, FORMAT, FileSpec, HostManifest, Item, LockOwner, Observation, Observations, Observed, ProgramSpec,
+};
 use tokio::sync::{Semaphore, mpsc};
 
 mod figures;
@@ -171,9 +173,9 @@ impl SimulatedHost {
     fn observations(&self, manifest: &HostManifest) -> Observations {
         let items = manifest.items.iter().map(|item| {
             let observed = match item {
-                Item::Program { path, .. } if path.ends_with(LACKING) => Observed::Missing,
-                Item::File { path, .. } if path == OLDER => {
-                    Observed::Different { why: vec!["its content differs".to_owned()], current: None }
+                Item::Program(ProgramSpec { path, .. }) if path.ends_with(LACKING) => Observed::Missing,
+                Item::File(FileSpec { path, .. }) if path == OLDER => {
+                    Observed::Different { why: vec!["its content differs".to_owned()], current: None, content: None }
                 }
                 _ => Observed::Same,
             };

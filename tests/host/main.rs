@@ -13,7 +13,7 @@ use kmctl::plan::{Inputs, desired};
 use kmctl_core::bundle::{BundleFile, Manifest, Purpose, hex_digest};
 use kmctl_core::cluster::Cluster;
 use kmctl_core::pki;
-use kmctl_core::protocol::host::{EtcdBootstrap, EtcdStart, Header, Item, LockOwner, Payload};
+use kmctl_core::protocol::host::{EtcdBootstrap, EtcdStart, Header, Item, LockOwner, Payload, ProgramSpec};
 use sha2::{Digest, Sha256};
 
 const CLUSTER: &str = "\
@@ -61,7 +61,7 @@ fn stream() -> Vec<u8> {
     let mut payload = Vec::new();
     let mut bytes: Vec<u8> = Vec::new();
     for item in &manifest.items {
-        let Item::Program { path, .. } = item else { continue };
+        let Item::Program(ProgramSpec { path, .. }) = item else { continue };
         // Below a folder of the version, or of etcd's own.
         let (_, name) = path.strip_prefix("/usr/local/lib/kmctl/").unwrap().split_once('/').unwrap();
         payload.push(Payload { path: path.clone(), packed: packed[name].len() as u64 });

@@ -73,7 +73,7 @@ fn is_pure(path: &str) -> bool {
         "km/node/dns/records.rs",
         "km/node/dns/answer.rs",
     ];
-    let folders = ["kmctl/plan/", "kmctl/diagnose/", "core/model/", "core/node/"];
+    let folders = ["kmctl/plan/", "kmctl/diagnose/", "core/model/", "core/node/", "core/protocol/host/"];
     decides || folders.iter().any(|folder| path.starts_with(folder)) || named.contains(&path)
 }
 

@@ -5,11 +5,16 @@ use std::os::unix::fs::PermissionsExt;
 
 use flate2::{Compression, write::GzEncoder};
 
+use base64::{Engine, prelude::BASE64_STANDARD};
+
 use super::*;
+use crate::host::observe;
 use kmctl_core::bundle::hex_digest;
 use kmctl_core::pki::LeafSpec;
-use kmctl_core::protocol::host::{AuthoritySpec, CertificateSpec, KubeconfigSpec, UnitSpec};
-use kmctl_core::protocol::host::{EtcdBootstrap, HostManifest, LockOwner, Payload};
+use kmctl_core::protocol::host::{
+    AuthoritySpec, CertificateSpec, Change, DirectorySpec, EncryptionKeySpec, EtcdBootstrap, FileSpec, HostManifest,
+    KeyPairSpec, KubeconfigSpec, LockOwner, Payload, ProgramSpec, SecretSpec, UnitSpec,
+};
 
 fn now() -> Timestamp {
     "2026-11-23T10:00:00Z".parse().unwrap()
@@ -23,20 +28,24 @@ fn client() -> LeafSpec {
     LeafSpec { common_name: "admin".to_owned(), organization: None, names: Vec::new(), server: false, client: true }
 }
 
+fn directory(path: &str, mode: u32, data: bool) -> Item {
+    Item::Directory(DirectorySpec { path: path.to_owned(), mode, data })
+}
+
 fn header(text: &str, program: &[u8]) -> Header {
     let items = vec![
-        Item::Directory { path: "/etc/pki".to_owned(), mode: 0o755, data: false },
-        Item::Directory { path: "/var/lib/kmctl/units".to_owned(), mode: 0o700, data: true },
-        Item::Directory { path: "/lib".to_owned(), mode: 0o755, data: false },
-        Item::Program {
+        directory("/etc/pki", 0o755, false),
+        directory("/var/lib/kmctl/units", 0o700, true),
+        directory("/lib", 0o755, false),
+        Item::Program(ProgramSpec {
             path: "/lib/etcd".to_owned(),
             mode: 0o755,
             sha256: sha256(program),
             size: program.len() as u64,
-        },
+        }),
         Item::Authority(AuthoritySpec { path: "/etc/pki/ca".to_owned(), common_name: "kubernetes".to_owned() }),
-        Item::KeyPair { path: "/etc/pki/sa".to_owned() },
-        Item::EncryptionKey { path: "/etc/encryption.yaml".to_owned() },
+        Item::KeyPair(KeyPairSpec { path: "/etc/pki/sa".to_owned() }),
+        Item::EncryptionKey(EncryptionKeySpec { path: "/etc/encryption.yaml".to_owned() }),
         Item::Certificate(CertificateSpec {
             path: "/etc/pki/leaf".to_owned(),
             authority: "/etc/pki/ca".to_owned(),
@@ -49,8 +58,8 @@ fn header(text: &str, program: &[u8]) -> Header {
             authority: "/etc/pki/ca".to_owned(),
             leaf: client(),
         }),
-        Item::Secret { path: "/etc/secret".to_owned(), sha256: Some(sha256(b"s3cret")) },
-        Item::File { path: "/etc/etcd.service".to_owned(), mode: 0o644, text: text.to_owned(), data: false },
+        Item::Secret(SecretSpec { path: "/etc/secret".to_owned(), sha256: Some(sha256(b"s3cret")) }),
+        Item::File(FileSpec { path: "/etc/etcd.service".to_owned(), mode: 0o644, text: text.to_owned(), data: false }),
         Item::Unit(UnitSpec {
             name: "etcd.service".to_owned(),
             reads: vec!["/etc/etcd.service".to_owned(), "/lib/etcd".to_owned()],
@@ -129,7 +138,7 @@ fn a_file_that_is_put_back_in_one_part_restarts_in_another_what_may_have_read_it
     std::fs::write(root.path().join("etc/etcd.service"), "by hand").unwrap();
     let part = |units: bool| {
         let mut part = whole.clone();
-        part.manifest.items.retain(|item| matches!(item, Item::Unit(_)) == units);
+        part.manifest.items.retain(|item| item.unit().is_some() == units);
         run(root.path(), &part.to_bytes()).unwrap()
     };
     let names = |changes: Vec<(String, Change)>| changes.into_iter().map(|(name, _)| name).collect::<Vec<_>>();
@@ -231,8 +240,8 @@ fn a_missing_secret_that_was_not_sent_is_refused_and_one_that_is_there_is_kept()
     let mut kept = header("one", b"program");
     kept.secrets.clear();
     for item in &mut kept.manifest.items {
-        if let Item::Secret { sha256, .. } = item {
-            *sha256 = None;
+        if let Item::Secret(spec) = item {
+            spec.sha256 = None;
         }
     }
     assert!(run(root.path(), &stream(kept.clone(), b"program")).is_err());

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use super::AgentError;
 use super::events::Reporter;
 use super::files::Root;
-use super::{apply, member, objects, observe, remove};
+use super::{apply, etcd, observe, purge, remove};
 use kmctl_core::protocol::host::Event;
 use kmctl_core::protocol::host::{EXIT_LOCKED, HostManifest, Item, LeaveRequest, RemoveRequest};
 
@@ -103,12 +103,12 @@ pub fn perform(action: Action, root: &Root, input: &mut dyn BufRead, out: &mut d
         Action::Inspect => return inspect(root, input, out),
         Action::Export => return export(root, input, out),
         Action::Apply => apply::apply(root, input, &mut Reporter::new(out), Timestamp::now()),
-        Action::ForgetPurge => return objects::forget_purge(root),
-        Action::PurgeNodes => objects::purge_nodes(root, &mut Reporter::new(out)),
+        Action::ForgetPurge => return purge::forget_purge(root),
+        Action::PurgeNodes => purge::purge_nodes(root, &mut Reporter::new(out)),
         Action::Remove => read_input::<RemoveRequest>(input, "the request")
             .and_then(|request| remove::remove(root, request, &mut Reporter::new(out))),
         Action::Leave => read_input::<LeaveRequest>(input, "the request")
-            .and_then(|request| member::leave(root, &request, &mut Reporter::new(out))),
+            .and_then(|request| etcd::leave(root, &request, &mut Reporter::new(out))),
     };
     outcome.inspect_err(|error| {
         // An item's failure has already been reported with its journal; only the last event counts.

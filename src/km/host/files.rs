@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::AgentError;
+use kmctl_core::protocol::host::Differences;
 
 /// Suffix of temporary files. The lock allows one run at a time, so the name needs no unique part.
 const PARTIAL: &str = ".kmctl-new";
@@ -202,4 +203,11 @@ impl Root {
 fn partial(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}{PARTIAL}"))
+}
+
+/// Adds the mode of a file or directory, unless it is the wanted one.
+pub(crate) fn compare_mode(found: u32, wanted: u32, differences: &mut Differences) {
+    if found != wanted {
+        differences.mode(format!("its mode is {found:04o}, wanted {wanted:04o}"));
+    }
 }

@@ -1,15 +1,11 @@
 //! The few HTTPS requests that `km host` sends to its own host.
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use reqwest::{Certificate, Client, Identity, Method};
 
 use super::AgentError;
-use super::events::Reporter;
-use super::files::Root;
-use super::material::{self, Access};
+use super::access::Access;
 use kmctl_core::backoff::{Backoff, Retries};
-use kmctl_core::protocol::host::Event;
-use kmctl_core::protocol::host::HealthSpec;
 
 /// Timeout of one request on loopback; a starting component may hang for a while before it answers.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -95,57 +91,6 @@ fn innermost(error: &dyn std::error::Error) -> String {
         cause = next;
     }
     cause.to_string()
-}
-
-fn client_for(root: &Root, spec: &HealthSpec) -> Result<Http, AgentError> {
-    if let Some(path) = &spec.kubeconfig {
-        let access = material::access(root, path)?;
-        let access = access.ok_or_else(|| AgentError::Refused(format!("{path} cannot be read")))?;
-        return Http::with_access(&access);
-    }
-    let read = |path: String| -> Result<String, AgentError> { Ok(root.text(&path)?.unwrap_or_default()) };
-    let authority = match &spec.authority {
-        Some(path) => Some(read(format!("{path}.crt"))?),
-        None => None,
-    };
-    let identity = match &spec.client {
-        Some(path) => Some((read(format!("{path}.crt"))?, read(format!("{path}.key"))?)),
-        None => None,
-    };
-    Http::new(authority.as_deref(), identity.as_ref().map(|(certificate, key)| (certificate.as_str(), key.as_str())))
-}
-
-/// Sends one request: none if healthy, otherwise the answer.
-pub(crate) fn probe(root: &Root, spec: &HealthSpec) -> Result<Option<String>, AgentError> {
-    let client = client_for(root, spec)?;
-    Ok(ask(&client, spec))
-}
-
-fn ask(client: &Http, spec: &HealthSpec) -> Option<String> {
-    match client.request(Method::GET, &spec.url, None) {
-        Ok((200, _)) => None,
-        Ok((status, body)) => Some(format!("status {status} {}", body.lines().last().unwrap_or_default())),
-        Err(error) => Some(error),
-    }
-}
-
-/// Waits until the address answers 200.
-pub(crate) fn wait(root: &Root, spec: &HealthSpec, reporter: &mut Reporter<'_>) -> Result<(), AgentError> {
-    let client = client_for(root, spec)?;
-    let started = Instant::now();
-    let (mut told, mut pause) = (Instant::now(), Pause::new());
-    loop {
-        let Some(last) = ask(&client, spec) else { return Ok(()) };
-        let seconds = started.elapsed().as_secs();
-        if seconds >= spec.seconds {
-            return Err(AgentError::Unhealthy { what: spec.name.clone(), seconds, last });
-        }
-        if told.elapsed() >= Duration::from_secs(2) {
-            told = Instant::now();
-            reporter.send(&Event::Waiting { item: spec.name.clone(), seconds, last })?;
-        }
-        pause.wait();
-    }
 }
 
 #[cfg(test)]

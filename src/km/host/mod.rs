@@ -8,18 +8,22 @@
 //! Keys and certificates are created here, from their specs, so that no key is transferred. Every write creates a
 //! temporary file, syncs it and renames it, and every decision depends only on the files on disk. So a run that was
 //! killed at any point is completed by the next one.
+mod access;
+mod api;
 mod apply;
 mod command;
+mod digests;
+mod etcd;
 mod events;
 mod files;
-mod founder;
 mod http;
+mod items;
+mod keys;
 mod lock;
-mod material;
-mod member;
-mod objects;
 mod observe;
+mod purge;
 mod remove;
+mod run;
 mod units;
 
 pub use command::{Action, Arguments, perform, run, status_of};

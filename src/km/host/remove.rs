@@ -1,29 +1,10 @@
 //! Removes what `apply` installed.
-use kmctl_core::protocol::host::Removal;
-use kmctl_core::protocol::host::RemoveRequest;
-use std::time::Duration;
-
+use super::digests::DIGESTS;
 use super::events::Reporter;
 use super::files::Root;
+use super::items::on_host;
 use super::{AgentError, lock, units};
-use kmctl_core::protocol::host::{Change, Event};
-use kmctl_core::protocol::host::{FRAMEWORK, Item, KM, LIBRARY, STATE};
-
-/// Whether an item is removed although its data are kept. `down` keeps what a later `up` cannot recreate.
-fn goes(item: &Item) -> bool {
-    match item {
-        Item::File { data, .. } => !data,
-        Item::Program { .. } | Item::Kubeconfig(_) | Item::Member(_) => true,
-        Item::Secret { .. } | Item::Authority(_) | Item::KeyPair { .. } | Item::EncryptionKey { .. } => false,
-        Item::Certificate(_) | Item::Founder => false,
-        Item::Directory { .. }
-        | Item::Snapshot { .. }
-        | Item::Vote(_)
-        | Item::Unit(_)
-        | Item::Health(_)
-        | Item::Objects { .. } => false,
-    }
-}
+use kmctl_core::protocol::host::{Change, Event, FRAMEWORK, KM, LIBRARY, Removal, RemoveRequest, STATE, Until, Writes};
 
 /// Stops the units from last to first and removes their files. Continues after an error that concerns a file, and
 /// returns the first one.
@@ -32,20 +13,15 @@ pub(crate) fn remove(root: &Root, request: RemoveRequest, reporter: &mut Reporte
     let lock = lock::take(root, holder)?;
     let purge = removal == Removal::Everything;
     for item in manifest.items.iter().rev() {
-        if let Item::Unit(spec) = item {
-            reporter.send(&Event::Started { item: spec.name.clone() })?;
-            let mut waiting = |since: Duration| {
-                let (item, last) = (spec.name.clone(), "still stopping".to_owned());
-                reporter.send(&Event::Waiting { item, seconds: since.as_secs(), last })
-            };
-            let there = units::stop(root, &spec.name, &mut waiting)?;
-            let change = if there { Change::Removed } else { Change::Unchanged };
-            reporter.done(spec.name.clone(), change)?;
+        if let Some(change) = on_host(item).stop(root, reporter)? {
+            reporter.done(item.name(), change)?;
         }
     }
     let mut problems = Vec::new();
-    for item in manifest.items.iter().rev().filter(|item| purge || goes(item)) {
-        for path in item.paths() {
+    for writes in manifest.items.iter().rev().map(|item| item.kind().writes()) {
+        let Writes::Files(paths, until) = writes else { continue };
+        // `down` keeps what a later `up` cannot write again.
+        for path in paths.into_iter().filter(|_| purge || until == Until::Down) {
             match root.remove(&path) {
                 Ok(true) => reporter.done(path, Change::Removed)?,
                 Ok(false) => {}
@@ -54,14 +30,14 @@ pub(crate) fn remove(root: &Root, request: RemoveRequest, reporter: &mut Reporte
         }
     }
     units::reload(root)?;
-    let mut trees = vec![format!("{STATE}/units")];
+    let mut trees = vec![units::records()];
     if !keep_framework {
         // After the framework's teardown its id is useless.
         trees.push(FRAMEWORK.to_owned());
     }
     if purge {
-        trees.extend(manifest.items.iter().filter_map(|item| match item {
-            Item::Directory { path, data: true, .. } if path != FRAMEWORK => Some(path.clone()),
+        trees.extend(manifest.items.iter().filter_map(|item| match item.kind().writes() {
+            Writes::Directory(path, Until::Purge) if path != FRAMEWORK => Some(path),
             _ => None,
         }));
     }
@@ -72,7 +48,7 @@ pub(crate) fn remove(root: &Root, request: RemoveRequest, reporter: &mut Reporte
             Err(error) => problems.push(error),
         }
     }
-    root.remove(&format!("{STATE}/digests.json"))?;
+    root.remove(DIGESTS)?;
     if purge {
         // Other clusters may have their directories beside it: this host can be an agent of another cluster.
         root.remove(&format!("{STATE}/lock"))?;
@@ -82,8 +58,8 @@ pub(crate) fn remove(root: &Root, request: RemoveRequest, reporter: &mut Reporte
         reporter.done(KM.to_owned(), Change::Removed)?;
     }
     for item in manifest.items.iter().rev() {
-        if let Item::Directory { path, .. } = item {
-            root.remove_if_empty(path);
+        if let Writes::Directory(path, _) = item.kind().writes() {
+            root.remove_if_empty(&path);
         }
     }
     for folder in [format!("{LIBRARY}/bin"), LIBRARY.to_owned()] {

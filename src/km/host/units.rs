@@ -1,4 +1,4 @@
-//! systemd units: their state, the files they were started with, and restarting them.
+//! systemd: the state of units, the records of what they were started with, and starting and stopping them.
 use kmctl_core::protocol::host::UnitState;
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::AgentError;
 use super::files::Root;
-use super::observe::Digests;
-use kmctl_core::protocol::host::{STATE, UnitSpec};
+use kmctl_core::protocol::host::STATE;
 
 /// Interval of the progress reports while a command runs.
 const WAITING: Duration = Duration::from_secs(2);
@@ -47,50 +46,13 @@ fn parse(text: &str) -> BTreeMap<String, UnitState> {
     states
 }
 
+/// Directory of the records of what units were started with.
+pub(crate) fn records() -> String {
+    format!("{STATE}/units")
+}
+
 fn record(name: &str) -> String {
-    format!("{STATE}/units/{name}")
-}
-
-/// A digest of all files that the unit's process reads.
-pub(crate) fn fingerprint(root: &Root, spec: &UnitSpec, digests: &mut Digests) -> Result<String, AgentError> {
-    let mut all = String::new();
-    for path in &spec.reads {
-        let digest = digests.of(root, path)?.unwrap_or_default();
-        all.push_str(&format!("{path} {digest}\n"));
-    }
-    let (digest, _) = kmctl_core::bundle::hex_digest(&mut all.as_bytes())
-        .map_err(|source| AgentError::Input { what: "hash a unit's files".to_owned(), source })?;
-    Ok(digest)
-}
-
-/// Why a unit must be started or restarted; empty if it runs with its current files.
-pub(crate) fn problems(
-    root: &Root,
-    spec: &UnitSpec,
-    state: Option<&UnitState>,
-    digests: &mut Digests,
-) -> Result<Vec<String>, AgentError> {
-    let mut problems = Vec::new();
-    if root.is_host() {
-        match state {
-            Some(state) if state.active == "active" => {}
-            Some(state) => problems.push(format!("it is {}", state.active)),
-            None => problems.push("it is not there".to_owned()),
-        }
-        if state.is_some_and(|state| state.enabled != "enabled") {
-            problems.push("it does not start with the host".to_owned());
-        }
-    }
-    // The files that the process was started with are recorded after its start. So if a run is killed between writing a
-    // file and restarting the unit that reads it, the next run completes the restart.
-    let started_with = root.text(&record(&spec.name))?;
-    if started_with.as_deref() != Some(fingerprint(root, spec, digests)?.as_str()) {
-        problems.push(match started_with {
-            Some(_) => "it runs with older files".to_owned(),
-            None => "it was never started with these files".to_owned(),
-        });
-    }
-    Ok(problems)
+    format!("{}/{name}", records())
 }
 
 /// Loads changed unit files.
@@ -106,19 +68,26 @@ pub(crate) fn enable(root: &Root, names: &[&str]) -> Result<(), AgentError> {
     systemctl(&[&["enable", "--quiet"], names].concat()).map(drop)
 }
 
-/// Restarts a unit, and records what it was started with. `failed`: systemd lists the unit as failed.
-pub(crate) fn restart(root: &Root, spec: &UnitSpec, failed: bool, digests: &mut Digests) -> Result<(), AgentError> {
-    // Computed before the start: a file that changes meanwhile must count as not read.
-    let fingerprint = fingerprint(root, spec, digests)?;
+/// Restarts a unit. `failed`: systemd lists it as failed.
+pub(crate) fn restart(root: &Root, name: &str, failed: bool) -> Result<(), AgentError> {
     if root.is_host() {
         if failed {
             // systemd refuses to start a unit that failed too often.
-            systemctl(&["reset-failed", &spec.name]).ok();
+            systemctl(&["reset-failed", name]).ok();
         }
-        systemctl(&["restart", &spec.name])?;
+        systemctl(&["restart", name])?;
     }
-    root.step();
-    root.write(&record(&spec.name), 0o600, fingerprint.as_bytes())
+    Ok(())
+}
+
+/// The fingerprint of the files that a unit was started with, if a run has started it.
+pub(crate) fn started_with(root: &Root, name: &str) -> Result<Option<String>, AgentError> {
+    root.text(&record(name))
+}
+
+/// Records what a unit was started with.
+pub(crate) fn record_start(root: &Root, name: &str, fingerprint: &str) -> Result<(), AgentError> {
+    root.write(&record(name), 0o600, fingerprint.as_bytes())
 }
 
 /// Records that a unit started by a run now has changed files. The record itself is kept: it shows that other

@@ -18,6 +18,7 @@ use kmctl_core::bundle::{Bundle, hex_digest};
 use kmctl_core::progress::{Progress, Step};
 use kmctl_core::protocol::host::{
     Change, EXIT_LOCKED, EtcdBootstrap, Event, HostManifest, Item, KM, LeaveRequest, LockOwner, MemberSpec, Observed,
+    Planned, Section,
 };
 
 /// The host prints something at least every two seconds. Unpacking one big file on a slow disk is the longest silence.
@@ -113,8 +114,8 @@ pub(super) async fn prepare(
 /// What is known of a host after it was sent the binaries that it lacked.
 pub(super) fn with_programs(manifest: &HostManifest, mut found: Found) -> Found {
     if let Found::Observed(found) = &mut found {
-        let programs =
-            manifest.items.iter().zip(&mut found.items).filter(|(item, _)| matches!(item, Item::Program { .. }));
+        let items = manifest.items.iter().zip(&mut found.items);
+        let programs = items.filter(|(item, _)| item.section() == Section::Programs);
         programs.for_each(|(_, seen)| seen.observed = Observed::Same);
     }
     found
@@ -126,15 +127,8 @@ pub(super) fn missing(manifest: &HostManifest, found: &Found) -> Missing {
         Found::Observed(found) => found.items.get(index).is_none_or(|item| item.observed != Observed::Same),
         Found::Bare { .. } => true,
     };
-    manifest
-        .items
-        .iter()
-        .enumerate()
-        .filter_map(|(index, item)| match item {
-            Item::Program { path, .. } if differs(index) => Some(path.clone()),
-            _ => None,
-        })
-        .collect()
+    let items = manifest.items.iter().enumerate().filter(|(index, _)| differs(*index));
+    items.filter_map(|(_, item)| item.program()).map(|file| file.path.clone()).collect()
 }
 
 /// Whether files of the bundle must be sent to a host.
@@ -246,8 +240,9 @@ pub(super) async fn send(
     let run = host.run_with_input(command, stream.reader, sent, lines);
     let total = if missing.is_empty() { 0 } else { stream.bytes };
     // If something is started first, sending the missing files is a separate step after it.
-    let starts = part.manifest.items.iter().find(|item| matches!(item, Item::Unit(_) | Item::Program { .. }));
-    let text = if total > 0 && !matches!(starts, Some(Item::Unit(_))) { SENDING } else { text };
+    let starts = |item: &Item| item.planned() == Planned::Running;
+    let first = part.manifest.items.iter().find(|item| starts(item) || item.section() == Section::Programs);
+    let text = if total > 0 && !first.is_some_and(starts) { SENDING } else { text };
     let mut show = ProgressReporter::new(host.name(), &work.progress, text, total);
     let (output, ()) = tokio::join!(run, show.follow(moved, events));
     let what = "apply the manifest";

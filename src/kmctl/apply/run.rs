@@ -14,7 +14,7 @@ use super::stream::{Missing, Part};
 use crate::host::Host;
 use crate::inventory::Found;
 use crate::plan::{Action, EtcdWork, HostPlan};
-use kmctl_core::protocol::host::{EtcdBootstrap, EtcdStart, HostManifest, Item, MemberSpec, Observed};
+use kmctl_core::protocol::host::{ETCD, EtcdBootstrap, EtcdStart, HostManifest, Item, Observed, Planned, Section};
 
 /// A host of the run: its desired state, what was found there, and what is done about it.
 #[derive(Clone)]
@@ -73,12 +73,12 @@ impl Member {
             Found::Observed(found) => {
                 let pairs = || manifest.items.iter().zip(&found.items);
                 let keys = pairs().filter(|(item, found)| item.is_shared() && found.observed.is_same()).count();
-                let runs = pairs().any(|(_, found)| {
-                    found.name == ETCD && found.unit.as_ref().is_some_and(|unit| unit.active == "active")
-                });
-                let healthy = pairs().any(|(item, found)| {
-                    matches!(item, Item::Health(spec) if spec.unit == ETCD) && found.observed == Observed::Same
-                });
+                let etcd = |planned: Planned| {
+                    pairs().filter(move |(item, _)| item.section() == Section::Etcd && item.planned() == planned)
+                };
+                let runs = etcd(Planned::Running)
+                    .any(|(_, found)| found.unit.as_ref().is_some_and(|unit| unit.active == "active"));
+                let healthy = etcd(Planned::Awaited).any(|(_, found)| found.observed == Observed::Same);
                 (keys, runs && healthy)
             }
         };
@@ -97,48 +97,38 @@ impl Member {
     }
 }
 
-const ETCD: &str = "etcd.service";
-
-/// What a stage applies. One host writes the objects.
+/// What a stage applies. The first host writes what exists once per cluster.
 ///
 /// On the host that bootstraps a cluster, only etcd's own binary is sent before etcd starts. The other binaries are
 /// sent while etcd and the API server start, which mostly wait. Elsewhere all binaries are uploaded before anything is
 /// started, so that nothing that others rely on is interrupted while they are sent.
-fn part(manifest: &HostManifest, stage: Stage, writes_objects: bool, begins: bool) -> Part {
-    let of_etcd = |item: &Item| match item {
-        Item::Member(_) | Item::Vote(_) => true,
-        Item::Unit(spec) => spec.name == ETCD,
-        Item::Health(spec) => spec.unit == ETCD,
-        _ => false,
-    };
-    let runs = |item: &Item| matches!(item, Item::Unit(_) | Item::Health(_) | Item::Objects { .. });
+fn part(manifest: &HostManifest, stage: Stage, first: bool, begins: bool) -> Part {
     let units = manifest.units();
     let read_by = |path: &String| units.iter().find(|unit| unit.reads.contains(path)).map(|unit| unit.name.as_str());
-    let comes_in = |path: &String| match read_by(path) {
+    let comes_in = |item: &Item| match item.paths().first().and_then(read_by) {
         _ if !begins => Stage::Prepare,
         Some(ETCD) => Stage::Prepare,
         Some(_) => Stage::Etcd,
         None => Stage::Serve,
     };
-    let takes = |item: &Item| match (stage, item) {
+    let takes = |item: &Item| match (stage, item.section()) {
         (Stage::Leave(_), _) => false,
-        (Stage::Keys, item) => item.is_shared() || matches!(item, Item::Directory { .. } | Item::Founder),
-        (Stage::Agree, item) => matches!(item, Item::Directory { .. } | Item::Founder),
-        (Stage::Programs, item) => matches!(item, Item::Directory { .. } | Item::Program { .. }),
-        (stage, Item::Program { path, .. }) => comes_in(path) == stage,
-        (Stage::Prepare, item) => !of_etcd(item) && !runs(item) && !matches!(item, Item::Snapshot { .. }),
-        (Stage::Snapshot, item) => matches!(item, Item::Snapshot { .. }),
-        (Stage::Etcd, item) => of_etcd(item),
-        (Stage::Serve, item) => {
-            runs(item) && !of_etcd(item) && (writes_objects || !matches!(item, Item::Objects { .. }))
-        }
+        (Stage::Keys, section) => matches!(section, Section::Shared | Section::Directories | Section::Agreement),
+        (Stage::Agree, section) => matches!(section, Section::Directories | Section::Agreement),
+        (Stage::Programs, section) => matches!(section, Section::Directories | Section::Programs),
+        (stage, Section::Programs) => comes_in(item) == stage,
+        (Stage::Prepare, section) => !matches!(section, Section::Snapshot | Section::Etcd | Section::ControlPlane),
+        (Stage::Snapshot, section) => section == Section::Snapshot,
+        (Stage::Etcd, section) => section == Section::Etcd,
+        (Stage::Serve, section) => section == Section::ControlPlane && (first || !item.kind().once_per_cluster()),
     };
     let mut items: Vec<Item> = manifest.items.iter().filter(|item| takes(item)).cloned().collect();
     if matches!(stage, Stage::Etcd | Stage::Serve) {
         let (programs, rest): (Vec<Item>, Vec<Item>) =
-            items.into_iter().partition(|item| matches!(item, Item::Program { .. }));
+            items.into_iter().partition(|item| item.section() == Section::Programs);
         items = rest;
-        let started = items.iter().position(|item| matches!(item, Item::Unit(_))).map_or(0, |unit| unit + 1);
+        let starts = |item: &Item| item.planned() == Planned::Running;
+        let started = items.iter().position(starts).map_or(0, |unit| unit + 1);
         items.splice(started..started, programs);
     }
     Part { manifest: HostManifest { items, ..manifest.clone() }, units }
@@ -273,9 +263,8 @@ async fn carry_out(task: Task, mut member: Member, shared: &Shared) -> Finished 
 async fn stage(task: Task, member: &mut Member, shared: &Shared) -> Result<(Counts, bool), ApplyError> {
     let Shared { work, keys, departures } = shared;
     let host = member.host.as_ref();
-    let writes_objects = task.host == 0;
     let begins = member.plan.etcd == EtcdWork::Bootstrap;
-    let part = part(&member.manifest, task.stage, writes_objects, begins);
+    let part = part(&member.manifest, task.stage, task.host == 0, begins);
     let sent = (text(task.stage), &part);
     let start = match member.plan.etcd {
         EtcdWork::Bootstrap => Some(EtcdStart::Bootstrap),
@@ -303,7 +292,7 @@ async fn stage(task: Task, member: &mut Member, shared: &Shared) -> Result<(Coun
             Ok(sent)
         }
         Stage::Leave(number) => {
-            let (name, asker) = (departures.get(number), asker(&member.manifest));
+            let (name, asker) = (departures.get(number), member.manifest.member());
             let (Some(name), Some(asker)) = (name, asker) else { return Ok((Counts::default(), false)) };
             leave(host, asker, name, work).await.map(|counts| (counts, false))
         }
@@ -320,17 +309,8 @@ async fn stage(task: Task, member: &mut Member, shared: &Shared) -> Result<(Coun
 /// The binaries of a part that the host lacks, as far as is known.
 fn lacking(member: &Member, part: &Part) -> Missing {
     let mut lacking = missing(&member.manifest, &member.found);
-    lacking.retain(|lacking| {
-        part.manifest.items.iter().any(|item| matches!(item, Item::Program { path, .. } if path == lacking))
-    });
+    lacking.retain(|lacking| part.manifest.items.iter().filter_map(Item::program).any(|file| file.path == *lacking));
     lacking
-}
-
-fn asker(manifest: &HostManifest) -> Option<&MemberSpec> {
-    manifest.items.iter().find_map(|item| match item {
-        Item::Member(spec) => Some(spec),
-        _ => None,
-    })
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ use kmctl_core::bundle::Bundle;
 use kmctl_core::cluster::Cluster;
 use kmctl_core::pki::Certificate;
 use kmctl_core::progress::Progress;
-use kmctl_core::protocol::host::{KM, LockOwner};
+use kmctl_core::protocol::host::{KM, LockOwner, ProgramSpec};
 
 /// How many durable steps all hosts together may still make before everything is killed.
 struct Fuel(AtomicU32);
@@ -434,7 +434,7 @@ async fn a_host_that_was_dead_at_first_joins_with_the_keys_of_the_others() {
 fn order(manifest: &HostManifest, stage: Stage, begins: bool) -> Vec<String> {
     let items = part(manifest, stage, true, begins).manifest.items;
     let told = items.iter().filter_map(|item| match item {
-        Item::Program { path, .. } => path.rsplit_once('/').map(|(_, name)| name.to_owned()),
+        Item::Program(ProgramSpec { path, .. }) => path.rsplit_once('/').map(|(_, name)| name.to_owned()),
         Item::Unit(_) | Item::Health(_) => Some(item.name()),
         _ => None,
     });
@@ -456,7 +456,7 @@ fn where_a_cluster_begins_programs_come_while_etcd_and_the_api_server_start() {
     let sent: usize = [Stage::Prepare, Stage::Etcd, Stage::Serve]
         .iter()
         .flat_map(|stage| part(&manifest, *stage, true, true).manifest.items)
-        .filter(|item| matches!(item, Item::Program { .. }))
+        .filter(|item| matches!(item, Item::Program(_)))
         .count();
     assert_eq!(sent, 15, "each file comes once");
 }
@@ -467,7 +467,7 @@ fn where_others_rely_on_a_host_all_programs_come_before_anything_restarts() {
     assert_eq!(order(&manifest, Stage::Prepare, false).len(), 15);
     for stage in [Stage::Etcd, Stage::Serve] {
         assert!(
-            !part(&manifest, stage, true, false).manifest.items.iter().any(|item| matches!(item, Item::Program { .. }))
+            !part(&manifest, stage, true, false).manifest.items.iter().any(|item| matches!(item, Item::Program(_)))
         );
     }
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use super::ApplyError;
 use kmctl_core::bundle::{Bundle, BundleError};
-use kmctl_core::protocol::host::{EtcdBootstrap, Header, HostManifest, Item, LIBRARY, LockOwner, Payload, UnitSpec};
+use kmctl_core::protocol::host::{
+    EtcdBootstrap, Header, HostManifest, Item, LIBRARY, LockOwner, Payload, ProgramSpec, UnitSpec,
+};
 
 /// A stream and its length.
 pub(crate) struct Stream {
@@ -48,8 +50,7 @@ pub(crate) fn stream(
     let mut payload = Vec::new();
     let mut parts = Vec::new();
     // The host reads them in the manifest's order.
-    for item in &manifest.items {
-        let Item::Program { path, .. } = item else { continue };
+    for ProgramSpec { path, .. } in manifest.items.iter().filter_map(Item::program) {
         let Some(bundle) = bundle else { continue };
         let Some(name) = in_bundle(path).filter(|_| missing.contains(path)) else { continue };
         let (_, packed) = bundle.packed(name).map_err(|source| {

@@ -40,7 +40,7 @@ impl Found {
     /// Whether units of the cluster are on the host, running or not. If so, the host is, or was to be, a part of the
     /// cluster already.
     pub fn has_units(&self, manifest: &HostManifest) -> bool {
-        let is_unit = |item: &Item| matches!(item, Item::File { path, .. } if path.starts_with(SYSTEMD));
+        let is_unit = |item: &Item| item.paths().iter().any(|path| path.starts_with(SYSTEMD));
         match self {
             Found::Bare { existing } => existing.iter().any(|path| path.starts_with(SYSTEMD)),
             Found::Observed(found) => {
@@ -78,9 +78,7 @@ async fn run(host: &dyn Host, manifest: &HostManifest, km: &str) -> Result<Strin
     argv.extend(manifest.items.iter().flat_map(|item| {
         let mut paths = item.paths();
         paths.push(item.name());
-        if let Item::Member(spec) = item {
-            paths.push(spec.data.clone());
-        }
+        paths.extend(item.kind().evidence().map(str::to_owned));
         paths.retain(|path| path.starts_with('/'));
         paths
     }));

@@ -10,7 +10,7 @@ use super::etcd::{self, EtcdRemoval, EtcdWork};
 use super::interrupts::interrupts;
 use crate::inventory::Found;
 use kmctl_core::protocol::host::{
-    BootstrapClaim, HostManifest, Item, KM, LIBRARY, Observation, Observations, Observed,
+    BootstrapClaim, ETCD, HostManifest, Item, KM, LIBRARY, Observation, Observations, Observed, Planned, UnitSpec,
 };
 
 /// What must be done, host by host.
@@ -147,8 +147,7 @@ impl Plan {
             .iter()
             .flat_map(|host| {
                 let restarts = host.steps.iter().filter(|step| {
-                    step.action == Action::Restart
-                        && ["etcd.service", "kube-apiserver.service"].contains(&&*step.subject)
+                    step.action == Action::Restart && [ETCD, "kube-apiserver.service"].contains(&&*step.subject)
                 });
                 restarts.map(|step| format!("{} on {}", step.subject, host.host))
             })
@@ -156,102 +155,159 @@ impl Plan {
     }
 }
 
+/// A host's plan while it is made. Each step is kept with its item, so that what is known of the item need not be read
+/// from the step's text.
+pub(super) struct Draft<'a> {
+    /// The plan, without its steps.
+    pub(super) plan: HostPlan,
+    pub(super) steps: Vec<Drafted<'a>>,
+}
+
+/// A step, and the item that it is for.
+pub(super) struct Drafted<'a> {
+    /// `None` for `km` itself and for etcd's membership.
+    pub(super) item: Option<&'a Item>,
+    pub(super) step: Step,
+}
+
+impl<'a> Draft<'a> {
+    fn new(manifest: &HostManifest) -> Self {
+        Draft { plan: HostPlan { host: manifest.host.clone(), ..HostPlan::default() }, steps: Vec::new() }
+    }
+
+    fn push(&mut self, item: Option<&'a Item>, step: Step) {
+        self.steps.push(Drafted { item, step });
+    }
+
+    /// Adds an item's step, or counts the item as correct.
+    fn take(&mut self, item: &'a Item, step: Option<Step>) {
+        match step {
+            Some(step) => self.push(Some(item), step),
+            None => self.plan.unchanged += 1,
+        }
+    }
+
+    fn finish(self) -> HostPlan {
+        HostPlan { steps: self.steps.into_iter().map(|drafted| drafted.step).collect(), ..self.plan }
+    }
+}
+
 /// Decides for all hosts. `km` is the sha256 of the `km` that belongs to this kmctl.
 pub fn decide(hosts: &[(HostManifest, Found)], km: &str, context: &PlanContext) -> Result<Plan, PlanError> {
     let PlanContext { unseen, existing: _, framework: _, allow_remove } = context;
     let count = hosts.len() + unseen.len();
-    let mut plans: Vec<HostPlan> = hosts
+    let mut drafts: Vec<Draft<'_>> = hosts
         .iter()
-        .map(|(manifest, found)| match found {
-            Found::Observed(observations) => decide_observed(manifest, observations, km),
-            Found::Bare { existing } => decide_bare(manifest, existing),
+        .enumerate()
+        .map(|(number, (manifest, found))| match found {
+            Found::Observed(observations) => decide_observed(manifest, observations, km, number == 0),
+            Found::Bare { existing } => decide_bare(manifest, existing, number == 0),
         })
         .collect::<Result<_, _>>()?;
-    for step in plans.iter_mut().flat_map(|host| &mut host.steps).filter(|step| step.action == Action::Restart) {
-        step.interrupts = interrupts(&step.subject, count);
+    for Drafted { step, .. } in drafts.iter_mut().flat_map(|draft| &mut draft.steps) {
+        if step.action == Action::Restart {
+            step.interrupts = interrupts(&step.subject, count);
+        }
     }
-    // One host writes the API objects that all hosts share.
-    for plan in plans.iter_mut().skip(1) {
-        let before = plan.steps.len();
-        plan.steps.retain(|step| !step.subject.ends_with(" API objects"));
-        plan.unchanged += before - plan.steps.len();
-    }
-    let founder = etcd::assign(hosts, &mut plans, context)?;
+    let founder = etcd::assign(hosts, &mut drafts, context)?;
     let departures = etcd::departures(hosts, unseen, *allow_remove);
-    Ok(Plan { hosts: plans, unseen: unseen.clone(), founder, departures })
+    let hosts = drafts.into_iter().map(Draft::finish).collect();
+    Ok(Plan { hosts, unseen: unseen.clone(), founder, departures })
 }
 
 pub(super) fn step(action: Action, subject: &str) -> Step {
     Step { action, subject: subject.to_owned(), size: None, why: Vec::new(), diff: None, interrupts: None }
 }
 
-fn decide_bare(manifest: &HostManifest, existing: &BTreeSet<String>) -> Result<HostPlan, PlanError> {
-    let mut steps = vec![step(Action::Install, KM)];
-    let mut unchanged = 0;
+/// Whether a host writes the item. One host, the first, writes what exists once per cluster.
+fn writes(item: &Item, first: bool) -> bool {
+    first || !item.kind().once_per_cluster()
+}
+
+fn decide_bare<'a>(
+    manifest: &'a HostManifest,
+    existing: &BTreeSet<String>,
+    first: bool,
+) -> Result<Draft<'a>, PlanError> {
+    let mut draft = Draft::new(manifest);
+    draft.push(None, step(Action::Install, KM));
     for item in &manifest.items {
         let name = item.name();
         let there = existing.contains(&name);
-        match item {
-            Item::Secret { path, sha256: None } if !there => {
-                return Err(PlanError::NoSecret { host: manifest.host.clone(), path: path.clone() });
-            }
-            Item::Directory { .. } if there => unchanged += 1,
+        let compared = |there: bool| step(if there { Action::Compare } else { Action::Create }, &name);
+        let step = match item.planned() {
             // Added once it is known how the host joins etcd.
-            Item::Member(_) | Item::Founder => {}
-            Item::Snapshot { .. } | Item::Vote(_) => unchanged += 1,
-            Item::Unit(_) => steps.push(step(Action::Start, &name)),
-            Item::Health(_) => steps.push(step(Action::Await, &name)),
-            Item::Objects { .. } => {
-                let data = existing.contains(MEMBER_DATA);
-                steps.push(step(if data { Action::Compare } else { Action::Create }, &name));
+            Planned::Membership | Planned::Agreed => continue,
+            Planned::OnceRunning => None,
+            Planned::Existing if there => None,
+            Planned::Kept if !there => {
+                return Err(PlanError::NoSecret { host: manifest.host.clone(), path: name });
             }
-            Item::Program { size, .. } => {
-                let action = if there { Action::Compare } else { Action::Create };
-                steps.push(Step { size: Some(*size), ..step(action, &name) });
+            Planned::Running => Some(step(Action::Start, &name)),
+            Planned::Awaited => Some(step(Action::Await, &name)),
+            Planned::InEtcd => Some(compared(existing.contains(MEMBER_DATA))),
+            Planned::Written | Planned::Existing | Planned::Kept => {
+                let diff = if there { None } else { new_text(item) };
+                Some(Step { size: item.kind().size(), diff, ..compared(there) })
             }
-            Item::Directory { .. }
-            | Item::File { .. }
-            | Item::Secret { .. }
-            | Item::Authority(_)
-            | Item::KeyPair { .. }
-            | Item::EncryptionKey { .. }
-            | Item::Certificate(_)
-            | Item::Kubeconfig(_) => steps.push(match there {
-                true => step(Action::Compare, &name),
-                false => Step { diff: new_text(item), ..step(Action::Create, &name) },
-            }),
-        }
+        };
+        draft.take(item, step.filter(|_| writes(item, first)));
     }
-    Ok(HostPlan { host: manifest.host.clone(), steps, unchanged, ..HostPlan::default() })
+    Ok(draft)
 }
 
-fn decide_observed(manifest: &HostManifest, found: &Observations, km: &str) -> Result<HostPlan, PlanError> {
+fn decide_observed<'a>(
+    manifest: &'a HostManifest,
+    found: &Observations,
+    km: &str,
+    first: bool,
+) -> Result<Draft<'a>, PlanError> {
     let lives = found.items.iter().any(|item| item.unit.as_ref().is_some_and(|unit| unit.active == "active"));
     if lives {
         refuse_other_network(manifest, found)?;
     }
     refuse_upgrade(manifest, found, lives)?;
-    let mut plan = HostPlan { host: manifest.host.clone(), ..HostPlan::default() };
+    let mut draft = Draft::new(manifest);
     // Files that will be different once the plan has run: a unit that reads one of them is restarted.
     let mut changing: BTreeSet<String> = BTreeSet::new();
     if found.km.as_deref() != Some(km) {
-        plan.steps.push(step(Action::Install, KM));
+        draft.push(None, step(Action::Install, KM));
         changing.insert(KM.to_owned());
     }
     for (item, observation) in manifest.items.iter().zip(&found.items) {
-        if matches!(item, Item::Founder) || matches!(item, Item::Member(_)) && !observation.observed.is_same() {
-            continue;
-        }
-        let Some(step) = decide_item(manifest, item, observation, &changing, &mut plan.notes)? else {
-            plan.unchanged += 1;
-            continue;
+        let step = match item.planned() {
+            Planned::Agreed => continue,
+            Planned::Membership if !observation.observed.is_same() => continue,
+            _ => decide_item(manifest, item, observation, &changing, &mut draft.plan.notes)?,
         };
-        if observation.observed.changes_content() {
+        if step.is_some() && observation.observed.changes_content() {
             changing.extend(item.paths());
         }
-        plan.steps.push(step);
+        draft.take(item, step.filter(|_| writes(item, first)));
     }
-    Ok(plan)
+    Ok(draft)
+}
+
+/// The step of a unit: whether its process runs, and with which files.
+fn decide_unit(spec: &UnitSpec, observation: &Observation, changing: &BTreeSet<String>) -> Option<Step> {
+    let runs = observation.unit.as_ref().is_some_and(|unit| unit.active == "active");
+    let mut why = match &observation.observed {
+        Observed::Different { why, .. } => why.clone(),
+        _ => Vec::new(),
+    };
+    let read: Vec<&String> = spec.reads.iter().filter(|path| changing.contains(*path)).collect();
+    if runs && !read.is_empty() {
+        let shown: Vec<&str> = read.iter().map(|path| path.rsplit('/').next().unwrap_or(path)).collect();
+        why.push(format!("it reads {}", shown.join(", ")));
+    }
+    if observation.observed.is_same() && read.is_empty() {
+        return None;
+    }
+    // A unit whose start was never recorded is left over from an unfinished run: nothing relies on it yet.
+    let relied_on = runs && observation.unit.as_ref().is_some_and(|unit| unit.recorded);
+    let action = if relied_on { Action::Restart } else { Action::Start };
+    // Starting a unit that does not run needs no reason.
+    Some(Step { why: if relied_on { why } else { Vec::new() }, ..step(action, &spec.name) })
 }
 
 fn decide_item(
@@ -261,38 +317,18 @@ fn decide_item(
     changing: &BTreeSet<String>,
     notes: &mut Vec<String>,
 ) -> Result<Option<Step>, PlanError> {
+    if let Some(spec) = item.unit() {
+        return Ok(decide_unit(spec, observation, changing));
+    }
     let name = item.name();
-    if let Item::Unit(spec) = item {
-        let runs = observation.unit.as_ref().is_some_and(|unit| unit.active == "active");
-        let mut why = match &observation.observed {
-            Observed::Different { why, .. } => why.clone(),
-            _ => Vec::new(),
-        };
-        let read: Vec<&String> = spec.reads.iter().filter(|path| changing.contains(*path)).collect();
-        if runs && !read.is_empty() {
-            let shown: Vec<&str> = read.iter().map(|path| path.rsplit('/').next().unwrap_or(path)).collect();
-            why.push(format!("it reads {}", shown.join(", ")));
-        }
-        if observation.observed.is_same() && read.is_empty() {
-            return Ok(None);
-        }
-        // A unit whose start was never recorded is left over from an unfinished run: nothing relies on it yet.
-        let relied_on = runs && observation.unit.as_ref().is_some_and(|unit| unit.recorded);
-        let action = if relied_on { Action::Restart } else { Action::Start };
-        // Starting a unit that does not run needs no reason.
-        return Ok(Some(Step { why: if relied_on { why } else { Vec::new() }, ..step(action, &name) }));
-    }
-    if let Item::Secret { path, sha256: None } = item {
+    if item.planned() == Planned::Kept {
         if observation.observed == Observed::Missing {
-            return Err(PlanError::NoSecret { host: manifest.host.clone(), path: path.clone() });
+            return Err(PlanError::NoSecret { host: manifest.host.clone(), path: name });
         }
-        notes.push(format!("{path} is kept: the file that mesos.secretFile names is not here"));
+        notes.push(format!("{name} is kept: the file that mesos.secretFile names is not here"));
     }
-    let size = match item {
-        Item::Program { size, .. } => Some(*size),
-        _ => None,
-    };
-    let awaits = matches!(item, Item::Health(_));
+    let size = item.kind().size();
+    let awaits = item.planned() == Planned::Awaited;
     if let Observed::Kept { what } = &observation.observed {
         notes.push(format!("bounds of nodes are kept as set live: {}; --reset-scale goes back", what.join(", ")));
     }
@@ -301,9 +337,9 @@ fn decide_item(
         Observed::Missing if awaits => Some(step(Action::Await, &name)),
         Observed::Missing => Some(Step { size, diff: new_text(item), ..step(Action::Create, &name) }),
         Observed::Different { why, .. } if awaits => Some(Step { why: why.clone(), ..step(Action::Await, &name) }),
-        Observed::Different { why, current } => {
-            let diff = match (item, current) {
-                (Item::File { text, .. }, Some(current)) => Some(unified(current, text)),
+        Observed::Different { why, current, .. } => {
+            let diff = match (item.kind().text(), current) {
+                (Some(text), Some(current)) => Some(unified(current, text)),
                 _ => None,
             };
             Some(Step { size, why: why.clone(), diff, ..step(Action::Update, &name) })
@@ -315,10 +351,8 @@ fn decide_item(
 /// The text of a new file, as a diff. The bundle's table of contents is left out: the files that it lists are steps of
 /// their own.
 fn new_text(item: &Item) -> Option<String> {
-    match item {
-        Item::File { path, text, .. } if !path.starts_with(LIBRARY) => Some(unified("", text)),
-        _ => None,
-    }
+    let text = item.kind().text().filter(|_| !item.name().starts_with(LIBRARY));
+    text.map(|text| unified("", text))
 }
 
 fn unified(current: &str, wanted: &str) -> String {
@@ -351,10 +385,9 @@ fn refuse_other_network(manifest: &HostManifest, found: &Observations) -> Result
         let settings: serde_json::Value = serde_yaml::from_str(settings).ok()?;
         Some(settings.get("network")?.get("mode")?.as_str()?.to_owned())
     };
-    let other = manifest.items.iter().zip(&found.items).find_map(|(item, there)| match (item, &there.observed) {
-        (Item::File { path, text, .. }, Observed::Different { current: Some(current), .. }) if path == SETTINGS => {
-            Some((mode(current)?, mode(text)?))
-        }
+    let mut settings = manifest.items.iter().zip(&found.items).filter(|(item, _)| item.name() == SETTINGS);
+    let other = settings.find_map(|(item, there)| match (item.kind().text(), &there.observed) {
+        (Some(text), Observed::Different { current: Some(current), .. }) => Some((mode(current)?, mode(text)?)),
         _ => None,
     });
     match other {

@@ -3,7 +3,7 @@ use super::*;
 use crate::plan::{Inputs, describe, desired};
 use kmctl_core::bundle::{BundleFile, Manifest, Purpose};
 use kmctl_core::cluster::Cluster;
-use kmctl_core::protocol::host::{FORMAT, UnitState};
+use kmctl_core::protocol::host::{FORMAT, FileSpec, UnitState};
 
 const CLUSTER: &str = "\
 apiVersion: kmctl.io/v1alpha1
@@ -63,7 +63,7 @@ pub(in crate::plan) fn found(manifest: &HostManifest, change: impl Fn(&mut Obser
 }
 
 pub(in crate::plan) fn differs(why: &str, current: Option<&str>) -> Observed {
-    Observed::Different { why: vec![why.to_owned()], current: current.map(str::to_owned) }
+    Observed::Different { why: vec![why.to_owned()], current: current.map(str::to_owned), content: None }
 }
 
 macro_rules! golden {
@@ -97,7 +97,7 @@ fn a_file_edited_by_hand_is_shown_as_a_diff_and_restarts_its_unit() {
     let manifest = manifest(Some("secret"));
     let path = "/etc/systemd/system/kube-apiserver.service";
     let text = manifest.items.iter().find_map(|item| match item {
-        Item::File { path: at, text, .. } if at == path => {
+        Item::File(FileSpec { path: at, text, .. }) if at == path => {
             Some(text.replace("anonymous-auth=false", "anonymous-auth=true"))
         }
         _ => None,
@@ -219,7 +219,7 @@ fn another_version_or_bundle_on_a_living_host_is_refused() {
 fn a_living_cluster_keeps_its_network_mode() {
     let wanted = manifest(Some("secret"));
     let settings = |item: &Item| match item {
-        Item::File { path, text, .. } if path == SETTINGS => Some(text.clone()),
+        Item::File(FileSpec { path, text, .. }) if path == SETTINGS => Some(text.clone()),
         _ => None,
     };
     let ours = wanted.items.iter().find_map(settings).expect("rendered");

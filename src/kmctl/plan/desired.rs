@@ -7,8 +7,9 @@ use kmctl_core::cluster::{Cluster, HostSpec, KubernetesSpec, NetworkMode};
 use kmctl_core::k8s::{self, Version};
 use kmctl_core::pki::LeafSpec;
 use kmctl_core::protocol::host::{
-    ADMIN, AuthoritySpec, CertificateSpec, FORMAT, HealthSpec, HostManifest, Item, KM, KubeconfigSpec, LIBRARY,
-    MemberSpec, ObjectSpec, STATE, SYSTEMD, UnitSpec,
+    ADMIN, AuthoritySpec, CertificateSpec, DirectorySpec, ETCD, EncryptionKeySpec, FORMAT, FileSpec, HealthSpec,
+    HostManifest, Item, KM, KeyPairSpec, KubeconfigSpec, LIBRARY, MemberSpec, ObjectSpec, ObjectsSpec, ProgramSpec,
+    STATE, SYSTEMD, SecretSpec, SnapshotSpec, UnitSpec, VoteSpec,
 };
 use kmctl_core::protocol::scheduler::{
     ArtifactServer, EXTENDER_CLIENT, ExtenderServer, MesosConnection, PeerServer, SchedulerConfiguration,
@@ -102,7 +103,7 @@ fn is_etcd(path: &str) -> bool {
 
 impl Builder<'_> {
     fn directories(&self) -> Vec<Item> {
-        let folder = |path: &str, mode, data| Item::Directory { path: path.to_owned(), mode, data };
+        let folder = |path: &str, mode, data| Item::Directory(DirectorySpec { path: path.to_owned(), mode, data });
         let mut all = vec![
             folder("/etc/kubernetes", 0o755, false),
             folder(render::PKI, 0o755, false),
@@ -141,19 +142,21 @@ impl Builder<'_> {
         files.sort_by_key(|file| (!file.purposes.contains(&Purpose::ControlPlane), &file.path));
         let mut items: Vec<Item> = files
             .into_iter()
-            .map(|file| Item::Program {
-                path: self.on_host(&file.path),
-                mode: if is_program(&file.path) { 0o755 } else { 0o644 },
-                sha256: file.sha256.clone(),
-                size: file.size,
+            .map(|file| {
+                Item::Program(ProgramSpec {
+                    path: self.on_host(&file.path),
+                    mode: if is_program(&file.path) { 0o755 } else { 0o644 },
+                    sha256: file.sha256.clone(),
+                    size: file.size,
+                })
             })
             .collect();
-        items.push(Item::File {
+        items.push(Item::File(FileSpec {
             path: self.bundle_manifest(),
             mode: 0o644,
             text: self.inputs.bundle_text.clone(),
             data: false,
-        });
+        }));
         items
     }
 
@@ -195,8 +198,8 @@ impl Builder<'_> {
             authority("ca", "kubernetes"),
             authority("etcd/ca", "etcd"),
             authority("front-proxy-ca", "front-proxy"),
-            Item::KeyPair { path: pki("sa") },
-            Item::EncryptionKey { path: ENCRYPTION.to_owned() },
+            Item::KeyPair(KeyPairSpec { path: pki("sa") }),
+            Item::EncryptionKey(EncryptionKeySpec { path: ENCRYPTION.to_owned() }),
             // etcd presents the same certificate to clients and, as a client itself, to its peers.
             certificate("etcd/server", "etcd/ca", LeafSpec { client: true, ..server(&self.host.name, etcd_names) }),
             certificate("apiserver-etcd-client", "etcd/ca", client("kube-apiserver-etcd-client", None)),
@@ -239,10 +242,11 @@ impl Builder<'_> {
     }
 
     fn files(&self) -> Result<Vec<Item>, RenderError> {
-        let file = |path: String, mode, text, data| Item::File { path, mode, text, data };
+        let file = |path: String, mode, text, data| Item::File(FileSpec { path, mode, text, data });
         let mut items = Vec::new();
         if !self.cluster.spec.mesos.principal.is_empty() {
-            items.push(Item::Secret { path: MESOS_SECRET.to_owned(), sha256: self.inputs.mesos_secret.clone() });
+            let sha256 = self.inputs.mesos_secret.clone();
+            items.push(Item::Secret(SecretSpec { path: MESOS_SECRET.to_owned(), sha256 }));
         }
         if let Some(text) = &self.inputs.mesos_authority {
             items.push(file(MESOS_AUTHORITY.to_owned(), 0o644, text.clone(), true));
@@ -326,7 +330,7 @@ impl Builder<'_> {
     /// In the order of their start.
     fn units(&self) -> Vec<&'static str> {
         let mut units = vec![
-            "etcd.service",
+            ETCD,
             "kube-apiserver.service",
             "kube-controller-manager.service",
             "kube-scheduler.service",
@@ -346,7 +350,7 @@ impl Builder<'_> {
         let conf = |name: &str| format!("/etc/kubernetes/{name}.conf");
         let mut reads = vec![format!("{SYSTEMD}/{name}")];
         match name {
-            "etcd.service" => {
+            ETCD => {
                 reads.push(bin("etcd"));
                 reads.extend(pki(&["etcd/ca.crt", "etcd/server.crt", "etcd/server.key"]));
             }
@@ -422,15 +426,15 @@ impl Builder<'_> {
             })
         };
         let mut items = vec![
-            Item::Snapshot {
+            Item::Snapshot(SnapshotSpec {
                 program: self.on_host("bin/etcdctl"),
                 credentials: [pki("etcd/ca.crt"), pki("apiserver-etcd-client.crt"), pki("apiserver-etcd-client.key")],
                 endpoint: "https://127.0.0.1:2379".to_owned(),
                 folder: format!("{STATE}/snapshots"),
-            },
+            }),
             Item::Member(self.member()?),
-            self.unit("etcd.service"),
-            Item::Vote(self.member()?),
+            self.unit(ETCD),
+            Item::Vote(VoteSpec(self.member()?)),
             health("etcd", "https://127.0.0.1:2379/health".to_owned(), "etcd/ca", "apiserver-etcd-client", "etcd"),
             self.unit("kube-apiserver.service"),
             health(
@@ -442,7 +446,7 @@ impl Builder<'_> {
             ),
         ];
         // Every host's manifest contains them. The first usable host writes them.
-        items.push(Item::Objects { kubeconfig: ADMIN.to_owned(), objects: self.objects()? });
+        items.push(Item::Objects(ObjectsSpec { kubeconfig: ADMIN.to_owned(), objects: self.objects()? }));
         items.extend(self.units().iter().skip(2).map(|unit| self.unit(unit)));
         for (name, port) in [("kube-controller-manager", 10257), ("kube-scheduler", 10259)] {
             let url = format!("https://127.0.0.1:{port}/healthz");

@@ -26,7 +26,7 @@ fn manifest_of(rest: &str) -> Result<HostManifest, RenderError> {
 
 fn text<'a>(manifest: &'a HostManifest, end: &str) -> Option<&'a str> {
     manifest.items.iter().find_map(|item| match item {
-        Item::File { path, text, .. } if path.ends_with(end) => Some(text.as_str()),
+        Item::File(FileSpec { path, text, .. }) if path.ends_with(end) => Some(text.as_str()),
         _ => None,
     })
 }
@@ -136,7 +136,7 @@ fn kube_scheduler_pauses_two_seconds_at_most_after_an_error() {
 fn policies_are_among_the_objects_and_are_written_again_when_somebody_changes_them() {
     let manifest = with("").unwrap();
     let objects = manifest.items.iter().find_map(|item| match item {
-        Item::Objects { objects, .. } => Some(objects),
+        Item::Objects(ObjectsSpec { objects, .. }) => Some(objects),
         _ => None,
     });
     let objects = objects.unwrap().iter();

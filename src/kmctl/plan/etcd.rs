@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::decide::{Action, ExistingCluster, HostPlan, PlanContext, Step, step};
+use super::decide::{Action, Draft, Drafted, ExistingCluster, PlanContext, Step, step};
 use super::desired::MEMBER_DATA;
 use super::error::PlanError;
 use super::interrupts::quorum;
 use crate::inventory::Found;
-use kmctl_core::protocol::host::{BootstrapClaim, EtcdMember, HostManifest, Item, Observed};
+use kmctl_core::protocol::host::{BootstrapClaim, EtcdMember, HostManifest, Item, Observed, Planned, Section};
 
 /// What must be done about a host's etcd member.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,7 +62,7 @@ fn has_data(manifest: &HostManifest, found: &Found) -> bool {
             .items
             .iter()
             .zip(&found.items)
-            .any(|(item, found)| matches!(item, Item::Member(_)) && found.observed.is_same()),
+            .any(|(item, found)| item.planned() == Planned::Membership && found.observed.is_same()),
     }
 }
 
@@ -71,6 +71,11 @@ fn lacks_vote(manifest: &HostManifest, found: &Found) -> bool {
     let Found::Observed(found) = found else { return false };
     let mut votes = manifest.items.iter().zip(&found.items).filter(|(item, _)| matches!(item, Item::Vote(_)));
     votes.any(|(_, found)| matches!(found.observed, Observed::Different { .. }))
+}
+
+/// Whether a step is for etcd's own unit, or for its health check.
+fn is_etcd(drafted: &Drafted<'_>, planned: Planned) -> bool {
+    drafted.item.is_some_and(|item| item.section() == Section::Etcd && item.planned() == planned)
 }
 
 /// The longest list of members that any host reported.
@@ -137,7 +142,7 @@ fn elect(hosts: &[(HostManifest, Found)], unseen: &[String]) -> Result<String, P
 /// cluster, or bootstraps it.
 pub(super) fn assign(
     hosts: &[(HostManifest, Found)],
-    plans: &mut [HostPlan],
+    drafts: &mut [Draft<'_>],
     context: &PlanContext,
 ) -> Result<Option<String>, PlanError> {
     let PlanContext { unseen, existing, framework, allow_remove: _ } = context;
@@ -186,7 +191,7 @@ pub(super) fn assign(
     });
     // The founder itself has recorded it before it bootstraps.
     let agreement = quorum(all).saturating_sub(1 + agreed.count());
-    for ((manifest, found), plan) in hosts.iter().zip(plans) {
+    for ((manifest, found), Draft { plan, steps }) in hosts.iter().zip(drafts) {
         let host = &manifest.host;
         let data = has_data(manifest, found);
         plan.founding = founder
@@ -194,8 +199,8 @@ pub(super) fn assign(
             .filter(|name| !data && recorded(found) != Some(name.as_str()))
             .map(|name| BootstrapClaim { name: name.clone(), instead_of: recorded(found).map(str::to_owned) });
         if data {
-            let of = |subject: &str| plan.steps.iter().find(|step| step.subject == subject).map(|step| step.action);
-            plan.etcd = match (of("etcd.service"), of("etcd is healthy")) {
+            let action = |planned| steps.iter().find(|step| is_etcd(step, planned)).map(|drafted| drafted.step.action);
+            plan.etcd = match (action(Planned::Running), action(Planned::Awaited)) {
                 _ if lacks_vote(manifest, found) => EtcdWork::Join,
                 (Some(Action::Restart), _) => EtcdWork::Restart,
                 (Some(_), _) | (None, Some(_)) => EtcdWork::Start,
@@ -216,8 +221,8 @@ pub(super) fn assign(
             count = after;
             (EtcdWork::Join, Step { why, ..step(Action::Join, &format!("etcd as {host}")) })
         };
-        let at = plan.steps.iter().position(|step| step.subject == "etcd.service").unwrap_or(plan.steps.len());
-        plan.steps.insert(at, made);
+        let at = steps.iter().position(|step| is_etcd(step, Planned::Running)).unwrap_or(steps.len());
+        steps.insert(at, Drafted { item: None, step: made });
         plan.etcd = work;
     }
     Ok(founder)

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::plan::decide::tests::{differs, found, manifest};
 use crate::plan::{Plan, PlanContext, decide, describe};
-use kmctl_core::protocol::host::{Observation, Observations};
+use kmctl_core::protocol::host::{Observation, Observations, VoteSpec};
 
 fn host(name: &str) -> HostManifest {
     let mut manifest = manifest(Some("5ec2e7"));
     manifest.host = name.to_owned();
     for item in &mut manifest.items {
-        if let Item::Member(spec) | Item::Vote(spec) = item {
+        if let Item::Member(spec) | Item::Vote(VoteSpec(spec)) = item {
             spec.name = name.to_owned();
         }
     }

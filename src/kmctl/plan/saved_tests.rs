@@ -2,7 +2,7 @@
 use super::*;
 use crate::plan::decide::tests::{differs, found, manifest};
 use crate::plan::{PlanContext, decide};
-use kmctl_core::protocol::host::Item;
+use kmctl_core::protocol::host::{FileSpec, Item};
 
 const SCHEDULER: &str = "/etc/systemd/system/kube-scheduler.service";
 
@@ -10,7 +10,7 @@ const SCHEDULER: &str = "/etc/systemd/system/kube-scheduler.service";
 fn edited(line: &str) -> SavedPlan {
     let manifest = manifest(Some("5ec2e7"));
     let text = manifest.items.iter().find_map(|item| match item {
-        Item::File { path, text, .. } if path == SCHEDULER => Some(format!("{line}\n{text}")),
+        Item::File(FileSpec { path, text, .. }) if path == SCHEDULER => Some(format!("{line}\n{text}")),
         _ => None,
     });
     let found = found(&manifest, |item| {

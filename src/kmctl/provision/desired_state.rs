@@ -173,8 +173,8 @@ pub fn mesos_secret(loaded: &Loaded) -> Result<Option<Vec<u8>>, Failure> {
 /// Sets the bounds of nodes to those in cluster.yaml, whatever was set live.
 pub(super) fn reset_scale(desired: &mut DesiredState) {
     for item in desired.manifests.iter_mut().flat_map(|manifest| &mut manifest.items) {
-        if let Item::Objects { objects, .. } = item {
-            objects.iter_mut().for_each(|object| object.keep = false);
+        if let Item::Objects(spec) = item {
+            spec.objects.iter_mut().for_each(|object| object.keep = false);
         }
     }
 }

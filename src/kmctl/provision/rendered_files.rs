@@ -16,7 +16,6 @@ use kmctl_core::node::KubeletConfiguration;
 use kmctl_core::node::rendered;
 use kmctl_core::node::spec::{DepsSpec, Place};
 use kmctl_core::protocol::artifacts::listed;
-use kmctl_core::protocol::host::Item;
 use kmctl_core::protocol::launch::{FORMAT, Grant, NodeLaunch};
 
 /// Relative paths and texts: a directory per host, and one for an example node with the given cgroup hierarchy. No
@@ -33,9 +32,9 @@ pub fn rendered_files(loaded: &mut Loaded, cgroup_v1: bool) -> Result<Vec<(Strin
     let inputs = inputs(loaded, contents.clone(), text, secret.as_deref())?;
     let mut files: Vec<(String, String)> = Vec::new();
     for (host, manifest) in loaded.cluster.spec.control_plane.hosts.iter().zip(manifests(loaded, &inputs)?) {
-        for item in manifest.items {
-            if let Item::File { path, text, .. } = item {
-                files.push((format!("{}{path}", manifest.host), text));
+        for item in &manifest.items {
+            if let Some(text) = item.kind().text() {
+                files.push((format!("{}{}", manifest.host, item.name()), text.to_owned()));
             }
         }
         let settings = plan::settings(&loaded.cluster, host, &inputs.bundle)?;

@@ -29,11 +29,8 @@ pub struct Teardown {
 impl Teardown {
     pub(super) fn new(loaded: &Loaded, inspection: &Inspection, removal: Removal, drain: bool) -> Self {
         let units = |manifest: &HostManifest| {
-            let names = manifest.items.iter().filter_map(|item| match item {
-                Item::Unit(spec) => Some(spec.name.trim_end_matches(".service").to_owned()),
-                _ => None,
-            });
-            names.collect()
+            let units = manifest.items.iter().filter_map(Item::unit);
+            units.map(|unit| unit.name.trim_end_matches(".service").to_owned()).collect()
         };
         Teardown {
             cluster: loaded.cluster.metadata.name.clone(),

@@ -1,10 +1,8 @@
 //! How a host becomes a member of etcd, and how it leaves.
 use serde::{Deserialize, Serialize};
 
+use super::items::MemberSpec;
 use super::lock_owner::LockOwner;
-
-/// The file that records the founder's name.
-pub const FOUNDER: &str = "/var/lib/kmctl/etcd-founder";
 
 /// The founder's name, for a host to record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,28 +33,6 @@ pub struct EtcdBootstrap {
     pub start: Option<EtcdStart>,
     /// The founder to record, if any.
     pub founding: Option<BootstrapClaim>,
-}
-
-/// A host as a member of etcd.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct MemberSpec {
-    /// Name of the host and of its member.
-    pub name: String,
-    /// URL for other members, `https://address:2380`.
-    pub peer: String,
-    /// Client URL on the host itself.
-    pub local: String,
-    /// Client URLs of the members on other hosts.
-    pub others: Vec<String>,
-    /// The directory that exists as soon as it is a member.
-    pub data: String,
-    /// The environment file that configures how etcd starts for the first time.
-    pub environment: String,
-    /// Path of the authority, without `.crt` and `.key`.
-    pub authority: String,
-    /// Path of the client certificate, without `.crt` and `.key`.
-    pub client: String,
 }
 
 /// A member, as listed by etcd.

@@ -2,18 +2,22 @@
 //! found, and reports what it does.
 mod etcd;
 mod events;
+mod items;
 mod lock_owner;
 mod manifest;
 mod observed;
 mod requests;
 
-pub use etcd::{BootstrapClaim, EtcdBootstrap, EtcdMember, EtcdStart, FOUNDER, LeaveRequest, MemberSpec};
+pub use etcd::{BootstrapClaim, EtcdBootstrap, EtcdMember, EtcdStart, LeaveRequest};
 pub use events::{Change, Event};
-pub use lock_owner::LockOwner;
-pub use manifest::{
-    AuthoritySpec, CertificateSpec, FORMAT, HealthSpec, HostManifest, Item, KubeconfigSpec, ObjectSpec, UnitSpec,
+pub use items::{
+    AuthoritySpec, CertificateSpec, DirectorySpec, ETCD, EncryptionKeySpec, FOUNDER, FileSpec, Founder, HealthSpec,
+    Item, KeyPairSpec, Kind, KubeconfigSpec, MemberSpec, ObjectSpec, ObjectsSpec, Planned, ProgramSpec, SecretSpec,
+    Section, SnapshotSpec, UnitSpec, Until, VoteSpec, Writes,
 };
-pub use observed::{Observation, Observations, Observed, UnitState};
+pub use lock_owner::LockOwner;
+pub use manifest::{FORMAT, HostManifest};
+pub use observed::{Differences, Observation, Observations, Observed, UnitState};
 pub use requests::{Header, Payload, Removal, RemoveRequest};
 
 /// Exit status when another run holds the lock.

@@ -55,6 +55,9 @@ pub enum Observed {
         /// The current text of a file that contains no secret.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         current: Option<String>,
+        /// Whether more than permissions differ. `None` from a `km` of before this field.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        content: Option<bool>,
     },
     /// As desired, except for live changes, which are kept.
     Kept {
@@ -68,22 +71,73 @@ pub enum Observed {
     },
 }
 
-impl Observed {
-    /// A single difference.
-    pub fn different(why: impl Into<String>) -> Self {
-        Observed::Different { why: vec![why.into()], current: None }
+/// Collects how an item differs from the manifest.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Differences {
+    why: Vec<String>,
+    content: bool,
+}
+
+impl Differences {
+    /// A difference in what the item consists of.
+    pub fn content(&mut self, why: impl Into<String>) {
+        self.why.push(why.into());
+        self.content = true;
     }
 
-    /// `Different` if there are problems, otherwise `Same`.
+    /// A difference in permissions only. The text must contain ` mode `, by which a kmctl of before
+    /// [`Observed::Different::content`] recognizes it.
+    pub fn mode(&mut self, why: impl Into<String>) {
+        self.why.push(why.into());
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.why.is_empty()
+    }
+
+    /// `Different` if there are differences, otherwise `Same`.
+    pub fn observed(self) -> Observed {
+        let Differences { why, content } = self;
+        if why.is_empty() { Observed::Same } else { Observed::Different { why, current: None, content: Some(content) } }
+    }
+
+    /// As [`Differences::observed`], of a file with this text.
+    pub fn observed_in(self, text: String) -> Observed {
+        match self.observed() {
+            Observed::Different { why, current: _, content } => {
+                Observed::Different { why, current: Some(text), content }
+            }
+            observed => observed,
+        }
+    }
+}
+
+/// Differences in content.
+impl From<Vec<String>> for Differences {
+    fn from(why: Vec<String>) -> Self {
+        Differences { content: !why.is_empty(), why }
+    }
+}
+
+impl Observed {
+    /// A single difference in content.
+    pub fn different(why: impl Into<String>) -> Self {
+        Observed::from_problems(vec![why.into()])
+    }
+
+    /// `Different` if there are problems with the content, otherwise `Same`.
     pub fn from_problems(why: Vec<String>) -> Self {
-        if why.is_empty() { Observed::Same } else { Observed::Different { why, current: None } }
+        Differences::from(why).observed()
     }
 
     /// Whether the repair changes what a process reads from the file. It does not if only permissions are repaired.
     pub fn changes_content(&self) -> bool {
         match self {
             Observed::Same | Observed::Kept { .. } => false,
-            Observed::Different { why, .. } => why.iter().any(|why| !why.contains(" mode ")),
+            // A `km` of before the field says it in its texts only.
+            Observed::Different { why, content, .. } => {
+                content.unwrap_or_else(|| why.iter().any(|why| !why.contains(" mode ")))
+            }
             Observed::Missing | Observed::Unknown { .. } => true,
         }
     }
@@ -108,4 +162,28 @@ pub struct UnitState {
     pub stale_definition: bool,
     /// Whether a run has started it and has recorded that.
     pub recorded: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mode_alone_is_no_content_and_an_older_km_says_so_in_its_text() {
+        let mut differences = Differences::default();
+        differences.mode("its mode is 0666, wanted 0644");
+        let mode = differences.clone().observed();
+        assert!(!mode.changes_content());
+        differences.content("its text differs");
+        assert!(differences.observed().changes_content());
+        // As a km of before the field reports them.
+        let of = |why: &str| -> Observed {
+            serde_json::from_str(&format!(r#"{{"is":"different","why":["{why}"]}}"#)).unwrap()
+        };
+        assert!(!of("its mode is 0666, wanted 0644").changes_content());
+        assert!(of("its text differs").changes_content());
+        // What such a kmctl reads of a newer km: it does not know the field.
+        let text = serde_json::to_string(&mode).unwrap();
+        assert_eq!(text, r#"{"is":"different","why":["its mode is 0666, wanted 0644"],"content":false}"#);
+    }
 }

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::etcd::EtcdBootstrap;
+use super::items::UnitSpec;
 use super::lock_owner::LockOwner;
-use super::manifest::{HostManifest, UnitSpec};
+use super::manifest::HostManifest;
 
 /// The start of the stream: one line with its length in bytes, then this header as JSON, then the packed files.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,70 +1,29 @@
 //! Objects in the API: compared with the live objects, and changed by server-side apply.
-use std::time::{Duration, Instant};
+use serde_json::Value;
 
-use reqwest::Method;
-use serde_json::{Value, json};
+use super::{Inspection, OnHost, Run};
+use crate::host::AgentError;
+use crate::host::api::Api;
+use crate::host::files::Root;
+use kmctl_core::protocol::host::{Change, ObjectSpec, ObjectsSpec, Observed};
 
-use super::AgentError;
-use super::events::Reporter;
-use super::files::Root;
-use super::http::Http;
-use super::material::{self, Access};
-use kmctl_core::k8s::names;
-use kmctl_core::protocol::host::Observed;
-use kmctl_core::protocol::host::{ADMIN, ObjectSpec};
-use kmctl_core::protocol::host::{Change, Event};
-
-/// Owner of the fields in server-side apply.
-const FIELD_MANAGER: &str = "kmctl";
-
-struct Api {
-    http: Http,
-    access: Access,
-}
-
-impl Api {
-    fn open(root: &Root, kubeconfig: &str) -> Result<Option<Self>, AgentError> {
-        let Some(access) = material::access(root, kubeconfig)? else { return Ok(None) };
-        Ok(Some(Api { http: Http::with_access(&access)?, access }))
+impl OnHost for ObjectsSpec {
+    /// In a private root there is no API server.
+    fn observe(&self, host: &mut Inspection<'_>) -> Result<Observed, AgentError> {
+        if host.root.is_host() { compare(host.root, &self.kubeconfig, &self.objects) } else { Ok(Observed::Same) }
     }
 
-    fn get(&self, path: &str) -> Result<Option<Value>, String> {
-        match self.http.request(Method::GET, &format!("{}{path}", self.access.server), None)? {
-            (200, body) => serde_json::from_str(&body).map(Some).map_err(|error| error.to_string()),
-            (404, _) => Ok(None),
-            (status, body) => Err(format!("status {status}: {}", message(&body))),
+    fn apply(&self, run: &mut Run<'_, '_>) -> Result<Change, AgentError> {
+        if !run.host.root.is_host() {
+            return Ok(Change::Unchanged);
         }
+        let changed = write(run.host.root, &self.kubeconfig, &self.objects)?;
+        Ok(if changed > 0 { Change::Updated } else { Change::Unchanged })
     }
-
-    fn merge(&self, path: &str, patch: &Value) -> Result<(), String> {
-        let body = serde_json::to_vec(patch).map_err(|error| error.to_string())?;
-        let url = format!("{}{path}", self.access.server);
-        match self.http.request(Method::PATCH, &url, Some(("application/merge-patch+json", body)))? {
-            (200, _) => Ok(()),
-            (status, body) => Err(format!("status {status}: {}", message(&body))),
-        }
-    }
-
-    fn apply(&self, path: &str, object: &Value) -> Result<(), String> {
-        let url = format!("{}{path}?fieldManager={FIELD_MANAGER}&force=true", self.access.server);
-        let body = serde_json::to_vec(object).map_err(|error| error.to_string())?;
-        match self.http.request(Method::PATCH, &url, Some(("application/apply-patch+yaml", body)))? {
-            (200 | 201, _) => Ok(()),
-            (status, body) => Err(format!("status {status}: {}", message(&body))),
-        }
-    }
-}
-
-/// The message in an API server's Status object.
-fn message(body: &str) -> String {
-    serde_json::from_str::<Value>(body)
-        .ok()
-        .and_then(|status| status["message"].as_str().map(str::to_owned))
-        .unwrap_or_else(|| body.trim().to_owned())
 }
 
 /// Compares all objects; names those that are missing or differ.
-pub(crate) fn observe(root: &Root, kubeconfig: &str, objects: &[ObjectSpec]) -> Result<Observed, AgentError> {
+fn compare(root: &Root, kubeconfig: &str, objects: &[ObjectSpec]) -> Result<Observed, AgentError> {
     let Some(api) = Api::open(root, kubeconfig)? else { return Ok(Observed::Missing) };
     let (mut why, mut what) = (Vec::new(), Vec::new());
     for spec in objects {
@@ -91,7 +50,7 @@ fn kept(live: &Value, wanted: &Value) -> Vec<String> {
 }
 
 /// Applies the objects that are missing or differ; returns their number.
-pub(crate) fn apply(root: &Root, kubeconfig: &str, objects: &[ObjectSpec]) -> Result<usize, AgentError> {
+fn write(root: &Root, kubeconfig: &str, objects: &[ObjectSpec]) -> Result<usize, AgentError> {
     let Some(api) = Api::open(root, kubeconfig)? else {
         return Err(AgentError::Refused(format!("{kubeconfig} cannot be read")));
     };
@@ -106,54 +65,6 @@ pub(crate) fn apply(root: &Root, kubeconfig: &str, objects: &[ObjectSpec]) -> Re
         changed += 1;
     }
     Ok(changed)
-}
-
-/// How long draining the nodes and sweeping the agents may take.
-const PURGE: Duration = Duration::from_secs(600);
-
-/// Sets the live setting that makes km scheduler stop every node and sweep every agent that ever had one, and waits
-/// until the scheduler reports that it is done.
-pub(crate) fn purge_nodes(root: &Root, reporter: &mut Reporter<'_>) -> Result<(), AgentError> {
-    let item = "nodes and what they left on agents".to_owned();
-    let path = format!("/api/v1/namespaces/{}/configmaps/{}", names::NAMESPACE, names::SETTINGS_CONFIG_MAP);
-    let failed = |answer| AgentError::Object { object: "ConfigMap kmctl-settings".to_owned(), answer };
-    let Some(api) = Api::open(root, ADMIN)? else {
-        return Err(AgentError::Refused(format!("{ADMIN} cannot be read")));
-    };
-    reporter.send(&Event::Started { item: item.clone() })?;
-    api.merge(&path, &json!({"data": {"purge": "true"}})).map_err(failed)?;
-    let started = Instant::now();
-    let mut told = Instant::now();
-    loop {
-        let settings = api.get(&path).map_err(failed)?.unwrap_or_default();
-        if settings["data"]["purge"] == "done" {
-            return reporter.done(item, Change::Removed);
-        }
-        let seconds = started.elapsed().as_secs();
-        if started.elapsed() >= PURGE {
-            let last = "km scheduler has not finished".to_owned();
-            return Err(AgentError::Unhealthy { what: item, seconds, last });
-        }
-        if told.elapsed() >= Duration::from_secs(2) {
-            told = Instant::now();
-            reporter.send(&Event::Waiting {
-                item: item.clone(),
-                seconds,
-                last: "nodes end, agents are swept".to_owned(),
-            })?;
-        }
-        std::thread::sleep(Duration::from_millis(500));
-    }
-}
-
-/// Removes the setting after a drain, so that a cluster that is started again has nodes.
-pub(crate) fn forget_purge(root: &Root) -> Result<(), AgentError> {
-    let path = format!("/api/v1/namespaces/{}/configmaps/{}", names::NAMESPACE, names::SETTINGS_CONFIG_MAP);
-    let failed = |answer| AgentError::Object { object: "ConfigMap kmctl-settings".to_owned(), answer };
-    let Some(api) = Api::open(root, ADMIN)? else {
-        return Err(AgentError::Refused(format!("{ADMIN} cannot be read")));
-    };
-    api.merge(&path, &json!({"data": {"purge": null}})).map_err(failed)
 }
 
 /// Kind and name, e.g. `ClusterRole km-scheduler`.
@@ -203,6 +114,7 @@ fn holds(live: &Value, wanted: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn what_the_server_adds_is_no_difference_and_what_it_lacks_is() {

@@ -3,20 +3,29 @@
 //! A host creates a cluster only after a majority of all hosts has recorded its name, and no host changes its record on
 //! its own. So a run that reaches a majority of the hosts knows of every cluster that may have been created, even by a
 //! host that does not answer: two runs that reach different hosts never create two clusters.
-use kmctl_core::protocol::host::BootstrapClaim;
-use kmctl_core::protocol::host::FOUNDER;
+use super::{Inspection, OnHost, Run};
+use crate::host::AgentError;
+use crate::host::files::Root;
+use kmctl_core::protocol::host::{BootstrapClaim, Change, FOUNDER, Founder, Observed};
 
-use super::AgentError;
-use super::files::Root;
-use kmctl_core::protocol::host::Change;
+impl OnHost for Founder {
+    /// The right founder is known only to a run that sees all hosts.
+    fn observe(&self, _: &mut Inspection<'_>) -> Result<Observed, AgentError> {
+        Ok(Observed::Same)
+    }
+
+    fn apply(&self, run: &mut Run<'_, '_>) -> Result<Change, AgentError> {
+        record(run.host.root, run.header.etcd.founding.as_ref())
+    }
+}
 
 /// The recorded founder.
-pub(crate) fn read(root: &Root) -> Result<Option<String>, AgentError> {
+pub(in crate::host) fn read(root: &Root) -> Result<Option<String>, AgentError> {
     Ok(root.text(FOUNDER)?.map(|text| text.trim().to_owned()))
 }
 
 /// Records the founder, if one is given.
-pub(crate) fn apply(root: &Root, founding: Option<&BootstrapClaim>) -> Result<Change, AgentError> {
+fn record(root: &Root, founding: Option<&BootstrapClaim>) -> Result<Change, AgentError> {
     let Some(BootstrapClaim { name, instead_of }) = founding else { return Ok(Change::Unchanged) };
     let found = read(root)?;
     if found.as_ref() == Some(name) {
@@ -42,9 +51,9 @@ mod tests {
         let root = Root::new(folder.path(), None);
         let founding = |name: &str, instead_of: Option<&str>| {
             let founding = BootstrapClaim { name: name.to_owned(), instead_of: instead_of.map(str::to_owned) };
-            apply(&root, Some(&founding))
+            record(&root, Some(&founding))
         };
-        assert_eq!(apply(&root, None).unwrap(), Change::Unchanged);
+        assert_eq!(record(&root, None).unwrap(), Change::Unchanged);
         assert_eq!(read(&root).unwrap(), None);
         assert_eq!(founding("cp1", None).unwrap(), Change::Created);
         assert_eq!(founding("cp1", None).unwrap(), Change::Unchanged);
