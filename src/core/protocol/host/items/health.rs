@@ -1,7 +1,7 @@
 //! Health checks.
 use serde::{Deserialize, Serialize};
 
-use super::kind::{Kind, Planned, Section, Until, Writes};
+use super::kind::{Kind, Planned, Section, Writes};
 use super::unit::section_of;
 
 /// Waits until a URL answers.

@@ -1,7 +1,7 @@
 //! Objects in the API.
 use serde::{Deserialize, Serialize};
 
-use super::kind::{Kind, Planned, Section, Until, Writes};
+use super::kind::{Kind, Planned, Section, Writes};
 
 /// Objects in the API.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

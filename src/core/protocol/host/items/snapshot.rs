@@ -1,7 +1,7 @@
 //! Snapshots of etcd.
 use serde::{Deserialize, Serialize};
 
-use super::kind::{Kind, Planned, Section, Until, Writes};
+use super::kind::{Kind, Planned, Section, Writes};
 
 /// Takes a snapshot of etcd, if it runs. Only sent before a running control plane is changed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,7 +1,7 @@
 //! systemd units.
 use serde::{Deserialize, Serialize};
 
-use super::kind::{Kind, Planned, Section, Until, Writes};
+use super::kind::{Kind, Planned, Section, Writes};
 
 /// etcd's unit. It is handled apart from the other units: hosts restart it one at a time.
 pub const ETCD: &str = "etcd.service";

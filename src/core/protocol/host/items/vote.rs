@@ -1,7 +1,7 @@
 //! A member's vote in etcd.
 use serde::{Deserialize, Serialize};
 
-use super::kind::{Kind, Planned, Section, Until, Writes};
+use super::kind::{Kind, Planned, Section, Writes};
 use super::member::MemberSpec;
 
 /// Waits until the host's member has caught up, and gives it its vote.
