@@ -8,12 +8,12 @@ use flate2::{Compression, write::GzEncoder};
 use base64::{Engine, prelude::BASE64_STANDARD};
 
 use super::*;
-use crate::host::observe;
+use crate::host::{observe, remove};
 use kmctl_core::bundle::hex_digest;
 use kmctl_core::pki::LeafSpec;
 use kmctl_core::protocol::host::{
     AuthoritySpec, CertificateSpec, Change, DirectorySpec, EncryptionKeySpec, EtcdBootstrap, FileSpec, HostManifest,
-    KeyPairSpec, KubeconfigSpec, LockOwner, Payload, ProgramSpec, SecretSpec, UnitSpec,
+    KeyPairSpec, KubeconfigSpec, LockOwner, Payload, ProgramSpec, Removal, RemoveRequest, SecretSpec, UnitSpec,
 };
 
 fn now() -> Timestamp {
@@ -248,4 +248,49 @@ fn a_missing_secret_that_was_not_sent_is_refused_and_one_that_is_there_is_kept()
     run(root.path(), &stream(header("one", b"program"), b"program")).unwrap();
     assert_eq!(run(root.path(), &kept.to_bytes()).unwrap(), []);
     assert_eq!(std::fs::read(root.path().join("etc/secret")).unwrap(), b"s3cret");
+}
+
+/// All files below a directory, without the directory itself.
+fn files(root: &Path) -> Vec<String> {
+    let (mut found, mut folders) = (Vec::new(), vec![root.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            match path.is_dir() {
+                true => folders.push(path),
+                false => found.push(path.strip_prefix(root).unwrap().to_string_lossy().into_owned()),
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn down_keeps_what_a_later_up_cannot_write_again_and_a_purge_keeps_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    run(root.path(), &stream(header("one", b"program"), b"program")).unwrap();
+    let left = |removal| {
+        let request = RemoveRequest {
+            manifest: header("one", b"program").manifest,
+            removal,
+            keep_framework: false,
+            holder: LockOwner::default(),
+        };
+        remove::remove(&Root::new(root.path(), None), request, &mut Reporter::new(&mut Vec::new())).unwrap();
+        files(root.path())
+    };
+    let kept = [
+        "etc/encryption.yaml",
+        "etc/pki/ca.crt",
+        "etc/pki/ca.key",
+        "etc/pki/leaf.crt",
+        "etc/pki/leaf.key",
+        "etc/pki/sa.key",
+        "etc/pki/sa.pub",
+        "etc/secret",
+        "var/lib/kmctl/lock",
+    ];
+    assert_eq!(left(Removal::Programs), kept);
+    assert_eq!(left(Removal::Everything), Vec::<String>::new());
+    assert!(!root.path().join("var/lib/kmctl/units").exists());
 }
