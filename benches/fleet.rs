@@ -24,7 +24,8 @@ use kmctl_core::bundle::{Bundle, create, hex_digest, required};
 use kmctl_core::cluster::Cluster;
 use kmctl_core::progress::Progress;
 use kmctl_core::protocol::host::{
-    Event, FORMAT, FileSpec, HostManifest, Item, LockOwner, Observation, Observations, Observed, ProgramSpec,
+    EtcdData, Event, FORMAT, FileSpec, HostManifest, Item, LockOwner, Observation, Observations, Observed, Ownership,
+    ProgramSpec,
 };
 use tokio::sync::{Semaphore, mpsc};
 
@@ -97,6 +98,8 @@ async fn up(folder: &Path, bundle: &Arc<Bundle>, count: usize) -> f64 {
         bundle: Some(bundle.clone()),
         secrets: BTreeMap::new(),
         km: km.clone(),
+        cluster_id: "1".to_owned(),
+        begin_anew: false,
         holder: LockOwner::default(),
         progress: Progress::silent(),
         limits,
@@ -185,6 +188,8 @@ impl SimulatedHost {
             format: FORMAT,
             hostname: self.name.clone(),
             km: Some(self.km.clone()),
+            ownership: Ownership::default(),
+            etcd_data: EtcdData::default(),
             lock: None,
             versions: vec![manifest.version.clone()],
             members: Vec::new(),

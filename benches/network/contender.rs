@@ -32,7 +32,7 @@ pub static THEIRS: Contender = Contender {
     name: "kube-controller-manager",
     program: || programs().join("kube-controller-manager"),
     arguments: |_| {
-        let arguments = "--controllers=endpoint,endpointslice --leader-elect=false --port=0 --secure-port=0 \
+        let arguments = "--controllers=endpoints-controller,endpointslice-controller --leader-elect=false --secure-port=0 \
                          --kube-api-qps=2000 --kube-api-burst=2000";
         arguments.split_whitespace().map(str::to_owned).collect()
     },
@@ -45,16 +45,27 @@ impl Contender {
         std::fs::write(&kubeconfig, server.kubeconfig()).unwrap();
         let mut arguments = (self.arguments)(folder);
         arguments.push(format!("--kubeconfig={}", kubeconfig.display()));
-        Running(start(&(self.program)(), &arguments, &folder.join(format!("{}.log", self.name))))
+        let log = folder.join(format!("{}.log", self.name));
+        Running { process: start(&(self.program)(), &arguments, &log), log }
     }
 }
 
 /// A process under way.
-pub struct Running(Process);
+pub struct Running {
+    process: Process,
+    log: PathBuf,
+}
 
 impl Running {
+    /// Fails with its log if it has ended: everything would be waited for in vain.
+    pub fn must_run(&mut self) {
+        if let Some(status) = self.process.0.try_wait().unwrap() {
+            panic!("it ended with {status}:\n{}", std::fs::read_to_string(&self.log).unwrap_or_default());
+        }
+    }
+
     fn read(&self, file: &str) -> String {
-        std::fs::read_to_string(format!("/proc/{}/{file}", self.0.0.id())).unwrap()
+        std::fs::read_to_string(format!("/proc/{}/{file}", self.process.0.id())).unwrap()
     }
 
     /// Processor seconds so far, in user and kernel mode.
@@ -67,7 +78,7 @@ impl Running {
 
     /// The most memory that it ever had, in MiB.
     pub fn most_memory(&self) -> f64 {
-        figures::most_memory(&self.0.0.id().to_string())
+        figures::most_memory(&self.process.0.id().to_string())
     }
 }
 

@@ -18,7 +18,7 @@ use kube::runtime::watcher::{self, watcher};
 use serde_json::{Value, json};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::contender::{Contender, OURS, THEIRS};
+use crate::contender::{Contender, OURS, Running, THEIRS};
 use crate::figures;
 use crate::server::Server;
 
@@ -71,15 +71,15 @@ pub async fn measure() {
 
 async fn turn(world: &World, contender: &Contender, server: &Server, folder: &Path, costs: &mut Costs) {
     world.clear().await;
-    let running = contender.start(server, folder);
-    world.until_right(&[]).await;
+    let mut running = contender.start(server, folder);
+    world.until_right(&mut running, &[]).await;
     let fill = running.processor();
     // One pod of each of these Services.
     let changed: Vec<usize> = (0..CHANGES).map(|index| index * (SERVICES / CHANGES)).collect();
     world.set_ready(&changed, false).await;
-    world.until_right(&changed).await;
+    world.until_right(&mut running, &changed).await;
     world.set_ready(&changed, true).await;
-    world.until_right(&[]).await;
+    world.until_right(&mut running, &[]).await;
     costs.fill.push(fill);
     costs.changes.push(running.processor() - fill);
     costs.memory.push(running.most_memory());
@@ -273,11 +273,15 @@ impl World {
     }
 
     /// Waits until all is right with one endpoint less for each of these.
-    async fn until_right(&self, missing: &[usize]) {
-        self.until("all endpoints to be right", |seen| seen.right(missing)).await;
+    async fn until_right(&self, writer: &mut Running, missing: &[usize]) {
+        self.until("all endpoints to be right", |seen| {
+            writer.must_run();
+            seen.right(missing)
+        })
+        .await;
     }
 
-    async fn until(&self, what: &str, holds: impl Fn(&Seen) -> bool) {
+    async fn until(&self, what: &str, mut holds: impl FnMut(&Seen) -> bool) {
         let began = Instant::now();
         while !holds(&self.seen.lock().unwrap()) {
             assert!(began.elapsed() < PATIENCE, "waited {PATIENCE:?} for {what}");

@@ -52,7 +52,11 @@ restart)
   while [ -e "$1.held" ]; do sleep 0.1; done
   # What they do first: etcd makes its data, km scheduler keeps its framework's id.
   case $1 in
-  etcd.service) mkdir -p -m 0700 /var/lib/etcd/member ;;
+  etcd.service)
+    before=$(sed -n 's/^ExecStartPre=//p' /etc/systemd/system/etcd.service)
+    $before || { echo "Job for $1 failed because the control process exited with error code." >&2; exit 1; }
+    mkdir -p -m 0700 /var/lib/etcd/member/wal
+    ;;
   km-scheduler.service) echo the-framework >/var/lib/kmctl/scheduler/framework-id ;;
   esac
   : >"$1.active"

@@ -13,7 +13,9 @@ use kmctl::plan::{Inputs, desired};
 use kmctl_core::bundle::{BundleFile, Manifest, Purpose, hex_digest};
 use kmctl_core::cluster::Cluster;
 use kmctl_core::pki;
-use kmctl_core::protocol::host::{EtcdBootstrap, EtcdStart, Header, Item, LockOwner, Payload, ProgramSpec};
+use kmctl_core::protocol::host::{
+    EtcdBootstrap, EtcdStart, Header, HostMark, Item, LockOwner, MARK_FORMAT, MarkClaim, Payload, ProgramSpec,
+};
 use sha2::{Digest, Sha256};
 
 const CLUSTER: &str = "\
@@ -67,13 +69,20 @@ fn stream() -> Vec<u8> {
         payload.push(Payload { path: path.clone(), packed: packed[name].len() as u64 });
         bytes.extend(&packed[name]);
     }
+    let mark = HostMark {
+        format: MARK_FORMAT,
+        cluster: manifest.cluster.clone(),
+        id: "1".to_owned(),
+        member: manifest.host.clone(),
+    };
     let header = Header {
         units: manifest.units(),
+        mark: MarkClaim { mark, instead_of: None },
         manifest,
         payload,
         secrets: BTreeMap::from([("/etc/kmctl/mesos-secret".to_owned(), "czNjcmV0".to_owned())]),
         shared: BTreeMap::new(),
-        etcd: EtcdBootstrap { start: Some(EtcdStart::Bootstrap), founding: None },
+        etcd: EtcdBootstrap { start: Some(EtcdStart::Bootstrap), ..EtcdBootstrap::default() },
         holder: LockOwner::default(),
     };
     let mut all = header.to_bytes();
@@ -126,7 +135,9 @@ fn result(root: &Path) -> BTreeMap<PathBuf, String> {
 
 /// Keys, what embeds or is derived from them, and what remembers inodes.
 fn random(path: &str) -> bool {
-    [".key", ".pub", ".conf", "encryption.yaml", "digests.json", "kmctl/lock"].iter().any(|end| path.ends_with(end))
+    [".key", ".pub", ".conf", "encryption.yaml", "digests.json", "kmctl/lock", "kmctl-data-id", "etcd-data.json"]
+        .iter()
+        .any(|end| path.ends_with(end))
         || path.contains("/units/")
 }
 

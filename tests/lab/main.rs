@@ -14,6 +14,7 @@ mod containment;
 mod failures;
 mod from_zero;
 mod network;
+mod ownership;
 mod placement;
 mod refused;
 mod runonce;

@@ -37,8 +37,21 @@ fn a_host_is_taken_out_and_another_one_takes_its_place() {
     lab.change("wipe", "cp3");
     lab.kmctl(&["up", "--yes"]).success();
     assert_eq!(voters(&lab, "cp3"), ["cp1", "cp2", "cp3"]);
-    // The machine is lost, and an empty one with the same name comes: its membership is replaced.
+    // The machine is lost, and an empty one has its address. Under another name it is refused, since what is left of the
+    // old member would be removed there; with the same name its membership is replaced.
     lab.change("wipe", "cp2");
+    let text = std::fs::read_to_string(&lab.cluster).expect("cluster.yaml");
+    let renamed = Lab { cluster: format!("{}.renamed", lab.cluster), ..Lab::bare() };
+    std::fs::write(&renamed.cluster, text.replace("name: cp2 }", "name: cp9 }")).expect("written");
+    let before = lab.ssh("cp2", "find /etc /var/lib /usr/local -xdev | sort").success();
+    for arguments in [&["up", "--yes"][..], &["up", "--yes", "--allow-remove"]] {
+        let refused = renamed.kmctl(arguments);
+        assert_eq!(refused.status, 3, "{}", refused.stderr);
+        assert!(refused.stderr.contains("cp9 has the address of cp2, which is still a member"), "{}", refused.stderr);
+    }
+    assert_eq!(lab.ssh("cp2", "find /etc /var/lib /usr/local -xdev | sort").success(), before);
+    assert_eq!(voters(&lab, "cp1"), ["cp1", "cp2", "cp3"]);
+    std::fs::remove_file(&renamed.cluster).expect("removed");
     lab.kmctl(&["up", "--yes"]).success();
     assert_eq!(voters(&lab, "cp2"), ["cp1", "cp2", "cp3"]);
     std::fs::remove_file(&smaller.cluster).expect("removed");

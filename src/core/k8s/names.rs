@@ -13,6 +13,9 @@ pub const SETTINGS_CONFIG_MAP: &str = "kmctl-settings";
 /// ConfigMap with the framework id (key `id`) and the agents that ever had a node (key `agents`, JSON list).
 pub const FRAMEWORK_CONFIG_MAP: &str = "kmctl-framework";
 
+/// ConfigMap with the cluster's name and its random id (keys `name` and `id`), as the control-plane hosts have them.
+pub const CLUSTER_CONFIG_MAP: &str = "kmctl-cluster";
+
 /// Group of the bootstrap tokens that node tasks carry.
 pub const BOOTSTRAP_GROUP: &str = "system:bootstrappers:kmctl";
 

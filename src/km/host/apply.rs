@@ -10,7 +10,7 @@ use super::events::Reporter;
 use super::files::Root;
 use super::items::on_host;
 use super::run::{Inspection, Run, decode};
-use super::{keys, lock, units};
+use super::{identity, keys, lock, units};
 use kmctl_core::protocol::host::{Event, FORMAT, Item, STATE};
 
 /// Reads the stream's header and leaves the packed files in the stream.
@@ -39,7 +39,10 @@ pub(crate) fn apply(
     now: Timestamp,
 ) -> Result<(), AgentError> {
     let header = read_header(stream)?;
+    // Before the lock, which already creates a directory, and again under it.
+    identity::check(root, &header.mark.mark.cluster, &header.mark.mark.member)?;
     let _lock = lock::take(root, header.holder.clone())?;
+    identity::claim(root, &header.mark)?;
     tidy(root, &header)?;
     let mut run = Run::new(Inspection::new(root, now), &header, stream, reporter);
     for item in &header.manifest.items {

@@ -13,7 +13,8 @@ use kmctl_core::bundle::hex_digest;
 use kmctl_core::pki::LeafSpec;
 use kmctl_core::protocol::host::{
     AuthoritySpec, CertificateSpec, Change, DirectorySpec, EncryptionKeySpec, EtcdBootstrap, FileSpec, HostManifest,
-    KeyPairSpec, KubeconfigSpec, LockOwner, Payload, ProgramSpec, Removal, RemoveRequest, SecretSpec, UnitSpec,
+    HostMark, KeyPairSpec, KubeconfigSpec, LockOwner, MARK_FORMAT, MarkClaim, Payload, ProgramSpec, Removal,
+    RemoveRequest, SecretSpec, UnitSpec,
 };
 
 fn now() -> Timestamp {
@@ -30,6 +31,11 @@ fn client() -> LeafSpec {
 
 fn directory(path: &str, mode: u32, data: bool) -> Item {
     Item::Directory(DirectorySpec { path: path.to_owned(), mode, data })
+}
+
+fn mark(id: &str) -> MarkClaim {
+    let (cluster, id, member) = ("demo".to_owned(), id.to_owned(), "cp1".to_owned());
+    MarkClaim { mark: HostMark { format: MARK_FORMAT, cluster, id, member }, instead_of: None }
 }
 
 fn header(text: &str, program: &[u8]) -> Header {
@@ -75,6 +81,7 @@ fn header(text: &str, program: &[u8]) -> Header {
     Header {
         units: manifest.units(),
         manifest,
+        mark: mark("1"),
         payload: Vec::new(),
         secrets: BTreeMap::from([("/etc/secret".to_owned(), BASE64_STANDARD.encode(b"s3cret"))]),
         shared: BTreeMap::new(),
@@ -288,6 +295,7 @@ fn down_keeps_what_a_later_up_cannot_write_again_and_a_purge_keeps_nothing() {
         "etc/pki/sa.key",
         "etc/pki/sa.pub",
         "etc/secret",
+        "var/lib/kmctl/host.json",
         "var/lib/kmctl/lock",
     ];
     assert_eq!(left(Removal::Programs), kept);

@@ -14,9 +14,9 @@ use serde::de::DeserializeOwned;
 use super::AgentError;
 use super::events::Reporter;
 use super::files::Root;
-use super::{apply, etcd, observe, purge, remove};
+use super::{apply, etcd, etcd_data, observe, purge, remove};
 use kmctl_core::protocol::host::Event;
-use kmctl_core::protocol::host::{EXIT_LOCKED, HostManifest, Item, LeaveRequest, RemoveRequest};
+use kmctl_core::protocol::host::{ETCD_ENVIRONMENT, EXIT_LOCKED, HostManifest, Item, LeaveRequest, RemoveRequest};
 
 /// `km host`.
 #[derive(Debug, Args)]
@@ -47,6 +47,8 @@ pub enum Action {
     Remove,
     /// Remove the etcd member of a host that is no longer part of the cluster
     Leave,
+    /// Fail if etcd must not start because its data are missing; run by etcd's unit
+    CheckEtcdData,
 }
 
 /// Runs `km host`.
@@ -72,7 +74,7 @@ impl Action {
     fn reports_events(self) -> bool {
         match self {
             Action::Apply | Action::Remove | Action::Leave | Action::PurgeNodes => true,
-            Action::Inspect | Action::Export | Action::ForgetPurge => false,
+            Action::Inspect | Action::Export | Action::ForgetPurge | Action::CheckEtcdData => false,
         }
     }
 }
@@ -102,6 +104,7 @@ pub fn perform(action: Action, root: &Root, input: &mut dyn BufRead, out: &mut d
     let outcome = match action {
         Action::Inspect => return inspect(root, input, out),
         Action::Export => return export(root, input, out),
+        Action::CheckEtcdData => return etcd_data::check(root, ETCD_ENVIRONMENT),
         Action::Apply => apply::apply(root, input, &mut Reporter::new(out), Timestamp::now()),
         Action::ForgetPurge => return purge::forget_purge(root),
         Action::PurgeNodes => purge::purge_nodes(root, &mut Reporter::new(out)),

@@ -99,7 +99,8 @@ pub(crate) fn list(root: &Root, spec: &MemberSpec) -> Result<Vec<EtcdMember>, St
 
 /// Removes a member. The remaining members must be a quorum of the current ones, which etcd itself enforces.
 pub(crate) fn leave(root: &Root, request: &LeaveRequest, reporter: &mut Reporter<'_>) -> Result<(), AgentError> {
-    let LeaveRequest { member, name, holder } = request;
+    let LeaveRequest { cluster, member, name, holder } = request;
+    super::identity::check(root, cluster, &member.name)?;
     let _lock = super::lock::take(root, holder.clone())?;
     let item = format!("etcd member {name}");
     let refused = |answer: String| AgentError::Refused(format!("remove {name} from etcd: {answer}"));

@@ -1,9 +1,10 @@
 //! Reads and changes files below a root. Every write creates a temporary file, syncs it and renames it.
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use kmctl_core::protocol::host::EMPTY_FILE_SYSTEM;
 use sha2::{Digest, Sha256};
 
 use super::AgentError;
@@ -92,8 +93,14 @@ impl Root {
         fs::symlink_metadata(self.at(path)).ok().map(|found| found.permissions().mode() & 0o7777)
     }
 
+    /// Permission bits of what the path is, or of what it links to.
+    pub(crate) fn directory_mode(&self, path: &str) -> Option<u32> {
+        fs::metadata(self.at(path)).ok().map(|found| found.permissions().mode() & 0o7777)
+    }
+
+    /// Whether it is a directory, or a symbolic link to one: operators put data on other disks that way.
     pub(crate) fn is_directory(&self, path: &str) -> bool {
-        fs::symlink_metadata(self.at(path)).is_ok_and(|found| found.is_dir())
+        fs::metadata(self.at(path)).is_ok_and(|found| found.is_dir())
     }
 
     pub(crate) fn set_mode(&self, path: &str, mode: u32) -> Result<(), AgentError> {
@@ -184,9 +191,13 @@ impl Root {
         }
     }
 
-    /// Removes a directory and its contents; returns whether it existed.
+    /// Removes a directory and its contents; returns whether it existed. A mount point, or a symbolic link to a directory,
+    /// is the operator's: it is emptied.
     pub(crate) fn remove_tree(&self, path: &str) -> Result<bool, AgentError> {
         let path = self.at(path);
+        if is_mount_point_or_link(&path) {
+            return empty(&path);
+        }
         match fs::remove_dir_all(&path) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -198,6 +209,29 @@ impl Root {
     pub(crate) fn remove_if_empty(&self, path: &str) -> bool {
         fs::remove_dir(self.at(path)).is_ok()
     }
+}
+
+fn is_mount_point_or_link(path: &Path) -> bool {
+    let (Ok(found), Some(parent)) = (fs::symlink_metadata(path), path.parent()) else { return false };
+    let links_to_directory = found.is_symlink() && fs::metadata(path).is_ok_and(|target| target.is_dir());
+    let is_mount_point = found.is_dir() && fs::metadata(parent).is_ok_and(|parent| parent.dev() != found.dev());
+    links_to_directory || is_mount_point
+}
+
+/// Removes everything in a directory, except for what a new file system contains. Returns whether there was anything.
+fn empty(folder: &Path) -> Result<bool, AgentError> {
+    let mut removed = false;
+    for entry in fs::read_dir(folder).map_err(AgentError::file("list", folder))?.flatten() {
+        if entry.file_name() == EMPTY_FILE_SYSTEM {
+            continue;
+        }
+        let path = entry.path();
+        let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        let outcome = if is_directory { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        outcome.map_err(AgentError::file("remove", &path))?;
+        removed = true;
+    }
+    Ok(removed)
 }
 
 fn partial(path: &Path) -> PathBuf {

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use super::files::Root;
 use super::items::{founder, on_host};
 use super::run::Inspection;
-use super::{AgentError, etcd, lock, units};
+use super::{AgentError, etcd, etcd_data, identity, lock, units};
 use kmctl_core::protocol::host::{ETCD, FORMAT, HostManifest, Item, KM, LIBRARY, Observation, Observations};
 
 pub(crate) fn observe(root: &Root, manifest: &HostManifest, now: Timestamp) -> Result<Observations, AgentError> {
@@ -34,6 +34,8 @@ pub(crate) fn observe(root: &Root, manifest: &HostManifest, now: Timestamp) -> R
         hostname: nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
         km: host.digests.of(root, KM)?,
         lock: lock::holder(root),
+        ownership: identity::read(root)?,
+        etcd_data: etcd_data::read(root)?,
         versions,
         members: host.members.and_then(Result::ok).unwrap_or_default(),
         founder: founder::read(root)?,

@@ -3,13 +3,16 @@ use super::digests::DIGESTS;
 use super::events::Reporter;
 use super::files::Root;
 use super::items::on_host;
-use super::{AgentError, lock, units};
-use kmctl_core::protocol::host::{Change, Event, FRAMEWORK, KM, LIBRARY, Removal, RemoveRequest, STATE, Until, Writes};
+use super::{AgentError, identity, lock, units};
+use kmctl_core::protocol::host::{
+    Change, DATA_RECORD, Event, FRAMEWORK, KM, LIBRARY, MARK, Removal, RemoveRequest, STATE, Until, Writes,
+};
 
 /// Stops the units from last to first and removes their files. Continues after an error that concerns a file, and
 /// returns the first one.
 pub(crate) fn remove(root: &Root, request: RemoveRequest, reporter: &mut Reporter<'_>) -> Result<(), AgentError> {
     let RemoveRequest { manifest, removal, keep_framework, holder } = request;
+    identity::check(root, &manifest.cluster, &manifest.host)?;
     let lock = lock::take(root, holder)?;
     let purge = removal == Removal::Everything;
     for item in manifest.items.iter().rev() {
@@ -52,6 +55,11 @@ pub(crate) fn remove(root: &Root, request: RemoveRequest, reporter: &mut Reporte
     if purge {
         // Other clusters may have their directories beside it: this host can be an agent of another cluster.
         root.remove(&format!("{STATE}/lock"))?;
+    }
+    if purge && problems.is_empty() {
+        // Last, so that what a killed purge has left is still known as this cluster's.
+        root.remove(DATA_RECORD)?;
+        root.remove(MARK)?;
     }
     // km itself: the running process keeps its inode.
     if root.remove(KM)? {

@@ -43,6 +43,10 @@ pub struct Work {
     pub secrets: BTreeMap<String, Vec<u8>>,
     /// The `km` beside this kmctl, and its sha256.
     pub km: (PathBuf, String),
+    /// The cluster's id.
+    pub cluster_id: String,
+    /// Whether a new cluster may take the place of an older one.
+    pub begin_anew: bool,
     /// Who runs this.
     pub holder: LockOwner,
     /// Where work is reported.
@@ -125,7 +129,7 @@ pub(super) fn with_programs(manifest: &HostManifest, mut found: Found) -> Found 
 pub(super) fn missing(manifest: &HostManifest, found: &Found) -> Missing {
     let differs = |index: usize| match found {
         Found::Observed(found) => found.items.get(index).is_none_or(|item| item.observed != Observed::Same),
-        Found::Bare { .. } => true,
+        Found::Bare(_) => true,
     };
     let items = manifest.items.iter().enumerate().filter(|(index, _)| differs(*index));
     items.filter_map(|(_, item)| item.program()).map(|file| file.path.clone()).collect()
@@ -192,8 +196,14 @@ pub(super) async fn read_keys(host: &dyn Host, keys: &HostManifest) -> Result<BT
 }
 
 /// Removes a member from etcd. A host whose member remains sends the request.
-pub(super) async fn leave(host: &dyn Host, asker: &MemberSpec, name: &str, work: &Work) -> Result<Counts, ApplyError> {
-    let request = LeaveRequest { member: asker.clone(), name: name.to_owned(), holder: work.holder.clone() };
+pub(super) async fn leave(
+    host: &dyn Host,
+    (cluster, asker): (&str, &MemberSpec),
+    name: &str,
+    work: &Work,
+) -> Result<Counts, ApplyError> {
+    let (cluster, member, name) = (cluster.to_owned(), asker.clone(), name.to_owned());
+    let request = LeaveRequest { cluster, member, name, holder: work.holder.clone() };
     let stdin = serde_json::to_vec(&request).unwrap_or_default();
     let command = Command::new([KM, "host", "leave"]).privileged().stdin(stdin).timeout(APPLY);
     tell(host, command, &work.progress, "remove a member of etcd").await

@@ -5,8 +5,9 @@ use std::path::Path;
 use super::*;
 use crate::host::LocalHost;
 use crate::host::fake::FakeHost;
+use crate::inventory::Bare;
 use kmctl_core::progress::{self, Draw};
-use kmctl_core::protocol::host::{FORMAT, Observations};
+use kmctl_core::protocol::host::{EtcdData, FORMAT, Observations, Ownership};
 
 /// Records the starts of steps and what they are at.
 #[derive(Clone, Default)]
@@ -78,6 +79,8 @@ async fn a_km_that_is_another_one_than_was_sent_is_not_used() {
         hostname: "cp1".to_owned(),
         km: Some(km.to_owned()),
         lock: None,
+        ownership: Ownership::default(),
+        etcd_data: EtcdData::default(),
         versions: Vec::new(),
         members: Vec::new(),
         founder: None,
@@ -89,6 +92,8 @@ async fn a_km_that_is_another_one_than_was_sent_is_not_used() {
         bundle: None,
         secrets: BTreeMap::new(),
         km: (folder.path().join("km"), "right".to_owned()),
+        cluster_id: "1".to_owned(),
+        begin_anew: false,
         holder: LockOwner::default(),
         progress: Progress::silent(),
         limits: Limits::default(),
@@ -99,7 +104,7 @@ async fn a_km_that_is_another_one_than_was_sent_is_not_used() {
     {
         let text = serde_json::to_string(&observations(there)).unwrap();
         let host = FakeHost::new("cp1").answers("host inspect", 0, &text).answers("kmctl-new", 0, "");
-        let found = prepare(&host, &manifest, Found::Bare { existing: BTreeSet::new() }, &work).await;
+        let found = prepare(&host, &manifest, Found::Bare(Bare::default()), &work).await;
         assert_eq!(found.map(drop).map_err(|error| error.to_string()), expected);
     }
 }

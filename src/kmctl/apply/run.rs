@@ -14,7 +14,9 @@ use super::stream::{Missing, Part};
 use crate::host::Host;
 use crate::inventory::Found;
 use crate::plan::{Action, EtcdWork, HostPlan};
-use kmctl_core::protocol::host::{ETCD, EtcdBootstrap, EtcdStart, HostManifest, Item, Observed, Planned, Section};
+use kmctl_core::protocol::host::{
+    ETCD, EtcdBootstrap, EtcdStart, HostManifest, HostMark, Item, MARK_FORMAT, MarkClaim, Observed, Planned, Section,
+};
 
 /// A host of the run: its desired state, what was found there, and what is done about it.
 #[derive(Clone)]
@@ -66,8 +68,9 @@ impl Member {
         let shared = manifest.items.iter().filter(|item| item.is_shared()).count();
         let (keys, healthy) = match found {
             // A key that a shell saw counts no more than one that km compared.
-            Found::Bare { existing } => {
-                let there = |item: &&Item| item.is_shared() && item.paths().iter().all(|path| existing.contains(path));
+            Found::Bare(found) => {
+                let there =
+                    |item: &&Item| item.is_shared() && item.paths().iter().all(|path| found.existing.contains(path));
                 (manifest.items.iter().filter(there).count(), false)
             }
             Found::Observed(found) => {
@@ -102,7 +105,7 @@ impl Member {
 /// On the host that bootstraps a cluster, only etcd's own binary is sent before etcd starts. The other binaries are
 /// sent while etcd and the API server start, which mostly wait. Elsewhere all binaries are uploaded before anything is
 /// started, so that nothing that others rely on is interrupted while they are sent.
-fn part(manifest: &HostManifest, stage: Stage, first: bool, begins: bool) -> Part {
+fn part(manifest: &HostManifest, stage: Stage, first: bool, begins: bool) -> HostManifest {
     let units = manifest.units();
     let read_by = |path: &String| units.iter().find(|unit| unit.reads.contains(path)).map(|unit| unit.name.as_str());
     let comes_in = |item: &Item| match item.paths().first().and_then(read_by) {
@@ -131,7 +134,15 @@ fn part(manifest: &HostManifest, stage: Stage, first: bool, begins: bool) -> Par
         let started = items.iter().position(starts).map_or(0, |unit| unit + 1);
         items.splice(started..started, programs);
     }
-    Part { manifest: HostManifest { items, ..manifest.clone() }, units }
+    HostManifest { items, ..manifest.clone() }
+}
+
+/// The mark that the host has, or receives first.
+fn claim(member: &Member, id: &str) -> MarkClaim {
+    let HostManifest { cluster, host, .. } = &member.manifest;
+    let (cluster, member_name) = (cluster.clone(), host.clone());
+    let mark = HostMark { format: MARK_FORMAT, cluster, id: id.to_owned(), member: member_name };
+    MarkClaim { mark, instead_of: member.plan.replaced_id.clone() }
 }
 
 /// The text that is shown while a stage runs.
@@ -264,14 +275,18 @@ async fn stage(task: Task, member: &mut Member, shared: &Shared) -> Result<(Coun
     let Shared { work, keys, departures } = shared;
     let host = member.host.as_ref();
     let begins = member.plan.etcd == EtcdWork::Bootstrap;
-    let part = part(&member.manifest, task.stage, task.host == 0, begins);
+    let part = Part {
+        manifest: part(&member.manifest, task.stage, task.host == 0, begins),
+        units: member.manifest.units(),
+        mark: claim(member, &work.cluster_id),
+    };
     let sent = (text(task.stage), &part);
     let start = match member.plan.etcd {
         EtcdWork::Bootstrap => Some(EtcdStart::Bootstrap),
         EtcdWork::Join => Some(EtcdStart::Join),
         EtcdWork::None | EtcdWork::Start | EtcdWork::Restart => None,
     };
-    let etcd = EtcdBootstrap { start, founding: member.plan.founding.clone() };
+    let etcd = EtcdBootstrap { start, founding: member.plan.founding.clone(), begin_anew: work.begin_anew };
     let known = || keys.lock().unwrap_or_else(PoisonError::into_inner).clone();
     match task.stage {
         Stage::Keys => {
@@ -294,7 +309,7 @@ async fn stage(task: Task, member: &mut Member, shared: &Shared) -> Result<(Coun
         Stage::Leave(number) => {
             let (name, asker) = (departures.get(number), member.manifest.member());
             let (Some(name), Some(asker)) = (name, asker) else { return Ok((Counts::default(), false)) };
-            leave(host, asker, name, work).await.map(|counts| (counts, false))
+            leave(host, (&member.manifest.cluster, asker), name, work).await.map(|counts| (counts, false))
         }
         Stage::Agree => {
             member.found = prepare(host, &member.manifest, member.found.clone(), work).await?;

@@ -196,6 +196,8 @@ impl Fleet {
             bundle: Some(bundle),
             secrets: BTreeMap::new(),
             km: (km, sha256),
+            cluster_id: "1".to_owned(),
+            begin_anew: false,
             holder: LockOwner::default(),
             progress: Progress::silent(),
             limits: crate::apply::Limits::default(),
@@ -238,8 +240,11 @@ impl Fleet {
         }
         let pairs: Vec<_> = hosts.iter().map(|(_, manifest, found)| (manifest.clone(), found.clone())).collect();
         let unseen = dead.iter().map(|name| (*name).to_owned()).collect();
-        let context = PlanContext { unseen, ..PlanContext::default() };
+        // The operator is sure that no cluster exists on the hosts that are away.
+        let context = PlanContext { unseen, begin_anew: !dead.is_empty(), ..PlanContext::default() };
         let plan = decide(&pairs, &self.work.km.1, &context).ok()?;
+        let cluster_id = plan.id.clone().unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
+        let work = Work { cluster_id, begin_anew: plan.begin_anew, ..self.work.clone() };
         let members = hosts.into_iter().zip(plan.hosts).map(|((host, manifest, found), plan)| Member {
             host,
             manifest,
@@ -258,7 +263,7 @@ impl Fleet {
                 }),
             }
         });
-        Some(run(members.collect(), late.collect(), Vec::new(), &self.work).await)
+        Some(run(members.collect(), late.collect(), Vec::new(), &work).await)
     }
 
     /// Every path of every host with its mode, and its digest unless the content is random.
@@ -293,8 +298,18 @@ fn content(path: &Path, name: &str) -> String {
     if let Ok(certificate) = Certificate::parse(&String::from_utf8_lossy(&bytes)) {
         return format!("{} by {}", certificate.common_name, certificate.issuer);
     }
-    // Keys, files that embed them or are derived from them, and the lock, which names a process.
-    let random = [".key", ".pub", ".conf", "encryption.yaml", "lock", "digests.json"];
+    // Keys, files that embed them or are derived from them, random ids, and the lock, which names a process.
+    let random = [
+        ".key",
+        ".pub",
+        ".conf",
+        "encryption.yaml",
+        "lock",
+        "digests.json",
+        "host.json",
+        "kmctl-data-id",
+        "etcd-data.json",
+    ];
     if random.iter().any(|end| name.ends_with(end)) || name.contains("/units/") {
         return "made here".to_owned();
     }
@@ -432,7 +447,7 @@ async fn a_host_that_was_dead_at_first_joins_with_the_keys_of_the_others() {
 
 /// Names of a part's binaries and of what it starts and waits for, in their order.
 fn order(manifest: &HostManifest, stage: Stage, begins: bool) -> Vec<String> {
-    let items = part(manifest, stage, true, begins).manifest.items;
+    let items = part(manifest, stage, true, begins).items;
     let told = items.iter().filter_map(|item| match item {
         Item::Program(ProgramSpec { path, .. }) => path.rsplit_once('/').map(|(_, name)| name.to_owned()),
         Item::Unit(_) | Item::Health(_) => Some(item.name()),
@@ -455,7 +470,7 @@ fn where_a_cluster_begins_programs_come_while_etcd_and_the_api_server_start() {
     assert!(kubelet < healthy, "{serve:?}");
     let sent: usize = [Stage::Prepare, Stage::Etcd, Stage::Serve]
         .iter()
-        .flat_map(|stage| part(&manifest, *stage, true, true).manifest.items)
+        .flat_map(|stage| part(&manifest, *stage, true, true).items)
         .filter(|item| matches!(item, Item::Program(_)))
         .count();
     assert_eq!(sent, 15, "each file comes once");
@@ -466,8 +481,6 @@ fn where_others_rely_on_a_host_all_programs_come_before_anything_restarts() {
     let manifest = Fleet::new(1).manifest("cp1");
     assert_eq!(order(&manifest, Stage::Prepare, false).len(), 15);
     for stage in [Stage::Etcd, Stage::Serve] {
-        assert!(
-            !part(&manifest, stage, true, false).manifest.items.iter().any(|item| matches!(item, Item::Program(_)))
-        );
+        assert!(!part(&manifest, stage, true, false).items.iter().any(|item| matches!(item, Item::Program(_))));
     }
 }

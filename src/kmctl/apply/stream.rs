@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::ApplyError;
 use kmctl_core::bundle::{Bundle, BundleError};
 use kmctl_core::protocol::host::{
-    EtcdBootstrap, Header, HostManifest, Item, LIBRARY, LockOwner, Payload, ProgramSpec, UnitSpec,
+    EtcdBootstrap, Header, HostManifest, Item, LIBRARY, LockOwner, MarkClaim, Payload, ProgramSpec, UnitSpec,
 };
 
 /// A stream and its length.
@@ -20,6 +20,8 @@ pub(crate) struct Part {
     pub(crate) manifest: HostManifest,
     /// All units of the host.
     pub(crate) units: Vec<UnitSpec>,
+    /// Whose the host is.
+    pub(crate) mark: MarkClaim,
 }
 
 /// Files of the bundle that a host lacks, by their path on the host.
@@ -46,7 +48,7 @@ pub(crate) fn stream(
     etcd: &EtcdBootstrap,
     holder: &LockOwner,
 ) -> Result<Stream, ApplyError> {
-    let Part { manifest, units } = part;
+    let Part { manifest, units, mark } = part;
     let mut payload = Vec::new();
     let mut parts = Vec::new();
     // The host reads them in the manifest's order.
@@ -64,6 +66,7 @@ pub(crate) fn stream(
     let header = Header {
         manifest: manifest.clone(),
         units: units.clone(),
+        mark: mark.clone(),
         payload,
         secrets: secrets.clone(),
         shared: shared.clone(),

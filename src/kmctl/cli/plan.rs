@@ -1,5 +1,6 @@
 //! `kmctl plan`: shows what `up` would do, and saves it for `up --plan`. It changes nothing.
 use super::context::{Context, OutputFormat};
+use super::up::begins_anew;
 use crate::failure::{Code, Failure};
 use crate::plan::describe;
 use crate::provision::phases::{self, PlanOptions};
@@ -13,13 +14,17 @@ pub struct Args {
     /// Include removal of etcd members that are no longer in cluster.yaml
     #[arg(long)]
     allow_remove: bool,
+    /// Plan a new, empty cluster although an older one has lost its data; the value is the cluster's name
+    #[arg(long, value_name = "NAME")]
+    begin_anew: Option<String>,
 }
 
 /// Runs `kmctl plan`. With `--out`, the file holds the plan itself and its description is printed as well.
 pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
-    let Args { reset_scale, allow_remove } = args;
+    let Args { reset_scale, allow_remove, begin_anew } = args;
     let mut loaded = context.cluster()?;
-    let options = PlanOptions { reset_scale, allow_remove };
+    let begin_anew = begins_anew(&loaded, begin_anew.as_deref())?;
+    let options = PlanOptions { reset_scale, allow_remove, begin_anew };
     let (saved, plan, failure) = phases::plan(&context.session, &mut loaded, options).await?;
     match (&context.settings.out, context.settings.output) {
         (None, OutputFormat::Text) => context.stdout(&describe(&plan))?,

@@ -20,19 +20,37 @@ pub struct Args {
     /// Remove etcd members that are no longer in cluster.yaml, one at a time
     #[arg(long)]
     allow_remove: bool,
+    /// Bootstrap a new, empty cluster although an older one has lost its data, or may exist on a host that is away;
+    /// the value is the cluster's name
+    #[arg(long, value_name = "NAME")]
+    begin_anew: Option<String>,
 }
 
 /// Runs `kmctl up`.
 pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
-    let Args { reset_scale, plan, allow_remove } = args;
+    let Args { reset_scale, plan, allow_remove, begin_anew } = args;
     let saved = plan.map(|file| Ok::<_, Failure>((read_saved_plan(&file)?, file))).transpose()?;
     let mut loaded = context.cluster()?;
-    let options = PlanOptions { reset_scale, allow_remove };
+    let begin_anew = begins_anew(&loaded, begin_anew.as_deref())?;
+    let options = PlanOptions { reset_scale, allow_remove, begin_anew };
     match phases::up(&context.session, &Terminal::new(context, None), &mut loaded, options, saved).await? {
         Up::Declined => Ok(Code::Usage),
         Up::Done(mesos) => {
             context.stderr(&closing(&loaded, context, &mesos));
             Ok(Code::Ok)
+        }
+    }
+}
+
+/// Whether `--begin-anew` was given, which must name the cluster: a pasted command may be meant for another one.
+pub(super) fn begins_anew(loaded: &Loaded, given: Option<&str>) -> Result<bool, Failure> {
+    let name = &loaded.cluster.metadata.name;
+    match given {
+        None => Ok(false),
+        Some(given) if given == name => Ok(true),
+        Some(given) => {
+            let text = format!("--begin-anew {given} does not name the cluster in {}, {name}", loaded.path.display());
+            Err(Failure::message(Code::Usage, text).hint(format!("pass --begin-anew {name}")))
         }
     }
 }

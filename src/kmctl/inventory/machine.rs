@@ -4,8 +4,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
+use super::ownership;
 use crate::host::{Command, Host, HostError};
 use kmctl_core::cluster::{Route, routes};
+use kmctl_core::protocol::host::Ownership;
 
 /// Prints `key value` lines. Needs only a POSIX shell and what every systemd distribution has. `$@` are the ports to
 /// check.
@@ -36,7 +38,7 @@ for port in "$@"; do
   esac
 done
 while read -r line; do say routes "$line"; done </proc/net/route
-[ -e /etc/kubernetes/manifests ] && [ -n "$(ls -A /etc/kubernetes/manifests)" ] && say foreign /etc/kubernetes/manifests
+ownership
 exit 0
 "#;
 
@@ -80,8 +82,8 @@ pub struct Machine {
     pub readonly: Vec<String>,
     /// Processes that listen on the control plane's ports.
     pub ports: BTreeMap<u16, String>,
-    /// Traces of another installation.
-    pub foreign: Vec<String>,
+    /// Whose it is.
+    pub ownership: Ownership,
     /// Its routes, without the default ones.
     pub routes: Vec<Route>,
     /// How far its clock is ahead of ours, in seconds.
@@ -92,7 +94,8 @@ pub struct Machine {
 
 /// Inspects a machine. Changes nothing.
 pub async fn look(host: &dyn Host) -> Result<Machine, HostError> {
-    let mut argv: Vec<String> = ["sh", "-c", LOOK, "sh"].map(str::to_owned).to_vec();
+    let script = format!("{}{LOOK}", ownership::shell());
+    let mut argv: Vec<String> = ["sh", "-c", &script, "sh"].map(str::to_owned).to_vec();
     argv.extend(PORTS.iter().map(|(port, _)| port.to_string()));
     let before = now();
     let output = host.run(Command::new(argv).privileged()).await?;
@@ -101,7 +104,7 @@ pub async fn look(host: &dyn Host) -> Result<Machine, HostError> {
         let what = format!("run a shell as root (exit status {}): {}", output.status, output.last_words());
         return Err(HostError::Unsupported(what));
     }
-    Ok(read(&output.text(), before, after))
+    read(&output.text(), before, after).map_err(HostError::Unsupported)
 }
 
 /// Seconds since 1970.
@@ -109,7 +112,7 @@ fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs_f64()
 }
 
-fn read(text: &str, before: f64, after: f64) -> Machine {
+fn read(text: &str, before: f64, after: f64) -> Result<Machine, String> {
     let mut machine = Machine::default();
     for line in text.lines() {
         let (key, value) = line.split_once(' ').unwrap_or((line, ""));
@@ -140,11 +143,10 @@ fn read(text: &str, before: f64, after: f64) -> Machine {
                 }
             }
             ("routes", _) => machine.routes.extend(routes(value)),
-            ("foreign", _) => machine.foreign.push(value.to_owned()),
-            _ => {}
+            (key, _) => drop(ownership::take(&mut machine.ownership, key, value)?),
         }
     }
-    machine
+    Ok(machine)
 }
 
 #[cfg(test)]
@@ -168,7 +170,8 @@ mod tests {
             "time 1003.5\nport:6443 nginx\nreadonly:/etc yes\nroutes docker0 00001EAC 00000000 0001 0 0 0 0000FFFF 0\n",
             1000.0,
             1001.0,
-        );
+        )
+        .unwrap();
         assert_eq!((machine.ahead, machine.within), (3.0, 0.5));
         assert_eq!(machine.ports[&6443], "nginx");
         assert_eq!(machine.readonly, ["/etc"]);

@@ -4,13 +4,15 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use similar::TextDiff;
 
-use super::desired::{MEMBER_DATA, SETTINGS};
+use super::desired::SETTINGS;
 use super::error::PlanError;
 use super::etcd::{self, EtcdRemoval, EtcdWork};
+use super::identity::{identify, replaced};
 use super::interrupts::interrupts;
-use crate::inventory::Found;
+use crate::inventory::{Bare, Found};
 use kmctl_core::protocol::host::{
-    BootstrapClaim, ETCD, HostManifest, Item, KM, LIBRARY, Observation, Observations, Observed, Planned, UnitSpec,
+    BootstrapClaim, DataState, ETCD, HostManifest, Item, KM, LIBRARY, Observation, Observations, Observed, Planned,
+    UnitSpec,
 };
 
 /// What must be done, host by host.
@@ -22,12 +24,18 @@ pub struct Plan {
     /// Hosts that could not be inspected.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unseen: Vec<String>,
+    /// The cluster's id. `None` if no host has one yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
     /// The host that bootstrapped etcd's cluster, or bootstraps it now. `None` if no host has recorded it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub founder: Option<String>,
     /// etcd members that are not hosts of cluster.yaml.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub departures: Vec<EtcdRemoval>,
+    /// Whether a new cluster takes the place of an older one, as the operator has asked.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub begin_anew: bool,
 }
 
 /// What must be done on one host.
@@ -45,6 +53,9 @@ pub struct HostPlan {
     /// What must be done about its etcd member.
     #[serde(default, skip_serializing_if = "EtcdWork::is_none")]
     pub etcd: EtcdWork,
+    /// The id of a cluster that did not get far, which the cluster's id replaces on this host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaced_id: Option<String>,
     /// What it records about the host that bootstraps etcd's cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub founding: Option<BootstrapClaim>,
@@ -69,11 +80,15 @@ pub struct PlanContext {
     pub framework: Option<String>,
     /// Whether to remove etcd members that are not hosts of cluster.yaml.
     pub allow_remove: bool,
+    /// Whether to bootstrap a new cluster although there was, or may be, an older one.
+    pub begin_anew: bool,
 }
 
 /// What a host that answers late must know about the cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExistingCluster {
+    /// Its id.
+    pub id: Option<String>,
     /// The host that bootstrapped it, if recorded.
     pub founder: Option<String>,
     /// Whether it is bootstrapped in this run: a host that already has etcd's data does not belong to it.
@@ -194,16 +209,20 @@ impl<'a> Draft<'a> {
 
 /// Decides for all hosts. `km` is the sha256 of the `km` that belongs to this kmctl.
 pub fn decide(hosts: &[(HostManifest, Found)], km: &str, context: &PlanContext) -> Result<Plan, PlanError> {
-    let PlanContext { unseen, existing: _, framework: _, allow_remove } = context;
+    let PlanContext { unseen, existing, framework: _, allow_remove, begin_anew } = context;
+    let id = identify(hosts, existing.as_ref().and_then(|existing| existing.id.as_deref()))?;
     let count = hosts.len() + unseen.len();
     let mut drafts: Vec<Draft<'_>> = hosts
         .iter()
         .enumerate()
         .map(|(number, (manifest, found))| match found {
             Found::Observed(observations) => decide_observed(manifest, observations, km, number == 0),
-            Found::Bare { existing } => decide_bare(manifest, existing, number == 0),
+            Found::Bare(found) => decide_bare(manifest, found, number == 0),
         })
         .collect::<Result<_, _>>()?;
+    for ((manifest, found), draft) in hosts.iter().zip(&mut drafts) {
+        draft.plan.replaced_id = replaced(manifest, found, id.as_deref());
+    }
     for Drafted { step, .. } in drafts.iter_mut().flat_map(|draft| &mut draft.steps) {
         if step.action == Action::Restart {
             step.interrupts = interrupts(&step.subject, count);
@@ -211,8 +230,9 @@ pub fn decide(hosts: &[(HostManifest, Found)], km: &str, context: &PlanContext) 
     }
     let founder = etcd::assign(hosts, &mut drafts, context)?;
     let departures = etcd::departures(hosts, unseen, *allow_remove);
-    let hosts = drafts.into_iter().map(Draft::finish).collect();
-    Ok(Plan { hosts, unseen: unseen.clone(), founder, departures })
+    let hosts: Vec<HostPlan> = drafts.into_iter().map(Draft::finish).collect();
+    let begin_anew = *begin_anew && hosts.iter().any(|plan| plan.etcd == EtcdWork::Bootstrap);
+    Ok(Plan { hosts, unseen: unseen.clone(), id, founder, departures, begin_anew })
 }
 
 pub(super) fn step(action: Action, subject: &str) -> Step {
@@ -224,11 +244,8 @@ fn writes(item: &Item, first: bool) -> bool {
     first || !item.kind().once_per_cluster()
 }
 
-fn decide_bare<'a>(
-    manifest: &'a HostManifest,
-    existing: &BTreeSet<String>,
-    first: bool,
-) -> Result<Draft<'a>, PlanError> {
+fn decide_bare<'a>(manifest: &'a HostManifest, found: &Bare, first: bool) -> Result<Draft<'a>, PlanError> {
+    let existing = &found.existing;
     let mut draft = Draft::new(manifest);
     draft.push(None, step(Action::Install, KM));
     for item in &manifest.items {
@@ -245,7 +262,7 @@ fn decide_bare<'a>(
             }
             Planned::Running => Some(step(Action::Start, &name)),
             Planned::Awaited => Some(step(Action::Await, &name)),
-            Planned::InEtcd => Some(compared(existing.contains(MEMBER_DATA))),
+            Planned::InEtcd => Some(compared(found.etcd_data.state() == DataState::Present)),
             Planned::Written | Planned::Existing | Planned::Kept => {
                 let diff = if there { None } else { new_text(item) };
                 Some(Step { size: item.kind().size(), diff, ..compared(there) })

@@ -3,7 +3,7 @@ use super::*;
 use crate::plan::{Inputs, describe, desired};
 use kmctl_core::bundle::{BundleFile, Manifest, Purpose};
 use kmctl_core::cluster::Cluster;
-use kmctl_core::protocol::host::{FORMAT, FileSpec, UnitState};
+use kmctl_core::protocol::host::{EtcdData, FORMAT, FileSpec, Ownership, UnitState};
 
 const CLUSTER: &str = "\
 apiVersion: kmctl.io/v1alpha1
@@ -55,6 +55,8 @@ pub(in crate::plan) fn found(manifest: &HostManifest, change: impl Fn(&mut Obser
         hostname: "cp1".to_owned(),
         km: Some("km".to_owned()),
         lock: None,
+        ownership: Ownership::default(),
+        etcd_data: EtcdData::default(),
         versions: vec!["v1.37.2".to_owned()],
         members: Vec::new(),
         founder: None,
@@ -77,10 +79,7 @@ macro_rules! golden {
 #[test]
 fn a_new_host_gets_everything() {
     let manifest = manifest(Some("secret"));
-    golden!(
-        "new-host",
-        decide(&[(manifest, Found::Bare { existing: BTreeSet::new() })], "km", &PlanContext::default()).unwrap()
-    );
+    golden!("new-host", decide(&[(manifest, Found::Bare(Bare::default()))], "km", &PlanContext::default()).unwrap());
 }
 
 #[test]
@@ -190,7 +189,7 @@ fn a_secret_that_is_not_here_is_kept_or_missed() {
         decide(&[(manifest.clone(), gone)], "km", &PlanContext::default()),
         Err(PlanError::NoSecret { .. })
     ));
-    let bare = Found::Bare { existing: BTreeSet::new() };
+    let bare = Found::Bare(Bare::default());
     assert!(matches!(decide(&[(manifest, bare)], "km", &PlanContext::default()), Err(PlanError::NoSecret { .. })));
 }
 

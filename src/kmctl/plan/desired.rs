@@ -7,9 +7,9 @@ use kmctl_core::cluster::{Cluster, HostSpec, KubernetesSpec, NetworkMode};
 use kmctl_core::k8s::{self, Version};
 use kmctl_core::pki::LeafSpec;
 use kmctl_core::protocol::host::{
-    ADMIN, AuthoritySpec, CertificateSpec, DirectorySpec, ETCD, EncryptionKeySpec, FORMAT, FileSpec, HealthSpec,
-    HostManifest, Item, KM, KeyPairSpec, KubeconfigSpec, LIBRARY, MemberSpec, ObjectSpec, ObjectsSpec, ProgramSpec,
-    STATE, SYSTEMD, SecretSpec, SnapshotSpec, UnitSpec, VoteSpec,
+    ADMIN, AuthoritySpec, CertificateSpec, DirectorySpec, ETCD, ETCD_DATA, ETCD_ENVIRONMENT, EncryptionKeySpec, FORMAT,
+    FileSpec, HealthSpec, HostManifest, Item, KM, KeyPairSpec, KubeconfigSpec, LIBRARY, MemberSpec, ObjectSpec,
+    ObjectsSpec, ProgramSpec, STATE, SYSTEMD, SecretSpec, SnapshotSpec, UnitSpec, VoteSpec,
 };
 use kmctl_core::protocol::scheduler::{
     ArtifactServer, EXTENDER_CLIENT, ExtenderServer, MesosConnection, PeerServer, SchedulerConfiguration,
@@ -36,12 +36,6 @@ const MESOS_AUTHORITY: &str = "/etc/kmctl/mesos-ca.crt";
 /// Created by kube-controller-manager.
 const DEFAULT_SERVICE_ACCOUNT: &str = "/api/v1/namespaces/default/serviceaccounts/default";
 const ENCRYPTION: &str = "/etc/kubernetes/encryption.yaml";
-const ETCD_DATA: &str = "/var/lib/etcd";
-
-/// Exists once etcd has started as a member.
-pub(super) const MEMBER_DATA: &str = "/var/lib/etcd/member";
-
-const ETCD_ENVIRONMENT: &str = "/etc/kubernetes/etcd-initial.env";
 /// How long a component may take to answer after its start, in seconds.
 const START_SECONDS: u64 = 120;
 
@@ -483,7 +477,6 @@ impl Builder<'_> {
             peer: format!("https://{}:2380", self.settings.url_address),
             local: "https://127.0.0.1:2379".to_owned(),
             others: others.map(client).collect::<Result<_, RenderError>>()?,
-            data: MEMBER_DATA.to_owned(),
             environment: ETCD_ENVIRONMENT.to_owned(),
             authority: format!("{}/etcd/ca", render::PKI),
             client: format!("{}/apiserver-etcd-client", render::PKI),

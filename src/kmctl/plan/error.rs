@@ -1,8 +1,27 @@
 //! Why there is no plan: the found state must not be changed.
+use kmctl_core::protocol::host::{ETCD_DATA, Loss, OwnershipError};
 
 /// Why there is no plan.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
+    /// A host is not this cluster's.
+    #[error(transparent)]
+    Ownership(#[from] OwnershipError),
+    /// Hosts with etcd's data belong to different clusters of the same name.
+    #[error("{} belong{} to another cluster {cluster}: the ids are {}", hosts.join(" and "), if hosts.len() == 1 { "s" } else { "" }, ids.join(" and "))]
+    TwoIds {
+        cluster: String,
+        hosts: Vec<String>,
+        /// The different ids.
+        ids: [String; 2],
+    },
+    /// A new host has the address of another one, which is still a member of etcd.
+    #[error("{host} has the address of {member}, which is still a member of etcd")]
+    AddressOfMember {
+        host: String,
+        /// The member's name.
+        member: String,
+    },
     /// Another version or bundle runs there.
     #[error("{host} runs {found}, and cluster.yaml wants {wanted}: a running cluster is not upgraded yet")]
     Upgrade {
@@ -47,14 +66,26 @@ pub enum PlanError {
         /// The host that bootstraps it.
         founder: String,
     },
-    /// The cluster is on hosts that were not inspected.
-    #[error(
-        "none of the hosts that were seen has etcd's data, and Mesos has the cluster's framework ({framework}): the \
-         cluster is on those that have not answered: {}", unseen.join(", ")
-    )]
+    /// The cluster is on hosts that were not inspected, or its data are lost.
+    #[error("{}", elsewhere(framework, unseen))]
     Elsewhere {
         /// The framework's id.
         framework: String,
+        /// Hosts that could not be inspected.
+        unseen: Vec<String>,
+    },
+    /// The disk with a host's data is away. They may be complete, so nothing takes their place.
+    #[error("{ETCD_DATA} on {host} {loss}")]
+    DataAway { host: String, loss: Loss },
+    /// All hosts with data have lost them.
+    #[error("the data of etcd are lost: {}", lost.iter().map(|(host, loss)| format!("{ETCD_DATA} on {host} {loss}")).collect::<Vec<_>>().join(", "))]
+    DataLost {
+        /// The hosts, and how their data are missing.
+        lost: Vec<(String, Loss)>,
+    },
+    /// Hosts that were not inspected may have the data of an older cluster.
+    #[error("no host that was seen has etcd's data, and {} not answered", have(unseen))]
+    MayHaveData {
         /// Hosts that could not be inspected.
         unseen: Vec<String>,
     },
@@ -85,6 +116,15 @@ pub enum PlanError {
     },
 }
 
+fn elsewhere(framework: &str, unseen: &[String]) -> String {
+    let seen = if unseen.is_empty() { "no host" } else { "none of the hosts that were seen" };
+    let text = format!("{seen} has etcd's data, and Mesos has the cluster's framework ({framework}): the cluster ");
+    match unseen {
+        [] => text + "has lost them",
+        unseen => text + "is on those that have not answered: " + &unseen.join(", "),
+    }
+}
+
 fn have(hosts: &[String]) -> String {
     format!("{} {}", hosts.join(", "), if hosts.len() == 1 { "has" } else { "have" })
 }
@@ -92,6 +132,12 @@ fn have(hosts: &[String]) -> String {
 impl PlanError {
     /// Whether hosts that have not answered yet may change it.
     pub fn needs_others(&self) -> bool {
-        matches!(self, PlanError::Founder { .. } | PlanError::Elsewhere { .. } | PlanError::NoMajority { .. })
+        matches!(
+            self,
+            PlanError::Founder { .. }
+                | PlanError::Elsewhere { .. }
+                | PlanError::NoMajority { .. }
+                | PlanError::MayHaveData { .. }
+        )
     }
 }

@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::decide::{Action, Draft, Drafted, ExistingCluster, PlanContext, Step, step};
-use super::desired::MEMBER_DATA;
 use super::error::PlanError;
 use super::interrupts::quorum;
 use crate::inventory::Found;
-use kmctl_core::protocol::host::{BootstrapClaim, EtcdMember, HostManifest, Item, Observed, Planned, Section};
+use kmctl_core::protocol::host::{
+    BootstrapClaim, DataState, ETCD_DATA, EtcdMember, HostManifest, Item, Loss, Observed, Planned, Section,
+};
 
 /// What must be done about a host's etcd member.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,18 +55,6 @@ impl EtcdWork {
     }
 }
 
-/// Whether the host has been a member.
-fn has_data(manifest: &HostManifest, found: &Found) -> bool {
-    match found {
-        Found::Bare { existing } => existing.contains(MEMBER_DATA),
-        Found::Observed(found) => manifest
-            .items
-            .iter()
-            .zip(&found.items)
-            .any(|(item, found)| item.planned() == Planned::Membership && found.observed.is_same()),
-    }
-}
-
 /// A member that has not caught up, or is not listed.
 fn lacks_vote(manifest: &HostManifest, found: &Found) -> bool {
     let Found::Observed(found) = found else { return false };
@@ -91,7 +80,7 @@ fn members(hosts: &[(HostManifest, Found)]) -> &[EtcdMember] {
 fn recorded(found: &Found) -> Option<&str> {
     match found {
         Found::Observed(found) => found.founder.as_deref(),
-        Found::Bare { .. } => None,
+        Found::Bare(_) => None,
     }
 }
 
@@ -106,6 +95,49 @@ fn two_clusters(hosts: &[(HostManifest, Found)]) -> Option<[String; 2]> {
     let (first, known) = lists.next()?;
     let (other, _) = lists.find(|(_, members)| members.is_disjoint(&known))?;
     Some([first.clone(), other.clone()])
+}
+
+/// Hosts on which etcd had data that are not there any more.
+fn losses(hosts: &[(HostManifest, Found)]) -> impl Iterator<Item = (&str, Loss)> {
+    hosts.iter().filter_map(|(manifest, found)| match found.etcd_data().state() {
+        DataState::Lost(loss) => Some((manifest.host.as_str(), loss)),
+        DataState::None | DataState::Present => None,
+    })
+}
+
+/// An empty cluster must not take the place of one that was, or may be, there: Mesos would kill every task of it.
+fn refuse_over_an_older_cluster(
+    hosts: &[(HostManifest, Found)],
+    unseen: &[String],
+    framework: Option<&str>,
+    founder: &str,
+) -> Result<(), PlanError> {
+    let lost: Vec<(String, Loss)> = losses(hosts).map(|(host, loss)| (host.to_owned(), loss)).collect();
+    if !lost.is_empty() {
+        return Err(PlanError::DataLost { lost });
+    }
+    if let Some(framework) = framework {
+        let (framework, unseen) = (framework.to_owned(), unseen.to_vec());
+        return Err(PlanError::Elsewhere { framework, unseen });
+    }
+    // If most hosts have recorded who bootstraps the cluster, no other cluster can exist on the hosts of the file. Without
+    // that record an unseen host may have been the only host of an older cluster.
+    let agreed = hosts.iter().filter(|(_, found)| recorded(found) == Some(founder)).count();
+    if !unseen.is_empty() && agreed < quorum(hosts.len() + unseen.len()) {
+        return Err(PlanError::MayHaveData { unseen: unseen.to_vec() });
+    }
+    Ok(())
+}
+
+/// A host without data that has the address of a member with another name. Cleaning up that member would clean up the new
+/// host, and joining would remove the member.
+fn address_of_member(hosts: &[(HostManifest, Found)], listed: &[EtcdMember]) -> Option<(String, String)> {
+    hosts.iter().filter(|(manifest, found)| !found.has_etcd_data(manifest)).find_map(|(manifest, _)| {
+        let peer = &manifest.member()?.peer;
+        let other = |one: &&EtcdMember| !one.name.is_empty() && one.name != manifest.host && one.peers.contains(peer);
+        let member = listed.iter().find(other)?;
+        Some((manifest.host.clone(), member.name.clone()))
+    })
 }
 
 /// Chooses the host that bootstraps the cluster. If a majority of all hosts has recorded one host, that host may have
@@ -145,17 +177,20 @@ pub(super) fn assign(
     drafts: &mut [Draft<'_>],
     context: &PlanContext,
 ) -> Result<Option<String>, PlanError> {
-    let PlanContext { unseen, existing, framework, allow_remove: _ } = context;
+    let PlanContext { unseen, existing, framework, allow_remove: _, begin_anew } = context;
     if let Some(hosts) = two_clusters(hosts) {
         return Err(PlanError::TwoClusters { hosts });
     }
-    let with_data = hosts.iter().filter(|(manifest, found)| has_data(manifest, found)).count();
+    let with_data = hosts.iter().filter(|(manifest, found)| found.has_etcd_data(manifest)).count();
     let listed = members(hosts);
+    if let Some((host, member)) = address_of_member(hosts, listed) {
+        return Err(PlanError::AddressOfMember { host, member });
+    }
     let mut count = listed.len().max(with_data);
     // Members that are not known to have lost their data may still answer.
     let voters = listed.iter().filter(|member| !member.learner).count();
     let lost = hosts.iter().filter(|(manifest, found)| {
-        !has_data(manifest, found) && listed.iter().any(|member| !member.learner && member.name == manifest.host)
+        !found.has_etcd_data(manifest) && listed.iter().any(|member| !member.learner && member.name == manifest.host)
     });
     let lost: Vec<String> = lost.map(|(manifest, _)| manifest.host.clone()).collect();
     if voters.saturating_sub(lost.len()) < quorum(voters) && !lost.is_empty() {
@@ -167,21 +202,25 @@ pub(super) fn assign(
     if !begun && hosts.len() < quorum(all) {
         return Err(PlanError::NoMajority { all, unseen: unseen.clone() });
     }
+    if let Some((host, loss)) = losses(hosts).find(|(_, loss)| loss.may_return()) {
+        return Err(PlanError::DataAway { host: host.to_owned(), loss });
+    }
     let founder = match existing {
         _ if !begun => {
-            if let Some(framework) = framework.clone().filter(|_| !unseen.is_empty()) {
-                return Err(PlanError::Elsewhere { framework, unseen: unseen.clone() });
+            let founder = elect(hosts, unseen)?;
+            if !begin_anew {
+                refuse_over_an_older_cluster(hosts, unseen, framework.as_deref(), &founder)?;
             }
             count = 1;
-            Some(elect(hosts, unseen)?)
+            Some(founder)
         }
-        Some(ExistingCluster { begins: true, founder }) if with_data > 0 => {
+        Some(ExistingCluster { begins: true, founder, .. }) if with_data > 0 => {
             let host = hosts.first().map(|(manifest, _)| manifest.host.clone()).unwrap_or_default();
             return Err(PlanError::TwoClusters { hosts: [founder.clone().unwrap_or_default(), host] });
         }
         Some(ExistingCluster { founder, .. }) => founder.clone(),
         None => {
-            let mut members = hosts.iter().filter(|(manifest, found)| has_data(manifest, found));
+            let mut members = hosts.iter().filter(|(manifest, found)| found.has_etcd_data(manifest));
             members.find_map(|(_, found)| recorded(found)).map(str::to_owned)
         }
     };
@@ -193,7 +232,7 @@ pub(super) fn assign(
     let agreement = quorum(all).saturating_sub(1 + agreed.count());
     for ((manifest, found), Draft { plan, steps }) in hosts.iter().zip(drafts) {
         let host = &manifest.host;
-        let data = has_data(manifest, found);
+        let data = found.has_etcd_data(manifest);
         plan.founding = founder
             .as_ref()
             .filter(|name| !data && recorded(found) != Some(name.as_str()))
@@ -216,7 +255,11 @@ pub(super) fn assign(
             let after = if lost { count } else { count + 1 };
             let mut why = vec![arithmetic(count, after)];
             if lost {
-                why.insert(0, "its data are gone: its former membership is replaced".to_owned());
+                let state = match found.etcd_data().state() {
+                    DataState::Lost(loss) => format!("{ETCD_DATA} {loss}"),
+                    DataState::None | DataState::Present => "its data are gone".to_owned(),
+                };
+                why.insert(0, format!("{state}: its former membership is replaced"));
             }
             count = after;
             (EtcdWork::Join, Step { why, ..step(Action::Join, &format!("etcd as {host}")) })

@@ -2,9 +2,10 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::inventory::Bare;
 use crate::plan::decide::tests::{differs, found, manifest};
 use crate::plan::{Plan, PlanContext, decide, describe};
-use kmctl_core::protocol::host::{Observation, Observations, VoteSpec};
+use kmctl_core::protocol::host::{DataRecord, ETCD_WAL, EtcdData, Observation, Observations, VoteSpec};
 
 fn host(name: &str) -> HostManifest {
     let mut manifest = manifest(Some("5ec2e7"));
@@ -18,7 +19,14 @@ fn host(name: &str) -> HostManifest {
 }
 
 fn bare(name: &str, existing: &[&str]) -> (HostManifest, Found) {
-    (host(name), Found::Bare { existing: existing.iter().map(|path| (*path).to_owned()).collect::<BTreeSet<_>>() })
+    (
+        host(name),
+        Found::Bare(Bare {
+            existing: existing.iter().map(|path| (*path).to_owned()).collect::<BTreeSet<_>>(),
+            etcd_data: EtcdData { wal: existing.contains(&ETCD_WAL), ..EtcdData::default() },
+            ..Bare::default()
+        }),
+    )
 }
 
 /// A correct host with `change` applied, whose etcd lists these members.
@@ -33,6 +41,24 @@ fn living(name: &str, listed: &[&str], change: impl Fn(&mut Observation)) -> (Ho
     };
     let members = listed.iter().enumerate().map(member).collect();
     (manifest, Found::Observed(Box::new(Observations { members, ..*found })))
+}
+
+/// As [`plan`], with `--begin-anew`.
+fn begin_anew(hosts: &[(HostManifest, Found)], unseen: &[&str]) -> Result<Plan, PlanError> {
+    let unseen = unseen.iter().map(|host| (*host).to_owned()).collect();
+    decide(hosts, "km", &PlanContext { unseen, begin_anew: true, ..PlanContext::default() })
+}
+
+/// A host that has lost the data that etcd has used there.
+fn emptied(name: &str, etcd_data: EtcdData) -> (HostManifest, Found) {
+    let (manifest, Found::Observed(found)) = told(name, Some("cp1")) else { unreachable!() };
+    (manifest, Found::Observed(Box::new(Observations { etcd_data, ..*found })))
+}
+
+/// Data that are missing without a trace.
+fn lost() -> EtcdData {
+    let record = DataRecord { id: "1".to_owned(), mounted: false, started: true };
+    EtcdData { record: Some(record), ..EtcdData::default() }
 }
 
 fn plan(hosts: &[(HostManifest, Found)], unseen: &[&str]) -> Result<Plan, PlanError> {
@@ -64,13 +90,24 @@ fn the_first_host_begins_and_the_others_join_one_after_the_other() {
 }
 
 #[test]
-fn a_dead_host_does_not_keep_the_majority_from_beginning_and_a_minority_begins_nothing() {
-    let begun = plan(&[bare("cp2", &[]), bare("cp3", &[])], &["cp1"]).unwrap();
-    assert_eq!(work(&begun), [EtcdWork::Bootstrap, EtcdWork::Join]);
+fn a_host_that_is_away_may_have_the_cluster_unless_most_hosts_have_recorded_who_begins_it() {
+    let two = [bare("cp2", &[]), bare("cp3", &[])];
+    let refused = plan(&two, &["cp1"]).unwrap_err();
+    assert_eq!(refused.to_string(), "no host that was seen has etcd's data, and cp1 has not answered");
+    assert!(refused.needs_others());
+    // The operator knows better.
+    assert_eq!(work(&begin_anew(&two, &["cp1"]).unwrap()), [EtcdWork::Bootstrap, EtcdWork::Join]);
+    // A run that saw all hosts, or was told to begin, has agreed with most of them.
+    let agreed = [told("cp2", Some("cp2")), told("cp3", Some("cp2"))];
+    assert_eq!(work(&plan(&agreed, &["cp1"]).unwrap()), [EtcdWork::Bootstrap, EtcdWork::Join]);
+}
+
+#[test]
+fn a_minority_begins_nothing() {
     let refused = plan(&[bare("cp3", &[])], &["cp1", "cp2"]);
     assert!(matches!(refused, Err(PlanError::NoMajority { all: 3, .. })), "{refused:?}");
     // One host with data proves that there is a cluster, however many hosts were inspected.
-    assert_eq!(work(&plan(&[bare("cp3", &[MEMBER_DATA])], &["cp1", "cp2"]).unwrap()), [EtcdWork::Start]);
+    assert_eq!(work(&plan(&[bare("cp3", &[ETCD_WAL])], &["cp1", "cp2"]).unwrap()), [EtcdWork::Start]);
 }
 
 /// A host with km and without data, which has recorded `founder`.
@@ -88,7 +125,7 @@ fn told(name: &str, founder: Option<&str>) -> (HostManifest, Found) {
 #[test]
 fn whoever_may_have_begun_the_cluster_is_the_only_one_that_begins_it() {
     let founder = |hosts: &[(HostManifest, Found)], unseen: &[&str]| {
-        plan(hosts, unseen).map(|plan| (plan.founder.clone().unwrap_or_default(), work(&plan)))
+        begin_anew(hosts, unseen).map(|plan| (plan.founder.clone().unwrap_or_default(), work(&plan)))
     };
     let (cp1, cp2) = (Some("cp1"), Some("cp2"));
     use EtcdWork::{Bootstrap, Join};
@@ -130,7 +167,7 @@ fn the_founder_waits_for_as_many_others_as_make_a_majority_with_it() {
 
 #[test]
 fn a_cluster_that_mesos_knows_is_not_begun_again_while_a_host_is_away() {
-    let hosts = [bare("cp2", &[]), bare("cp3", &[])];
+    let hosts = [told("cp2", Some("cp2")), told("cp3", Some("cp2"))];
     let framework = Some("f-0001".to_owned());
     let away = PlanContext { unseen: vec!["cp1".to_owned()], framework: framework.clone(), ..PlanContext::default() };
     let refused = decide(&hosts, "km", &away).unwrap_err();
@@ -139,8 +176,69 @@ fn a_cluster_that_mesos_knows_is_not_begun_again_while_a_host_is_away() {
         "none of the hosts that were seen has etcd's data, and Mesos has the cluster's framework (f-0001): the cluster \
          is on those that have not answered: cp1"
     );
-    // All hosts were seen: the framework is left over from a former cluster.
-    assert!(decide(&hosts, "km", &PlanContext { framework, ..PlanContext::default() }).is_ok());
+    // All hosts were seen: then the data are lost, and an empty cluster would let Mesos kill what still runs.
+    let seen = PlanContext { framework, ..PlanContext::default() };
+    let refused = decide(&hosts, "km", &seen).unwrap_err().to_string();
+    assert_eq!(
+        refused,
+        "no host has etcd's data, and Mesos has the cluster's framework (f-0001): the cluster has lost them"
+    );
+    assert!(decide(&hosts, "km", &PlanContext { begin_anew: true, ..seen }).is_ok());
+}
+
+#[test]
+fn an_empty_cluster_is_not_begun_over_lost_data() {
+    let refused = plan(&[emptied("cp1", lost())], &[]).unwrap_err();
+    assert_eq!(refused.to_string(), "the data of etcd are lost: /var/lib/etcd on cp1 does not exist");
+    let anew = begin_anew(&[emptied("cp1", lost())], &[]).unwrap();
+    assert_eq!((work(&anew), anew.begin_anew), (vec![EtcdWork::Bootstrap], true));
+    // A host of before the record, by what its units were started with.
+    let old = EtcdData { exists: true, unit_recorded: true, ..EtcdData::default() };
+    let refused = plan(&[emptied("cp1", old)], &[]).unwrap_err();
+    assert_eq!(refused.to_string(), "the data of etcd are lost: /var/lib/etcd on cp1 is empty");
+}
+
+#[test]
+fn one_of_three_that_lost_its_data_joins_again_and_the_folder_is_named() {
+    let listed = ["cp1", "cp2", "cp3"];
+    let nothing = |_: &mut Observation| ();
+    let others = || [living("cp2", &listed, nothing), living("cp3", &listed, nothing)];
+    let [two, three] = others();
+    let plan_of = plan(&[emptied("cp1", lost()), two, three], &[]).unwrap();
+    assert_eq!(work(&plan_of), [EtcdWork::Join, EtcdWork::None, EtcdWork::None]);
+    let why = "/var/lib/etcd does not exist: its former membership is replaced; members 3 → 3, quorum 2, stands the loss of 1";
+    assert_eq!(whys(&plan_of), [why]);
+}
+
+#[test]
+fn nothing_takes_the_place_of_data_whose_disk_is_away() {
+    let listed = ["cp1", "cp2", "cp3"];
+    let nothing = |_: &mut Observation| ();
+    let mut unmounted = lost();
+    unmounted.record.as_mut().unwrap().mounted = true;
+    let other = EtcdData { wal: true, label: Some("2".to_owned()), ..lost() };
+    for (data, text) in [(unmounted, "is not on the disk on which it was"), (other, "holds the data of another etcd")] {
+        let hosts = [emptied("cp1", data), living("cp2", &listed, nothing), living("cp3", &listed, nothing)];
+        for refused in [plan(&hosts, &[]), begin_anew(&hosts[..1], &[])] {
+            assert_eq!(refused.unwrap_err().to_string(), format!("/var/lib/etcd on cp1 {text}"));
+        }
+    }
+}
+
+#[test]
+fn a_new_host_under_the_address_of_a_member_is_refused() {
+    let (manifest, Found::Observed(mut found)) = living("cp1", &["cp1", "cp3"], |_| ()) else { unreachable!() };
+    let mut new = bare("cp4", &[]);
+    let peer = "https://192.0.2.13:2380";
+    for item in &mut new.0.items {
+        if let Item::Member(spec) = item {
+            spec.peer = peer.to_owned();
+        }
+    }
+    found.members[1].peers = vec![peer.to_owned()];
+    let allowed = PlanContext { allow_remove: true, ..PlanContext::default() };
+    let refused = decide(&[(manifest, Found::Observed(found)), new], "km", &allowed).unwrap_err();
+    assert_eq!(refused.to_string(), "cp4 has the address of cp3, which is still a member of etcd");
 }
 
 #[test]
@@ -168,9 +266,9 @@ fn two_clusters_are_told_and_nothing_is_done() {
     let refused = plan(&hosts, &[]).unwrap_err();
     assert_eq!(refused, PlanError::TwoClusters { hosts: ["cp1".to_owned(), "cp2".to_owned()] });
     // The same applies to a host that answers late with data while the others are about to bootstrap.
-    let existing = Some(ExistingCluster { founder: Some("cp2".to_owned()), begins: true });
+    let existing = Some(ExistingCluster { id: None, founder: Some("cp2".to_owned()), begins: true });
     let late = PlanContext { unseen: vec!["cp2".to_owned()], existing, ..PlanContext::default() };
-    let refused = decide(&[bare("cp1", &[MEMBER_DATA])], "km", &late).unwrap_err();
+    let refused = decide(&[bare("cp1", &[ETCD_WAL])], "km", &late).unwrap_err();
     assert_eq!(refused, PlanError::TwoClusters { hosts: ["cp2".to_owned(), "cp1".to_owned()] });
 }
 
@@ -187,7 +285,7 @@ fn a_host_that_lost_its_data_joins_again_and_never_begins() {
 
 #[test]
 fn after_down_all_members_start_at_once() {
-    let hosts = ["cp1", "cp2", "cp3"].map(|name| bare(name, &[MEMBER_DATA]));
+    let hosts = ["cp1", "cp2", "cp3"].map(|name| bare(name, &[ETCD_WAL]));
     assert_eq!(work(&plan(&hosts, &[]).unwrap()), [EtcdWork::Start; 3]);
 }
 

@@ -6,7 +6,7 @@
 //!
 //! ```json
 //! {
-//!   "format": 2,
+//!   "format": 3,
 //!   "kmctl": "0.1.0",
 //!   "cluster": "demo",
 //!   "km": "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae",
@@ -43,7 +43,7 @@ use super::describe;
 use kmctl_core::protocol::host::HostManifest;
 
 /// Version of the file's format. A new field or another meaning requires a new version.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

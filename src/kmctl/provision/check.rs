@@ -11,7 +11,7 @@ use crate::host::Host;
 use crate::inventory::machine::{self, Machine};
 use crate::inventory::mesos::Master;
 use crate::plan::preflight::{
-    AgentGroup, Finding, eligible, group, judge_clocks, judge_machine, judge_mesos, judge_routes,
+    AgentGroup, Finding, eligible, group, judge_clocks, judge_machine, judge_mesos, judge_ownership, judge_routes,
 };
 use kmctl_core::cluster::{Cluster, HostSpec, Loaded};
 
@@ -65,6 +65,7 @@ pub(super) async fn inspect(session: &Session, loaded: &Loaded) -> Report {
     for (spec, look) in specs.iter().zip(looks) {
         let machine = match look {
             Ok((host, machine)) => {
+                findings.extend(judge_ownership(&loaded.cluster.metadata.name, &spec.name, &machine));
                 findings.extend(judge_machine(&spec.name, &machine));
                 findings.extend(judge_routes(&loaded.cluster, &spec.name, &machine));
                 first.get_or_insert(host);

@@ -3,11 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::bail;
+
 use super::desired_state::DesiredState;
 use super::inspect::{self, InspectedHost, Inspecting, Inspection};
 use super::session::Session;
 use crate::apply::{self, ApplyError, Counts, HostOutcome, HostState, Late, Member, Removing, Report, Work};
 use crate::host::Host;
+use crate::inventory::look;
 use crate::plan::{ExistingCluster, Plan, PlanContext};
 use kmctl_core::cluster::{HostSpec, Loaded};
 use kmctl_core::protocol::host::{HostManifest, Removal};
@@ -24,7 +27,8 @@ pub(super) async fn converge(session: &Session, plan: &Plan, inspection: Inspect
     let yes = session.assume_yes;
     let late = late.into_iter().map(|(manifest, task)| {
         let (host, others, km) = (manifest.host.clone(), others.clone(), work.km.1.clone());
-        let existing = ExistingCluster { founder: plan.founder.clone(), begins: plan.begins() };
+        let id = Some(work.cluster_id.clone());
+        let existing = ExistingCluster { id, founder: plan.founder.clone(), begins: plan.begins() };
         Late { host, arrival: Box::pin(async move { arrival(task, manifest, (others, existing), &km, yes).await }) }
     });
     let departures = plan.departures.iter().filter(|one| one.remove).map(|one| one.member.clone()).collect();
@@ -72,10 +76,16 @@ pub(super) async fn retire(
 ) {
     for one in plan.departures.iter().filter(|one| one.remove).take(departed) {
         let Some(address) = one.peers.first().and_then(|peer| address_of(peer)) else { continue };
+        if let Some(host) = loaded.cluster.spec.control_plane.hosts.iter().find(|host| host.address == address) {
+            // The planner refuses this for new hosts; the cluster's own hosts are never cleaned up.
+            session.progress.note(&one.member, &format!("nothing is removed from {address}: it is {} now", host.name));
+            continue;
+        }
         let spec = HostSpec { address, name: one.member.clone(), host_key: String::new(), ssh: None };
         let retired = async {
             let host: Arc<dyn Host> = Arc::new(session.connect(loaded, &spec).await?);
             let manifest = crate::plan::desired(&loaded.cluster, &spec, &desired.inputs)?;
+            belongs(host.as_ref(), &manifest, &work.cluster_id).await?;
             let hosts = [(host, manifest)];
             let (removal, holder) = (Removal::Everything, work.holder.clone());
             let removing = Removing { removal, keep_framework: false, holder };
@@ -86,6 +96,17 @@ pub(super) async fn retire(
             let text = format!("is no member of etcd any more; what runs there could not be removed: {error:#}");
             session.progress.note(&one.member, &text);
         }
+    }
+}
+
+/// Fails if the machine is not the departed member: another one may have its address by now.
+async fn belongs(host: &dyn Host, manifest: &HostManifest, id: &str) -> anyhow::Result<()> {
+    let found = look(host, manifest).await?;
+    let HostManifest { cluster, host: member, .. } = manifest;
+    match &found.ownership().mark {
+        Some(mark) if mark.cluster == *cluster && mark.id == id && mark.member == *member => Ok(()),
+        Some(mark) => bail!("the machine there is {} of cluster {} ({})", mark.member, mark.cluster, mark.id),
+        None => bail!("the machine there does not say that it is {member} of cluster {cluster}"),
     }
 }
 

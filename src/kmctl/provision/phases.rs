@@ -24,6 +24,8 @@ pub struct PlanOptions {
     pub reset_scale: bool,
     /// Remove etcd members that cluster.yaml does not name.
     pub allow_remove: bool,
+    /// Bootstrap a new cluster although there was, or may be, an older one.
+    pub begin_anew: bool,
 }
 
 /// How `up` ended.
@@ -58,13 +60,21 @@ pub async fn up(
         inspect::inspect(session, loaded, bundle, &limits, inspection, Some(reached)).await?;
 
     // Plan.
-    let work = work::work(session, &desired, work::taken(km).await?, "kmctl up", limits);
+    let mut work = work::work(session, &desired, work::taken(km).await?, "kmctl up", limits);
     let removes = |saved: &SavedPlan| saved.plan.departures.iter().any(|one| one.remove);
-    let allow_remove = options.allow_remove || saved.as_ref().is_some_and(|(saved, _)| removes(saved));
-    let plan = planning::plan(session, loaded, &mut inspection, &work.km.1, allow_remove).await?;
+    let allowed = planning::Allowed {
+        remove: options.allow_remove || saved.as_ref().is_some_and(|(saved, _)| removes(saved)),
+        begin_anew: options.begin_anew || saved.as_ref().is_some_and(|(saved, _)| saved.plan.begin_anew),
+    };
+    let plan = planning::plan(session, loaded, &mut inspection, &work.km.1, allowed).await?;
     if let Some((saved, file)) = &saved {
         let now = SavedPlan::new(&loaded.cluster.metadata.name, &work.km.1, &desired.manifests, &plan);
         check_drift(file, saved, &now, &plan)?;
+    }
+
+    work.begin_anew = plan.begin_anew;
+    if let Some(id) = &plan.id {
+        work.cluster_id.clone_from(id);
     }
 
     // Verify files that hosts lack, concurrently with the rest. Check hosts that are new to the cluster, and Mesos.
@@ -121,7 +131,8 @@ pub async fn plan(
 
     // Plan.
     let (_, km) = work::taken(km).await?;
-    let plan = planning::plan(session, loaded, &mut inspection, &km, options.allow_remove).await?;
+    let allowed = planning::Allowed { remove: options.allow_remove, begin_anew: options.begin_anew };
+    let plan = planning::plan(session, loaded, &mut inspection, &km, allowed).await?;
     let saved = SavedPlan::new(&loaded.cluster.metadata.name, &km, &desired.manifests, &plan);
     Ok((saved, plan, failures::of_inspection(session, inspection, desired.manifests.len())))
 }
@@ -150,6 +161,7 @@ pub async fn down(
     // Connect to all hosts, and inspect them.
     let limits = Limits::default();
     let (desired, inspection) = teardown::inspect(session, loaded, &limits).await?;
+    planning::check_identity(loaded, &inspection)?;
     let all = desired.manifests.len();
     if !inspection.inspected.iter().any(|one| teardown::is_installed(&one.found, removal)) {
         return Ok(Down::NotInstalled(failures::of_inspection(session, inspection, all)));

@@ -4,9 +4,19 @@ use super::inspect::{InspectedHost, Inspection};
 use super::session::Session;
 use crate::failure::{Code, Failure};
 use crate::inventory::Found;
+use crate::plan::preflight::ownership_hint;
 use crate::plan::{self, Plan, PlanContext, PlanError};
 use kmctl_core::cluster::Loaded;
-use kmctl_core::protocol::host::HostManifest;
+use kmctl_core::protocol::host::{ETCD_DATA, HostManifest, Loss};
+
+/// What the operator has allowed in addition.
+#[derive(Clone, Copy)]
+pub(super) struct Allowed {
+    /// To remove etcd members that cluster.yaml does not name.
+    pub(super) remove: bool,
+    /// To bootstrap a new cluster although there was, or may be, an older one.
+    pub(super) begin_anew: bool,
+}
 
 /// Decides what must be done. If only late hosts can determine whether there is a cluster, waits for them.
 ///
@@ -17,12 +27,14 @@ pub(super) async fn plan(
     loaded: &Loaded,
     inspection: &mut Inspection,
     km: &str,
-    allow_remove: bool,
+    allowed: Allowed,
 ) -> Result<Plan, Failure> {
     loop {
-        let mut context = PlanContext { unseen: inspection.unseen(), allow_remove, ..PlanContext::default() };
+        let Allowed { remove: allow_remove, begin_anew } = allowed;
+        let mut context =
+            PlanContext { unseen: inspection.unseen(), allow_remove, begin_anew, ..PlanContext::default() };
         let mut decided = decide_for(&inspection.inspected, km, &context);
-        if decided.as_ref().is_ok_and(Plan::begins) && !context.unseen.is_empty() {
+        if decided.as_ref().is_ok_and(Plan::begins) && !begin_anew {
             context.framework = framework(session, loaded, inspection).await?;
             decided = decide_for(&inspection.inspected, km, &context);
         }
@@ -55,14 +67,43 @@ async fn framework(session: &Session, loaded: &Loaded, inspection: &Inspection) 
     let master = clients::master(first.host.clone(), loaded).await.map_err(|failure| {
         inspection.report_failures(session);
         let (text, hint) = clients::text_and_hint(&failure);
-        let text = format!("not all hosts answered, and Mesos cannot be asked whether the cluster lives: {text}");
+        let (text, hint) = match inspection.is_complete() {
+            true => (
+                format!("nothing was installed: Mesos cannot be asked: {text}"),
+                format!("{hint}; `kmctl check` looks again"),
+            ),
+            false => {
+                (format!("not all hosts answered, and Mesos cannot be asked whether the cluster lives: {text}"), hint)
+            }
+        };
         Failure::message(Code::Failed, text).hint(hint)
     })?;
     Ok(master.frameworks.into_iter().next().map(|framework| framework.id))
 }
 
+/// Fails if a host is not this cluster's, before anything on it is changed.
+///
+/// # Errors
+/// Whose the host is.
+pub(super) fn check_identity(loaded: &Loaded, inspection: &Inspection) -> Result<(), Failure> {
+    let hosts = inspection.inspected.iter().map(|one| (one.manifest.clone(), one.found.clone())).collect::<Vec<_>>();
+    plan::identify(&hosts, None).map(drop).map_err(|error| failure(loaded, error))
+}
+
 fn failure(loaded: &Loaded, error: PlanError) -> Failure {
     let (code, hint) = match &error {
+        PlanError::Ownership(error) => (Code::Invalid, ownership_hint(error)),
+        PlanError::TwoIds { .. } => (
+            Code::Invalid,
+            "two clusters have the same name: list only the hosts of one of them in cluster.yaml".to_owned(),
+        ),
+        PlanError::AddressOfMember { host, member } => (
+            Code::Invalid,
+            format!(
+                "if the machine replaces {member}, name it {member}; else take {host} out of cluster.yaml, run `kmctl up \
+                 --allow-remove`, and add it afterwards"
+            ),
+        ),
         PlanError::Upgrade { .. } => (
             Code::Invalid,
             "run `kmctl down` and then `kmctl up`: etcd's data, keys and settings stay, pods do not".to_owned(),
@@ -87,6 +128,43 @@ fn failure(loaded: &Loaded, error: PlanError) -> Failure {
         PlanError::Unnamed { founder } => (
             Code::Invalid,
             format!("write {founder} into cluster.yaml, or start over: `kmctl down --purge`, then `kmctl up`"),
+        ),
+        PlanError::DataAway { host, loss } => (
+            Code::Failed,
+            match loss {
+                Loss::OtherData => {
+                    format!("give {host} its own disk back, or empty {ETCD_DATA}: it then joins as a new member")
+                }
+                _ => format!(
+                    "mount the disk of {host} again; if it is lost, mount an empty one there: {host} then joins as a new member"
+                ),
+            },
+        ),
+        PlanError::DataLost { .. } => (
+            Code::Failed,
+            format!(
+                "get the data back (/var/lib/kmctl/snapshots has copies); to give them up and bootstrap an empty cluster, in \
+                 which no pod of the old one exists: `kmctl up --begin-anew {}`",
+                loaded.cluster.metadata.name
+            ),
+        ),
+        PlanError::MayHaveData { unseen } => (
+            Code::SomeHosts,
+            format!(
+                "make {} reachable, or take what is lost out of cluster.yaml; if no cluster ever existed on these hosts: `kmctl \
+                 up --begin-anew {}`",
+                unseen.join(", "),
+                loaded.cluster.metadata.name
+            ),
+        ),
+        PlanError::Elsewhere { framework, unseen } if unseen.is_empty() => (
+            Code::Failed,
+            format!(
+                "get etcd's data back; to give them up: `kmctl up --begin-anew {}`, and end the old framework: `curl -d \
+                 frameworkId={framework} {}/teardown`",
+                loaded.cluster.metadata.name,
+                loaded.cluster.spec.mesos.master.0.first().map(String::as_str).unwrap_or_default()
+            ),
         ),
         PlanError::Elsewhere { framework, unseen } => (
             Code::SomeHosts,

@@ -8,7 +8,7 @@ use super::session::Session;
 use crate::apply::{ApplyError, Limits, Work, forget_purge, install, purge_nodes};
 use crate::failure::{Code, Failure};
 use crate::host::{Command, Host};
-use crate::inventory::Found;
+use crate::inventory::{Bare, Found};
 use kmctl_core::cluster::Loaded;
 use kmctl_core::protocol::host::{FRAMEWORK, HostManifest, Item, KM, Removal};
 
@@ -83,7 +83,7 @@ pub(super) async fn prepare(
     for InspectedHost { host, manifest, found } in inspected.into_iter().filter(|one| is_installed(&one.found, removal))
     {
         let lacks_km = match &found {
-            Found::Bare { .. } => true,
+            Found::Bare(_) => true,
             Found::Observed(found) => found.km.as_ref() != Some(&work.km.1),
         };
         match if lacks_km { install(host.as_ref(), work).await } else { Ok(()) } {
@@ -99,7 +99,7 @@ pub(super) async fn prepare(
 pub(super) fn is_installed(found: &Found, removal: Removal) -> bool {
     match found {
         Found::Observed(_) => true,
-        Found::Bare { existing } => {
+        Found::Bare(Bare { existing, .. }) => {
             existing.contains(FRAMEWORK)
                 || removal == Removal::Everything && existing.iter().any(|path| path != "/etc/kubernetes")
         }
@@ -186,18 +186,18 @@ pub(super) async fn end_framework(session: &Session, hosts: &Installed) -> Resul
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
 
     #[test]
     fn a_framework_that_could_not_be_ended_is_found_by_the_next_run() {
-        let bare = |paths: &[&str]| Found::Bare { existing: paths.iter().map(|path| (*path).to_owned()).collect() };
+        let bare = |paths: &[&str]| {
+            Found::Bare(Bare { existing: paths.iter().map(|path| (*path).to_owned()).collect(), ..Bare::default() })
+        };
         let kept = bare(&["/etc/kubernetes", "/etc/kmctl", "/var/lib/etcd"]);
         assert!(!is_installed(&kept, Removal::Programs));
         assert!(is_installed(&kept, Removal::Everything));
         let pending = bare(&["/etc/kubernetes", "/etc/kmctl", "/var/lib/etcd", "/var/lib/kmctl/scheduler"]);
         assert!(is_installed(&pending, Removal::Programs));
-        assert!(!is_installed(&Found::Bare { existing: BTreeSet::new() }, Removal::Everything));
+        assert!(!is_installed(&bare(&[]), Removal::Everything));
     }
 }

@@ -11,12 +11,14 @@ use crate::apply::{Limits, Work, km_beside_kmctl};
 use crate::failure::Failure;
 use kmctl_core::protocol::host::LockOwner;
 
-/// What the runs on all hosts have in common.
+/// What the runs on all hosts have in common. The cluster's id is a new one until it is known that the hosts have one.
 pub(super) fn work(session: &Session, desired: &DesiredState, km: Km, command: &str, limits: Limits) -> Work {
     Work {
         bundle: desired.bundle.clone(),
         secrets: desired.secrets.clone(),
         km,
+        cluster_id: uuid::Uuid::new_v4().simple().to_string(),
+        begin_anew: false,
         holder: holder(command),
         progress: session.progress.clone(),
         limits,

@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 use super::items::MemberSpec;
 use super::lock_owner::LockOwner;
 
+/// The environment file that configures etcd's first start. It is removed once etcd votes.
+pub const ETCD_ENVIRONMENT: &str = "/etc/kubernetes/etcd-initial.env";
+
 /// The founder's name, for a host to record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -33,6 +36,10 @@ pub struct EtcdBootstrap {
     pub start: Option<EtcdStart>,
     /// The founder to record, if any.
     pub founding: Option<BootstrapClaim>,
+    /// Whether a new cluster may be bootstrapped although the host has lost the data of an older one: the operator has
+    /// asked for it.
+    #[serde(default)]
+    pub begin_anew: bool,
 }
 
 /// A member, as listed by etcd.
@@ -53,6 +60,8 @@ pub struct EtcdMember {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LeaveRequest {
+    /// The cluster that the host belongs to.
+    pub cluster: String,
     /// The host that sends the request.
     pub member: MemberSpec,
     /// Name of the member to remove.

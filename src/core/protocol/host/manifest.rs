@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use super::items::{Item, MemberSpec, UnitSpec};
 
 /// Version of this format; `km host` refuses other versions.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// Everything that a host should have. Items are applied from first to last, so an item must follow everything it
 /// needs.

@@ -1,15 +1,22 @@
 //! The protocol of `km host`. kmctl sends everything that the host should have or lose; `km host` answers with what it
 //! found, and reports what it does.
 mod etcd;
+mod etcd_data;
 mod events;
+mod identity;
 mod items;
 mod lock_owner;
 mod manifest;
 mod observed;
 mod requests;
 
-pub use etcd::{BootstrapClaim, EtcdBootstrap, EtcdMember, EtcdStart, LeaveRequest};
+pub use etcd::{BootstrapClaim, ETCD_ENVIRONMENT, EtcdBootstrap, EtcdMember, EtcdStart, LeaveRequest};
+pub use etcd_data::{DATA_LABEL, DATA_RECORD, DataRecord, DataState, ETCD_DATA, ETCD_WAL, EtcdData, Loss};
 pub use events::{Change, Event};
+pub use identity::{
+    EMPTY_FILE_SYSTEM, HostMark, MARK, MARK_FORMAT, MarkClaim, Ownership, OwnershipError, SCHEDULER_CONFIGURATION,
+    TRACES,
+};
 pub use items::{
     AuthoritySpec, CertificateSpec, DirectorySpec, ETCD, EncryptionKeySpec, FOUNDER, FileSpec, Founder, HealthSpec,
     Item, KeyPairSpec, Kind, KubeconfigSpec, MemberSpec, ObjectSpec, ObjectsSpec, Planned, ProgramSpec, SecretSpec,

@@ -2,6 +2,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::etcd::EtcdMember;
+use super::etcd_data::EtcdData;
+use super::identity::Ownership;
 use super::lock_owner::LockOwner;
 
 /// Everything that was found on a host.
@@ -16,6 +18,12 @@ pub struct Observations {
     pub km: Option<String>,
     /// The current holder of the host's lock.
     pub lock: Option<LockOwner>,
+    /// Whose the host is.
+    #[serde(default)]
+    pub ownership: Ownership,
+    /// etcd's data.
+    #[serde(default)]
+    pub etcd_data: EtcdData,
     /// Versions whose bundle is unpacked on the host.
     pub versions: Vec<String>,
     /// Members of etcd, if it runs and answers.

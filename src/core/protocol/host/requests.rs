@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::etcd::EtcdBootstrap;
+use super::identity::MarkClaim;
 use super::items::UnitSpec;
 use super::lock_owner::LockOwner;
 use super::manifest::HostManifest;
@@ -16,6 +17,8 @@ pub struct Header {
     pub manifest: HostManifest,
     /// All units of the host, even if the manifest is only a part: a unit that reads a replaced file must be restarted.
     pub units: Vec<UnitSpec>,
+    /// Whose the host is, or becomes. A host that belongs to another cluster refuses the stream.
+    pub mark: MarkClaim,
     /// Files of the bundle that follow, gzipped, in the manifest's order.
     pub payload: Vec<Payload>,
     /// Base64 of secret files by path; written if their digest differs.

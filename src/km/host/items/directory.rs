@@ -6,7 +6,13 @@ use kmctl_core::protocol::host::{Change, Differences, DirectorySpec, Observed};
 
 impl OnHost for DirectorySpec {
     fn observe(&self, host: &mut Inspection<'_>) -> Result<Observed, AgentError> {
-        let Some(mode) = host.root.mode(&self.path) else { return Ok(Observed::Missing) };
+        // A symbolic link to a directory is one: operators put data on other disks that way.
+        let Some(mode) = host.root.directory_mode(&self.path) else {
+            return Ok(match host.root.mode(&self.path) {
+                None => Observed::Missing,
+                Some(_) => Observed::different("it is a symbolic link to nothing"),
+            });
+        };
         if !host.root.is_directory(&self.path) {
             return Ok(Observed::different("it is no folder"));
         }

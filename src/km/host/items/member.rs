@@ -7,33 +7,54 @@ use serde_json::json;
 use super::{Inspection, OnHost, Run};
 use crate::host::AgentError;
 use crate::host::etcd::{Etcd, read_members};
+use crate::host::etcd_data;
 use crate::host::files::Root;
-use kmctl_core::protocol::host::{Change, EtcdMember, EtcdStart, MemberSpec, Observed};
+use kmctl_core::protocol::host::{
+    Change, DataState, ETCD_DATA, EtcdBootstrap, EtcdMember, EtcdStart, MemberSpec, Observed,
+};
 
 impl OnHost for MemberSpec {
     /// Compares whether the data exist.
     fn observe(&self, host: &mut Inspection<'_>) -> Result<Observed, AgentError> {
-        Ok(if exists(host.root, self) { Observed::Same } else { Observed::Missing })
+        Ok(if exists(host.root, self)? { Observed::Same } else { Observed::Missing })
     }
 
     fn apply(&self, run: &mut Run<'_, '_>) -> Result<Change, AgentError> {
-        prepare(run.host.root, self, run.header.etcd.start)
+        prepare(run.host.root, self, &run.header.etcd)
     }
 }
 
-/// Whether the host has been a member. A private root runs no etcd that would create the data.
-fn exists(root: &Root, spec: &MemberSpec) -> bool {
-    if root.is_host() { root.is_directory(&spec.data) } else { root.mode(&spec.environment).is_some() }
+/// Whether the host has been a member and has its data. A private root runs no etcd that would create them.
+fn exists(root: &Root, spec: &MemberSpec) -> Result<bool, AgentError> {
+    match root.is_host() {
+        true => Ok(etcd_data::read(root)?.state() == DataState::Present),
+        false => Ok(root.mode(&spec.environment).is_some()),
+    }
 }
 
 /// Prepares the first start of a host without data.
-fn prepare(root: &Root, spec: &MemberSpec, start: Option<EtcdStart>) -> Result<Change, AgentError> {
-    if exists(root, spec) {
+fn prepare(root: &Root, spec: &MemberSpec, etcd: &EtcdBootstrap) -> Result<Change, AgentError> {
+    let data = etcd_data::read(root)?;
+    if exists(root, spec)? {
+        if data.record.is_none() && root.is_host() {
+            etcd_data::label(root, true)?;
+        }
         return Ok(Change::Unchanged);
+    }
+    let start = etcd.start;
+    if let DataState::Lost(loss) = data.state() {
+        let begins = matches!(start, Some(EtcdStart::Bootstrap));
+        if loss.may_return() || begins && !etcd.begin_anew {
+            return Err(AgentError::Refused(format!("{ETCD_DATA} {loss}, and etcd has used it before")));
+        }
     }
     let own = format!("{}={}", spec.name, spec.peer);
     let (members, state) = match start {
-        None => return Err(AgentError::Refused(format!("{} is gone since the plan was made: run again", spec.data))),
+        None => {
+            return Err(AgentError::Refused(format!(
+                "etcd's data in {ETCD_DATA} are gone since the plan was made: run again"
+            )));
+        }
         Some(EtcdStart::Bootstrap) => (own, "new"),
         Some(EtcdStart::Join) if root.is_host() => (join(root, spec)?, "existing"),
         Some(EtcdStart::Join) => (own, "existing"),
@@ -42,6 +63,7 @@ fn prepare(root: &Root, spec: &MemberSpec, start: Option<EtcdStart>) -> Result<C
         "# Written by kmctl for the first start of etcd; later starts do not heed it.\n\
          ETCD_INITIAL_CLUSTER={members}\nETCD_INITIAL_CLUSTER_STATE={state}\n"
     );
+    etcd_data::label(root, false)?;
     root.write(&spec.environment, 0o644, text.as_bytes())?;
     Ok(Change::Created)
 }
@@ -98,11 +120,14 @@ pub(super) mod tests {
             peer: "https://192.0.2.12:2380".to_owned(),
             local: "https://127.0.0.1:2379".to_owned(),
             others: vec!["https://192.0.2.11:2379".to_owned()],
-            data: "/var/lib/etcd/member".to_owned(),
             environment: "/etc/kubernetes/etcd-initial.env".to_owned(),
             authority: "/etc/kubernetes/pki/etcd/ca".to_owned(),
             client: "/etc/kubernetes/pki/client".to_owned(),
         }
+    }
+
+    fn starts(how: EtcdStart) -> EtcdBootstrap {
+        EtcdBootstrap { start: Some(how), ..EtcdBootstrap::default() }
     }
 
     /// As etcd 3.4's gateway answers.
@@ -125,12 +150,12 @@ pub(super) mod tests {
     fn a_host_begins_or_joins_only_as_it_was_told() {
         let folder = tempfile::tempdir().unwrap();
         let root = Root::new(folder.path(), None);
-        assert!(matches!(prepare(&root, &spec(), None), Err(AgentError::Refused(_))));
-        assert_eq!(prepare(&root, &spec(), Some(EtcdStart::Bootstrap)).unwrap(), Change::Created);
+        assert!(matches!(prepare(&root, &spec(), &EtcdBootstrap::default()), Err(AgentError::Refused(_))));
+        assert_eq!(prepare(&root, &spec(), &starts(EtcdStart::Bootstrap)).unwrap(), Change::Created);
         let text = root.text("/etc/kubernetes/etcd-initial.env").unwrap().unwrap();
         assert!(text.ends_with("ETCD_INITIAL_CLUSTER=cp2=https://192.0.2.12:2380\nETCD_INITIAL_CLUSTER_STATE=new\n"));
         // Once it is a member, no instruction changes that.
-        assert_eq!(prepare(&root, &spec(), Some(EtcdStart::Join)).unwrap(), Change::Unchanged);
+        assert_eq!(prepare(&root, &spec(), &starts(EtcdStart::Join)).unwrap(), Change::Unchanged);
         assert_eq!(root.text("/etc/kubernetes/etcd-initial.env").unwrap().unwrap(), text);
     }
 }

@@ -1,11 +1,12 @@
 //! Objects in the API: compared with the live objects, and changed by server-side apply.
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Inspection, OnHost, Run};
 use crate::host::AgentError;
 use crate::host::api::Api;
 use crate::host::files::Root;
-use kmctl_core::protocol::host::{Change, ObjectSpec, ObjectsSpec, Observed};
+use kmctl_core::k8s::names;
+use kmctl_core::protocol::host::{Change, HostMark, ObjectSpec, ObjectsSpec, Observed};
 
 impl OnHost for ObjectsSpec {
     /// In a private root there is no API server.
@@ -17,6 +18,7 @@ impl OnHost for ObjectsSpec {
         if !run.host.root.is_host() {
             return Ok(Change::Unchanged);
         }
+        claim_cluster(run.host.root, &self.kubeconfig, &run.header.mark.mark)?;
         let changed = write(run.host.root, &self.kubeconfig, &self.objects)?;
         Ok(if changed > 0 { Change::Updated } else { Change::Unchanged })
     }
@@ -65,6 +67,32 @@ fn write(root: &Root, kubeconfig: &str, objects: &[ObjectSpec]) -> Result<usize,
         changed += 1;
     }
     Ok(changed)
+}
+
+/// Keeps the cluster's id in the API as well, so that an API server with another store is noticed.
+///
+/// # Errors
+/// The API server serves another cluster.
+fn claim_cluster(root: &Root, kubeconfig: &str, mark: &HostMark) -> Result<(), AgentError> {
+    let Some(api) = Api::open(root, kubeconfig)? else { return Ok(()) };
+    let name = names::CLUSTER_CONFIG_MAP;
+    let path = format!("/api/v1/namespaces/{}/configmaps/{name}", names::NAMESPACE);
+    let failed = |answer| AgentError::Object { object: format!("ConfigMap {name}"), answer };
+    if let Some(live) = api.get(&path).map_err(failed)? {
+        return match live["data"]["id"].as_str() {
+            Some(id) if id == mark.id => Ok(()),
+            id => Err(AgentError::Refused(format!(
+                "the API server serves the cluster with the id {}, and this host belongs to {}",
+                id.unwrap_or("(none)"),
+                mark.id
+            ))),
+        };
+    }
+    let object = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": names::NAMESPACE},
+        "data": {"name": mark.cluster, "id": mark.id},
+    });
+    api.apply(&path, &object).map_err(failed)
 }
 
 /// Kind and name, e.g. `ClusterRole km-scheduler`.

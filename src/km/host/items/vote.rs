@@ -6,6 +6,7 @@ use serde_json::json;
 use super::{Inspection, OnHost, Run};
 use crate::host::AgentError;
 use crate::host::etcd::{Etcd, others_first};
+use crate::host::etcd_data;
 use crate::host::events::Reporter;
 use crate::host::files::Root;
 use crate::host::http::Pause;
@@ -55,6 +56,7 @@ fn promote(root: &Root, vote: &VoteSpec, reporter: &mut Reporter<'_>) -> Result<
             Ok(members) => match members.iter().find(|member| member.peers.contains(&spec.peer)) {
                 None => "etcd does not list it as a member".to_owned(),
                 Some(member) if !member.learner => {
+                    etcd_data::started(root, &spec.environment)?;
                     return Ok(if promoted { Change::Updated } else { Change::Unchanged });
                 }
                 Some(member) => {

@@ -3,6 +3,7 @@ use super::finding::Finding;
 use crate::inventory::machine::{Machine, PORTS};
 use kmctl_core::cluster::{Cluster, Network, NetworkMode, clash};
 use kmctl_core::node::spec::bridge_name;
+use kmctl_core::protocol::host::OwnershipError;
 
 /// What the control plane's binaries and a new etcd need. With less, the first `up` already fails.
 const LEAST_FREE_KIB: u64 = 1 << 20;
@@ -67,11 +68,34 @@ pub fn judge_machine(host: &str, machine: &Machine) -> Vec<Finding> {
             found.push(Finding::error(host, text, format!("stop it, or move it: the control plane needs {port}")));
         }
     }
-    for path in &machine.foreign {
-        let cure = "if another tool made this host a control plane, remove that first (e.g. `kubeadm reset`)";
-        found.push(Finding::warning(host, format!("{path} is not empty"), cure));
-    }
     found
+}
+
+/// Whether the machine may become a host of this cluster.
+pub fn judge_ownership(cluster: &str, host: &str, machine: &Machine) -> Option<Finding> {
+    let error = machine.ownership.judge(cluster, host).err()?;
+    // The finding names the host already.
+    let text = error.to_string();
+    let text = text.strip_prefix(host).map_or(text.as_str(), str::trim_start);
+    Some(Finding::error(host, text, ownership_hint(&error)))
+}
+
+/// What the operator can do about a host that must not be changed.
+pub fn ownership_hint(error: &OwnershipError) -> String {
+    match error {
+        OwnershipError::OtherCluster { found, wanted, .. } => format!(
+            "if the cluster was renamed in cluster.yaml, set metadata.name back to {found}: a cluster keeps its name; if {wanted} \
+             is another cluster, it needs other hosts"
+        ),
+        OwnershipError::OtherMember { member, .. } => {
+            format!("set its name back to {member}; to rename it, remove it from the cluster and add it again")
+        }
+        OwnershipError::Foreign { .. } => {
+            "use another host, or uninstall what uses this one (for example with `kubeadm \
+             reset`) and remove what is left: kmctl changes nothing that it has not installed"
+                .to_owned()
+        }
+    }
 }
 
 /// Whether the pods' network clashes with this machine's own. No pod runs on a control-plane host, but agents are
@@ -151,7 +175,7 @@ mod tests {
     #[test]
     fn every_flaw_is_found_with_its_cure() {
         type Spoil = fn(&mut Machine);
-        let table: [(Spoil, &str); 9] = [
+        let table: [(Spoil, &str); 8] = [
             (|m| m.uid = Some(1000), "commands do not run as root"),
             (|m| m.init = "runit".to_owned(), "systemd is not in charge (process 1 is `runit`)"),
             (|m| m.architecture = "aarch64".to_owned(), "the architecture is aarch64, but bundles are for x86_64"),
@@ -163,7 +187,6 @@ mod tests {
             ),
             (|m| m.memory_kib = 1 << 20, "it has 1.0 GiB of memory"),
             (|m| drop(m.ports.insert(6443, "nginx".to_owned())), "port 6443 is taken by nginx"),
-            (|m| m.foreign.push("/etc/kubernetes/manifests".to_owned()), "/etc/kubernetes/manifests is not empty"),
         ];
         for (spoil, expected) in table {
             let mut machine = good();
@@ -173,6 +196,16 @@ mod tests {
             assert_eq!(texts, [expected]);
             assert!(!found[0].cure.is_empty());
         }
+    }
+
+    #[test]
+    fn a_machine_that_is_anothers_is_an_error() {
+        let mut machine = good();
+        assert_eq!(judge_ownership("demo", "cp1", &machine), None);
+        machine.ownership.traces.insert("/etc/kubernetes/manifests".to_owned());
+        let found = judge_ownership("demo", "cp1", &machine).unwrap();
+        assert_eq!(found.level, super::super::finding::Level::Error);
+        assert_eq!(found.text, "is in use by another installation: /etc/kubernetes/manifests exists");
     }
 
     #[test]

@@ -6,5 +6,5 @@ mod mesos;
 
 pub use agents::{AgentGroup, eligible, group, reachable, reason_against};
 pub use finding::{Finding, Level};
-pub use machines::{judge_clocks, judge_machine, judge_routes};
+pub use machines::{judge_clocks, judge_machine, judge_ownership, judge_routes, ownership_hint};
 pub use mesos::{judge_master, judge_mesos};

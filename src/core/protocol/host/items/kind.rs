@@ -36,11 +36,6 @@ pub trait Kind {
     fn once_per_cluster(&self) -> bool {
         false
     }
-
-    /// A path that exists from the item's first success on, if none of those that it writes shows that.
-    fn evidence(&self) -> Option<&str> {
-        None
-    }
 }
 
 /// What an item writes on its host. `down` removes exactly this, so a file that no item declares stays behind.

@@ -15,8 +15,6 @@ pub struct MemberSpec {
     pub local: String,
     /// Client URLs of the members on other hosts.
     pub others: Vec<String>,
-    /// The directory that exists as soon as it is a member.
-    pub data: String,
     /// The environment file that configures how etcd starts for the first time.
     pub environment: String,
     /// Path of the authority, without `.crt` and `.key`.
@@ -41,9 +39,5 @@ impl Kind for MemberSpec {
 
     fn planned(&self) -> Planned {
         Planned::Membership
-    }
-
-    fn evidence(&self) -> Option<&str> {
-        Some(&self.data)
     }
 }
