@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::event::RequestId;
 use super::refused::Refused;
 use kmctl_core::model::nodes::NodePhase;
-use kmctl_core::model::pods::Uid;
+use kmctl_core::model::pods::{PodFacts, Uid};
 use kmctl_core::model::resources::Amount;
 use mesos::types::{ExecutorInfo, OfferId, TaskInfo};
 
@@ -202,6 +202,12 @@ impl MesosCall {
 }
 
 impl ApiRequest {
+    /// Deletes a pod, with `force` if no kubelet exists any more.
+    pub(super) fn delete_pod(pod: &PodFacts, force: bool) -> ApiRequest {
+        let (namespace, name, uid) = (pod.namespace.clone(), pod.name.clone(), pod.uid.clone());
+        ApiRequest::DeletePod { namespace, name, uid, force }
+    }
+
     /// Name of the kind, for metrics and logs.
     pub fn kind(&self) -> &'static str {
         match self {
