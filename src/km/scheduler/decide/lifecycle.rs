@@ -221,7 +221,13 @@ impl Scheduler {
             pod_cidr: host_ports.then(|| self.settings.node.pod_cidr.clone()),
             declared_features: self.settings.node.declared_features(),
         };
-        self.nodes.create(name, agent.id.clone(), labels, agent.capacity(), self.now);
+        let unlabelled = agent.unlabelled().join(", ");
+        self.nodes.create(name.clone(), agent.id.clone(), labels, agent.capacity(), self.now);
         self.push(Effect::Api(ApiRequest::CreateNode(spec)));
+        if !unlabelled.is_empty() {
+            self.push(Effect::Report(format!(
+                "node {name} has no labels for these attributes of its agent: {unlabelled}"
+            )));
+        }
     }
 }

@@ -159,8 +159,6 @@ impl Scheduler {
         let name = agent.node_name();
         let shared = self.agents.values().any(|other| other.id != agent.id && other.node_name() == name)
             || self.nodes.get(&name).is_some_and(|node| node.agent() != agent.id);
-        // An agent's id ends in -S and its number.
-        let suffix = agent.id.rsplit('-').next().unwrap_or_default().to_ascii_lowercase();
-        if shared { format!("{name}-{suffix}") } else { name }
+        if shared { agent.long_node_name() } else { name }
     }
 }

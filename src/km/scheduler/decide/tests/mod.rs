@@ -4,5 +4,6 @@ mod binding;
 mod demand;
 mod every_effect;
 mod life;
+mod long_names;
 mod restart;
 mod shrink;
