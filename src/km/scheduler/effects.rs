@@ -140,7 +140,11 @@ async fn send(api: &Api, request: ApiRequest) -> (Option<String>, Option<Event>)
             (error.clone(), Some(Event::BindingPosted { uid: binding.uid, error }))
         }
         ApiRequest::MarkNode { node, phase, why } => (timely(api.mark_node(&node, phase, &why)).await.err(), None),
-        ApiRequest::PublishGrant { node, grant } => (timely(api.publish_grant(&node, grant)).await.err(), None),
+        ApiRequest::PublishGrant { node, grant } => {
+            let failed = timely(api.publish_grant(&node, grant)).await.err();
+            let event = failed.clone().map(|why| Event::NodeFailed { node, step: NodeStep::Publish, why });
+            (failed, event)
+        }
         ApiRequest::RenewLease { node } => (timely(api.renew_lease(&node)).await.err(), None),
         ApiRequest::DeleteNode { node, token_id } => {
             (timely(api.delete_node(&node, token_id.as_deref())).await.err(), None)

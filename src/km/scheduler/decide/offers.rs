@@ -31,6 +31,7 @@ impl Scheduler {
 
     pub(super) fn rescinded(&mut self, offer: &str) {
         self.agents.rescind(offer);
+        self.failed_returns.rescind(offer);
     }
 
     pub(super) fn learn_agents(&mut self, infos: &[AgentInfo]) {
@@ -74,6 +75,9 @@ impl Scheduler {
         }
         let wanted = unmet || !useful.is_empty() || !certain.is_empty();
         self.give_back(&useful, &certain, wanted);
+        for (seconds, offers) in self.failed_returns.take(now) {
+            self.push(Effect::Mesos(MesosCall::Decline { offers, seconds }));
+        }
         if !wanted {
             if self.demand.suppress() {
                 self.push(Effect::Mesos(MesosCall::Suppress));

@@ -13,12 +13,14 @@ impl Scheduler {
         self.known.subscribe();
         // Offers are only valid on their own stream. The new subscription starts suppressed.
         self.agents.void_offers();
+        self.failed_returns.void();
         self.demand.start_suppressed();
     }
 
     pub(super) fn disconnected(&mut self) {
         self.known.disconnect();
         self.agents.void_offers();
+        self.failed_returns.void();
     }
 
     pub(super) fn reconcile(&mut self) {

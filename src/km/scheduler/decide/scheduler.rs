@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::effect::Effect;
 use super::event::{Bounds, Event, NodeStep};
 use super::parts::{
-    Agents, Demand, GonePods, Illegal, Knowledge, NodeState, Nodes, ObjectLoss, Pods, Sweeps, Tasks, Troubles,
+    Agents, Demand, FailedReturns, GonePods, Illegal, Knowledge, NodeState, Nodes, ObjectLoss, Pods, Sweeps, Tasks,
+    Troubles,
 };
 use super::settings::Settings;
 use kmctl_core::model::ids::IdSource;
@@ -34,6 +35,7 @@ pub struct Scheduler {
     pub(super) gone: GonePods,
     pub(super) sweeps: Sweeps,
     pub(super) demand: Demand,
+    pub(super) failed_returns: FailedReturns,
     pub(super) known: Knowledge,
 }
 
@@ -54,6 +56,7 @@ impl Scheduler {
             gone: GonePods::default(),
             sweeps: Sweeps::default(),
             demand: Demand::default(),
+            failed_returns: FailedReturns::default(),
             known: Knowledge::default(),
         }
     }
@@ -147,8 +150,13 @@ impl Scheduler {
             Event::NodeFailed { node, step, why } => match step {
                 NodeStep::Create => self.creation_failed(&node, &why),
                 NodeStep::Prepare => self.preparation_failed(&node, &why),
+                // It was logged as every failed write.
+                NodeStep::Publish => {
+                    self.nodes.update(&node, |node| node.publish_failed(self.now));
+                }
             },
             Event::BindingPosted { uid, error } => self.binding_posted(&uid, error),
+            Event::OffersNotReturned { offers, seconds } => self.failed_returns.note(offers, seconds, self.now),
             Event::Tick => {}
         }
     }

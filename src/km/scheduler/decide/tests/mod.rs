@@ -3,6 +3,7 @@ mod bench;
 mod binding;
 mod demand;
 mod every_effect;
+mod failed_writes;
 mod life;
 mod long_names;
 mod restart;
