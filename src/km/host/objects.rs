@@ -1,4 +1,5 @@
 //! Objects in the API: compared with the live objects, and changed by server-side apply.
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use reqwest::Method;
@@ -121,13 +122,17 @@ pub(crate) fn purge_nodes(root: &Root, reporter: &mut Reporter<'_>) -> Result<()
         return Err(AgentError::Refused(format!("{ADMIN} cannot be read")));
     };
     reporter.send(&Event::Started { item: item.clone() })?;
-    api.merge(&path, &json!({"data": {"purge": "true"}})).map_err(failed)?;
+    api.merge(&path, &json!({"data": {"purge": "true", names::UNCLEANED_KEY: null}})).map_err(failed)?;
     let started = Instant::now();
     let mut told = Instant::now();
     loop {
         let settings = api.get(&path).map_err(failed)?.unwrap_or_default();
         if settings["data"]["purge"] == "done" {
-            return reporter.done(item, Change::Removed);
+            let remains = uncleaned(&settings);
+            if remains.is_empty() {
+                return reporter.done(item, Change::Removed);
+            }
+            return reporter.send(&Event::Incomplete { item, remains });
         }
         let seconds = started.elapsed().as_secs();
         if started.elapsed() >= PURGE {
@@ -146,6 +151,13 @@ pub(crate) fn purge_nodes(root: &Root, reporter: &mut Reporter<'_>) -> Result<()
     }
 }
 
+/// Agents that the purge could not clean. A scheduler of an older release names none.
+fn uncleaned(settings: &Value) -> Vec<String> {
+    let text = settings["data"][names::UNCLEANED_KEY].as_str().unwrap_or_default();
+    let agents: BTreeMap<String, String> = serde_json::from_str(text).unwrap_or_default();
+    agents.into_iter().map(|(agent, why)| format!("agent {agent} is not cleaned: {why}")).collect()
+}
+
 /// Removes the setting after a drain, so that a cluster that is started again has nodes.
 pub(crate) fn forget_purge(root: &Root) -> Result<(), AgentError> {
     let path = format!("/api/v1/namespaces/{}/configmaps/{}", names::NAMESPACE, names::SETTINGS_CONFIG_MAP);
@@ -153,7 +165,7 @@ pub(crate) fn forget_purge(root: &Root) -> Result<(), AgentError> {
     let Some(api) = Api::open(root, ADMIN)? else {
         return Err(AgentError::Refused(format!("{ADMIN} cannot be read")));
     };
-    api.merge(&path, &json!({"data": {"purge": null}})).map_err(failed)
+    api.merge(&path, &json!({"data": {"purge": null, names::UNCLEANED_KEY: null}})).map_err(failed)
 }
 
 /// Kind and name, e.g. `ClusterRole km-scheduler`.
@@ -224,6 +236,16 @@ mod tests {
         );
         assert!(kept(&json!({"data": {"min": "0", "max": "none"}}), &wanted).is_empty());
         assert!(kept(&json!({"data": {"min": "0"}}), &wanted).is_empty(), "what is not set is as in cluster.yaml");
+    }
+
+    #[test]
+    fn agents_that_a_purge_could_not_clean_are_named() {
+        let settings =
+            json!({"data": {"purge": "done", "uncleaned": r#"{"a1 (S1)": "it made no offer within 300s"}"#}});
+        assert_eq!(uncleaned(&settings), ["agent a1 (S1) is not cleaned: it made no offer within 300s"]);
+        for none in [json!({"data": {"purge": "done"}}), json!({"data": {"purge": "done", "uncleaned": "{}"}})] {
+            assert!(uncleaned(&none).is_empty(), "{none}");
+        }
     }
 
     #[test]

@@ -172,7 +172,11 @@ async fn send(api: &Api, request: ApiRequest) -> (Option<String>, Option<Event>)
         ApiRequest::DeletePod { namespace, name, uid, force } => {
             (timely(api.delete_pod(&namespace, &name, &uid, force)).await.err(), None)
         }
-        ApiRequest::PurgeDone => (timely(api.purge_done()).await.err(), None),
+        ApiRequest::PurgeDone { uncleaned } => {
+            let failed = timely(api.purge_done(&uncleaned)).await.err();
+            let event = failed.is_some().then_some(Event::PurgeNotRecorded);
+            (failed, event)
+        }
     }
 }
 
@@ -239,7 +243,7 @@ fn log_request(request: &ApiRequest) {
         ApiRequest::Explain { namespace, name, message, .. } => {
             tracing::info!(pod = name, namespace, message, "explain");
         }
-        ApiRequest::PurgeDone => tracing::info!("{}", request.kind()),
+        ApiRequest::PurgeDone { .. } => tracing::info!("{}", request.kind()),
         ApiRequest::PrepareNode { .. }
         | ApiRequest::PublishGrant { .. }
         | ApiRequest::RenewLease { .. }

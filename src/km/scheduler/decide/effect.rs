@@ -140,8 +140,11 @@ pub enum ApiRequest {
         /// Without waiting for a kubelet, because none exists any more.
         force: bool,
     },
-    /// Everything is removed from the agents: record it in the live settings.
-    PurgeDone,
+    /// The purge is over: record it in the live settings.
+    PurgeDone {
+        /// Agents that may still hold something, with the reason.
+        uncleaned: BTreeMap<String, String>,
+    },
 }
 
 /// Answers to kube-scheduler.
@@ -223,7 +226,7 @@ impl ApiRequest {
             ApiRequest::Explain { .. } => "explain",
             ApiRequest::EvictPod { .. } => "evict_pod",
             ApiRequest::DeletePod { .. } => "delete_pod",
-            ApiRequest::PurgeDone => "purge_done",
+            ApiRequest::PurgeDone { .. } => "purge_done",
         }
     }
 }

@@ -98,6 +98,8 @@ pub enum Event {
         /// Refuse seconds of the call.
         seconds: u32,
     },
+    /// The end of a purge could not be recorded.
+    PurgeNotRecorded,
     /// Only time has passed.
     Tick,
 }

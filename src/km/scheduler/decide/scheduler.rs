@@ -157,6 +157,7 @@ impl Scheduler {
             },
             Event::BindingPosted { uid, error } => self.binding_posted(&uid, error),
             Event::OffersNotReturned { offers, seconds } => self.failed_returns.note(offers, seconds, self.now),
+            Event::PurgeNotRecorded => self.sweeps.purge_not_recorded(self.now),
             Event::Tick => {}
         }
     }

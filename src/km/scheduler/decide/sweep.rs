@@ -45,16 +45,17 @@ impl Scheduler {
 
     /// Once no node is left, every agent that ever had one is swept.
     fn purge(&mut self) {
-        if !self.bounds.purge {
+        if !self.bounds.purge || self.bounds.purged {
             self.sweeps.stop_purge();
             return;
         }
-        if !self.nodes.is_empty() || self.bounds.purged {
+        if !self.nodes.is_empty() {
             return;
         }
         let ids = &mut self.ids;
-        if self.sweeps.purge(self.now, || format!("purge.{}", ids.next_id())) {
-            self.push(Effect::Api(ApiRequest::PurgeDone));
+        if let Some(uncleaned) = self.sweeps.purge(self.now, || format!("purge.{}", ids.next_id())) {
+            let uncleaned = uncleaned.into_iter().map(|(agent, why)| (self.agents.title(&agent), why)).collect();
+            self.push(Effect::Api(ApiRequest::PurgeDone { uncleaned }));
         }
     }
 

@@ -22,6 +22,12 @@ impl Agents {
         self.0.len()
     }
 
+    /// Hostname and id, for the operator. An agent that has left Mesos is known by its id only.
+    pub fn title(&self, id: &str) -> String {
+        let host = self.get(id).map(|agent| agent.hostname.as_str()).filter(|host| !host.is_empty());
+        host.map_or_else(|| id.to_owned(), |host| format!("{host} ({id})"))
+    }
+
     /// Whether an offer of the agent is held.
     pub fn has_offers(&self, id: &str) -> bool {
         self.get(id).is_some_and(|agent| !agent.offers.is_empty())

@@ -6,5 +6,6 @@ mod every_effect;
 mod failed_writes;
 mod life;
 mod long_names;
+mod purge;
 mod restart;
 mod shrink;
