@@ -7,8 +7,11 @@ pub const NAMESPACE: &str = "kube-system";
 pub const NAMESPACE_OF_NODE_EVENTS: &str = "default";
 
 /// ConfigMap with the live settings. Keys: `min` and `max` (node bounds, decimal; `none` for no bound; absent for the
-/// value in cluster.yaml) and `purge` (`"true"` while purging).
+/// value in cluster.yaml), `purge` (`"true"` while purging, then `"done"`) and `uncleaned` (of a purge that is over).
 pub const SETTINGS_CONFIG_MAP: &str = "kmctl-settings";
+
+/// Key of `kmctl-settings`: the agents that the last purge could not clean, with the reason; a JSON map.
+pub const UNCLEANED_KEY: &str = "uncleaned";
 
 /// ConfigMap with the framework id (key `id`) and the agents that ever had a node (key `agents`, JSON list).
 pub const FRAMEWORK_CONFIG_MAP: &str = "kmctl-framework";

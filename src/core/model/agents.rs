@@ -122,20 +122,56 @@ impl Agent {
             labels.insert("topology.kubernetes.io/zone".to_owned(), label_value(zone));
         }
         for (name, value) in &self.attributes {
-            labels.insert(format!("{ATTRIBUTE_LABEL_PREFIX}{}", label_value(name)), label_value(value));
+            if let Some(key) = attribute_label(name) {
+                labels.insert(key, label_value(value));
+            }
         }
         labels
     }
 
+    /// Attributes that its Node has no label for, because their names make no valid one.
+    pub fn unlabelled(&self) -> Vec<&str> {
+        self.attributes.keys().filter(|name| attribute_label(name).is_none()).map(String::as_str).collect()
+    }
+
     /// The agent's hostname in the form of a Node name (RFC 1123).
     pub fn node_name(&self) -> String {
-        let lower = self.hostname.to_ascii_lowercase();
-        let cleaned: String =
-            lower.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).take(200).collect();
-        let labels: Vec<&str> =
-            cleaned.split('.').map(|part| part.trim_matches('-')).filter(|part| !part.is_empty()).collect();
-        if labels.is_empty() { "agent".to_owned() } else { labels.join(".") }
+        node_name(&self.hostname, LABEL_LENGTH)
     }
+
+    /// The same, ended with the last part of the agent's id, for when another agent has that name too.
+    pub fn long_node_name(&self) -> String {
+        // An id ends in -S and a number.
+        let end = self.id.rsplit('-').next().unwrap_or_default().to_ascii_lowercase();
+        let end: String = end.chars().skip(end.chars().count().saturating_sub(ID_LENGTH)).collect();
+        format!("{}-{end}", node_name(&self.hostname, LABEL_LENGTH - 1 - end.len()))
+    }
+}
+
+/// Longest value of a label, and longest name in its key. Nodes have no longer names either, although Kubernetes would
+/// allow them: the kubelet sets the label `kubernetes.io/hostname` to its node's name, unshortened, and the API server
+/// then refuses its Node (initialNode and updateDefaultLabels, pkg/kubelet/kubelet_node_status.go).
+const LABEL_LENGTH: usize = 63;
+
+/// Most characters of an agent's id in a Node name.
+const ID_LENGTH: usize = 12;
+
+/// A host's name as the name of a Node of at most `longest` characters.
+fn node_name(hostname: &str, longest: usize) -> String {
+    let lower = hostname.to_ascii_lowercase();
+    let cleaned: String =
+        lower.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).take(longest).collect();
+    let labels: Vec<&str> =
+        cleaned.split('.').map(|part| part.trim_matches('-')).filter(|part| !part.is_empty()).collect();
+    if labels.is_empty() { "agent".to_owned() } else { labels.join(".") }
+}
+
+/// Key of the label for an attribute. None if there is no valid one: a name that is too long is not shortened, because
+/// pods select by it, and two names may differ at their ends only.
+fn attribute_label(name: &str) -> Option<String> {
+    let key = format!("{ATTRIBUTE_LABEL_PREFIX}{}", label_characters(name));
+    let (_, own) = key.split_once('/')?;
+    (own.len() <= LABEL_LENGTH && own.ends_with(|c: char| c.is_ascii_alphanumeric())).then_some(key)
 }
 
 fn ports<'a>(resources: impl IntoIterator<Item = &'a Resource>) -> Ports {
@@ -153,8 +189,13 @@ fn architecture() -> &'static str {
 
 /// Converts any string to a label value: invalid characters become `_`, the ends are trimmed, at most 63 characters.
 pub fn label_value(text: &str) -> String {
+    label_characters(&text.chars().take(LABEL_LENGTH).collect::<String>())
+}
+
+/// The same in any length.
+fn label_characters(text: &str) -> String {
     let allowed = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '_' };
-    let cleaned: String = text.chars().map(allowed).take(63).collect();
+    let cleaned: String = text.chars().map(allowed).collect();
     cleaned.trim_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned()
 }
 
@@ -313,5 +354,44 @@ mod tests {
         assert_eq!(labels["topology.kubernetes.io/region"], "eu");
         assert_eq!(labels["topology.kubernetes.io/zone"], "eu-1");
         assert_eq!(labels["kubernetes.io/hostname"], name);
+        assert!(agent.unlabelled().is_empty());
+    }
+
+    #[test]
+    fn every_label_is_valid_whatever_the_agent_is_called() {
+        let fits = "a".repeat(53);
+        let names = [fits.clone(), format!("{fits}b"), "a".repeat(200), "ä!".to_owned(), "-x-".to_owned()];
+        let agent = Agent {
+            id: "8a1f-S12".into(),
+            hostname: format!("{}.Example", "h".repeat(70)),
+            attributes: names.iter().map(|name| (name.clone(), "v".repeat(100))).collect(),
+            domain: Some(("r".repeat(100), "_".into())),
+            ..Agent::default()
+        };
+        let (name, long) = (agent.node_name(), agent.long_node_name());
+        assert_eq!(
+            (name.as_str(), long.as_str()),
+            ("h".repeat(63).as_str(), format!("{}-s12", "h".repeat(59)).as_str())
+        );
+        let labels = agent.labels(&long);
+        let own: Vec<&str> = labels.keys().filter_map(|key| key.strip_prefix(ATTRIBUTE_LABEL_PREFIX)).collect();
+        assert_eq!(own, [fits.as_str(), "x"]);
+        assert_eq!(agent.unlabelled(), [names[2].as_str(), names[1].as_str(), names[3].as_str()]);
+        let edge = |c: char| c.is_ascii_alphanumeric();
+        for (key, value) in labels {
+            let own = key.rsplit('/').next().unwrap_or_default();
+            assert!(own.len() <= 63 && own.starts_with(edge) && own.ends_with(edge), "{key}");
+            assert!(
+                value.len() <= 63 && (value.is_empty() || value.starts_with(edge) && value.ends_with(edge)),
+                "{value}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_cut_ends_as_names_may() {
+        for (hostname, expected) in [("a".repeat(62) + "-b", "a".repeat(62)), ("a".repeat(62) + ".b", "a".repeat(62))] {
+            assert_eq!(Agent { hostname, ..Agent::default() }.node_name(), expected);
+        }
     }
 }

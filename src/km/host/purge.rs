@@ -1,7 +1,8 @@
 //! Stopping all nodes and sweeping the agents, before a cluster is purged.
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::AgentError;
 use super::api::Api;
@@ -23,13 +24,17 @@ pub(crate) fn purge_nodes(root: &Root, reporter: &mut Reporter<'_>) -> Result<()
         return Err(AgentError::Refused(format!("{ADMIN} cannot be read")));
     };
     reporter.send(&Event::Started { item: item.clone() })?;
-    api.merge(&path, &json!({"data": {"purge": "true"}})).map_err(failed)?;
+    api.merge(&path, &json!({"data": {"purge": "true", names::UNCLEANED_KEY: null}})).map_err(failed)?;
     let started = Instant::now();
     let mut told = Instant::now();
     loop {
         let settings = api.get(&path).map_err(failed)?.unwrap_or_default();
         if settings["data"]["purge"] == "done" {
-            return reporter.done(item, Change::Removed);
+            let remains = uncleaned(&settings);
+            if remains.is_empty() {
+                return reporter.done(item, Change::Removed);
+            }
+            return reporter.send(&Event::Incomplete { item, remains });
         }
         let seconds = started.elapsed().as_secs();
         if started.elapsed() >= PURGE {
@@ -48,6 +53,13 @@ pub(crate) fn purge_nodes(root: &Root, reporter: &mut Reporter<'_>) -> Result<()
     }
 }
 
+/// Agents that the purge could not clean. A scheduler of an older release names none.
+fn uncleaned(settings: &Value) -> Vec<String> {
+    let text = settings["data"][names::UNCLEANED_KEY].as_str().unwrap_or_default();
+    let agents: BTreeMap<String, String> = serde_json::from_str(text).unwrap_or_default();
+    agents.into_iter().map(|(agent, why)| format!("agent {agent} is not cleaned: {why}")).collect()
+}
+
 /// Removes the setting after a drain, so that a cluster that is started again has nodes.
 pub(crate) fn forget_purge(root: &Root) -> Result<(), AgentError> {
     let path = format!("/api/v1/namespaces/{}/configmaps/{}", names::NAMESPACE, names::SETTINGS_CONFIG_MAP);
@@ -55,5 +67,5 @@ pub(crate) fn forget_purge(root: &Root) -> Result<(), AgentError> {
     let Some(api) = Api::open(root, ADMIN)? else {
         return Err(AgentError::Refused(format!("{ADMIN} cannot be read")));
     };
-    api.merge(&path, &json!({"data": {"purge": null}})).map_err(failed)
+    api.merge(&path, &json!({"data": {"purge": null, names::UNCLEANED_KEY: null}})).map_err(failed)
 }

@@ -18,7 +18,7 @@ use kmctl_core::k8s::names::MANAGER;
 use kmctl_core::k8s::names::{
     BOOTSTRAP_GROUP, EXECUTOR_ANNOTATION, FRAMEWORK_CONFIG_MAP, GRANT_ANNOTATION, MANAGED_BY_LABEL, NAMESPACE,
     NODE_TASK_ANNOTATION, NUDGE_ANNOTATION, REASON_ANNOTATION, SETTINGS_CONFIG_MAP, STATE_ANNOTATION, TASK_ANNOTATION,
-    TOKEN_ID_ANNOTATION,
+    TOKEN_ID_ANNOTATION, UNCLEANED_KEY,
 };
 use kmctl_core::model::candidate::NodeSpec;
 use kmctl_core::model::candidate::candidate;
@@ -113,9 +113,10 @@ impl Api {
         self.apply_map(FRAMEWORK_CONFIG_MAP, json!({"agents": text})).await
     }
 
-    /// Records in the live settings that the purge is done.
-    pub async fn purge_done(&self) -> Result<(), kube::Error> {
-        self.apply_map(SETTINGS_CONFIG_MAP, json!({"purge": "done"})).await
+    /// Records in the live settings that the purge is over, and which agents are not cleaned, with the reason.
+    pub async fn purge_done(&self, uncleaned: &BTreeMap<String, String>) -> Result<(), kube::Error> {
+        let uncleaned = serde_json::to_string(uncleaned).map_err(kube::Error::SerdeError)?;
+        self.apply_map(SETTINGS_CONFIG_MAP, json!({"purge": "done", UNCLEANED_KEY: uncleaned})).await
     }
 
     /// Creates a candidate: a Node that is Ready without a kubelet, so that pods are scheduled to it.

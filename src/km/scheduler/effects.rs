@@ -140,7 +140,11 @@ async fn send(api: &Api, request: ApiRequest) -> (Option<String>, Option<Event>)
             (error.clone(), Some(Event::BindingPosted { uid: binding.uid, error }))
         }
         ApiRequest::MarkNode { node, phase, why } => (timely(api.mark_node(&node, phase, &why)).await.err(), None),
-        ApiRequest::PublishGrant { node, grant } => (timely(api.publish_grant(&node, grant)).await.err(), None),
+        ApiRequest::PublishGrant { node, grant } => {
+            let failed = timely(api.publish_grant(&node, grant)).await.err();
+            let event = failed.clone().map(|why| Event::NodeFailed { node, step: NodeStep::Publish, why });
+            (failed, event)
+        }
         ApiRequest::RenewLease { node } => (timely(api.renew_lease(&node)).await.err(), None),
         ApiRequest::DeleteNode { node, token_id } => {
             (timely(api.delete_node(&node, token_id.as_deref())).await.err(), None)
@@ -168,7 +172,11 @@ async fn send(api: &Api, request: ApiRequest) -> (Option<String>, Option<Event>)
         ApiRequest::DeletePod { namespace, name, uid, force } => {
             (timely(api.delete_pod(&namespace, &name, &uid, force)).await.err(), None)
         }
-        ApiRequest::PurgeDone => (timely(api.purge_done()).await.err(), None),
+        ApiRequest::PurgeDone { uncleaned } => {
+            let failed = timely(api.purge_done(&uncleaned)).await.err();
+            let event = failed.is_some().then_some(Event::PurgeNotRecorded);
+            (failed, event)
+        }
     }
 }
 
@@ -235,7 +243,7 @@ fn log_request(request: &ApiRequest) {
         ApiRequest::Explain { namespace, name, message, .. } => {
             tracing::info!(pod = name, namespace, message, "explain");
         }
-        ApiRequest::PurgeDone => tracing::info!("{}", request.kind()),
+        ApiRequest::PurgeDone { .. } => tracing::info!("{}", request.kind()),
         ApiRequest::PrepareNode { .. }
         | ApiRequest::PublishGrant { .. }
         | ApiRequest::RenewLease { .. }

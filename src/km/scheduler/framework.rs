@@ -242,19 +242,41 @@ fn save(file: &Path, text: &str) -> std::io::Result<()> {
 }
 
 /// Makes calls one after the other, so that they reach the master in order. A call that cannot be sent is dropped: the
-/// next subscription starts with a reconciliation, and everything is derived again.
-pub async fn make_calls(mut calls: mpsc::Receiver<Call>, callers: watch::Receiver<Option<Caller>>) {
+/// next subscription starts with a reconciliation, and everything is derived again. Offers are the exception while the
+/// subscription lasts: the master does not mention them again.
+pub async fn make_calls(
+    mut calls: mpsc::Receiver<Call>,
+    callers: watch::Receiver<Option<Caller>>,
+    events: mpsc::Sender<Event>,
+) {
     while let Some(call) = calls.recv().await {
         let caller = callers.borrow().clone();
         let Some(caller) = caller else {
             tracing::debug!(call = call.name(), "not subscribed, call dropped");
             continue;
         };
-        let name = call.name();
+        let (name, returned) = (call.name(), returned(&call));
         if let Err(error) = caller.call(call).await {
             tracing::warn!(call = name, %error, "a call to Mesos failed");
+            let Some(event) = returned else { continue };
+            let events = events.clone();
+            // Not here: the core may be waiting for this loop to take a call, and then takes no event.
+            tokio::spawn(async move { events.send(event).await });
         }
     }
+}
+
+/// What to report if the call fails: the offers that it returns. An ACCEPT returns what its tasks do not use. If it did
+/// not arrive, a DECLINE makes Mesos offer all of it again, and reconciliation finds that its tasks do not exist.
+fn returned(call: &Call) -> Option<Event> {
+    let (offers, filters) = match call {
+        Call::Accept { accept } => (&accept.offer_ids, &accept.filters),
+        Call::Decline { decline } => (&decline.offer_ids, &decline.filters),
+        _ => return None,
+    };
+    let seconds = filters.as_ref().and_then(|filters| filters.refuse_seconds).unwrap_or_default();
+    // Ours are whole and not negative.
+    Some(Event::OffersNotReturned { offers: offers.clone(), seconds: seconds as u32 })
 }
 
 /// Connected agents, as the leading master knows them.
@@ -268,6 +290,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+    use mesos::types::Filters;
 
     #[test]
     fn the_framework_declares_what_it_understands() {
@@ -284,6 +307,15 @@ mod tests {
             ["MULTI_ROLE", "PARTITION_AWARE", "RESERVATION_REFINEMENT", "REGION_AWARE", "TASK_KILLING_STATE"];
         assert_eq!(capabilities, expected);
         assert_eq!((info.failover_timeout, info.checkpoint, info.principal), (Some(604_800.0), Some(true), None));
+    }
+
+    #[test]
+    fn a_failed_call_that_returns_offers_is_reported_with_them() {
+        let offers = vec!["o1".into(), "o2".into()];
+        let reported = |seconds| Some(Event::OffersNotReturned { offers: offers.clone(), seconds });
+        assert_eq!(returned(&Call::decline(offers.clone(), Filters::refuse(3600.0))), reported(3600));
+        assert_eq!(returned(&Call::accept(offers.clone(), Vec::new(), Filters::refuse(0.0))), reported(0));
+        assert_eq!(returned(&Call::suppress(vec!["kubernetes".to_owned()])), None);
     }
 
     #[test]

@@ -196,7 +196,7 @@ async fn lead(
         state_dir: configuration.state_dir.clone(),
     };
     parts.spawn(framework::run(masters.clone(), identity, api.clone(), sender.clone(), caller_out));
-    parts.spawn(framework::make_calls(calls, callers));
+    parts.spawn(framework::make_calls(calls, callers, sender.clone()));
     let executor = Executor::new(api, masters, mesos.roles.clone(), call_out, sender, metrics.clone());
     let mut waiting: HashMap<RequestId, oneshot::Sender<Answer>> = HashMap::new();
     let start = Instant::now();

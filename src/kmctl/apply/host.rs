@@ -347,6 +347,14 @@ impl<'a> ProgressReporter<'a> {
                     self.progress.note(self.host, &format!("{item} {}", past(change)));
                 }
             }
+            Event::Incomplete { item, remains } => {
+                if let Some((_, step)) = self.open.take_if(|(open, _)| *open == item) {
+                    step.failed("not everywhere");
+                }
+                for what in remains {
+                    self.progress.note(self.host, &what);
+                }
+            }
             Event::Finished { changed, unchanged } => {
                 self.finish_sending();
                 self.counts = Counts { changed, unchanged };

@@ -48,6 +48,17 @@ fn programs_that_come_after_a_unit_are_a_step_and_not_a_line_each() {
     assert_eq!(told, ["send etcd's part", "etcd.service", SENDING, "at /bin/a", "at /bin/b", "votes"]);
 }
 
+#[test]
+fn what_remains_of_an_item_is_named() {
+    let kept = Keeping::default();
+    let progress = Progress::new(kept.clone());
+    let mut show = ProgressReporter::new("cp1", &progress, "end the nodes", 0);
+    show.event(Event::Started { item: "nodes".to_owned() });
+    let remains = vec!["agent a1 is not cleaned".to_owned()];
+    show.event(Event::Incomplete { item: "nodes".to_owned(), remains });
+    assert_eq!(*kept.0.lock().unwrap(), ["end the nodes", "nodes", "note agent a1 is not cleaned"]);
+}
+
 async fn receive(path: &Path, size: usize, bytes: &str) -> Output {
     let argv = ["sh", "-c", RECEIVE, "sh", &path.display().to_string(), &size.to_string()].map(str::to_owned);
     LocalHost.run(Command::new(argv).stdin(bytes)).await.unwrap()

@@ -16,6 +16,12 @@ pub enum Event {
         /// What was done to it.
         change: Change,
     },
+    /// An item is in its desired state except for what remains. The run goes on.
+    Incomplete {
+        item: String,
+        /// What remains, and why.
+        remains: Vec<String>,
+    },
     /// Still waiting; sent at least every two seconds.
     Waiting {
         item: String,

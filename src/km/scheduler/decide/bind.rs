@@ -16,31 +16,32 @@ impl Scheduler {
     pub(super) fn bind(&mut self, request: RequestId, uid: &str, name: &str) {
         let now = self.now;
         let refuse = |error: String| Effect::Answer(request, Answer::Bind(Some(error)));
-        let Some(pod) = self.pods.get_mut(uid) else { return self.push(refuse("the pod is not known".to_owned())) };
-        if let Some(bound) = &pod.facts.node {
+        let Some(pod) = self.pods.get(uid) else { return self.push(refuse("the pod is not known".to_owned())) };
+        if let Some(bound) = &pod.facts().node {
             let error = (bound != name).then(|| format!("the pod is bound to {bound} already"));
             return self.push(Effect::Answer(request, Answer::Bind(error)));
         }
-        if let Some(wanted) = pod.bind_state.node() {
-            if wanted == name {
-                pod.answers.push(request);
-                return;
+        if let Some(wanted) = pod.bind_state().node() {
+            if wanted != name {
+                let error = format!("the pod's Mesos task is on its way to {wanted}");
+                return self.push(refuse(error));
             }
-            let error = format!("the pod's Mesos task is on its way to {wanted}");
-            return self.push(refuse(error));
+            self.pods.update(uid, |pod| pod.await_outcome(request));
+            return;
         }
-        let node = self.nodes.get_mut(name).filter(|node| node.state.open());
-        let Some(node) = node else {
-            // The refusal gives kube-scheduler no reason to try again, so the pod has to be nudged.
-            pod.asked = None;
+        let Some(node) = self.nodes.get(name).filter(|node| node.state().open()) else {
+            self.pods.update(uid, |pod| pod.bind_refused());
             return self.push(refuse("node is leaving".to_owned()));
         };
-        if pod.facts.daemon && node.state == NodeState::Candidate {
+        if pod.facts().daemon && *node.state() == NodeState::Candidate {
             return self.push(refuse("node not started".to_owned()));
         }
-        pod.bind_state = BindState::Waiting { node: name.to_owned(), since: now };
-        pod.answers.push(request);
-        node.flush_at.get_or_insert(now + COLLECT);
+        let waits = self.pods.update(uid, |pod| {
+            pod.await_outcome(request);
+            pod.wait_for(name, now)
+        });
+        self.legal(uid, waits);
+        self.nodes.update(name, |node| node.collect_until(now + COLLECT));
         self.demand.grow();
     }
 
@@ -48,7 +49,7 @@ impl Scheduler {
     pub(super) fn expire_binds(&mut self) {
         let late = |bind_state: &BindState| matches!(bind_state, BindState::Waiting { since, .. } if self.now.since(*since) > PATIENCE);
         let late: Vec<String> =
-            self.pods.iter().filter(|(_, pod)| late(&pod.bind_state)).map(|(uid, _)| uid.clone()).collect();
+            self.pods.iter().filter(|(_, pod)| late(pod.bind_state())).map(|(uid, _)| uid.clone()).collect();
         for uid in late {
             self.fail_bind(&uid, "Mesos made no offer that covers the pod in time");
         }

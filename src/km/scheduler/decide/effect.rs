@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::event::RequestId;
 use super::refused::Refused;
 use kmctl_core::model::nodes::NodePhase;
-use kmctl_core::model::pods::Uid;
+use kmctl_core::model::pods::{PodFacts, Uid};
 use kmctl_core::model::resources::Amount;
 use mesos::types::{ExecutorInfo, OfferId, TaskInfo};
 
@@ -140,8 +140,11 @@ pub enum ApiRequest {
         /// Without waiting for a kubelet, because none exists any more.
         force: bool,
     },
-    /// Everything is removed from the agents: record it in the live settings.
-    PurgeDone,
+    /// The purge is over: record it in the live settings.
+    PurgeDone {
+        /// Agents that may still hold something, with the reason.
+        uncleaned: BTreeMap<String, String>,
+    },
 }
 
 /// Answers to kube-scheduler.
@@ -202,6 +205,12 @@ impl MesosCall {
 }
 
 impl ApiRequest {
+    /// Deletes a pod, with `force` if no kubelet exists any more.
+    pub(super) fn delete_pod(pod: &PodFacts, force: bool) -> ApiRequest {
+        let (namespace, name, uid) = (pod.namespace.clone(), pod.name.clone(), pod.uid.clone());
+        ApiRequest::DeletePod { namespace, name, uid, force }
+    }
+
     /// Name of the kind, for metrics and logs.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -217,7 +226,7 @@ impl ApiRequest {
             ApiRequest::Explain { .. } => "explain",
             ApiRequest::EvictPod { .. } => "evict_pod",
             ApiRequest::DeletePod { .. } => "delete_pod",
-            ApiRequest::PurgeDone => "purge_done",
+            ApiRequest::PurgeDone { .. } => "purge_done",
         }
     }
 }

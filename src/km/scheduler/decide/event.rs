@@ -3,7 +3,7 @@ use std::fmt;
 
 use kmctl_core::model::nodes::NodeFacts;
 use kmctl_core::model::pods::{PodFacts, Uid};
-use mesos::types::{AgentInfo, Offer, TaskStatus};
+use mesos::types::{AgentInfo, Offer, OfferId, TaskStatus};
 
 /// Matches an answer to the HTTP request that waits for it.
 pub type RequestId = u64;
@@ -91,6 +91,15 @@ pub enum Event {
         /// None if it was accepted.
         error: Option<String>,
     },
+    /// A call that returns offers to Mesos failed although the framework is subscribed: Mesos may still count them as
+    /// ours.
+    OffersNotReturned {
+        offers: Vec<OfferId>,
+        /// Refuse seconds of the call.
+        seconds: u32,
+    },
+    /// The end of a purge could not be recorded.
+    PurgeNotRecorded,
     /// Only time has passed.
     Tick,
 }
@@ -102,6 +111,8 @@ pub enum NodeStep {
     Create,
     /// Writing token and annotations before the launch.
     Prepare,
+    /// Publishing what Mesos has granted to it.
+    Publish,
 }
 
 /// The live settings.

@@ -4,10 +4,9 @@
 //! Events are kept for an hour, and each waiting pod may get them. The same text is therefore repeated rarely, and a
 //! text that changes with every offer is reported less often the more often it has changed.
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use super::effect::{ApiRequest, Effect};
-use super::parts::{Explained, PodEntry};
+use super::parts::PodEntry;
 use super::place::Placement;
 use super::scheduler::Scheduler;
 use super::snapshot::{AssumedPods, Snapshot};
@@ -15,38 +14,14 @@ use kmctl_core::model::agents::Agent;
 use kmctl_core::model::pods::PodFacts;
 use kmctl_core::model::resources::{Amount, decimal};
 
-/// Offers arrive about a second after they are requested. There is nothing to report before that.
-const FIRST: Duration = Duration::from_millis(1500);
-
-/// An agent that has just been used offers the rest a second later. A refusal in between is reported only if it lasts.
-const LASTING: Duration = Duration::from_secs(5);
-
-/// The same text is repeated after this time, so that it does not disappear from `kubectl describe`.
-const AGAIN: Duration = Duration::from_secs(1800);
-
-/// Pause before a changed text is reported, doubled with every change.
-const CHANGED: Duration = Duration::from_secs(10);
-
-/// Longest pause before a changed text.
-const CHANGED_AT_MOST: Duration = Duration::from_secs(300);
-
-/// A pod for which kube-scheduler has found a node this recently is about to be bound.
-const ASKED: Duration = Duration::from_secs(20);
-
 /// Most refusals in one text.
 const REFUSALS: usize = 3;
 
 impl Scheduler {
     pub(super) fn explain(&mut self, placement: &Placement) {
         let now = self.now;
-        let due = |pod: &PodEntry| {
-            let first = if pod.asked.is_some() { LASTING } else { FIRST };
-            now.since(pod.since) >= first
-                && pod.asked.is_none_or(|(asked, found)| !found || now.since(asked) >= ASKED)
-                && pod.explained.as_ref().is_none_or(|last| now.since(last.checked) >= last.pause())
-        };
-        let pods: Vec<(&String, &PodEntry)> =
-            self.pods.iter().filter(|(uid, pod)| placement.nowhere.contains(*uid) && due(pod)).collect();
+        let due = |uid: &String, pod: &PodEntry| placement.nowhere.contains(uid) && pod.explanation_due(now);
+        let pods: Vec<(&String, &PodEntry)> = self.pods.iter().filter(|(uid, pod)| due(uid, pod)).collect();
         if pods.is_empty() {
             return;
         }
@@ -54,24 +29,18 @@ impl Scheduler {
         let texts =
             pods.into_iter().filter_map(|(uid, pod)| Some((uid.clone(), self.unschedulable_reason(pod, &snapshot)?)));
         for (uid, text) in texts.collect::<Vec<(String, String)>>() {
-            let Some(pod) = self.pods.get_mut(&uid) else { continue };
-            let changes = match &mut pod.explained {
-                Some(last) if last.text == text && now.since(last.at) < AGAIN => {
-                    last.checked = now;
-                    continue;
-                }
-                Some(last) => last.changes + u32::from(last.text != text),
-                None => 0,
-            };
-            pod.explained = Some(Explained { text: text.clone(), at: now, checked: now, changes });
-            let (namespace, name) = (pod.facts.namespace.clone(), pod.facts.name.clone());
+            if self.pods.update(&uid, |pod| pod.explain(&text, now)) != Some(true) {
+                continue;
+            }
+            let Some(pod) = self.pods.get(&uid).map(PodEntry::facts) else { continue };
+            let (namespace, name) = (pod.namespace.clone(), pod.name.clone());
             self.push(Effect::Api(ApiRequest::Explain { namespace, name, uid, message: text }));
         }
     }
 
     /// None if the pod's own kind or kube-scheduler's event says everything already.
     fn unschedulable_reason(&self, entry: &PodEntry, snapshot: &Snapshot<'_>) -> Option<String> {
-        let pod = &entry.facts;
+        let pod = entry.facts();
         if !pod.ungranted.is_empty() {
             let names: Vec<&str> = pod.ungranted.iter().map(String::as_str).collect();
             let names = names.join(", ");
@@ -85,8 +54,8 @@ impl Scheduler {
 
     /// What the nodes lack that kube-scheduler queried.
     fn why_refused(&self, entry: &PodEntry, snapshot: &Snapshot<'_>) -> Option<String> {
-        let pod = &entry.facts;
-        if !matches!(entry.asked, Some((_, false))) {
+        let pod = entry.facts();
+        if !entry.was_refused() {
             return None;
         }
         let mut told: BTreeMap<String, Vec<&str>> = BTreeMap::new();
@@ -208,12 +177,5 @@ impl Scheduler {
             pod.demand.accepts(&name, &agent.labels(&name))
         });
         wanted.collect()
-    }
-}
-
-impl Explained {
-    /// Time during which no other text is reported.
-    fn pause(&self) -> Duration {
-        CHANGED.saturating_mul(2_u32.saturating_pow(self.changes)).min(CHANGED_AT_MOST)
     }
 }

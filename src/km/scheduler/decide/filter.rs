@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::effect::{Answer, Effect};
 use super::event::RequestId;
-use super::parts::{BindState, NodeState};
+use super::parts::NodeState;
 use super::refused::Refused;
 use super::scheduler::Scheduler;
 use super::snapshot::{AssumedPods, NodeInfo, Snapshot};
@@ -37,20 +37,9 @@ impl Scheduler {
         }
         let now = self.now;
         for name in &kept {
-            if let Some(node) = self.nodes.get_mut(name) {
-                node.filtered = Some(now);
-            }
+            self.nodes.update(name, |node| node.pass_filter(now));
         }
-        if let Some(entry) = self.pods.get_mut(&uid) {
-            entry.asked = Some((now, !kept.is_empty()));
-            entry.nominated_node = kept.first().filter(|_| kept.len() == 1).map(|name| (name.clone(), now));
-            if kept.is_empty() {
-                entry.placeable_since = None;
-            }
-            if spreading {
-                entry.spread_wait.get_or_insert(now);
-            }
-        }
+        self.pods.update(&uid, |pod| pod.filtered(&kept, spreading, now));
         self.push(Effect::Answer(request, Answer::Filter { kept, failed }));
     }
 
@@ -74,18 +63,18 @@ impl Scheduler {
         if !self.acting() {
             return no(Refused::NotConnected);
         }
-        if !node.state.open() {
+        if !node.state().open() {
             return no(Refused::Leaving);
         }
         if let Some(entry) = self.pods.get(&pod.uid)
-            && let Some(wanted) = entry.bind_state.node()
+            && let Some(wanted) = entry.bind_state().node()
         {
             return if wanted == name { None } else { no(Refused::Elsewhere) };
         }
         if !pod.ungranted.is_empty() {
             return no(Refused::Ungranted);
         }
-        if pod.daemon && node.state == NodeState::Candidate {
+        if pod.daemon && *node.state() == NodeState::Candidate {
             return no(Refused::NotStarted);
         }
         let site = snapshot.sites.iter().find(|site| site.name == name)?;
@@ -96,7 +85,7 @@ impl Scheduler {
             return Some(Refusal { reason: Refused::Waking, told });
         }
         // The node's own share of a first launch already includes the pending daemon pods.
-        if !pod.daemon || !node.state.unlaunched() { self.insufficient_resources(pod, site) } else { None }
+        if !pod.daemon || !node.state().unlaunched() { self.insufficient_resources(pod, site) } else { None }
     }
 
     /// Why the offers of a node's agent do not cover a pod.
@@ -149,14 +138,14 @@ impl Scheduler {
         let mut pods: BTreeMap<&str, i64> = BTreeMap::new();
         if self.nodes.len() > self.bounds.min as usize {
             for entry in self.pods.values() {
-                if let Some(node) = entry.facts.node.as_deref().or(entry.bind_state.node())
-                    && (entry.facts.keeps_node() || entry.bind_state != BindState::None)
+                if let Some(node) = entry.node()
+                    && (entry.facts().keeps_node() || entry.is_binding())
                 {
                     *pods.entry(node).or_default() += 1;
                 }
             }
         }
-        let score = |name: &str| match self.nodes.get(name).map(|node| &node.state) {
+        let score = |name: &str| match self.nodes.get(name).map(|node| node.state()) {
             Some(NodeState::Ready) => 5 + pods.get(name).copied().unwrap_or(0).min(5),
             Some(NodeState::Starting | NodeState::Prepared { .. } | NodeState::Preparing) => 4,
             _ => 0,

@@ -3,17 +3,16 @@ use std::time::Duration;
 
 use super::effect::{ApiRequest, Effect, MesosCall};
 use super::event::Token;
-use super::parts::{BindState, NodeState, Task};
+use super::parts::NodeState;
 use super::scheduler::Scheduler;
-use kmctl_core::model::agents::{HeldOffer, scalars, take};
-use kmctl_core::model::ids::TaskKind;
+use kmctl_core::model::agents::{HeldOffer, take};
 use kmctl_core::model::pods::PodFacts;
 use kmctl_core::model::requests::NODE_TASK;
 use kmctl_core::model::resources::to_thousandths;
 use kmctl_core::model::selectors::tolerates;
 use kmctl_core::model::tasks::{self, ExecutorNames, Unnamed, pod_task, take_for_pod, task_info};
 use kmctl_core::protocol::launch::{FORMAT, NodeLaunch, PodLaunch, PortMapping, TaskData};
-use mesos::types::{ExecutorInfo, OfferId, Resource, TaskInfo, TaskState};
+use mesos::types::{ExecutorInfo, Resource, TaskInfo};
 
 /// Time between SHUTDOWN and the end of an executor. The node agent stops its pods within it.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(90);
@@ -24,23 +23,21 @@ const PREPARED_FOR: Duration = Duration::from_secs(30);
 impl Scheduler {
     pub(super) fn launch(&mut self) {
         self.expire_binds();
-        let names: Vec<String> = self.nodes.keys().cloned().collect();
-        for name in names {
+        for name in self.nodes.keys() {
             let Some(node) = self.nodes.get(&name) else { continue };
-            let waiting = self.pods.values().any(|pod| pod.bind_state.waits_for(&name));
-            match &node.state {
+            let waiting = self.pods.waiting_for(&name).next().is_some();
+            match node.state() {
                 NodeState::Candidate if waiting || self.too_few_launched() => self.prepare(&name),
                 NodeState::Prepared { token, since } => {
                     if self.now.since(*since) > PREPARED_FOR {
-                        if let Some(node) = self.nodes.get_mut(&name) {
-                            (node.state, node.executor, node.task) = (NodeState::Candidate, None, None);
-                        }
-                    } else if node.flush_at.is_none_or(|at| at <= self.now) {
+                        let undone = self.nodes.update(&name, |node| node.undo_preparation());
+                        self.legal(&name, undone);
+                    } else if node.may_launch(self.now) {
                         let token = token.clone();
                         self.accept(&name, Some(token));
                     }
                 }
-                NodeState::Starting | NodeState::Ready if waiting && node.flush_at.is_none_or(|at| at <= self.now) => {
+                NodeState::Starting | NodeState::Ready if waiting && node.may_launch(self.now) => {
                     self.accept(&name, None);
                 }
                 _ => {}
@@ -49,30 +46,28 @@ impl Scheduler {
     }
 
     fn too_few_launched(&self) -> bool {
-        let launched =
-            self.nodes.values().filter(|node| node.state.open() && node.state != NodeState::Candidate).count();
+        let launched = self.nodes.count(|state| state.open() && *state != NodeState::Candidate);
         !self.bounds.purge && launched < self.bounds.min as usize
     }
 
     /// Determines the node's executor, before anything can be launched with it.
     fn prepare(&mut self, name: &str) {
-        let Some(node) = self.nodes.get(name).filter(|node| node.facts.is_some()) else { return };
-        if self.in_trouble(&node.agent) {
+        let Some(node) = self.nodes.get(name).filter(|node| node.facts().is_some()) else { return };
+        if self.in_trouble(node.agent()) {
             return;
         }
-        let Some(agent) = self.agents.get(&node.agent) else { return };
+        let Some(agent) = self.agents.get(node.agent()) else { return };
         let mut offers = agent.offers.clone();
         let Some(resources) = take(&mut offers, self.settings.overhead, &[]) else { return };
         if take(&mut offers, NODE_TASK, &[]).is_none() {
             return;
         }
-        let (agent, executor_id) = (node.agent.clone(), format!("{name}.{}", self.ids.next_id()));
+        let (agent, executor_id) = (node.agent().to_owned(), format!("{name}.{}", self.ids.next_id()));
         let executor = self.executor(&executor_id, format!("node {name}"), resources);
         let task = format!("node.{executor_id}");
-        if let Some(node) = self.nodes.get_mut(name) {
-            node.state = NodeState::Preparing;
-            node.executor = Some(executor.clone());
-            node.task = Some(task.clone());
+        let begun = self.nodes.update(name, |node| node.prepare(executor.clone(), task.clone()));
+        if self.legal(name, begun).is_none() {
+            return;
         }
         self.push(Effect::Api(ApiRequest::PrepareNode {
             node: name.to_owned(),
@@ -89,18 +84,18 @@ impl Scheduler {
     }
 
     pub(super) fn prepared(&mut self, name: &str, token: Token) {
-        let since = self.now;
-        if let Some(node) = self.nodes.get_mut(name).filter(|node| node.state == NodeState::Preparing) {
-            node.state = NodeState::Prepared { token, since };
-        }
+        let now = self.now;
+        // Refused if the node was given up meanwhile. Its token is deleted with its object.
+        let _late = self.nodes.update(name, |node| node.prepared(token, now));
     }
 
     pub(super) fn preparation_failed(&mut self, name: &str, why: &str) {
         self.push(Effect::Report(format!("node {name} cannot be prepared: {why}")));
-        if let Some(node) = self.nodes.get_mut(name).filter(|node| node.state == NodeState::Preparing) {
-            (node.state, node.executor, node.task) = (NodeState::Candidate, None, None);
-            let agent = node.agent.clone();
-            self.note_trouble(&agent);
+        if self.nodes.get(name).is_some_and(|node| *node.state() == NodeState::Preparing) {
+            let undone = self.nodes.update(name, |node| node.undo_preparation().map(|()| node.agent().to_owned()));
+            if let Some(agent) = self.legal(name, undone) {
+                self.note_trouble(&agent);
+            }
         }
         self.fail_binds(name, &format!("the node cannot be prepared: {why}"));
     }
@@ -108,21 +103,21 @@ impl Scheduler {
     /// One ACCEPT over all offers of the node's agent. With a token, it is the node's first.
     fn accept(&mut self, name: &str, first: Option<Token>) {
         let Some(node) = self.nodes.get(name) else { return };
-        let (Some(executor), Some(agent)) = (node.executor.clone(), self.agents.get(&node.agent)) else { return };
-        let (agent_id, address) = (node.agent.clone(), agent.address);
+        let (Some(executor), Some(agent)) = (node.executor().cloned(), self.agents.get(node.agent())) else { return };
+        let (agent_id, address) = (node.agent().to_owned(), agent.address);
         let (mut offers, grants) = (agent.offers.clone(), self.grants_ports(agent));
         let mut tasks = Vec::new();
         if let Some(token) = &first {
             let Some(address) = address else { return };
             let own = take_exactly(&mut offers, &executor.resources).and_then(|()| take(&mut offers, NODE_TASK, &[]));
-            let (Some(own), Some(task)) = (own, node.task.clone()) else { return };
+            let (Some(own), Some(task)) = (own, node.task().map(str::to_owned)) else { return };
             let data = TaskData::Node(Box::new(self.node_data(name, address, token)));
             tasks.push(task_info(&task, format!("node.{name}"), &agent_id, &executor, own, &data));
             self.launch_daemonset_pods(name);
         }
-        let mut waiting: Vec<_> = self.pods.iter().filter(|(_, pod)| pod.bind_state.waits_for(name)).collect();
-        waiting.sort_by_key(|(uid, pod)| (pod.facts.daemon, pod.since, *uid));
-        let waiting: Vec<PodFacts> = waiting.into_iter().map(|(_, pod)| pod.facts.clone()).collect();
+        let mut waiting: Vec<_> = self.pods.waiting_for(name).collect();
+        waiting.sort_by_key(|(uid, pod)| (pod.facts().daemon, pod.since(), *uid));
+        let waiting: Vec<PodFacts> = waiting.into_iter().map(|(_, pod)| pod.facts().clone()).collect();
         for pod in &waiting {
             let Some((resources, ports)) = Self::take_for(pod, &mut offers, grants) else { continue };
             let task = format!("pod.{}.{}", pod.uid, self.ids.next_id());
@@ -134,15 +129,13 @@ impl Scheduler {
                 ports: ports.clone(),
             };
             tasks.push(pod_task(&task, launch, &agent_id, &executor, resources));
-            if let Some(entry) = self.pods.get_mut(&pod.uid) {
-                entry.bind_state = BindState::Launched { node: name.to_owned(), task, ports };
-            }
+            let launched = self.pods.update(&pod.uid, |pod| pod.launched(name, &task, ports));
+            self.legal(&pod.uid, launched);
         }
-        if let Some(node) = self.nodes.get_mut(name) {
-            node.flush_at = None;
-            if first.is_some() {
-                node.state = NodeState::Starting;
-            }
+        self.nodes.update(name, |node| node.flushed());
+        if first.is_some() {
+            let launched = self.nodes.update(name, |node| node.launched());
+            self.legal(name, launched);
         }
         if tasks.is_empty() {
             return;
@@ -152,24 +145,9 @@ impl Scheduler {
 
     /// Launches tasks with all offers of an agent.
     pub(super) fn accept_tasks(&mut self, agent: &str, tasks: Vec<TaskInfo>) {
-        let Some(held) = self.agents.get_mut(agent) else { return };
-        let offers: Vec<OfferId> = std::mem::take(&mut held.offers).into_iter().map(|offer| offer.id).collect();
+        let offers = self.agents.take_offers_of(agent);
         for task in &tasks {
-            let id = task.task_id.value.clone();
-            let record = Task {
-                kind: TaskKind::of(&id),
-                agent: Some(agent.to_owned()),
-                executor: task.executor.as_ref().map(|executor| executor.executor_id.value.clone()),
-                granted: Some(scalars(&task.resources)),
-                state: TaskState::Staging,
-                message: String::new(),
-                since: self.now,
-                killed: None,
-                kills: 0,
-                asked: None,
-                asks: 0,
-            };
-            self.tasks.insert(id, record);
+            self.tasks.launch(agent, task, self.now);
         }
         self.demand.grow();
         self.push(Effect::Mesos(MesosCall::Accept { offers, tasks }));
@@ -179,23 +157,20 @@ impl Scheduler {
     /// kube-scheduler queries them.
     fn launch_daemonset_pods(&mut self, name: &str) {
         let now = self.now;
-        let taints = self
-            .nodes
-            .get(name)
-            .and_then(|node| node.facts.as_ref())
-            .map(|facts| facts.taints.clone())
-            .unwrap_or_default();
-        for pod in self.pods.values_mut() {
-            let facts = &pod.facts;
-            if facts.daemon
+        let Some(node) = self.nodes.get(name) else { return };
+        let taints = node.facts().map(|facts| facts.taints.as_slice()).unwrap_or_default();
+        let own = self.pods.iter().filter(|(_, pod)| {
+            let facts = pod.facts();
+            facts.daemon
                 && facts.ungranted.is_empty()
-                && facts.pending()
-                && pod.bind_state == BindState::None
+                && pod.is_unplaced()
                 && facts.demand.pinned() == Some(name)
-                && tolerates(&facts.tolerations, &taints)
-            {
-                pod.bind_state = BindState::Waiting { node: name.to_owned(), since: now };
-            }
+                && tolerates(&facts.tolerations, taints)
+        });
+        let own: Vec<String> = own.map(|(uid, _)| uid.clone()).collect();
+        for uid in own {
+            let waits = self.pods.update(&uid, |pod| pod.wait_for(name, now));
+            self.legal(&uid, waits);
         }
     }
 

@@ -1,6 +1,7 @@
 //! The scheduler's decisions: takes an [`Event`] and a time, returns [`Effect`]s. No I/O, no clock, no randomness.
 //!
-//! - `scheduler`: the processing of an event; `parts`: what is known, one type each;
+//! - `scheduler`: the processing of an event; `parts`: what is known, one type each. The rules below
+//!   read the parts, and change what is known only through their methods;
 //! - `updates`: what Mesos reports about tasks, executors and agents;
 //! - `reconcile`: after a (re)start, nothing is decided before everything is known;
 //! - `filter`, `bind`: kube-scheduler's requests; `launch`: tasks from offers;

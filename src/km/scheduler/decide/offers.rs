@@ -3,11 +3,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::effect::{ApiRequest, Effect, MesosCall};
-use super::parts::{BindState, NodeState};
+use super::parts::{NodeEntry, NodeState};
 use super::place::Placement;
 use super::scheduler::Scheduler;
-use kmctl_core::model::agents::Agent;
-use mesos::types::{AgentInfo, Offer, OfferId};
+use mesos::types::{AgentInfo, Offer};
 
 /// Longest time that an unused offer is held and thus withheld from other frameworks.
 const HOLD: Duration = Duration::from_secs(30);
@@ -27,15 +26,12 @@ impl Scheduler {
             self.push(Effect::Mesos(MesosCall::Decline { offers: vec![offer.id], seconds: UNWANTED_SECONDS }));
             return;
         }
-        let (id, now) = (offer.agent_id.value.clone(), self.now);
-        let agent = self.agents.entry(id.clone()).or_insert_with(|| Agent { id, ..Agent::default() });
-        agent.hold(offer, now);
+        self.agents.hold(offer, self.now);
     }
 
     pub(super) fn rescinded(&mut self, offer: &str) {
-        for agent in self.agents.values_mut() {
-            agent.offers.retain(|held| held.id.as_str() != offer);
-        }
+        self.agents.rescind(offer);
+        self.failed_returns.rescind(offer);
     }
 
     pub(super) fn learn_agents(&mut self, infos: &[AgentInfo]) {
@@ -44,14 +40,12 @@ impl Scheduler {
         for info in infos {
             let Some(id) = info.id.as_ref().map(|id| id.value.clone()) else { continue };
             listed.insert(id.clone());
-            let before = self.agents.len();
-            self.agents.entry(id.clone()).or_insert_with(|| Agent { id, ..Agent::default() }).learn(info);
-            if self.agents.len() != before {
+            if self.agents.learn(id, info) {
                 self.demand.grow();
             }
         }
-        let used: BTreeSet<String> = self.nodes.values().map(|node| node.agent.clone()).collect();
-        self.agents.retain(|id, agent| listed.contains(id) || used.contains(id) || !agent.offers.is_empty());
+        let used: BTreeSet<&str> = self.nodes.values().map(NodeEntry::agent).collect();
+        self.agents.keep(|id| listed.contains(id) || used.contains(id));
     }
 
     pub(super) fn sync_offers(&mut self, placement: &Placement) {
@@ -59,28 +53,31 @@ impl Scheduler {
         // Agents whose offers are useful, and those whose use is certain enough to hold their offers as long as needed.
         let mut useful: BTreeSet<String> = placement.on_agent.values().cloned().collect();
         let mut certain: BTreeSet<String> = BTreeSet::new();
-        useful
-            .extend(placement.on_node.values().filter_map(|name| self.nodes.get(name)).map(|node| node.agent.clone()));
+        let agent = |node: &NodeEntry| node.agent().to_owned();
+        useful.extend(placement.on_node.values().filter_map(|name| self.nodes.get(name)).map(agent));
         let mut unmet = placement.unmet;
-        for (name, node) in &self.nodes {
-            let waiting = self.pods.values().any(|pod| pod.bind_state.waits_for(name));
-            if waiting || matches!(node.state, NodeState::Preparing | NodeState::Prepared { .. }) {
-                certain.insert(node.agent.clone());
-                unmet |=
-                    !self.has_offers(&node.agent) || (waiting && node.flush_at.is_none() && !node.state.unlaunched());
+        for (name, node) in self.nodes.iter() {
+            let waiting = self.pods.waiting_for(name).next().is_some();
+            if waiting || matches!(node.state(), NodeState::Preparing | NodeState::Prepared { .. }) {
+                certain.insert(node.agent().to_owned());
+                let left_over = waiting && node.flush_at().is_none() && !node.state().unlaunched();
+                unmet |= left_over || !self.agents.has_offers(node.agent());
             }
         }
         let short = self.nodes_short_of_min();
         if short > 0 {
             unmet = true;
-            useful.extend(self.nodes.values().filter(|node| node.state.unlaunched()).map(|node| node.agent.clone()));
+            useful.extend(self.nodes.values().filter(|node| node.state().unlaunched()).map(agent));
         }
         for agent in self.sweeps.agents_wanted(now) {
-            unmet |= !self.has_offers(&agent);
+            unmet |= !self.agents.has_offers(&agent);
             certain.insert(agent);
         }
         let wanted = unmet || !useful.is_empty() || !certain.is_empty();
         self.give_back(&useful, &certain, wanted);
+        for (seconds, offers) in self.failed_returns.take(now) {
+            self.push(Effect::Mesos(MesosCall::Decline { offers, seconds }));
+        }
         if !wanted {
             if self.demand.suppress() {
                 self.push(Effect::Mesos(MesosCall::Suppress));
@@ -93,27 +90,10 @@ impl Scheduler {
         }
     }
 
-    fn has_offers(&self, agent: &str) -> bool {
-        self.agents.get(agent).is_some_and(|agent| !agent.offers.is_empty())
-    }
-
     fn give_back(&mut self, useful: &BTreeSet<String>, certain: &BTreeSet<String>, wanted: bool) {
         let now = self.now;
-        let (mut useless, mut in_vain): (Vec<OfferId>, Vec<OfferId>) = (Vec::new(), Vec::new());
-        for (id, agent) in &mut self.agents {
-            if certain.contains(id) {
-                continue;
-            }
-            if !useful.contains(id) {
-                useless.extend(agent.offers.drain(..).map(|offer| offer.id));
-                continue;
-            }
-            let (old, held) =
-                std::mem::take(&mut agent.offers).into_iter().partition(|offer| now.since(offer.since) > HOLD);
-            agent.offers = held;
-            let old: Vec<_> = old;
-            in_vain.extend(old.into_iter().map(|offer| offer.id));
-        }
+        let useless = self.agents.take_offers(|id, _| !certain.contains(id) && !useful.contains(id));
+        let in_vain = self.agents.take_offers(|id, offer| !certain.contains(id) && now.since(offer.since) > HOLD);
         if !useless.is_empty() {
             let seconds = if wanted { USELESS_SECONDS } else { UNWANTED_SECONDS };
             self.push(Effect::Mesos(MesosCall::Decline { offers: useless, seconds }));
@@ -127,36 +107,20 @@ impl Scheduler {
     pub(super) fn nudge(&mut self, placement: &Placement) {
         let now = self.now;
         let mut nudges = Vec::new();
-        for (uid, pod) in &mut self.pods {
-            let visible = placement
-                .on_node
-                .get(uid)
-                .and_then(|name| self.nodes.get(name))
-                .is_some_and(|node| node.facts.is_some());
-            if !visible || pod.bind_state != BindState::None {
-                (pod.placeable_since, pod.nudges) = (None, 0);
-                continue;
-            }
-            let since = *pod.placeable_since.get_or_insert(now);
-            // A pod that just passed will be bound. A pod that was refused or never seen is not tried again without a
-            // nudge.
-            let first = match pod.asked {
-                Some((at, true)) if at >= since => Duration::from_secs(3),
-                _ => Duration::from_millis(100),
-            };
-            let wait = (first * 2_u32.saturating_pow(pod.nudges.min(8))).min(Duration::from_secs(30));
-            let rested = pod.nudged.is_none_or(|nudged| now.since(nudged) >= Duration::from_secs(1));
-            let last = pod.nudged.unwrap_or(since).max(since).max(pod.asked.map_or(since, |(at, _)| at));
-            if rested && now.since(last) >= wait {
-                pod.nudged = Some(now);
-                pod.nudges += 1;
+        let nodes = &self.nodes;
+        self.pods.update_each(|uid, pod| {
+            let node = placement.on_node.get(uid).and_then(|name| nodes.get(name));
+            let visible = node.is_some_and(|node| node.facts().is_some());
+            if !visible || pod.is_binding() {
+                pod.unplaceable();
+            } else if pod.nudge(now) {
                 nudges.push(Effect::Api(ApiRequest::Nudge {
-                    namespace: pod.facts.namespace.clone(),
-                    name: pod.facts.name.clone(),
+                    namespace: pod.facts().namespace.clone(),
+                    name: pod.facts().name.clone(),
                     uid: uid.clone(),
                 }));
             }
-        }
+        });
         self.effects.extend(nudges);
     }
 }

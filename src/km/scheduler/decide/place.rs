@@ -3,9 +3,7 @@
 //! Simulates kube-scheduler's decision on existing nodes and on nodes that could be created. It only has to be right
 //! about what to wake: kube-scheduler does the placing.
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
-use super::parts::{BindState, NodeState};
 use super::scheduler::Scheduler;
 use super::snapshot::{AssumedPods, NodeInfo};
 use kmctl_core::cluster::NetworkMode;
@@ -13,9 +11,6 @@ use kmctl_core::model::agents::Agent;
 use kmctl_core::model::pods::{PodFacts, Uid};
 use kmctl_core::model::requests::NODE_TASK;
 use kmctl_core::model::resources::Amount;
-
-/// How long a pod with a topology spread waits for domains without a node to wake up.
-const WAKING: Duration = Duration::from_secs(10);
 
 /// The outcome of a simulation.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -36,16 +31,15 @@ impl Scheduler {
     /// Places all pending pods, the oldest first.
     pub(super) fn place(&self) -> Placement {
         let mut placement = Placement::default();
-        let mut pending: Vec<_> =
-            self.pods.iter().filter(|(_, pod)| pod.facts.pending() && pod.bind_state == BindState::None).collect();
+        let mut pending: Vec<_> = self.pods.iter().filter(|(_, pod)| pod.is_unplaced()).collect();
         if pending.is_empty() {
             return placement;
         }
-        pending.sort_by_key(|(uid, pod)| (pod.facts.daemon, pod.since, *uid));
+        pending.sort_by_key(|(uid, pod)| (pod.facts().daemon, pod.since(), *uid));
         let mut snapshot = self.snapshot(AssumedPods::Left);
         let mut room_for_nodes = self.room_for_nodes();
         for (uid, pod) in pending {
-            let pod = &pod.facts;
+            let pod = pod.facts();
             if !pod.ungranted.is_empty() {
                 placement.nowhere.insert(uid.clone());
                 continue;
@@ -103,11 +97,9 @@ impl Scheduler {
         placement
     }
 
-    /// Whether a pod with a topology spread should still wait for domains whose agents have no node. The wait is
-    /// limited, because other frameworks may use these agents for long.
+    /// Whether a pod with a topology spread should still wait for domains whose agents have no node.
     pub(super) fn waits_for_domains(&self, uid: &str) -> bool {
-        let since = self.pods.get(uid).and_then(|entry| entry.spread_wait);
-        since.is_none_or(|since| self.now.since(since) < WAKING)
+        self.pods.get(uid).is_none_or(|pod| pod.waits_for_domains(self.now))
     }
 
     /// How many more nodes the bounds allow.
@@ -133,7 +125,7 @@ impl Scheduler {
     /// A daemon pod counts as unmet only if its node runs, because it never wakes a node.
     fn wanted_on_launched(&self, pod: &PodFacts) -> bool {
         let node = pod.demand.pinned().and_then(|name| self.nodes.get(name));
-        node.is_some_and(|node| matches!(node.state, NodeState::Starting | NodeState::Ready))
+        node.is_some_and(|node| node.state().launched())
     }
 
     /// Whether any agent could ever run the pod, offered or not. An agent of unknown size might, and so might an
@@ -144,11 +136,11 @@ impl Scheduler {
     }
 
     fn could_take(&self, agent: &Agent, pod: &PodFacts) -> bool {
-        let name = self.node_on(&agent.id).map_or_else(|| self.name_for(agent), str::to_owned);
+        let name = self.nodes.on_agent(&agent.id).map_or_else(|| self.name_for(agent), str::to_owned);
         let labels = self
             .nodes
             .get(&name)
-            .filter(|node| node.agent == agent.id)
+            .filter(|node| node.agent() == agent.id)
             .map_or_else(|| agent.labels(&name), |node| node.labels().clone());
         agent.total.is_none_or(|total| total.covers(pod.amount + self.first_launch()))
             && self.never_ports(agent, pod).is_none()
@@ -162,18 +154,11 @@ impl Scheduler {
         })
     }
 
-    /// The node that represents an agent, in any state.
-    pub(super) fn node_on(&self, agent: &str) -> Option<&str> {
-        self.nodes.iter().find(|(_, node)| node.agent == agent).map(|(name, _)| name.as_str())
-    }
-
     /// A name for the agent's node that no other agent's node has or could have.
     pub(super) fn name_for(&self, agent: &Agent) -> String {
         let name = agent.node_name();
         let shared = self.agents.values().any(|other| other.id != agent.id && other.node_name() == name)
-            || self.nodes.get(&name).is_some_and(|node| node.agent != agent.id);
-        // An agent's id ends in -S and its number.
-        let suffix = agent.id.rsplit('-').next().unwrap_or_default().to_ascii_lowercase();
-        if shared { format!("{name}-{suffix}") } else { name }
+            || self.nodes.get(&name).is_some_and(|node| node.agent() != agent.id);
+        if shared { agent.long_node_name() } else { name }
     }
 }

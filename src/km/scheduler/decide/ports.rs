@@ -1,5 +1,6 @@
 //! Why an agent's host ports are insufficient for a pod: never sufficient, or not while other pods use them. Both are
 //! known without an offer. That is needed because Mesos does not repeat offers to a framework that does not use them.
+use super::parts::PodEntry;
 use super::scheduler::Scheduler;
 use kmctl_core::model::agents::Agent;
 use kmctl_core::model::pods::PodFacts;
@@ -22,8 +23,8 @@ impl Scheduler {
     /// Why the agent cannot give the pod its host ports in addition to those of the pods that run there.
     pub(super) fn insufficient_ports(&self, agent: &Agent, pod: &PodFacts) -> Option<String> {
         let total = self.ports_to_give(agent)?;
-        let node = self.node_on(&agent.id)?;
-        let there = self.pods.values().map(|entry| &entry.facts);
+        let node = self.nodes.on_agent(&agent.id)?;
+        let there = self.pods.values().map(PodEntry::facts);
         let there =
             there.filter(|other| other.uid != pod.uid && other.occupies() && other.node.as_deref() == Some(node));
         let taken: usize = there.map(|other| other.ports_to_grant() + other.host_ports().count()).sum();

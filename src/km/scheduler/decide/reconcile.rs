@@ -1,6 +1,6 @@
 //! After a start, and after every new stream to a master: learn every task's state before deciding anything.
 use super::effect::{Effect, MesosCall};
-use super::parts::Next;
+use super::parts::{Next, PodEntry};
 use super::scheduler::Scheduler;
 
 impl Scheduler {
@@ -12,17 +12,15 @@ impl Scheduler {
     pub(super) fn subscribed(&mut self) {
         self.known.subscribe();
         // Offers are only valid on their own stream. The new subscription starts suppressed.
-        for agent in self.agents.values_mut() {
-            agent.offers.clear();
-        }
+        self.agents.void_offers();
+        self.failed_returns.void();
         self.demand.start_suppressed();
     }
 
     pub(super) fn disconnected(&mut self) {
         self.known.disconnect();
-        for agent in self.agents.values_mut() {
-            agent.offers.clear();
-        }
+        self.agents.void_offers();
+        self.failed_returns.void();
     }
 
     pub(super) fn reconcile(&mut self) {
@@ -44,15 +42,13 @@ impl Scheduler {
 
     /// Tasks that pods and nodes name, and those that we have launched, with their agents.
     pub(super) fn recorded_tasks(&self) -> Vec<(String, Option<String>)> {
-        let agent_of = |node: &str| self.nodes.get(node).map(|node| node.agent.clone());
-        let nodes = self.nodes.values().filter_map(|node| Some((node.task.clone()?, Some(node.agent.clone()))));
-        let pods = self.pods.values().filter(|pod| pod.facts.occupies());
-        let pods = pods.filter_map(|pod| Some((pod.facts.task.clone()?, agent_of(pod.facts.node.as_deref()?))));
-        let ours = self
-            .tasks
-            .iter()
-            .filter(|(_, task)| !task.is_terminal())
-            .map(|(id, task)| (id.clone(), task.agent.clone()));
+        let agent_of = |node: &str| self.nodes.get(node).map(|node| node.agent().to_owned());
+        let nodes =
+            self.nodes.values().filter_map(|node| Some((node.task()?.to_owned(), Some(node.agent().to_owned()))));
+        let pods = self.pods.values().map(PodEntry::facts).filter(|pod| pod.occupies());
+        let pods = pods.filter_map(|pod| Some((pod.task.clone()?, agent_of(pod.node.as_deref()?))));
+        let ours = self.tasks.iter().filter(|(_, task)| !task.is_terminal());
+        let ours = ours.map(|(id, task)| (id.clone(), task.agent().map(str::to_owned)));
         let all: std::collections::BTreeMap<String, Option<String>> = ours.chain(nodes).chain(pods).collect();
         all.into_iter().collect()
     }

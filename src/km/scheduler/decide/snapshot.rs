@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Taint;
 
-use super::parts::{BindState, NodeState};
+use super::parts::NodeState;
 use super::scheduler::Scheduler;
 use kmctl_core::model::agents::Agent;
 use kmctl_core::model::pods::{Neighbours, PodFacts};
@@ -13,9 +13,6 @@ use kmctl_core::model::selectors::{Labels, tolerates};
 
 /// An agent whose node died within this time is the last choice for the next node.
 const SHAKY: Duration = Duration::from_secs(300);
-
-/// Time in which kube-scheduler binds a pod that the filter let through. After that it has found another obstacle.
-const BINDING: Duration = Duration::from_secs(5);
 
 /// Taints that a new node loses soon. Other taints set by Kubernetes last: cordon, and pressure on memory, disk or
 /// processes.
@@ -80,31 +77,23 @@ impl Scheduler {
         let mut waiting: BTreeMap<&str, (Amount, Vec<u16>, usize)> = BTreeMap::new();
         let mut used: BTreeMap<&str, (Amount, usize)> = BTreeMap::new();
         let mut daemons: BTreeMap<&str, Amount> = BTreeMap::new();
-        for (uid, entry) in &self.pods {
-            let pod = &entry.facts;
+        for (uid, entry) in self.pods.iter() {
+            let pod = entry.facts();
             if let AssumedPods::Counted { but } = expected
                 && uid.as_str() != but
-                && pod.pending()
-                && entry.bind_state == BindState::None
-                && let Some((node, at)) = &entry.nominated_node
-                && self.now.since(*at) < BINDING
+                && let Some(node) = entry.nominated_node(self.now)
                 && let Some(node) = self.nodes.get(node)
             {
                 placed.push((pod, node.labels().clone()));
             }
-            if let Some(node) = pod
-                .node
-                .as_deref()
-                .or(entry.bind_state.node())
-                .filter(|_| pod.occupies() || entry.bind_state != BindState::None)
-            {
+            if let Some(node) = entry.node().filter(|_| pod.occupies() || entry.is_binding()) {
                 let (amount, pods) = used.entry(node).or_default();
                 *amount += pod.amount;
                 *pods += 1;
                 if let Some(node) = self.nodes.get(node) {
                     placed.push((pod, node.labels().clone()));
                 }
-                if entry.bind_state.waits_for(node) {
+                if entry.bind_state().waits_for(node) {
                     let (amount, ports, grants) = waiting.entry(node).or_default();
                     *amount += pod.amount;
                     *grants += pod.ports_to_grant();
@@ -117,11 +106,11 @@ impl Scheduler {
                 *daemons.entry(node).or_default() += pod.amount;
             }
         }
-        let nodes = self.nodes.iter().filter(|(_, node)| node.state.open()).map(|(name, node)| {
-            let agent = self.agents.get(&node.agent);
+        let nodes = self.nodes.iter().filter(|(_, node)| node.state().open()).map(|(name, node)| {
+            let agent = self.agents.get(node.agent());
             let (taken, taken_ports, taken_grants) = waiting.get(name.as_str()).cloned().unwrap_or_default();
             let (used, pods) = used.get(name.as_str()).copied().unwrap_or_default();
-            let unlaunched = node.state.unlaunched();
+            let unlaunched = node.state().unlaunched();
             let first = if unlaunched {
                 self.first_launch() + daemons.get(name.as_str()).copied().unwrap_or_default()
             } else {
@@ -135,18 +124,18 @@ impl Scheduler {
             if grants {
                 ports.take_any(taken_grants);
             }
-            let facts = node.facts.as_ref();
+            let facts = node.facts();
             NodeInfo {
                 name: name.clone(),
-                agent: node.agent.clone(),
+                agent: node.agent().to_owned(),
                 exists: true,
-                launched: node.state != NodeState::Candidate,
+                launched: *node.state() != NodeState::Candidate,
                 labels: node.labels().clone(),
                 taints: facts.map(|facts| facts.taints.clone()).unwrap_or_default(),
                 offered: agent.map(Agent::offered).unwrap_or_default() - taken - first,
                 ports,
                 grants,
-                room: facts.map_or(node.capacity, |facts| facts.allocatable) - used,
+                room: node.capacity() - used,
                 slots: facts.map_or(PODS_PER_NODE, |facts| facts.most_pods).saturating_sub(pods),
                 recently_failed: false,
             }
@@ -155,7 +144,7 @@ impl Scheduler {
         let asleep = self.agents.values().filter(|agent| {
             !agent.offers.is_empty()
                 && self.eligible(agent)
-                && self.node_on(&agent.id).is_none()
+                && self.nodes.on_agent(&agent.id).is_none()
                 && !self.sweeps.concern(&agent.id)
         });
         let asleep = asleep.map(|agent| {
@@ -177,10 +166,9 @@ impl Scheduler {
         });
         let asleep: Vec<NodeInfo> = asleep.collect();
         sites.extend(asleep);
-        let silent = self
-            .agents
-            .values()
-            .filter(|agent| agent.offers.is_empty() && self.eligible(agent) && self.node_on(&agent.id).is_none());
+        let silent = self.agents.values().filter(|agent| {
+            agent.offers.is_empty() && self.eligible(agent) && self.nodes.on_agent(&agent.id).is_none()
+        });
         let silent = silent.map(|agent| {
             let name = self.name_for(agent);
             let most = agent.total.map(|total| total - self.first_launch());

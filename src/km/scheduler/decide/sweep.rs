@@ -1,6 +1,6 @@
 //! Cleaning: a one-off task on an agent whose executor died without cleaning up, and the purge of all agents.
 use super::effect::{ApiRequest, Effect};
-use super::parts::{Due, Ended};
+use super::parts::{Due, Ended, Task};
 use super::scheduler::Scheduler;
 use kmctl_core::model::agents::take;
 use kmctl_core::model::ids::{TaskKind, node_of};
@@ -29,26 +29,33 @@ impl Scheduler {
         let reports = self.sweeps.sync(self.now, |id| {
             tasks.get(id).filter(|task| task.is_terminal())?;
             let task = tasks.remove(id)?;
-            Some(Ended { clean: task.state == TaskState::Finished, told: format!("{}: {}", task.state, task.message) })
+            let (state, message) = task.outcome();
+            Some(Ended { clean: state == TaskState::Finished, told: format!("{state}: {message}") })
         });
         // A sweep launched by another process of ours: nothing waits for it.
-        let sweeps = &self.sweeps;
-        tasks.retain(|id, task| !(matches!(task.kind, TaskKind::Sweep(_)) && task.is_terminal() && !sweeps.own(id)));
+        let strange = |id: &str, task: &Task| {
+            matches!(task.kind(), TaskKind::Sweep(_)) && task.is_terminal() && !self.sweeps.own(id)
+        };
+        let over = self.tasks.iter().filter(|(id, task)| strange(id, task)).map(|(id, _)| id.clone());
+        for id in over.collect::<Vec<String>>() {
+            self.tasks.remove(&id);
+        }
         self.effects.extend(reports.into_iter().map(Effect::Report));
     }
 
     /// Once no node is left, every agent that ever had one is swept.
     fn purge(&mut self) {
-        if !self.bounds.purge {
+        if !self.bounds.purge || self.bounds.purged {
             self.sweeps.stop_purge();
             return;
         }
-        if !self.nodes.is_empty() || self.bounds.purged {
+        if !self.nodes.is_empty() {
             return;
         }
         let ids = &mut self.ids;
-        if self.sweeps.purge(self.now, || format!("purge.{}", ids.next_id())) {
-            self.push(Effect::Api(ApiRequest::PurgeDone));
+        if let Some(uncleaned) = self.sweeps.purge(self.now, || format!("purge.{}", ids.next_id())) {
+            let uncleaned = uncleaned.into_iter().map(|(agent, why)| (self.agents.title(&agent), why)).collect();
+            self.push(Effect::Api(ApiRequest::PurgeDone { uncleaned }));
         }
     }
 

@@ -1,29 +1,14 @@
 //! What Mesos reports about tasks, executors and agents, and what follows from it for pods.
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::effect::{Answer, ApiRequest, Binding, Effect, MesosCall};
-use super::parts::{BindState, NodeState, Task};
+use super::parts::{BindState, NodeEntry, NodeState, PodEntry, Task};
 use super::scheduler::Scheduler;
-use kmctl_core::backoff::Backoff;
 use kmctl_core::k8s::names::{GRANTED_ANNOTATION, PORTS_ANNOTATION, TASK_ANNOTATION};
 use kmctl_core::model::ids::TaskKind;
 use kmctl_core::model::pods::Phase;
-use kmctl_core::protocol::launch::PortMapping;
 use mesos::types::{TaskState, TaskStatus};
-
-/// A KILL may be lost. It is repeated until the task is over or unknown to the master, because the task holds resources
-/// until then.
-const KILL_AGAIN: Backoff = Backoff::doubling(Duration::from_secs(10), Duration::from_secs(300));
-
-/// A launch may be lost, and so may the report that an unreachable agent has returned. Only a reconciliation reveals
-/// it. Requests end with an answer.
-const ASK_AGAIN: Backoff = Backoff::doubling(Duration::from_secs(30), Duration::from_secs(300));
-
-/// Interval at which the annotations of a pod's Binding are written again while its object differs.
-const RECORD_AGAIN: Duration = Duration::from_secs(5);
-
-/// A pod's end reaches Mesos and the API independently. The two count as disagreeing only after this time.
-const DISAGREEMENT: Duration = Duration::from_secs(15);
 
 /// How long the node agent has to report the end of a finished pod itself.
 const FINISHED_GRACE: Duration = Duration::from_secs(60);
@@ -41,75 +26,42 @@ impl Scheduler {
                 uuid: uuid.0.clone(),
             }));
         }
-        let kind = TaskKind::of(&id);
-        match kind {
+        match TaskKind::of(&id) {
             TaskKind::Sentinel => return self.known.reconcile_marker_received(&id),
-            TaskKind::Foreign if !self.tasks.contains_key(&id) => {
+            TaskKind::Foreign if !self.tasks.contains(&id) => {
                 self.push(Effect::Report(format!("task {id} is {}: not one of ours, left alone", status.state)));
             }
             _ => {}
         }
-        let now = self.now;
-        let task = self.tasks.entry(id).or_insert_with(|| Task {
-            kind,
-            agent: None,
-            executor: None,
-            granted: None,
-            state: status.state,
-            message: String::new(),
-            since: now,
-            killed: None,
-            kills: 0,
-            asked: None,
-            asks: 0,
-        });
-        if task.state != status.state {
-            if task.state == TaskState::Unreachable {
-                // A KILL that was due is sent as soon as the task is reachable again.
-                (task.killed, task.kills) = (None, 0);
-            }
-            (task.state, task.since, task.asked, task.asks) = (status.state, now, None, 0);
-        }
-        task.agent = status.agent_id.as_ref().map(|id| id.value.clone()).or(task.agent.take());
-        task.executor = status.executor_id.as_ref().map(|id| id.value.clone()).or(task.executor.take());
-        task.message = status.message.clone().unwrap_or_default();
+        self.tasks.report(status, self.now);
     }
 
     pub(super) fn executor_ended(&mut self, agent: &str, executor: &str) {
-        let node = self.nodes.iter().find(|(_, node)| node.agent == agent && node.executor_id() == Some(executor));
+        let node = self.nodes.iter().find(|(_, node)| node.agent() == agent && node.executor_id() == Some(executor));
         if let Some((name, node)) = node
-            && !node.state.unlaunched()
+            && !node.state().unlaunched()
         {
-            let clean = matches!(node.state, NodeState::Leaving { killed: Some(_), .. });
-            let name = name.clone();
+            let (name, clean) = (name.clone(), node.is_killed());
             self.node_ended(&name, clean, "its executor ended");
         }
     }
 
     pub(super) fn agent_lost(&mut self, agent: &str) {
         // Their own updates report what happened to its tasks.
-        if let Some(agent) = self.agents.get_mut(agent) {
-            agent.offers.clear();
-        }
+        self.agents.void_offers_of(agent);
     }
 
     pub(super) fn kill(&mut self, id: &str) {
         let now = self.now;
-        let Some(task) = self.tasks.get_mut(id) else { return };
-        let waits = |killed| now.since(killed) < KILL_AGAIN.wait(task.kills.saturating_sub(1));
-        // A KILL to an unreachable agent only yields an answer that says so.
-        if task.is_terminal() || task.state == TaskState::Unreachable || task.killed.is_some_and(waits) {
-            return;
+        let agent = self.tasks.update(id, |task| task.kill(now).then(|| task.agent().map(str::to_owned))).flatten();
+        if let Some(agent) = agent {
+            self.push(Effect::Mesos(MesosCall::Kill { task: id.to_owned(), agent }));
         }
-        (task.killed, task.kills) = (Some(now), task.kills.saturating_add(1));
-        let agent = task.agent.clone();
-        self.push(Effect::Mesos(MesosCall::Kill { task: id.to_owned(), agent }));
     }
 
     pub(super) fn sync_tasks(&mut self) {
-        let ids: Vec<String> = self.tasks.keys().cloned().collect();
-        for id in &ids {
-            match self.tasks.get(id).map(|task| task.kind.clone()) {
+        for id in &self.tasks.keys() {
+            match self.tasks.get(id).map(|task| task.kind().clone()) {
                 Some(TaskKind::Pod(uid)) => self.sync_pod_task(id, &uid),
                 Some(TaskKind::Node(_)) => self.sync_node_task(id),
                 _ => {}
@@ -119,38 +71,40 @@ impl Scheduler {
         self.ask_for_silent_tasks();
     }
 
+    /// A task that nothing of ours names any more.
+    fn end_stray_task(&mut self, id: &str) {
+        if self.tasks.is_over(id) {
+            self.tasks.remove(id);
+        } else {
+            self.kill(id);
+        }
+    }
+
     fn sync_pod_task(&mut self, id: &str, uid: &str) {
         let Some(task) = self.tasks.get(id).cloned() else { return };
-        let Some(pod) = self.pods.get(uid) else {
-            if task.is_terminal() {
-                self.tasks.remove(id);
-            } else {
-                self.kill(id);
-            }
-            return;
-        };
-        let on_its_way =
-            matches!(&pod.bind_state, BindState::Launched { task, .. } | BindState::Binding { task, .. } if task == id);
-        let recorded = pod.facts.task.as_deref() == Some(id);
-        let running = matches!(task.state, TaskState::Starting | TaskState::Running);
+        let Some(pod) = self.pods.get(uid) else { return self.end_stray_task(id) };
+        let facts = pod.facts();
+        let on_its_way = pod.bind_state().task() == Some(id);
+        let recorded = facts.task.as_deref() == Some(id);
         if task.is_terminal() {
-            if on_its_way && pod.facts.node.is_none() {
-                self.fail_bind(uid, &format!("the pod's Mesos task ended: {} {}", task.state, task.message));
+            if on_its_way && facts.node.is_none() {
+                let (state, message) = task.outcome();
+                self.fail_bind(uid, &format!("the pod's Mesos task ended: {state} {message}"));
             }
             if !recorded {
                 self.tasks.remove(id);
             }
-        } else if pod.facts.node.is_some() {
-            let finished = pod.facts.phase == Phase::Finished && self.now.since(task.since) > FINISHED_GRACE;
+        } else if facts.node.is_some() {
+            let finished = facts.phase == Phase::Finished && self.now.since(task.since()) > FINISHED_GRACE;
             if finished || (!recorded && !on_its_way && !self.readopt(id, uid, &task)) {
                 self.kill(id);
             }
-        } else if pod.facts.deleting || pod.facts.phase == Phase::Finished {
+        } else if facts.deleting || facts.phase == Phase::Finished {
             self.fail_bind(uid, "the pod is being deleted");
             self.kill(id);
         } else if on_its_way {
-            if running && let BindState::Launched { node, ports, .. } = pod.bind_state.clone() {
-                self.post_binding(uid, &node, id, &ports);
+            if task.is_started() && matches!(pod.bind_state(), BindState::Launched { .. }) {
+                self.post_binding(uid, id);
             }
         } else {
             self.adopt_pod_task(id, uid, &task);
@@ -161,60 +115,56 @@ impl Scheduler {
     /// of ours could restore them. The task belongs to the pod if it is on the pod's node. The ports that it was
     /// granted are no longer known.
     fn readopt(&mut self, id: &str, uid: &str, task: &Task) -> bool {
-        let Some(pod) = self.pods.get_mut(uid) else { return false };
-        let node = pod.facts.node.as_ref().and_then(|node| self.nodes.get(node));
-        let there =
-            node.is_some_and(|node| node.executor_id().is_some() && node.executor_id() == task.executor.as_deref());
-        let ending = task.killed.is_some() || task.state == TaskState::Killing;
-        if pod.facts.task.is_some() || pod.facts.deleting || !there || ending {
+        let Some(facts) = self.pods.get(uid).map(PodEntry::facts) else { return false };
+        let node = facts.node.as_ref().and_then(|node| self.nodes.get(node));
+        let there = node.is_some_and(|node| node.executor_id().is_some() && node.executor_id() == task.executor());
+        if facts.task.is_some() || facts.deleting || !there || task.is_ending() {
             return false;
         }
-        pod.facts.task = Some(id.to_owned());
-        pod.facts.granted = task.granted.or(Some(pod.facts.amount));
-        pod.overwritten = Some(None);
+        self.pods.update(uid, |pod| pod.readopt(id, task.granted()));
         true
     }
 
     /// Adopts a task of an unbound pod that this process did not launch: an earlier process died between launch and
     /// Binding.
     fn adopt_pod_task(&mut self, id: &str, uid: &str, task: &Task) {
-        let Some(pod) = self.pods.get_mut(uid) else { return };
-        let node =
-            self.nodes.iter().find(|(_, node)| node.state.open() && node.executor_id() == task.executor.as_deref());
+        let Some(pod) = self.pods.get(uid) else { return };
+        let runs_it = |node: &NodeEntry| node.state().open() && node.executor_id() == task.executor();
+        let node = self.nodes.iter().find(|(_, node)| runs_it(node)).map(|(name, _)| name.clone());
         // The granted ports are no longer known. The pod has not run yet, so a new task costs nothing.
-        let ports_unknown = !pod.facts.ports.is_empty();
+        let ports_unknown = !pod.facts().ports.is_empty();
         // A task that is being killed, for example because its Binding was refused, must not get its pod back.
-        let ending = task.killed.is_some() || task.state == TaskState::Killing;
         match node {
-            Some((node, _))
-                if pod.bind_state == BindState::None && task.executor.is_some() && !ports_unknown && !ending =>
-            {
-                let node = node.clone();
-                pod.bind_state = BindState::Launched { node: node.clone(), task: id.to_owned(), ports: Vec::new() };
-                if matches!(task.state, TaskState::Starting | TaskState::Running) {
-                    self.post_binding(uid, &node, id, &[]);
+            Some(node) if !pod.is_binding() && task.executor().is_some() && !ports_unknown && !task.is_ending() => {
+                let adopted = self.pods.update(uid, |pod| pod.adopt(&node, id));
+                if self.legal(uid, adopted).is_some() && task.is_started() {
+                    self.post_binding(uid, id);
                 }
             }
             _ => self.kill(id),
         }
     }
 
-    fn post_binding(&mut self, uid: &str, node: &str, task: &str, ports: &[PortMapping]) {
-        let Some(pod) = self.pods.get_mut(uid) else { return };
-        let granted = self.tasks.get(task).and_then(|task| task.granted).unwrap_or(pod.facts.amount);
-        let mut annotations = std::collections::BTreeMap::from([
+    /// Orders the Binding of a pod whose launched task has started.
+    fn post_binding(&mut self, uid: &str, task: &str) {
+        let begun = self.pods.update(uid, |pod| pod.start_binding());
+        let Some(ports) = self.legal(uid, begun) else { return };
+        let Some(pod) = self.pods.get(uid) else { return };
+        let Some(node) = pod.bind_state().node() else { return };
+        let facts = pod.facts();
+        let granted = self.tasks.get(task).and_then(Task::granted).unwrap_or(facts.amount);
+        let mut annotations = BTreeMap::from([
             (TASK_ANNOTATION.to_owned(), task.to_owned()),
             (GRANTED_ANNOTATION.to_owned(), granted.to_string()),
         ]);
         if !ports.is_empty()
-            && let Ok(text) = serde_json::to_string(ports)
+            && let Ok(text) = serde_json::to_string(&ports)
         {
             annotations.insert(PORTS_ANNOTATION.to_owned(), text);
         }
-        pod.bind_state = BindState::Binding { node: node.to_owned(), task: task.to_owned() };
         let binding = Binding {
-            namespace: pod.facts.namespace.clone(),
-            name: pod.facts.name.clone(),
+            namespace: facts.namespace.clone(),
+            name: facts.name.clone(),
             uid: uid.to_owned(),
             node: node.to_owned(),
             annotations,
@@ -223,8 +173,7 @@ impl Scheduler {
     }
 
     pub(super) fn binding_posted(&mut self, uid: &str, error: Option<String>) {
-        let Some(pod) = self.pods.get(uid) else { return };
-        let BindState::Binding { task, .. } = &pod.bind_state else { return };
+        let Some(BindState::Binding { task, .. }) = self.pods.get(uid).map(PodEntry::bind_state) else { return };
         let task = task.clone();
         match error {
             None => self.answer_bind(uid, None),
@@ -236,23 +185,18 @@ impl Scheduler {
     }
 
     fn sync_node_task(&mut self, id: &str) {
-        let Some(task) = self.tasks.get(id).cloned() else { return };
-        let node = self.nodes.iter().find(|(_, node)| node.task.as_deref() == Some(id));
-        let Some((name, node)) = node.map(|(name, node)| (name.clone(), node)) else {
-            if task.is_terminal() {
-                self.tasks.remove(id);
-            } else {
-                self.kill(id);
-            }
-            return;
-        };
-        if node.state == NodeState::Gone {
+        let Some(task) = self.tasks.get(id) else { return };
+        let Some((name, node)) = self.nodes.of_task(id) else { return self.end_stray_task(id) };
+        if *node.state() == NodeState::Gone {
             return;
         }
+        let name = name.clone();
+        let (state, message) = task.outcome();
         if task.is_terminal() {
-            let clean = matches!(task.state, TaskState::Killed | TaskState::Finished);
-            self.node_ended(&name, clean, &format!("its task ended: {} {}", task.state, task.message));
-        } else if task.state == TaskState::Unreachable && self.now.since(task.since) > UNREACHABLE_LIMIT {
+            let clean = matches!(state, TaskState::Killed | TaskState::Finished);
+            let why = format!("its task ended: {state} {message}");
+            self.node_ended(&name, clean, &why);
+        } else if state == TaskState::Unreachable && self.now.since(task.since()) > UNREACHABLE_LIMIT {
             self.node_ended(&name, false, "its agent cannot be reached");
         }
     }
@@ -263,50 +207,33 @@ impl Scheduler {
         let mut delete = Vec::new();
         let mut arrived = Vec::new();
         let mut records = Vec::new();
-        for (uid, pod) in &mut self.pods {
-            let Some(node) = &pod.facts.node else { continue };
-            match &pod.bind_state {
-                BindState::Launched { task, .. } | BindState::Binding { task, .. } => {
-                    let error = (pod.facts.task.as_ref() != Some(task))
-                        .then(|| format!("the pod was bound to {node} by somebody else"));
-                    arrived.push((uid.clone(), error));
-                }
-                BindState::Waiting { node: wanted, .. } => {
-                    let error = (wanted != node).then(|| format!("the pod was bound to {node} by somebody else"));
-                    arrived.push((uid.clone(), error));
-                }
-                BindState::None => {}
+        let (tasks, nodes) = (&self.tasks, &self.nodes);
+        self.pods.update_each(|uid, pod| {
+            let Some(node) = pod.facts().node.clone() else { return };
+            if let Some(as_planned) = pod.arrived_as_planned() {
+                let error = (!as_planned).then(|| format!("the pod was bound to {node} by somebody else"));
+                arrived.push((uid.clone(), error));
             }
-            if let Some(last) = pod.overwritten
-                && !pod.facts.deleting
-                && last.is_none_or(|last| now.since(last) >= RECORD_AGAIN)
-            {
-                pod.overwritten = Some(Some(now));
-                let (namespace, name) = (pod.facts.namespace.clone(), pod.facts.name.clone());
+            if pod.repair_record(now) {
+                let facts = pod.facts();
                 records.push(Effect::Api(ApiRequest::Record {
-                    namespace,
-                    name,
+                    namespace: facts.namespace.clone(),
+                    name: facts.name.clone(),
                     uid: uid.clone(),
-                    annotations: pod.facts.record(),
+                    annotations: facts.record(),
                 }));
             }
-            let over = pod.facts.task.as_ref().and_then(|task| self.tasks.get(task)).is_some_and(Task::is_terminal);
-            if !over || pod.facts.phase == Phase::Finished || pod.facts.deleting {
-                pod.orphaned = None;
-            } else if now.since(*pod.orphaned.get_or_insert(now)) >= DISAGREEMENT {
-                pod.orphaned = Some(now);
-                delete.push(Effect::Api(ApiRequest::DeletePod {
-                    namespace: pod.facts.namespace.clone(),
-                    name: pod.facts.name.clone(),
-                    uid: uid.clone(),
-                    force: !self.nodes.get(node).is_some_and(|node| node.state.open()),
-                }));
+            let facts = pod.facts();
+            let over = facts.task.as_ref().is_some_and(|task| tasks.is_over(task));
+            let disagree = over && facts.phase != Phase::Finished && !facts.deleting;
+            if pod.delete_orphan(disagree, now) {
+                let force = !nodes.get(&node).is_some_and(|node| node.state().open());
+                delete.push(Effect::Api(ApiRequest::delete_pod(pod.facts(), force)));
             }
-        }
+        });
         for (uid, error) in arrived {
-            if let Some(pod) = self.pods.get_mut(&uid) {
-                pod.bind_state = BindState::None;
-            }
+            let bound = self.pods.update(&uid, |pod| pod.arrive());
+            self.legal(&uid, bound);
             self.answer_bind(&uid, error);
         }
         self.effects.extend(records);
@@ -316,17 +243,15 @@ impl Scheduler {
     fn ask_for_silent_tasks(&mut self) {
         let now = self.now;
         let mut ask = Vec::new();
-        for (id, task) in &mut self.tasks {
-            let unheard = matches!(task.state, TaskState::Staging | TaskState::Unreachable);
-            if unheard && now.since(task.asked.unwrap_or(task.since)) > ASK_AGAIN.wait(task.asks) {
-                (task.asked, task.asks) = (Some(now), task.asks.saturating_add(1));
-                ask.push((id.clone(), task.agent.clone()));
+        self.tasks.update_each(|id, task| {
+            if task.ask(now) {
+                ask.push((id.clone(), task.agent().map(str::to_owned)));
             }
-        }
+        });
         // The tasks of an agent that reregistered late are reported only on request.
         if self.known.ask_for_recorded(now) {
             let recorded = self.recorded_tasks();
-            ask.extend(recorded.into_iter().filter(|(id, _)| !self.tasks.contains_key(id)));
+            ask.extend(recorded.into_iter().filter(|(id, _)| !self.tasks.contains(id)));
         }
         if !ask.is_empty() {
             self.push(Effect::Mesos(MesosCall::Reconcile(ask)));
@@ -334,31 +259,21 @@ impl Scheduler {
     }
 
     pub(super) fn fail_binds(&mut self, node: &str, why: &str) {
-        let uids: Vec<String> = self
-            .pods
-            .iter()
-            .filter(|(_, pod)| pod.bind_state.node() == Some(node))
-            .map(|(uid, _)| uid.clone())
-            .collect();
+        let bound_for = self.pods.iter().filter(|(_, pod)| pod.bind_state().node() == Some(node));
+        let uids: Vec<String> = bound_for.map(|(uid, _)| uid.clone()).collect();
         for uid in uids {
             self.fail_bind(&uid, why);
         }
     }
 
     pub(super) fn fail_bind(&mut self, uid: &str, why: &str) {
-        if let Some(pod) = self.pods.get_mut(uid) {
-            pod.bind_state = BindState::None;
-            // kube-scheduler leaves a pod whose bind failed unscheduled for a minute: it is nudged like a refused one.
-            pod.asked = None;
-            pod.placeable_since = None;
-        }
+        self.pods.update(uid, |pod| pod.fail_bind());
         self.answer_bind(uid, Some(why.to_owned()));
     }
 
     pub(super) fn answer_bind(&mut self, uid: &str, error: Option<String>) {
-        let Some(pod) = self.pods.get_mut(uid) else { return };
-        for request in std::mem::take(&mut pod.answers) {
-            self.effects.push(Effect::Answer(request, Answer::Bind(error.clone())));
+        for request in self.pods.update(uid, |pod| pod.take_answers()).unwrap_or_default() {
+            self.push(Effect::Answer(request, Answer::Bind(error.clone())));
         }
     }
 }

@@ -149,6 +149,9 @@ impl Bench {
             Effect::Api(ApiRequest::PrepareNode { node, .. }) if self.refuses == Some(NodeStep::Prepare) => {
                 return refused(node, NodeStep::Prepare);
             }
+            Effect::Api(ApiRequest::PublishGrant { node, .. }) if self.refuses == Some(NodeStep::Publish) => {
+                return refused(node, NodeStep::Publish);
+            }
             Effect::Api(ApiRequest::CreateNode(spec)) => {
                 let facts = NodeFacts {
                     name: spec.name.clone(),

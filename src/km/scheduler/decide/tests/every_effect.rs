@@ -52,7 +52,7 @@ fn listed(effect: &Effect) -> &'static str {
         | Effect::Api(ApiRequest::Nudge { .. })
         | Effect::Api(ApiRequest::PrepareNode { .. })
         | Effect::Api(ApiRequest::PublishGrant { .. })
-        | Effect::Api(ApiRequest::PurgeDone)
+        | Effect::Api(ApiRequest::PurgeDone { .. })
         | Effect::Mesos(MesosCall::Reconcile(_))
         | Effect::Api(ApiRequest::Record { .. })
         | Effect::Api(ApiRequest::RenewLease { .. })
