@@ -51,7 +51,25 @@ impl Code {
 pub struct Failure {
     code: Code,
     error: anyhow::Error,
-    hint: Option<String>,
+    hint: Option<Hint>,
+}
+
+/// What the operator can do.
+#[derive(Debug)]
+enum Hint {
+    /// Anything else.
+    Text(String),
+    /// Run `kmctl status`. That command itself does not print it.
+    Status,
+}
+
+impl Hint {
+    fn text(&self) -> &str {
+        match self {
+            Hint::Text(text) => text,
+            Hint::Status => "run `kmctl status`",
+        }
+    }
 }
 
 impl Failure {
@@ -68,7 +86,21 @@ impl Failure {
     /// Adds what the operator can do.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
+        self.hint = Some(Hint::Text(hint.into()));
+        self
+    }
+
+    /// Adds that `kmctl status` says more.
+    #[must_use]
+    pub fn hint_status(mut self) -> Self {
+        self.hint = Some(Hint::Status);
+        self
+    }
+
+    /// The same, without a reference to `kmctl status`.
+    #[must_use]
+    pub fn without_hint_status(mut self) -> Self {
+        self.hint = self.hint.filter(|hint| !matches!(hint, Hint::Status));
         self
     }
 
@@ -116,7 +148,7 @@ impl Failure {
     }
 
     fn known_hint(&self) -> Option<&str> {
-        self.hint.as_deref().or_else(|| known_hint(&self.error))
+        self.hint.as_ref().map(Hint::text).or_else(|| known_hint(&self.error))
     }
 }
 
@@ -178,6 +210,13 @@ mod tests {
         assert_eq!(failure.render(), expected);
         assert_eq!(failure.code(), Code::SomeHosts);
         assert!(failure.hint("other").render().ends_with("hint: other\n"));
+    }
+
+    #[test]
+    fn the_reference_to_status_can_be_dropped_and_other_hints_cannot() {
+        let hint = |failure: Failure| failure.without_hint_status().summary().1;
+        assert_eq!(hint(Failure::message(Code::Failed, "x").hint_status()), None);
+        assert_eq!(hint(Failure::message(Code::Failed, "x").hint("run it again")).as_deref(), Some("run it again"));
     }
 
     #[test]

@@ -226,7 +226,7 @@ async fn an_executor_that_dies_fails_its_pods_and_the_run() {
     let tasks = bed.tasks().await;
     bed.master.crash_executor(&tasks[0].executor.clone().unwrap().executor_id);
     let (outcome, ..) = bed.outcome().await;
-    let Outcome::Failed(why) = outcome else { panic!("{outcome:?}") };
+    let Outcome::Failed { why, .. } = outcome else { panic!("{outcome:?}") };
     assert!(why[0].starts_with("pod web: "), "{why:?}");
 }
 

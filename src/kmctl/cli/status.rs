@@ -119,7 +119,7 @@ impl HostPool {
                 }
                 Err(failure) => {
                     *kept = None;
-                    problems.push(format!("{}: {}", spec.name, told(&failure)));
+                    problems.push(format!("{}: {}", spec.name, told(failure)));
                 }
             }
             hosts.push(report);
@@ -132,7 +132,7 @@ impl HostPool {
                 clients::master(host, loaded),
                 self.outdated(loaded, &mut report)
             );
-            let mut keep = |failure: Failure| problems.push(told(&failure));
+            let mut keep = |failure: Failure| problems.push(told(failure));
             let objects = objects.map_err(&mut keep).ok();
             let master = master.map_err(&mut keep).ok();
             let (objects, bounds) = objects.unzip();
@@ -191,9 +191,8 @@ async fn look_at(
 }
 
 /// A failure and what to do about it. A hint to run this very command is dropped.
-fn told(failure: &Failure) -> String {
-    let (text, hint) = failure.summary();
-    let hint = hint.filter(|hint| !hint.contains("`kmctl status`"));
+fn told(failure: Failure) -> String {
+    let (text, hint) = failure.without_hint_status().summary();
     hint.map_or_else(|| text.clone(), |hint| format!("{text}; {hint}"))
 }
 

@@ -87,12 +87,10 @@ pub fn no_cluster(host: &dyn Host) -> Failure {
 /// Waits for the API server's answer, for a limited time.
 pub async fn with_timeout<T>(what: &str, answer: impl Future<Output = kube::Result<T>>) -> Result<T, Failure> {
     match tokio::time::timeout(ANSWER, answer).await {
-        Ok(result) => {
-            result.with_context(|| what.to_owned()).map_err(|error| Failure::from(error).hint("run `kmctl status`"))
-        }
+        Ok(result) => result.with_context(|| what.to_owned()).map_err(|error| Failure::from(error).hint_status()),
         Err(_) => {
             let text = format!("{what}: the API server has not answered within {} s", ANSWER.as_secs());
-            Err(Failure::message(Code::Failed, text).hint("run `kmctl status`"))
+            Err(Failure::message(Code::Failed, text).hint_status())
         }
     }
 }

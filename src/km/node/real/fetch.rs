@@ -15,6 +15,7 @@ use super::super::deps::{ArtifactFetcher, DepError};
 use kmctl_core::backoff::{Backoff, Retries};
 use kmctl_core::node::spec::Folders;
 use kmctl_core::protocol::launch::Artifact;
+use kmctl_core::protocol::runonce::FETCH;
 
 /// Rounds over all URLs of an artifact.
 const ATTEMPTS: u32 = 30;
@@ -65,7 +66,7 @@ impl RealFetcher {
 
     async fn bring(&self, client: &reqwest::Client, artifact: &Artifact, stored: &Path) -> Result<(), DepError> {
         let mut retries = Retries::new(BETWEEN);
-        let mut last = DepError::Refused(format!("{} has no address to fetch it from", artifact.path));
+        let mut last = DepError::Refused(format!("there is no URL to {FETCH} {} from", artifact.path));
         for attempt in 1..=self.attempts {
             for url in &artifact.urls {
                 match download(client, url, artifact, stored).await {
@@ -140,7 +141,7 @@ fn digest_of(path: &Path) -> std::io::Result<String> {
 }
 
 async fn download(client: &reqwest::Client, url: &str, artifact: &Artifact, stored: &Path) -> Result<(), DepError> {
-    let what = || format!("fetch {} from {url}", artifact.path);
+    let what = || format!("failed to {FETCH} {} from {url}", artifact.path);
     // A unique name: two runs on one agent may fetch the same file.
     let partial: PathBuf = stored.with_file_name(format!("{}.{}.part", artifact.sha256, uuid::Uuid::new_v4().simple()));
     let fetched = async {

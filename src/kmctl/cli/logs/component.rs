@@ -80,5 +80,5 @@ async fn read(
         return Ok(());
     }
     let text = format!("read the journal of {unit} on {}: {}", spec.name, output.last_words());
-    Err(Failure::message(Code::Failed, text).hint("run `kmctl status`"))
+    Err(Failure::message(Code::Failed, text).hint_status())
 }

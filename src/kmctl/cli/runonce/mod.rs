@@ -69,9 +69,8 @@ pub async fn run(args: Args, context: &Context) -> Result<u8, Failure> {
             Err(Failure::message(Code::Timeout, text))
         }
         Outcome::Interrupted => Err(Failure::message(Code::Interrupted, "interrupted; the pods were stopped")),
-        Outcome::Failed(why) => {
+        Outcome::Failed { why, fetch } => {
             let failure = Failure::message(Code::Runonce, why.join("\n"));
-            let fetch = why.iter().any(|why| why.to_lowercase().contains("fetch"));
             Err(if fetch {
                 failure.hint(
                     "name an address that agents reach: `--listen ADDRESS` for kmctl's own server, `--artifacts URL` \

@@ -3,7 +3,7 @@ use super::places::{Place, Rejection, figures, place};
 use super::{Facts, free, total};
 use crate::diagnose::{Answer, Kind, Reason};
 use crate::inventory::mesos::Agent;
-use crate::plan::preflight::reason_against;
+use crate::plan::preflight::{Ineligible, reason_against};
 use kmctl_core::model::nodes::NodePhase;
 
 /// How many waiting pods are listed individually.
@@ -31,12 +31,12 @@ fn against_agent(agent: &Agent, facts: &Facts<'_>) -> Vec<Reason> {
         let cure = "see whether its mesos-agent runs, and whether it was deactivated for maintenance";
         reasons.push(Reason::new(Kind::Agent, "the agent takes no part in Mesos: it is not active", cure));
     } else if let Some(why) = reason_against(facts.cluster, agent) {
-        let kind = if why.starts_with("nodes.constraints") { Kind::Constraint } else { Kind::TooLarge };
+        let kind = if matches!(why, Ineligible::Constraint(_)) { Kind::Constraint } else { Kind::TooLarge };
         let cure = match kind {
             Kind::Constraint => "change nodes.constraints in cluster.yaml, or the agent's --attributes",
             _ => "give the agent more in --resources, or lower nodes.overhead and nodes.podDefaults",
         };
-        reasons.push(Reason::new(kind, why, cure));
+        reasons.push(Reason::new(kind, why.to_string(), cure));
     }
     let node = facts.seen.nodes.iter().find(|node| node.facts.agent == agent.id);
     if let Some(node) = node.filter(|node| node.facts.phase == NodePhase::Leaving) {

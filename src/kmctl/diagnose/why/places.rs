@@ -56,7 +56,7 @@ pub(super) fn place<'a>(pod: &PodView, agent: &'a Agent, facts: &Facts<'_>) -> P
 
 fn against(pod: &PodView, agent: &Agent, node: Option<&NodeView>, need: Amount, facts: &Facts<'_>) -> Rejection {
     if let Some(why) = reason_against(facts.cluster, agent) {
-        return Rejection::Unfit(why);
+        return Rejection::Unfit(why.to_string());
     }
     let (name, labels) = match node {
         Some(node) => (node.facts.name.clone(), node.facts.labels.clone()),
