@@ -38,8 +38,8 @@ impl Code {
         (Code::Usage, "wrong usage, or not confirmed"),
         (Code::Invalid, "cluster.yaml, a manifest or the bundle is invalid"),
         (Code::SomeHosts, "some hosts failed"),
-        (Code::Drifted, "the cluster has drifted from the saved plan"),
-        (Code::Locked, "another run holds the lock of a host"),
+        (Code::Drifted, "the cluster no longer matches the saved plan"),
+        (Code::Locked, "another command holds the lock of a host"),
         (Code::Timeout, "a time limit was exceeded"),
         (Code::Runonce, "`kmctl runonce` itself failed; its other codes are the pod's"),
         (Code::Interrupted, "interrupted by the operator"),
@@ -67,7 +67,7 @@ impl Hint {
     fn text(&self) -> &str {
         match self {
             Hint::Text(text) => text,
-            Hint::Status => "run `kmctl status`",
+            Hint::Status => "check the cluster: kmctl status",
         }
     }
 }
@@ -157,18 +157,16 @@ fn known_hint(error: &anyhow::Error) -> Option<&str> {
     error.chain().find_map(|cause| {
         if let Some(error) = cause.downcast_ref::<HostError>() {
             let unreached = matches!(error, HostError::Connect { .. } | HostError::Timeout(_));
-            error
-                .hint()
-                .or(unreached.then_some("look whether the host is up and lets you in: try `ssh` to it from here"))
+            error.hint().or(unreached.then_some("check that sshd runs on the host, and that you can log in with ssh"))
         } else if let Some(error) = cause.downcast_ref::<MesosError>() {
             error.hint()
         } else if let Some(LoadError::Read { source, .. }) = cause.downcast_ref() {
             let absent = source.kind() == std::io::ErrorKind::NotFound;
-            absent.then_some("name the cluster's file: `-f FILE`, or KMCTL_CONFIG in the environment")
+            absent.then_some("pass the configuration with -f FILE, or create one with `kmctl init`")
         } else if let Some(BundleError::NotABundle { .. } | BundleError::Mismatch { .. }) = cause.downcast_ref() {
-            Some("create it again with `kmctl bundle create`, or copy it again from its source")
+            Some("create the bundle again with `kmctl bundle create`, or copy it again from its source")
         } else if let Some(BundleError::Incomplete { .. }) = cause.downcast_ref() {
-            Some("put them there: every host or node runs them")
+            Some("add the missing files; hosts and nodes require them")
         } else {
             None
         }

@@ -45,29 +45,23 @@ fn closing(loaded: &Loaded, context: &Context, mesos: &MesosStatus) -> String {
     let (framework, masters) = (&spec.mesos.framework_name, spec.mesos.master.0.join(", "));
     let fit = match (mesos, spec.nodes.max) {
         (MesosStatus::Unasked, _) => String::new(),
-        (MesosStatus::Answers(fit, all), None) => format!("{fit} of {all} agents can become nodes.\n"),
+        (MesosStatus::Answers(fit, all), None) => format!("{fit} of {all} Mesos agents are eligible to run nodes\n"),
         (MesosStatus::Answers(fit, all), Some(max)) => {
-            format!("{fit} of {all} agents can become nodes, at most {max} at a time.\n")
+            format!("{fit} of {all} Mesos agents are eligible to run nodes (nodes.max is {max})\n")
         }
         (MesosStatus::Away(why), _) => {
             return format!(
-                "\nKubernetes {version} is up but degraded: https://{endpoint}. Mesos {masters} is away ({why}).\n\
-                 The control plane is as cluster.yaml says, and running pods go on. New pods and nodes wait until Mesos\n\
-                 answers; nothing has to be done here then.\n\n\
-                 Next:\n  \
-                 kmctl -f {file} check\n"
+                "\nKubernetes {version} is up but degraded: https://{endpoint}\nControl plane updated, but Mesos \
+                 {masters} is unreachable ({why}):\nrunning pods continue, new pods stay pending\n\nNext:\n  kmctl \
+                 -f {file} check\n"
             );
         }
     };
     format!(
-        "\nKubernetes {version} is up: https://{endpoint}, framework {framework} on Mesos {masters}.\n\
-         Zero nodes is normal: one comes when a pod needs it, and goes when it is idle for {}.\n\
-         {fit}\n\
-         Next:\n  \
-         kmctl -f {file} kubeconfig --out kubeconfig\n  \
-         export KUBECONFIG=$PWD/kubeconfig\n  \
-         kubectl run hello --image=busybox --restart=Never -- echo hello from Mesos\n  \
-         kubectl get nodes,pods --watch\n",
+        "\nKubernetes {version} is up: https://{endpoint}, framework {framework} on Mesos {masters}\nNo nodes \
+         yet: a node starts when a pod needs one and is removed after {} idle\n{fit}\nNext:\n  kmctl -f {file} \
+         kubeconfig --out kubeconfig\n  export KUBECONFIG=$PWD/kubeconfig\n  kubectl run hello --image=busybox \
+         --restart=Never -- echo hello from Mesos\n  kubectl get nodes,pods --watch\n",
         spec.nodes.idle_timeout,
     )
 }

@@ -271,7 +271,7 @@ fn decide_item(
         let read: Vec<&String> = spec.reads.iter().filter(|path| changing.contains(*path)).collect();
         if runs && !read.is_empty() {
             let shown: Vec<&str> = read.iter().map(|path| path.rsplit('/').next().unwrap_or(path)).collect();
-            why.push(format!("it reads {}", shown.join(", ")));
+            why.push(format!("{} changed", shown.join(", ")));
         }
         if observation.observed.is_same() && read.is_empty() {
             return Ok(None);
@@ -286,7 +286,7 @@ fn decide_item(
         if observation.observed == Observed::Missing {
             return Err(PlanError::NoSecret { host: manifest.host.clone(), path: path.clone() });
         }
-        notes.push(format!("{path} is kept: the file that mesos.secretFile names is not here"));
+        notes.push(format!("keeping {path}: mesos.secretFile does not exist on this machine"));
     }
     let size = match item {
         Item::Program { size, .. } => Some(*size),
@@ -294,7 +294,10 @@ fn decide_item(
     };
     let awaits = matches!(item, Item::Health(_));
     if let Observed::Kept { what } = &observation.observed {
-        notes.push(format!("bounds of nodes are kept as set live: {}; --reset-scale goes back", what.join(", ")));
+        notes.push(format!(
+            "keeping node limits set with `kmctl scale` ({}); reset them with --reset-scale",
+            what.join(", ")
+        ));
     }
     Ok(match &observation.observed {
         Observed::Same | Observed::Kept { .. } => None,

@@ -4,7 +4,7 @@
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
     /// Another version or bundle runs there.
-    #[error("{host} runs {found}, and cluster.yaml wants {wanted}: a running cluster is not upgraded yet")]
+    #[error("cannot upgrade {host} from {found} to {wanted}: upgrades are not supported yet")]
     Upgrade {
         host: String,
         /// The version or bundle that runs there.
@@ -13,9 +13,7 @@ pub enum PlanError {
         wanted: String,
     },
     /// Its pods have another network.
-    #[error(
-        "{host} runs with network.mode {found}, and cluster.yaml wants {wanted}: a running cluster keeps its network"
-    )]
+    #[error("cannot change network.mode of {host} from {found} to {wanted}: the mode of a running cluster is fixed")]
     Network {
         host: String,
         /// The mode that it runs with.
@@ -24,7 +22,7 @@ pub enum PlanError {
         wanted: String,
     },
     /// A secret is neither on the operator's machine nor on the host.
-    #[error("{path} is not on {host}, and the file that mesos.secretFile names is not here")]
+    #[error("{path} does not exist on {host}, and mesos.secretFile does not exist on this machine")]
     NoSecret {
         host: String,
         /// The path on the host.
@@ -32,7 +30,7 @@ pub enum PlanError {
     },
     /// Another host may have bootstrapped the cluster.
     #[error(
-        "the hosts have written down that etcd's cluster begins on {}, and {} not answered",
+        "etcd was bootstrapped on {}, but {} not responded",
         founders.join(" or "), have(unseen)
     )]
     Founder {
@@ -42,15 +40,16 @@ pub enum PlanError {
         unseen: Vec<String>,
     },
     /// A host that cluster.yaml does not name bootstraps the cluster.
-    #[error("the hosts have written down that etcd's cluster begins on {founder}, which cluster.yaml does not name")]
+    #[error("etcd was bootstrapped on {founder}, which is not in cluster.yaml")]
     Unnamed {
         /// The host that bootstraps it.
         founder: String,
     },
     /// The cluster is on hosts that were not inspected.
     #[error(
-        "none of the hosts that were seen has etcd's data, and Mesos has the cluster's framework ({framework}): the \
-         cluster is on those that have not answered: {}", unseen.join(", ")
+        "no host that responded has etcd data, but Mesos has framework {framework} of this cluster: etcd data \
+         must be on {}, which {} not responded", unseen.join(", "),
+        if unseen.len() == 1 { "has" } else { "have" }
     )]
     Elsewhere {
         /// The framework's id.
@@ -60,8 +59,8 @@ pub enum PlanError {
     },
     /// So many members have lost their data that etcd can no longer elect a leader.
     #[error(
-        "etcd has lost its quorum: {} of its {members} members {} lost their data ({})",
-        lost.len(), if lost.len() == 1 { "has" } else { "have" }, lost.join(", ")
+        "etcd has no quorum: {} of {members} members lost their data ({})",
+        lost.len(), lost.join(", ")
     )]
     NoQuorum {
         /// The number of voting members.
@@ -70,13 +69,13 @@ pub enum PlanError {
         lost: Vec<String>,
     },
     /// Two hosts belong to different clusters.
-    #[error("{} have etcds that know nothing of each other: each is a cluster of its own", hosts.join(" and "))]
+    #[error("{} belong to different etcd clusters", hosts.join(" and "))]
     TwoClusters {
         /// One host of each.
         hosts: [String; 2],
     },
     /// It cannot be determined whether a cluster exists already.
-    #[error("{} of {all} hosts were seen and none of them has etcd's data: the others may have them", all - unseen.len())]
+    #[error("{} of {all} hosts responded and none has etcd data; the others may have it", all - unseen.len())]
     NoMajority {
         /// How many hosts cluster.yaml names.
         all: usize,

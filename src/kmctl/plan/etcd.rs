@@ -10,6 +10,7 @@ use super::error::PlanError;
 use super::interrupts::quorum;
 use crate::inventory::Found;
 use kmctl_core::protocol::host::{BootstrapClaim, EtcdMember, HostManifest, Item, Observed};
+use kmctl_core::text::count;
 
 /// What must be done about a host's etcd member.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -211,7 +212,7 @@ pub(super) fn assign(
             let after = if lost { count } else { count + 1 };
             let mut why = vec![arithmetic(count, after)];
             if lost {
-                why.insert(0, "its data are gone: its former membership is replaced".to_owned());
+                why.insert(0, "its data is lost; its former membership is replaced".to_owned());
             }
             count = after;
             (EtcdWork::Join, Step { why, ..step(Action::Join, &format!("etcd as {host}")) })
@@ -239,10 +240,11 @@ pub(super) fn departures(hosts: &[(HostManifest, Found)], unseen: &[String], rem
     gone
 }
 
-/// Formats a change: `members 1 → 2, quorum 2, stands the loss of 0`.
+/// Formats a change: `members 1 → 2, quorum 2, tolerates 0 failures`.
 fn arithmetic(before: usize, after: usize) -> String {
     let quorum = quorum(after);
-    format!("members {before} → {after}, quorum {quorum}, stands the loss of {}", after.saturating_sub(quorum))
+    let tolerated = count(after.saturating_sub(quorum), "failure");
+    format!("members {before} → {after}, quorum {quorum}, tolerates {tolerated}")
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use kmctl_core::model::resources::Amount;
 use kmctl_core::protocol::artifacts::KmProgram;
 use kmctl_core::protocol::launch::Artifact;
 use kmctl_core::protocol::runonce::{FromNode, GivenPod, PodEnd, ToNode, is_about_fetching};
+use kmctl_core::text;
 use mesos::types::{ExecutorInfo, Offer, OfferId, StatusReason, TaskInfo, TaskState, TaskStatus};
 
 /// Limit for nodes to stop on request; Mesos stops the rest with the framework.
@@ -249,7 +250,7 @@ impl Run {
             Event::Offers(offers) => offers.into_iter().map(|offer| self.offered(offer)).collect::<Vec<_>>().concat(),
             Event::Update(status) => self.updated(*status),
             Event::Message { agent, executor, what } => self.heard(&agent, &executor, what),
-            Event::Ended { agent } => self.node_ended(&agent, "its executor has ended"),
+            Event::Ended { agent } => self.node_ended(&agent, "executor exited"),
             Event::Unreachable(why) => self.end(Outcome::Failed { why: vec![why], fetch: true }, now),
             Event::TimeUp => self.end(Outcome::TimeUp, now),
             Event::Interrupted => self.end(Outcome::Interrupted, now),
@@ -347,7 +348,7 @@ impl Run {
         match status.state {
             TaskState::Running if !running => {
                 self.pods[index].stage = Stage::Launched { agent, task, running: true };
-                vec![Effect::Note(format!("pod {name} runs on {host}"))]
+                vec![Effect::Note(format!("pod {name} is running on {host}"))]
             }
             _ if gone_offer(status) && !self.ending() => {
                 self.pods[index].stage = Stage::Waiting;
@@ -365,7 +366,7 @@ impl Run {
                 Vec::new()
             }
             TaskState::Unreachable => {
-                vec![Effect::Note(format!("{host} cannot be reached by Mesos; waiting for it, with pod {name}"))]
+                vec![Effect::Note(format!("{host} is unreachable from Mesos; waiting for it and pod {name}"))]
             }
             _ => Vec::new(),
         }
@@ -382,7 +383,7 @@ impl Run {
         for pod in &mut self.pods {
             if matches!(&pod.stage, Stage::Launched { agent: on, .. } if on == agent) {
                 let fetch = is_about_fetching(why);
-                pod.stage = Stage::Failed { why: format!("the node on {host} has ended: {why}"), fetch };
+                pod.stage = Stage::Failed { why: format!("node on {host} stopped: {why}"), fetch };
             }
         }
         Vec::new()
@@ -429,16 +430,18 @@ impl Run {
         let need = first.wanted.amount + self.settings.overhead + NODE_TASK;
         let count = self.pods.iter().filter(|pod| pod.stage == Stage::Waiting).count();
         let offered = if self.largest == Amount::default() {
-            "nothing was offered yet".to_owned()
+            "no offers yet".to_owned()
         } else {
-            format!("at most {} was offered at once", self.largest)
+            format!("largest offer {}", self.largest)
         };
         let ports: Vec<String> =
             first.wanted.ports.iter().filter_map(|port| port.host_port).map(|p| p.to_string()).collect();
         let ports = if ports.is_empty() { String::new() } else { format!(" and host port {}", ports.join(", ")) };
         vec![Effect::Note(format!(
-            "{count} pods wait for an offer to role {}; pod {} needs {need} with its node{ports}, {offered}",
-            self.settings.role, first.wanted.name
+            "{} pending: no sufficient offer for role {}; pod {} needs {need} with its node{ports}, {offered}",
+            text::count(count, "pod"),
+            self.settings.role,
+            first.wanted.name
         ))]
     }
 }

@@ -208,9 +208,7 @@ fn a_node_that_dies_takes_its_pods_along_and_is_not_used_again() {
         let tasks = tasks(&run.on(Event::Offers(vec![offer("a", 2.0)]), NOW));
         let event = if event == Event::Tick { update(&tasks[0], TaskState::Failed, None) } else { event };
         run.on(event, NOW);
-        assert!(
-            matches!(&run.pods[0].stage, Stage::Failed { why, .. } if why.contains("the node on host-a has ended"))
-        );
+        assert!(matches!(&run.pods[0].stage, Stage::Failed { why, .. } if why.contains("node on host-a stopped")));
         assert!(self::tasks(&run.on(Event::Offers(vec![offer("a", 4.0)]), NOW)).is_empty());
         assert_eq!(self::tasks(&run.on(Event::Offers(vec![offer("b", 4.0)]), NOW)).len(), 2);
     }

@@ -55,21 +55,29 @@ pub async fn on_host(name: &str, loaded: Loaded, run: Run, context: &Context) ->
     let hosts = &loaded.cluster.spec.control_plane.hosts;
     let Some(spec) = hosts.iter().find(|host| host.name == name || host.address == name).cloned() else {
         let names: Vec<&str> = hosts.iter().map(|host| host.name.as_str()).collect();
-        let text = format!("{} lists no host `{name}`", loaded.path.display());
+        let text = format!("host `{name}` not found in {}", loaded.path.display());
         let failure = Failure::message(Code::Runonce, text);
-        return Err(if names.is_empty() { failure } else { failure.hint(format!("its hosts: {}", names.join(", "))) });
+        return Err(if names.is_empty() { failure } else { failure.hint(format!("hosts: {}", names.join(", "))) });
     };
-    let step = context.progress.step(&spec.name, "connect");
+    let step = context.progress.step(&spec.name, "Connecting");
     let host: Arc<dyn Host> = Arc::new(
-        context.session.connect(&loaded, &spec).await.with_context(|| format!("reach {} over SSH", spec.name))?,
+        context
+            .session
+            .connect(&loaded, &spec)
+            .await
+            .with_context(|| format!("failed to connect to {} over SSH", spec.name))?,
     );
     // A session runs one command at a time.
     let second: Arc<dyn Host> = Arc::new(
-        context.session.connect(&loaded, &spec).await.with_context(|| format!("reach {} over SSH", spec.name))?,
+        context
+            .session
+            .connect(&loaded, &spec)
+            .await
+            .with_context(|| format!("failed to connect to {} over SSH", spec.name))?,
     );
-    step.done("connected");
+    step.done("Connected");
     let (km, _) = km_beside_kmctl()?;
-    let program = std::fs::read(&km).with_context(|| format!("read {}", km.display()))?;
+    let program = std::fs::read(&km).with_context(|| format!("failed to read {}", km.display()))?;
     let size = program.len().to_string();
     let command = Command::new(["sh", "-c", UPLOAD, "sh", &size]).stdin(program).privileged();
     let port = spec.ssh.as_ref().and_then(|ssh| ssh.port).unwrap_or(loaded.cluster.spec.ssh.port);
@@ -81,8 +89,9 @@ pub async fn on_host(name: &str, loaded: Loaded, run: Run, context: &Context) ->
 /// Runs the pods on this machine.
 pub async fn here(loaded: Loaded, run: Run, context: &Context) -> Result<Outcome, Failure> {
     if !nix::unistd::geteuid().is_root() {
-        return Err(Failure::message(Code::Runonce, "--local makes cgroups, mounts and a bridge, which needs root")
-            .hint("run it with sudo, or without --local"));
+        return Err(
+            Failure::message(Code::Runonce, "--local requires root").hint("run it with sudo, or without --local")
+        );
     }
     let (km, _) = km_beside_kmctl()?;
     let command = Command::new([km.display().to_string().as_str(), "runonce"]);
@@ -121,12 +130,12 @@ async fn carry_out(
     };
     let tasks = pods.iter().map(task).collect();
     let given = pods.iter().map(|pod| pod.given.clone()).collect();
-    let input = serde_json::to_vec(&HostRun { launch, tasks, pods: given }).context("write the run")?;
+    let input = serde_json::to_vec(&HostRun { launch, tasks, pods: given }).context("failed to serialize the run")?;
     command.stdin.extend(input);
     let outcome = follow(host, second, command.timeout(NO_LIMIT), &pods, timeout, interrupted, context).await?;
     if keep {
         let kept = format!("{}/kept/once.{id}", spec.nodes.root_dir);
-        context.progress.note(machine.label(), &format!("logs of pods and node are kept in {kept}, for root alone"));
+        context.progress.note(machine.label(), &format!("pod and node logs are in {kept} (readable by root)"));
     }
     Ok(outcome)
 }
@@ -217,7 +226,8 @@ async fn follow(
             }
             () = time_up => {
                 if let Some(outcome) = told {
-                    context.stderr(&format!("{name} has not ended the run; it ends when this kmctl is gone\n"));
+                    context.stderr(&format!("warning: {name} has not stopped the run yet; it stops when kmctl \
+                        exits\n"));
                     return Ok(outcome);
                 }
                 told = Some(Outcome::TimeUp);
@@ -248,7 +258,7 @@ async fn follow(
                         let Some(pod) = place(&uid) else { continue };
                         stages[pod] = match (state, exit_code) {
                             (PodState::Running, _) if stages[pod] == Stage::Waiting => {
-                                printer.note(&format!("pod {} runs on {name}", pods[pod].name));
+                                printer.note(&format!("pod {} is running on {name}", pods[pod].name));
                                 Stage::Running
                             }
                             (PodState::Ended, Some(code)) => Stage::Ended(code),
@@ -261,7 +271,7 @@ async fn follow(
             }
         }
     }
-    let output = working.await?.with_context(|| format!("run the pods on {name}"))?;
+    let output = working.await?.with_context(|| format!("failed to run the pods on {name}"))?;
     if let Some(outcome) = told {
         return Ok(outcome);
     }

@@ -186,7 +186,7 @@ async fn a_key_that_is_not_accepted_is_named() {
         ("stranger", "refused"),
         ("locked", "refused"),
         ("absent", "No such file"),
-        ("garbage", "not a private key that can be read"),
+        ("garbage", "not a readable private key"),
     ];
     for (name, reason) in cases {
         let mut settings = server.settings();
@@ -456,7 +456,7 @@ async fn a_host_that_does_not_answer_is_named_within_three_seconds_and_given_up_
     });
     let error = result.err().unwrap();
     let source = std::error::Error::source(&error).unwrap().to_string();
-    assert!(error.to_string().contains("says nothing") && source == "no answer within 4s", "{error}: {source}");
+    assert!(error.to_string().contains("it sends nothing") && source == "no response within 4s", "{error}: {source}");
     assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
     assert!(named.0.contains("cp2") && named.1 < Duration::from_millis(3300), "{named:?}");
 }

@@ -40,7 +40,7 @@ pub fn reason_against(cluster: &Cluster, agent: &Agent) -> Option<Ineligible> {
     let most = reachable(cluster, agent);
     if most.cpus < least.cpus || most.mem < least.mem {
         return Some(Ineligible::TooSmall(format!(
-            "{} CPU and {:.0} MiB for role {}, but overhead and the smallest pod need {} CPU and {:.0} MiB",
+            "{} CPU, {:.0} MiB for role {}, but overhead and the smallest pod need {} CPU, {:.0} MiB",
             most.cpus,
             most.mem,
             cluster.spec.mesos.roles.join(", "),

@@ -77,7 +77,7 @@ async fn a_wrong_passphrase_is_asked_for_again_three_times_in_all() {
         let operator = Operator::who_says(&["wrong", "", "Secret"]);
         let (server, settings) = locked(kind, format, &operator);
         let (what, hint) = refused(settings).await;
-        assert_eq!(what, format!("the passphrase of {} is wrong", server.path("locked").display()));
+        assert_eq!(what, format!("wrong passphrase for {}", server.path("locked").display()));
         assert!(hint.contains("ssh-keygen -y -f") && !hint.contains("Secret"), "{hint}");
         assert_eq!(operator.asked(), 3);
     }
