@@ -169,10 +169,7 @@ fn runonce(arguments: &RunonceArguments) -> anyhow::Result<()> {
     // Before the runtime has threads, as for a node.
     crate::node::command::enter_mount_namespace().context("failed to prepare the run")?;
     serve(|stop| async {
-        crate::node::once::local::run(tokio::io::stdin(), stop).await.context(
-            "failed to run the \
-        pods",
-        )
+        crate::node::once::local::run(tokio::io::stdin(), stop).await.context("failed to run the pods")
     })
 }
 

@@ -186,10 +186,9 @@ impl MesosError {
             Self::Forbidden { .. } | Self::Endpoint { status: 403, .. } => {
                 Some("check the master's --acls for this principal")
             }
-            Self::NoLeader { .. } => Some(
-                "check that the masters in spec.mesos.master are running and reachable, and that one is \
-                    elected",
-            ),
+            Self::NoLeader { .. } => {
+                Some("check that the masters in spec.mesos.master are running and reachable, and that one is elected")
+            }
             _ => None,
         }
     }

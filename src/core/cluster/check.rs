@@ -215,10 +215,9 @@ fn control_plane(spec: &ClusterSpec, found: &mut Findings) {
         && let Some((name, _)) = host_port(endpoint)
         && hosts.iter().any(|host| host.address == name)
     {
-        found.advice.push(format!(
-            "controlPlane.endpoint is the address of {name}: the API is unavailable without that \
-                host"
-        ));
+        found
+            .advice
+            .push(format!("controlPlane.endpoint is the address of {name}: the API is unavailable without that host"));
     }
 }
 

@@ -31,8 +31,7 @@ impl HostLock {
                     if !std::mem::replace(&mut said, true) {
                         tracing::info!(
                             program,
-                            "another process of this cluster is running on this host; waiting \
-                            for it to exit"
+                            "another process of this cluster is running on this host; waiting for it to exit"
                         );
                     }
                 }

@@ -140,11 +140,7 @@ pub fn parse(environment: &Environment, input: &str) -> Result<Request, CniError
     }
     let previous = configuration.get("prevResult").filter(|previous| previous.is_object()).cloned();
     let previous = previous.ok_or_else(|| {
-        CniError::new(
-            CniError::SETTINGS,
-            "prevResult is missing: this plugin must be chained \
-            after another",
-        )
+        CniError::new(CniError::SETTINGS, "prevResult is missing: this plugin must be chained after another")
     })?;
     let (link, addresses) = (link(&previous)?, addresses(&previous)?);
     let attachment = Attachment { container: container.clone(), pod: pod(arguments)?, link, addresses, previous };

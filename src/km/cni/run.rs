@@ -129,15 +129,8 @@ fn locked(settings: &Settings, script: impl FnOnce(&str) -> Option<String>) -> R
 
 fn saved() -> Result<String, CniError> {
     let output = Command::new("iptables-save").stdin(Stdio::null()).output();
-    let output = output.map_err(|error| {
-        CniError::new(
-            CniError::FIREWALL,
-            format!(
-                "failed to start iptables-save: \
-        {error}"
-            ),
-        )
-    })?;
+    let output =
+        output.map_err(|error| CniError::new(CniError::FIREWALL, format!("failed to start iptables-save: {error}")))?;
     if !output.status.success() {
         let text = String::from_utf8_lossy(&output.stderr);
         return Err(CniError::new(CniError::FIREWALL, format!("iptables-save: {}", text.trim())));

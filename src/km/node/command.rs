@@ -12,10 +12,8 @@ use super::deps::DepError;
 /// Gives the process its own mount namespace. Must be called before any other thread exists: a namespace is changed per
 /// thread.
 pub fn enter_mount_namespace() -> Result<(), DepError> {
-    unshare(CloneFlags::CLONE_NEWNS).map_err(DepError::io(
-        "leave the mount namespace of the Mesos agent (requires \
-        root)",
-    ))?;
+    unshare(CloneFlags::CLONE_NEWNS)
+        .map_err(DepError::io("leave the mount namespace of the Mesos agent (requires root)"))?;
     // Later mounts of the host must be visible here. Mounts of the node must not be visible on the host, and disappear
     // with its last process.
     let change = |flags, what: &str| {

@@ -17,10 +17,9 @@ pub async fn sweep(launch: &SweepLaunch) -> Result<String, DepError> {
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         match Held::take(&path) {
             Ok(None) => alive.push(name),
-            Ok(Some(held)) if held.ledger.cluster != *cluster => failed.push(format!(
-                "{name} belongs to another \
-                cluster"
-            )),
+            Ok(Some(held)) if held.ledger.cluster != *cluster => {
+                failed.push(format!("{name} belongs to another cluster"))
+            }
             Ok(Some(held)) => match real::remove(held, None).await {
                 Ok(()) => removed += 1,
                 Err(error) => failed.push(format!("{name}: {}", error.chain())),

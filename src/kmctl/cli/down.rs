@@ -34,8 +34,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
         Down::Done(removal) => {
             let left = match removal {
                 Removal::Programs => {
-                    "etcd data, certificates and configuration are kept; delete them with `kmctl \
-                    down --purge`"
+                    "etcd data, certificates and configuration are kept; delete them with `kmctl down --purge`"
                 }
                 Removal::Everything => "All its data on the hosts was deleted",
             };

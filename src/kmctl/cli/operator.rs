@@ -45,10 +45,7 @@ impl Operator for Terminal<'_> {
         match teardown.removal {
             Removal::Programs => question::confirm(self.context, "Continue?").await,
             Removal::Everything => {
-                let what = format!(
-                    "This deletes all data of cluster {name}, including etcd. Type {name} to \
-                    confirm"
-                );
+                let what = format!("This deletes all data of cluster {name}, including etcd. Type {name} to confirm");
                 question::confirm_name(self.context, &what, name, self.confirmed.as_deref()).await
             }
         }

@@ -51,17 +51,23 @@ fn closing(loaded: &Loaded, context: &Context, mesos: &MesosStatus) -> String {
         }
         (MesosStatus::Away(why), _) => {
             return format!(
-                "\nKubernetes {version} is up but degraded: https://{endpoint}\nControl plane updated, but Mesos \
-                 {masters} is unreachable ({why}):\nrunning pods continue, new pods stay pending\n\nNext:\n  kmctl \
-                 -f {file} check\n"
+                "\nKubernetes {version} is up but degraded: https://{endpoint}\n\
+                 Control plane updated, but Mesos {masters} is unreachable ({why}):\n\
+                 running pods continue, new pods stay pending\n\n\
+                 Next:\n  \
+                 kmctl -f {file} check\n"
             );
         }
     };
     format!(
-        "\nKubernetes {version} is up: https://{endpoint}, framework {framework} on Mesos {masters}\nNo nodes \
-         yet: a node starts when a pod needs one and is removed after {} idle\n{fit}\nNext:\n  kmctl -f {file} \
-         kubeconfig --out kubeconfig\n  export KUBECONFIG=$PWD/kubeconfig\n  kubectl run hello --image=busybox \
-         --restart=Never -- echo hello from Mesos\n  kubectl get nodes,pods --watch\n",
+        "\nKubernetes {version} is up: https://{endpoint}, framework {framework} on Mesos {masters}\n\
+         No nodes yet: a node starts when a pod needs one and is removed after {} idle\n\
+         {fit}\n\
+         Next:\n  \
+         kmctl -f {file} kubeconfig --out kubeconfig\n  \
+         export KUBECONFIG=$PWD/kubeconfig\n  \
+         kubectl run hello --image=busybox --restart=Never -- echo hello from Mesos\n  \
+         kubectl get nodes,pods --watch\n",
         spec.nodes.idle_timeout,
     )
 }

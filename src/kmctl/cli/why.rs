@@ -142,15 +142,8 @@ impl Found {
                 unknown(&format!("node {name} not found, and no Mesos agent has this name"), &names, "nodes")
             }),
             About::Offer { name } => {
-                let master = facts.master.map_err(|why| {
-                    Failure::message(
-                        Code::Failed,
-                        format!(
-                            "Mesos query \
-                    failed: {why}"
-                        ),
-                    )
-                })?;
+                let master =
+                    facts.master.map_err(|why| Failure::message(Code::Failed, format!("Mesos query failed: {why}")))?;
                 let agent = master.agents.iter().find(|agent| agent.hostname == *name || agent.id == *name);
                 let names: Vec<&str> = master.agents.iter().map(|agent| agent.hostname.as_str()).collect();
                 let agent = agent.ok_or_else(|| unknown(&format!("Mesos agent {name} not found"), &names, "agents"))?;

@@ -59,12 +59,7 @@ impl Report {
         let mut all = Vec::new();
         for host in &self.hosts {
             for certificate in host.certificates.iter().filter(|one| days(one.expires, now) < RENEW_DAYS) {
-                let cure = if certificate.authority {
-                    "renew it manually"
-                } else {
-                    "renew it with \
-                    `kmctl up`"
-                };
+                let cure = if certificate.authority { "renew it manually" } else { "renew it with `kmctl up`" };
                 let (name, path, left) = (&host.name, &certificate.path, days(certificate.expires, now));
                 all.push(format!("{name}: {path} {}; {cure}", ends(left)));
             }

@@ -15,10 +15,7 @@ pub(super) fn interrupts(unit: &str, hosts: usize) -> Option<String> {
         "etcd.service" if left < quorum(hosts) => {
             format!("API unavailable until etcd is ready ({left} of {hosts} members are no quorum); pods keep running")
         }
-        "etcd.service" => format!(
-            "requests to this host's API server fail; {left} of {hosts} members keep the \
-            quorum"
-        ),
+        "etcd.service" => format!("requests to this host's API server fail; {left} of {hosts} members keep the quorum"),
         "kube-apiserver.service" if alone => "API unavailable until it is ready; pods keep running".to_owned(),
         "kube-apiserver.service" => format!("requests to this host's API server fail; {left} of {hosts} are available"),
         "kube-controller-manager.service" if alone => "controllers pause for a few seconds".to_owned(),

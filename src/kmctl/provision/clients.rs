@@ -85,10 +85,8 @@ pub async fn admin_conf(host: &dyn Host) -> Result<Option<String>, Failure> {
 
 /// The failure of a command that needs a cluster if there is none.
 pub fn no_cluster(host: &dyn Host) -> Failure {
-    Failure::from(anyhow::anyhow!("no cluster found on {} ({ADMIN} does not exist)", host.name())).hint(
-        "create the \
-        cluster: kmctl up",
-    )
+    Failure::from(anyhow::anyhow!("no cluster found on {} ({ADMIN} does not exist)", host.name()))
+        .hint("create the cluster: kmctl up")
 }
 
 /// Waits for the API server's answer, for a limited time.

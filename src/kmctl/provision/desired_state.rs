@@ -39,13 +39,7 @@ pub fn open_bundle(loaded: &mut Loaded) -> Result<Option<Bundle>, Failure> {
             return Ok(None);
         }
         Err(error) => {
-            return Err(Failure::new(
-                Code::Invalid,
-                anyhow::Error::new(error).context(
-                    "failed to open \
-            the bundle",
-                ),
-            ));
+            return Err(Failure::new(Code::Invalid, anyhow::Error::new(error).context("failed to open the bundle")));
         }
     };
     if !loaded.says_version {
@@ -153,10 +147,7 @@ pub fn manifests(loaded: &Loaded, inputs: &Inputs) -> Result<Vec<HostManifest>, 
         |error| {
             Failure::new(
                 Code::Invalid,
-                anyhow::Error::new(error).context(
-                    "failed to render the configuration \
-            of hosts",
-                ),
+                anyhow::Error::new(error).context("failed to render the configuration of hosts"),
             )
         },
     )

@@ -15,10 +15,9 @@ pub(super) fn of_hosts(session: &Session, errors: Vec<ApplyError>, hosts: usize)
         session.progress.note("", &causes.join(": "));
     }
     match &first {
-        ApplyError::Locked { .. } => Failure::new(Code::Locked, first).hint(
-            "wait for the other command to finish, then run the command \
-                again",
-        ),
+        ApplyError::Locked { .. } => {
+            Failure::new(Code::Locked, first).hint("wait for the other command to finish, then run the command again")
+        }
         ApplyError::NoBundle { .. } => Failure::new(Code::Invalid, first)
             .hint("set the path of the bundle in cluster.yaml: `bundle: ./kubernetes.bundle`"),
         ApplyError::Bundle(_) => {
@@ -30,10 +29,9 @@ pub(super) fn of_hosts(session: &Session, errors: Vec<ApplyError>, hosts: usize)
             let failure = Failure::new(Code::SomeHosts, first);
             if known { failure } else { failure.hint("run the command again when the host is reachable") }
         }
-        _ if count < hosts => Failure::new(Code::SomeHosts, first).hint(
-            "run the command again; it resumes where \
-            it stopped",
-        ),
+        _ if count < hosts => {
+            Failure::new(Code::SomeHosts, first).hint("run the command again; it resumes where it stopped")
+        }
         _ => Failure::new(Code::Failed, first).hint("run the command again; it resumes where it stopped"),
     }
 }

@@ -70,8 +70,7 @@ fn failure(loaded: &Loaded, error: PlanError) -> Failure {
         PlanError::Network { found, .. } => (
             Code::Invalid,
             format!(
-                "set `network: {{ mode: {found} }}`, or recreate the cluster: `kmctl down --purge`, then \
-                `kmctl up`"
+                "set `network: {{ mode: {found} }}`, or recreate the cluster: `kmctl down --purge`, then `kmctl up`"
             ),
         ),
         PlanError::NoSecret { .. } => {
@@ -83,8 +82,7 @@ fn failure(loaded: &Loaded, error: PlanError) -> Failure {
         PlanError::Founder { unseen, .. } => (
             Code::SomeHosts,
             format!(
-                "make {} reachable; if etcd data is lost, recreate the cluster: `kmctl down --purge`, then `kmctl \
-                 up`",
+                "make {} reachable; if etcd data is lost, recreate the cluster: `kmctl down --purge`, then `kmctl up`",
                 unseen.join(", ")
             ),
         ),

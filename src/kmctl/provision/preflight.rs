@@ -67,10 +67,7 @@ async fn errors(loaded: &Loaded, new: &[&InspectedHost], first_install: bool) ->
             let (text, hint) = clients::text_and_hint(&failure);
             Failure::message(
                 Code::Failed,
-                format!(
-                    "preflight check failed: Mesos query failed: {text}; nothing \
-                was changed"
-                ),
+                format!("preflight check failed: Mesos query failed: {text}; nothing was changed"),
             )
             .hint(format!("{hint}; check again with `kmctl check`"))
         })?;

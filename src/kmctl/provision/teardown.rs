@@ -135,13 +135,9 @@ pub(super) async fn allow_nodes(session: &Session, hosts: &Installed) {
         }
     }
     if let Some(error) = last {
-        session.progress.note(
-            "",
-            &format!(
-                "{error}; after the next `kmctl up`, set the node limits with `kmctl \
-            scale`"
-            ),
-        );
+        session
+            .progress
+            .note("", &format!("{error}; after the next `kmctl up`, set the node limits with `kmctl scale`"));
     }
 }
 

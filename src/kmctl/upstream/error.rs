@@ -172,9 +172,10 @@ impl FetchError {
                  (docs/operations.md)",
                 lock.display()
             ),
-            FetchError::Broken { .. } => "run the command again; it resumes where it stopped (behind a firewall, \
-                set HTTPS_PROXY or --mirror)"
-                .to_owned(),
+            FetchError::Broken { .. } => {
+                "run the command again; it resumes where it stopped (behind a firewall, set HTTPS_PROXY or --mirror)"
+                    .to_owned()
+            }
             FetchError::Image { .. } => {
                 "check that the registry is reachable and has the image; a mirror needs it below the upstream \
                  host name"

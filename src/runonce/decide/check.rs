@@ -197,10 +197,7 @@ fn ungranted(place: &str, resources: Option<&ResourceRequirements>, found: &mut 
     for name in amounts.filter(|name| !GRANTED.contains(&name.as_str())) {
         found.push((
             place.to_owned(),
-            format!(
-                "{name} is not supported; supported are cpu, memory and \
-            ephemeral-storage"
-            ),
+            format!("{name} is not supported; supported are cpu, memory and ephemeral-storage"),
         ));
     }
 }

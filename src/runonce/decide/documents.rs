@@ -108,8 +108,7 @@ fn take(place: &str, mut document: Value, given: &mut Given, problems: &mut Vec<
         _ => problems.push(Problem::new(
             place,
             format!(
-                "{version} {kind} requires an API server and its controllers; supported are Pod, ConfigMap and \
-                 Secret"
+                "{version} {kind} requires an API server and its controllers; supported are Pod, ConfigMap and Secret"
             ),
         )),
     }
@@ -119,10 +118,8 @@ fn named(place: &str, metadata: &ObjectMeta, problems: &mut Vec<Problem>) {
     match metadata.name.as_deref() {
         Some(name) if is_name(name) => {}
         Some(name) if !name.is_empty() => {
-            let text = format!(
-                "`{name}` is not a name: lower-case letters, digits, `-` and `.`, at most 253 \
-                characters"
-            );
+            let text =
+                format!("`{name}` is not a name: lower-case letters, digits, `-` and `.`, at most 253 characters");
             problems.push(Problem::new(format!("{place}: metadata.name"), text));
         }
         _ if metadata.generate_name.is_some() => {

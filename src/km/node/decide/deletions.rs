@@ -111,9 +111,9 @@ impl Agent {
                 deleting.request = Request::Waiting { again: now + wait };
                 return Vec::new();
             }
-            Ok(Deletion::Absent) => "the API server does not have this pod, but the watch of this node's pods has \
-                it"
-            .to_owned(),
+            Ok(Deletion::Absent) => {
+                "the API server does not have this pod, but the watch of this node's pods has it".to_owned()
+            }
             Ok(Deletion::Foreign) => {
                 "the API server reports it on another node, but the watch of this node's pods has it".to_owned()
             }

@@ -36,10 +36,11 @@ const NODE_TASK: &str = "run";
 /// Runs what `input` describes, until its pods have ended, the output has no reader any more, or `stop` is cancelled.
 pub async fn run(mut input: impl AsyncRead + Unpin, stop: CancellationToken) -> Result<(), DepError> {
     let mut text = Vec::new();
-    (&mut input).take(INPUT_LIMIT).read_to_end(&mut text).await.map_err(DepError::io(
-        "read the pods from standard \
-        input",
-    ))?;
+    (&mut input)
+        .take(INPUT_LIMIT)
+        .read_to_end(&mut text)
+        .await
+        .map_err(DepError::io("read the pods from standard input"))?;
     // The parse error is omitted: it may contain a part of the input.
     let HostRun { launch, tasks, pods } = serde_json::from_slice(&text).map_err(|_| {
         DepError::Refused("standard input has no pods; this command is started by kmctl runonce".to_owned())

@@ -23,10 +23,8 @@ pub(super) async fn show(
     let api: Api<Pod> = Api::namespaced(clients::kube(host).await?, namespace);
     let pod = clients::with_timeout("read the pod", api.get_opt(name)).await?.ok_or_else(|| {
         let text = format!("pod {namespace}/{name} not found; its logs were deleted with it");
-        Failure::message(Code::Failed, text).hint(
-            "for past tasks see the completed tasks in Mesos, or kmctl why \
-            node NAME",
-        )
+        Failure::message(Code::Failed, text)
+            .hint("for past tasks see the completed tasks in Mesos, or kmctl why node NAME")
     })?;
     let spec = pod.spec.unwrap_or_default();
     let all = spec.init_containers.into_iter().flatten().chain(spec.containers);

@@ -45,12 +45,7 @@ impl Source {
             (unit, None) => {
                 let unit = unit.trim_end_matches(".service");
                 let found = UNITS.iter().find(|known| **known == unit);
-                found.map(|known| Source::Component(known)).ok_or_else(|| {
-                    usage(format!(
-                        "unknown component \
-                    `{unit}`"
-                    ))
-                })
+                found.map(|known| Source::Component(known)).ok_or_else(|| usage(format!("unknown component `{unit}`")))
             }
             (what, Some(_)) => Err(usage(format!("`kmctl logs {what}` takes no name"))),
         }

@@ -48,10 +48,8 @@ pub async fn choose(
             (answer, _) => answer,
         };
         let index = index.with_context(|| format!("failed to query {base}")).map_err(|error| {
-            Failure::from(error).hint(
-                "set --artifacts to the URL of an artifact server, for example http://HOST:10271 \
-                    (km-scheduler)",
-            )
+            Failure::from(error)
+                .hint("set --artifacts to the URL of an artifact server, for example http://HOST:10271 (km-scheduler)")
         })?;
         return Ok(Chosen { offered: Offered::at(base, index), server: None });
     }
@@ -64,10 +62,7 @@ pub async fn choose(
         match index(host.clone(), &base).await {
             Ok(index) => return Ok(Chosen { offered: Offered::at(&base, index), server: None }),
             Err(error) => {
-                let text = format!(
-                    "km-scheduler does not serve artifacts ({error}); serving them from this \
-                    machine"
-                );
+                let text = format!("km-scheduler does not serve artifacts ({error}); serving them from this machine");
                 context.progress.note(host.name(), &text);
             }
         }

@@ -226,8 +226,7 @@ async fn follow(
             }
             () = time_up => {
                 if let Some(outcome) = told {
-                    context.stderr(&format!("warning: {name} has not stopped the run yet; it stops when kmctl \
-                        exits\n"));
+                    context.stderr(&format!("warning: {name} has not stopped the run yet; it stops when kmctl exits\n"));
                     return Ok(outcome);
                 }
                 told = Some(Outcome::TimeUp);

@@ -65,11 +65,7 @@ fn candidate(view: &NodeView, facts: &Facts<'_>) -> (String, Vec<Reason>) {
     let reason = if facts.bounds.min > 0 {
         Reason::passing(Kind::Time, "required by nodes.min; starts with the next offer of its agent")
     } else {
-        Reason::passing(
-            Kind::Time,
-            "starts when kube-scheduler binds a pod to it, and is removed when no pod \
-            needs it",
-        )
+        Reason::passing(Kind::Time, "starts when kube-scheduler binds a pod to it, and is removed when no pod needs it")
     };
     (state, vec![reason])
 }
@@ -82,10 +78,7 @@ fn starting(view: &NodeView, facts: &Facts<'_>) -> (String, Vec<Reason>) {
         facts.master.ok().into_iter().flat_map(|master| &master.frameworks).flat_map(|framework| &framework.tasks);
     let at = match tasks.into_iter().find(|found| found.id == task).map(|found| found.state.as_str()) {
         Some("TASK_STAGING") => "Mesos is fetching and starting km",
-        Some("TASK_STARTING") => {
-            "node agent is fetching binaries and images and starting containerd and the \
-            kubelet"
-        }
+        Some("TASK_STARTING") => "node agent is fetching binaries and images and starting containerd and the kubelet",
         Some("TASK_RUNNING") => "kubelet has joined and is not ready yet",
         _ => "node task is not launched yet",
     };

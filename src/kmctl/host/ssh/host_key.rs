@@ -171,8 +171,7 @@ impl Trust<'_> {
         HostError::HostKey {
             what: format!("unknown host key for {place}: {seen} is not in {file}"),
             hint: format!(
-                "compare it with `{}` on the host's console, then run the command again with \
-                 --accept-new-host-keys{}",
+                "compare it with `{}` on the host's console, then run the command again with --accept-new-host-keys{}",
                 show_key(key),
                 self.or_pin()
             ),

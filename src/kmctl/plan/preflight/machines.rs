@@ -109,8 +109,7 @@ pub fn judge_clocks(machines: &[(&str, &Machine)]) -> Vec<Finding> {
                 found.push(Finding::warning(
                     host,
                     text,
-                    "synchronize both clocks, e.g. with chrony or \
-                    systemd-timesyncd",
+                    "synchronize both clocks, e.g. with chrony or systemd-timesyncd",
                 ));
             }
         }

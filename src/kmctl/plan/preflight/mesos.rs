@@ -86,8 +86,7 @@ pub fn judge_master(cluster: &Cluster, master: &Master) -> Vec<Finding> {
             found.push(Finding::error(
                 "mesos",
                 text,
-                "set another spec.mesos.frameworkName; names are unique per \
-                cluster",
+                "set another spec.mesos.frameworkName; names are unique per cluster",
             ));
         }
     }
@@ -250,8 +249,7 @@ fn twins(agents: &[Agent]) -> Vec<Finding> {
             found.push(Finding::error(
                 &names(&[other, &agent.hostname]),
                 format!(
-                    "both run on {address} with --cgroups_root={root}: a restart of one stops the nodes of \
-                    the other"
+                    "both run on {address} with --cgroups_root={root}: a restart of one stops the nodes of the other"
                 ),
                 "set a different --cgroups_root for each agent",
             ));
