@@ -315,6 +315,6 @@ mod tests {
     async fn a_server_that_is_not_there_is_named() {
         let transport = HttpTransport::new("http://127.0.0.1:1", &HttpSettings::default()).unwrap();
         let error = transport.send(Request::get("/x")).await.unwrap_err();
-        assert_eq!(error.to_string(), "reach http://127.0.0.1:1");
+        assert_eq!(error.to_string(), "failed to connect to http://127.0.0.1:1");
     }
 }

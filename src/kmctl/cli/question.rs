@@ -7,7 +7,7 @@ use nix::sys::termios::{SetArg, Termios, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
 use super::context::Context;
-use crate::failure::Failure;
+use crate::failure::{Code, Failure};
 use crate::host::HostError;
 use crate::host::ssh::{Ask, Question};
 use kmctl_core::progress::Progress;

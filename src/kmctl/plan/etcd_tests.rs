@@ -206,7 +206,7 @@ fn a_member_that_the_file_does_not_name_is_told_and_removed_only_when_allowed() 
     let hosts = [living("cp1", &listed, |_| ()), living("cp2", &listed, |_| ())];
     let kept = plan(&hosts, &[]).unwrap();
     assert!(kept.is_empty());
-    assert!(describe(&kept).contains("`kmctl up --allow-remove` removes it"), "{}", describe(&kept));
+    assert!(describe(&kept).contains("remove it with `kmctl up --allow-remove`"), "{}", describe(&kept));
     let allowed = PlanContext { allow_remove: true, ..PlanContext::default() };
     let removed = decide(&hosts, "km", &allowed).unwrap();
     assert!(!removed.is_empty());

@@ -36,8 +36,8 @@ fn the_file_is_as_documented_and_can_be_read_back() {
 #[test]
 fn another_format_and_unknown_fields_are_refused() {
     let text = serde_json::to_string(&edited("# by hand")).unwrap();
-    let newer = text.replacen("\"format\":2", "\"format\":3", 1);
-    assert!(matches!(SavedPlan::parse(&newer), Err(SavedPlanError::Format(3))));
+    let newer = text.replacen("\"format\":3", "\"format\":4", 1);
+    assert!(matches!(SavedPlan::parse(&newer), Err(SavedPlanError::Format(4))));
     let more = text.replacen("\"cluster\"", "\"colour\":1,\"cluster\"", 1);
     assert!(matches!(SavedPlan::parse(&more), Err(SavedPlanError::Malformed(_))));
     assert!(matches!(SavedPlan::parse("kind: Cluster"), Err(SavedPlanError::Malformed(_))));
@@ -58,7 +58,7 @@ fn another_wish_is_drift_although_the_steps_are_the_same() {
     now.wanted.insert("cp1".to_owned(), "other".to_owned());
     assert_eq!(saved.drift(&now).unwrap(), "cp1: cluster.yaml, the bundle or kmctl has changed\n");
     now.km = "other".to_owned();
-    assert!(saved.drift(&now).unwrap().contains("another km"));
+    assert!(saved.drift(&now).unwrap().contains("a different km"));
     assert!(
         saved.drift(&SavedPlan { cluster: "other".to_owned(), ..now }).unwrap().contains("cluster demo, not for other")
     );

@@ -76,7 +76,7 @@ pub async fn up(
 
     // Stop here if there is nothing to do.
     if plan.is_empty() && inspection.is_complete() {
-        let checked = plan.hosts.iter().map(|host| host.unchanged).sum();
+        let checked: usize = plan.hosts.iter().map(|host| host.unchanged).sum();
         let text =
             format!("Cluster {} is up to date ({} checked)", loaded.cluster.metadata.name, count(checked, "item"));
         session.progress.note("", &text);

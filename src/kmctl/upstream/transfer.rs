@@ -148,7 +148,7 @@ impl Transfers {
         }
         let fetched = self.fetch(wanted, &file, &step).await;
         match fetched {
-            Ok(bytes) => step.done(&format!("Downloaded {:.1} MB", bytes as f64 / 1e6)),
+            Ok(bytes) => step.done(&format!("Downloaded {:.1} MiB", bytes as f64 / f64::from(1 << 20))),
             Err(_) => step.failed("failed"),
         }
         fetched.map(|_| file)

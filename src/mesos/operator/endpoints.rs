@@ -135,7 +135,7 @@ mod tests {
     async fn a_refusal_tells_status_and_reason_and_a_circle_ends() {
         let refusing = server(|_| answer("403 Forbidden", "", "not you\nreally")).await;
         let error = of(&refusing).leading::<Value>("/state").await.unwrap_err();
-        assert_eq!(error.to_string(), format!("http://{refusing}/state answered 403: not you"));
+        assert_eq!(error.to_string(), format!("http://{refusing}/state returned 403: not you"));
         assert_eq!(error.hint(), Some("check the master's --acls for this principal"));
         let circle = server(|request| {
             let host = request.lines().find_map(|line| line.strip_prefix("host: ")).unwrap_or_default().to_owned();

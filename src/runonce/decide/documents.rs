@@ -257,7 +257,7 @@ mod tests {
         let cases = [
             (
                 json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}}),
-                "deployment d: apps/v1 Deployment needs an API server",
+                "deployment d: apps/v1 Deployment requires an API server",
             ),
             (json!({"kind": "Pod"}), "document 1: has no apiVersion"),
             (
@@ -266,7 +266,7 @@ mod tests {
             ),
             (
                 json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "A_b"}, "spec": {"containers": []}}),
-                "pod A_b: metadata.name: `A_b` is no name",
+                "pod A_b: metadata.name: `A_b` is not a name",
             ),
             (
                 pod(json!({"containers": [{"name": "a", "imag": "b", "env": []}]})),

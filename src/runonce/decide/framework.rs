@@ -427,12 +427,12 @@ impl Run {
         }
         let Some(first) = self.pods.iter().find(|pod| pod.stage == Stage::Waiting) else { return Vec::new() };
         self.said = Some(now);
-        let need = first.wanted.amount + self.settings.overhead + NODE_TASK;
+        let need = (first.wanted.amount + self.settings.overhead + NODE_TASK).shown();
         let count = self.pods.iter().filter(|pod| pod.stage == Stage::Waiting).count();
         let offered = if self.largest == Amount::default() {
             "no offers yet".to_owned()
         } else {
-            format!("largest offer {}", self.largest)
+            format!("largest offer {}", self.largest.shown())
         };
         let ports: Vec<String> =
             first.wanted.ports.iter().filter_map(|port| port.host_port).map(|p| p.to_string()).collect();

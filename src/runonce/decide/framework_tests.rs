@@ -120,7 +120,10 @@ fn what_does_not_fit_waits_for_the_next_offer_and_is_said() {
     );
     let said = run.on(Event::Tick, Duration::from_secs(6));
     let [Effect::Note(text)] = said.as_slice() else { panic!("{said:?}") };
-    assert!(text.contains("pod big needs cpus:3.26;mem:577") && text.contains("at most cpus:1;mem:2048"), "{text}");
+    assert!(
+        text.contains("pod big needs 3.26 CPU, 577 MiB") && text.contains("largest offer 1 CPU, 2048 MiB"),
+        "{text}"
+    );
     assert!(run.on(Event::Tick, Duration::from_secs(7)).is_empty(), "not all the time");
     // An agent that already has a node needs room for the pod only.
     let second = tasks(&run.on(Event::Offers(vec![offer("a", 3.0)]), NOW));

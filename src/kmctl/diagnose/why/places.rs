@@ -233,7 +233,7 @@ fn hostnames(places: &[&Place<'_>]) -> String {
 
 /// Formats an amount: `0.5 CPU, 64 MiB`.
 pub(crate) fn figures(amount: Amount) -> String {
-    format!("{} CPU, {} MiB", decimal(amount.cpus), decimal(amount.mem))
+    amount.shown()
 }
 
 fn attributes(agent: &Agent) -> String {

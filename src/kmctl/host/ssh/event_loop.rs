@@ -16,6 +16,7 @@ use super::exec::{Exec, Step, ready};
 use super::request::Request;
 use super::settings::KEEPALIVE;
 use crate::host::HostError;
+use kmctl_core::text::duration;
 
 /// A server that has been silent for this long, keepalives included, is considered lost.
 const SILENCE: Duration = Duration::from_secs(20);

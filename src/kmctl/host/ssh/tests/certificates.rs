@@ -60,7 +60,7 @@ async fn a_certificate_of_a_known_authority_is_trusted() {
 async fn a_bad_certificate_is_refused_with_the_reason_even_if_the_key_itself_is_known() {
     let table: [(&[&str], &str); 4] = [
         (&["-h", "-n", "127.0.0.1", "-V", "20200101:20200102"], "expired at 2020-01-0"),
-        (&["-h", "-n", "cp9,127.0.0.11"], "is for cp9, 127.0.0.11, not for 127.0.0.1"),
+        (&["-h", "-n", "cp9,127.0.0.11"], "is valid for cp9, 127.0.0.11, not for 127.0.0.1"),
         (&["-h"], "lists no host"),
         (&["-h", "-n", "127.0.0.1", "-V", "+52w:+104w"], "is not valid before"),
     ];

@@ -75,7 +75,7 @@ async fn a_jump_hosts_key_is_checked_like_any_other() {
     let (text, hint) = told(settings.clone()).await;
     assert!(
         text.starts_with(&format!(
-            "failed to connect through jump host root@127.0.0.1:{}: unknown host key for",
+            "failed to connect through jump host root@127.0.0.1:{}: wrong host key for",
             hop.port
         )),
         "{text}"
@@ -112,11 +112,11 @@ async fn what_fails_on_the_way_is_told_with_the_jump_host() {
     let way = |server: &Server| format!("failed to connect through jump host root@127.0.0.1:{}: ", server.port);
 
     let (text, hint) = told(through(&target, &[&deaf])).await;
-    assert!(text.starts_with(&format!("{}connect to 127.0.0.1:{}: ", way(&deaf), target.port)), "{text}");
+    assert!(text.starts_with(&format!("{}failed to connect to 127.0.0.1:{}: ", way(&deaf), target.port)), "{text}");
     assert!(hint.contains(&format!("ssh -J root@127.0.0.1:{} -p {} ", deaf.port, target.port)), "{hint}");
 
     let (text, _) = told(SshSettings { port: closed, ..through(&target, &[&hop]) }).await;
-    assert!(text.starts_with(&format!("{}connect to 127.0.0.1:{closed}: ", way(&hop))), "{text}");
+    assert!(text.starts_with(&format!("{}failed to connect to 127.0.0.1:{closed}: ", way(&hop))), "{text}");
 
     let mut settings = through(&target, &[&hop]);
     settings.jump[0].port = closed;

@@ -185,7 +185,7 @@ async fn a_refusal_names_host_user_and_the_line_that_cures_it() {
     assert_eq!(hint, "run as root on cp1: `echo 'stranger ALL=(ALL) ALL' > /etc/sudoers.d/kmctl`");
     for sudo in [Sudo::Nopasswd, Sudo::Password] {
         let (what, hint) = turned_away(users.settings("tied", sudo, &Operator::who_says(&["pw"]))).await;
-        assert_eq!(what, "sudo on cp1 refuses tied: sorry, you must have a tty to run sudo");
+        assert_eq!(what, "sudo on cp1 denied tied: sorry, you must have a tty to run sudo");
         assert_eq!(hint, "run as root on cp1: `echo 'Defaults:tied !requiretty' >> /etc/sudoers.d/kmctl`");
     }
     // sudo reveals no more to a stranger than that it wants a password.
