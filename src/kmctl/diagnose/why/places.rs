@@ -138,8 +138,7 @@ pub(super) fn summarize(pod: &PodView, places: &[Place<'_>], facts: &Facts<'_>) 
         reasons.push(Reason::new(
             Kind::NodesMax,
             format!(
-                "node limit reached: nodes.max is {max}, and all {} are full; {} could start",
-                count(facts.seen.nodes.len(), "node"),
+                "node limit reached: nodes.max is {max}, and no node has room; {} could start",
                 place.agent.hostname
             ),
             format!("kmctl scale --max {}", facts.seen.nodes.len() + 1),
