@@ -4,7 +4,8 @@
 //! - [`model`]: agents, pods, nodes and resources, as the scheduler, `kmctl scale`, `kmctl why` and `runonce` count
 //!   them;
 //! - [`node`]: the configuration files and arguments of a node's processes;
-//! - [`cluster`] (cluster.yaml), [`bundle`], [`pki`], [`k8s`], [`progress`], [`backoff`].
+//! - [`cluster`] (cluster.yaml), [`bundle`], [`pki`], [`k8s`], [`progress`], [`backoff`];
+//! - [`text`]: how messages spell counts and durations.
 pub mod backoff;
 pub mod bundle;
 pub mod cluster;
@@ -14,3 +15,4 @@ pub mod node;
 pub mod pki;
 pub mod progress;
 pub mod protocol;
+pub mod text;

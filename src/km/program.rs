@@ -125,11 +125,11 @@ fn serve<F: Future<Output = anyhow::Result<()>>>(role: impl FnOnce(CancellationT
     // error would be written to the same stream, and panic.
     let log = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
     log.with_writer(std::io::stderr).with_ansi(false).init();
-    let runtime = tokio::runtime::Runtime::new().context("start the runtime")?;
+    let runtime = tokio::runtime::Runtime::new().context("failed to start the runtime")?;
     runtime.block_on(async {
         let stop = CancellationToken::new();
-        let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
-        let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+        let mut terminate = signal(SignalKind::terminate()).context("failed to listen for SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("failed to listen for SIGINT")?;
         let signalled = stop.clone();
         tokio::spawn(async move {
             tokio::select! {
@@ -144,37 +144,39 @@ fn serve<F: Future<Output = anyhow::Result<()>>>(role: impl FnOnce(CancellationT
 
 async fn scheduler(arguments: SchedulerArguments, stop: CancellationToken) -> anyhow::Result<()> {
     let SchedulerArguments { config } = arguments;
-    crate::scheduler::run::run(&config, stop).await.context("run km scheduler")
+    crate::scheduler::run::run(&config, stop).await.context("km-scheduler failed")
 }
 
 async fn endpoints(arguments: EndpointsArguments, stop: CancellationToken) -> anyhow::Result<()> {
     let EndpointsArguments { config, kubeconfig } = arguments;
     let options = crate::endpoints::run::Options { config, kubeconfig };
-    crate::endpoints::run::run(options, stop).await.context("run km endpoints")
+    crate::endpoints::run::run(options, stop).await.context("km-endpoints failed")
 }
 
 fn node() -> anyhow::Result<()> {
     // Before the runtime has threads: each thread would keep the namespace it was created in.
-    crate::node::command::enter_mount_namespace().context("prepare the node")?;
+    crate::node::command::enter_mount_namespace().context("failed to prepare the node")?;
     serve(|stop| async {
-        let environment = mesos::executor::ExecutorEnvironment::from_env().context("run km node")?;
-        crate::node::session::serve(environment, stop).await.context("run km node")
+        let environment = mesos::executor::ExecutorEnvironment::from_env().context("node agent failed")?;
+        crate::node::session::serve(environment, stop).await.context("node agent failed")
     })
 }
 
 fn runonce(arguments: &RunonceArguments) -> anyhow::Result<()> {
     if let Some(program) = &arguments.unlink {
-        std::fs::remove_file(program).with_context(|| format!("remove {}", program.display()))?;
+        std::fs::remove_file(program).with_context(|| format!("failed to remove {}", program.display()))?;
     }
     // Before the runtime has threads, as for a node.
-    crate::node::command::enter_mount_namespace().context("prepare the run")?;
-    serve(|stop| async { crate::node::once::local::run(tokio::io::stdin(), stop).await.context("run the pods") })
+    crate::node::command::enter_mount_namespace().context("failed to prepare the run")?;
+    serve(|stop| async {
+        crate::node::once::local::run(tokio::io::stdin(), stop).await.context("failed to run the pods")
+    })
 }
 
 async fn hollow_node(arguments: HollowNodeArguments, stop: CancellationToken) -> anyhow::Result<()> {
     let HollowNodeArguments { count, prefix, kubeconfig } = arguments;
     let options = crate::node::hollow::Options { count, prefix, kubeconfig };
-    crate::node::hollow::run(options, stop).await.context("run hollow nodes")
+    crate::node::hollow::run(options, stop).await.context("failed to run hollow nodes")
 }
 
 fn node_child(arguments: &NodeChildArguments) -> anyhow::Error {

@@ -38,8 +38,8 @@ impl Code {
         (Code::Usage, "wrong usage, or not confirmed"),
         (Code::Invalid, "cluster.yaml, a manifest or the bundle is invalid"),
         (Code::SomeHosts, "some hosts failed"),
-        (Code::Drifted, "the cluster has drifted from the saved plan"),
-        (Code::Locked, "another run holds the lock of a host"),
+        (Code::Drifted, "the cluster no longer matches the saved plan"),
+        (Code::Locked, "another command holds the lock of a host"),
         (Code::Timeout, "a time limit was exceeded"),
         (Code::Runonce, "`kmctl runonce` itself failed; its other codes are the pod's"),
         (Code::Interrupted, "interrupted by the operator"),
@@ -51,7 +51,25 @@ impl Code {
 pub struct Failure {
     code: Code,
     error: anyhow::Error,
-    hint: Option<String>,
+    hint: Option<Hint>,
+}
+
+/// What the operator can do.
+#[derive(Debug)]
+enum Hint {
+    /// Anything else.
+    Text(String),
+    /// Run `kmctl status`. That command itself does not print it.
+    Status,
+}
+
+impl Hint {
+    fn text(&self) -> &str {
+        match self {
+            Hint::Text(text) => text,
+            Hint::Status => "check the cluster: kmctl status",
+        }
+    }
 }
 
 impl Failure {
@@ -68,7 +86,21 @@ impl Failure {
     /// Adds what the operator can do.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
+        self.hint = Some(Hint::Text(hint.into()));
+        self
+    }
+
+    /// Adds that `kmctl status` says more.
+    #[must_use]
+    pub fn hint_status(mut self) -> Self {
+        self.hint = Some(Hint::Status);
+        self
+    }
+
+    /// The same, without a reference to `kmctl status`.
+    #[must_use]
+    pub fn without_hint_status(mut self) -> Self {
+        self.hint = self.hint.filter(|hint| !matches!(hint, Hint::Status));
         self
     }
 
@@ -116,7 +148,7 @@ impl Failure {
     }
 
     fn known_hint(&self) -> Option<&str> {
-        self.hint.as_deref().or_else(|| known_hint(&self.error))
+        self.hint.as_ref().map(Hint::text).or_else(|| known_hint(&self.error))
     }
 }
 
@@ -125,18 +157,16 @@ fn known_hint(error: &anyhow::Error) -> Option<&str> {
     error.chain().find_map(|cause| {
         if let Some(error) = cause.downcast_ref::<HostError>() {
             let unreached = matches!(error, HostError::Connect { .. } | HostError::Timeout(_));
-            error
-                .hint()
-                .or(unreached.then_some("look whether the host is up and lets you in: try `ssh` to it from here"))
+            error.hint().or(unreached.then_some("check that sshd runs on the host, and that you can log in with ssh"))
         } else if let Some(error) = cause.downcast_ref::<MesosError>() {
             error.hint()
         } else if let Some(LoadError::Read { source, .. }) = cause.downcast_ref() {
             let absent = source.kind() == std::io::ErrorKind::NotFound;
-            absent.then_some("name the cluster's file: `-f FILE`, or KMCTL_CONFIG in the environment")
+            absent.then_some("pass the configuration with -f FILE, or create one with `kmctl init`")
         } else if let Some(BundleError::NotABundle { .. } | BundleError::Mismatch { .. }) = cause.downcast_ref() {
-            Some("create it again with `kmctl bundle create`, or copy it again from its source")
+            Some("create the bundle again with `kmctl bundle create`, or copy it again from its source")
         } else if let Some(BundleError::Incomplete { .. }) = cause.downcast_ref() {
-            Some("put them there: every host or node runs them")
+            Some("add the missing files; hosts and nodes require them")
         } else {
             None
         }
@@ -178,6 +208,13 @@ mod tests {
         assert_eq!(failure.render(), expected);
         assert_eq!(failure.code(), Code::SomeHosts);
         assert!(failure.hint("other").render().ends_with("hint: other\n"));
+    }
+
+    #[test]
+    fn the_reference_to_status_can_be_dropped_and_other_hints_cannot() {
+        let hint = |failure: Failure| failure.without_hint_status().summary().1;
+        assert_eq!(hint(Failure::message(Code::Failed, "x").hint_status()), None);
+        assert_eq!(hint(Failure::message(Code::Failed, "x").hint("run it again")).as_deref(), Some("run it again"));
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub enum MesosError {
         problem: &'static str,
     },
     /// A file of the connection's settings cannot be read.
-    #[error("read {path}")]
+    #[error("failed to read {path}")]
     File {
         /// Path of the file.
         path: std::path::PathBuf,
@@ -35,7 +35,7 @@ pub enum MesosError {
         attempts: Vec<String>,
     },
     /// The server is no longer the leader, or is not ready.
-    #[error("{target} is not the leading Mesos master (any more)")]
+    #[error("{target} is not the leading Mesos master")]
     NotLeading {
         /// URL of the server.
         target: String,
@@ -51,7 +51,7 @@ pub enum MesosError {
         principal: Option<String>,
     },
     /// The principal may not do this, or the framework is not subscribed.
-    #[error("Mesos forbids {call}: {message}")]
+    #[error("Mesos denied {call}: {message}")]
     Forbidden {
         /// Name of the call.
         call: &'static str,
@@ -59,7 +59,7 @@ pub enum MesosError {
         message: String,
     },
     /// The call is invalid or belongs to an old subscription.
-    #[error("Mesos refused {call} (status {status}): {message}")]
+    #[error("Mesos rejected {call} (status {status}): {message}")]
     Refused {
         /// Name of the call.
         call: &'static str,
@@ -69,7 +69,7 @@ pub enum MesosError {
         message: String,
     },
     /// An endpoint outside the v1 API did not answer successfully.
-    #[error("{url} answered {status}: {message}")]
+    #[error("{url} returned {status}: {message}")]
     Endpoint {
         /// URL of the endpoint.
         url: String,
@@ -79,13 +79,13 @@ pub enum MesosError {
         message: String,
     },
     /// The master ended the subscription with an ERROR event.
-    #[error("Mesos refused the subscription: {message}")]
+    #[error("Mesos rejected the subscription: {message}")]
     Subscription {
         /// Reason given by Mesos.
         message: String,
     },
     /// The framework was torn down or its failover timeout has passed. Its id can never be used again.
-    #[error("the framework has been removed from Mesos")]
+    #[error("the framework was removed from Mesos")]
     FrameworkRemoved,
     /// No event arrived in time.
     #[error("no event from {target} for {silence:?}")]
@@ -96,13 +96,13 @@ pub enum MesosError {
         silence: Duration,
     },
     /// The server closed the stream.
-    #[error("{target} closed the stream of events")]
+    #[error("{target} closed the event stream")]
     Closed {
         /// URL of the server.
         target: String,
     },
     /// The stream failed.
-    #[error("read events from {target}")]
+    #[error("failed to read events from {target}")]
     Stream {
         /// URL of the server.
         target: String,
@@ -111,7 +111,7 @@ pub enum MesosError {
         source: RecordIoError,
     },
     /// A message cannot be parsed.
-    #[error("understand {what} from {target}")]
+    #[error("failed to parse {what} from {target}")]
     Malformed {
         /// Kind of the message.
         what: &'static str,
@@ -122,7 +122,7 @@ pub enum MesosError {
         source: serde_json::Error,
     },
     /// A message cannot be encoded.
-    #[error("write {what} as JSON")]
+    #[error("failed to encode {what} as JSON")]
     Encode {
         /// Kind of the message.
         what: &'static str,
@@ -134,8 +134,8 @@ pub enum MesosError {
 
 fn unauthenticated(target: &str, principal: Option<&str>) -> String {
     match principal {
-        Some(principal) => format!("{target} does not accept principal `{principal}` with the given secret"),
-        None => format!("{target} wants authentication, and no principal is configured"),
+        Some(principal) => format!("{target} rejected the secret of principal `{principal}`"),
+        None => format!("{target} requires authentication, but no principal is configured"),
     }
 }
 
@@ -184,10 +184,10 @@ impl MesosError {
                 Some("compare spec.mesos.principal and secretFile with the master's --credentials")
             }
             Self::Forbidden { .. } | Self::Endpoint { status: 403, .. } => {
-                Some("look at the master's --acls for this principal")
+                Some("check the master's --acls for this principal")
             }
             Self::NoLeader { .. } => {
-                Some("check that spec.mesos.master names masters that run and can be reached, and that one is elected")
+                Some("check that the masters in spec.mesos.master are running and reachable, and that one is elected")
             }
             _ => None,
         }

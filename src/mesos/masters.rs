@@ -22,7 +22,7 @@ impl Masters {
     pub fn new(masters: &[String], settings: &HttpSettings) -> Result<Self, MesosError> {
         let bases = masters.iter().map(|given| base_url(given)).collect::<Result<Vec<_>, _>>()?;
         let Some(first) = bases.first() else {
-            return Err(MesosError::Address { given: String::new(), problem: "no master is named" });
+            return Err(MesosError::Address { given: String::new(), problem: "no master is configured" });
         };
         let transport = HttpTransport::new(first, settings)?;
         let masters = bases.iter().map(|base| transport.other(base)).collect();
@@ -38,7 +38,7 @@ impl Masters {
     ) -> Result<Self, MesosError> {
         let bases = masters.iter().map(|given| base_url(given)).collect::<Result<Vec<_>, _>>()?;
         if bases.is_empty() {
-            return Err(MesosError::Address { given: String::new(), problem: "no master is named" });
+            return Err(MesosError::Address { given: String::new(), problem: "no master is configured" });
         }
         let masters = bases.iter().map(|base| connect(base)).collect::<Result<Vec<_>, _>>()?;
         Ok(Self { masters, principal })
@@ -96,7 +96,7 @@ impl Masters {
                         match leader_of(transport.target(), reply.location.as_deref()) {
                             Some(base) => transport = transport.other(&base),
                             None => {
-                                attempts.push(format!("{} redirects to nowhere", transport.target()));
+                                attempts.push(format!("{} redirects to an invalid address", transport.target()));
                                 break;
                             }
                         }
@@ -132,18 +132,18 @@ fn chain(error: &dyn std::error::Error) -> String {
 fn base_url(given: &str) -> Result<String, MesosError> {
     let refuse = |problem| Err(MesosError::Address { given: given.to_owned(), problem });
     let url = if given.contains("://") { given.to_owned() } else { format!("http://{given}") };
-    let Ok(uri) = url.parse::<http::Uri>() else { return refuse("want host:port or a URL") };
+    let Ok(uri) = url.parse::<http::Uri>() else { return refuse("must be host:port or a URL") };
     let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
-        return refuse("want host:port or a URL");
+        return refuse("must be host:port or a URL");
     };
     if scheme != "http" && scheme != "https" {
-        return refuse("only http and https are known");
+        return refuse("must be http or https");
     }
     if authority.as_str().contains('@') {
-        return refuse("a secret does not belong into an address");
+        return refuse("must not contain a secret");
     }
     if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
-        return refuse("want no path");
+        return refuse("must have no path");
     }
     let port = authority.port_u16().unwrap_or(5050);
     Ok(format!("{scheme}://{}:{port}", authority.host()))
@@ -174,9 +174,9 @@ mod tests {
             ("10.0.0.5", Ok("http://10.0.0.5:5050")),
             ("https://mesos.example/", Ok("https://mesos.example:5050")),
             ("http://[::1]:5050", Ok("http://[::1]:5050")),
-            ("zk://10.0.0.5:2181/mesos", Err("only http and https are known")),
-            ("http://user:secret@10.0.0.5:5050", Err("a secret does not belong into an address")),
-            ("http://10.0.0.5:5050/master", Err("want no path")),
+            ("zk://10.0.0.5:2181/mesos", Err("must be http or https")),
+            ("http://user:secret@10.0.0.5:5050", Err("must not contain a secret")),
+            ("http://10.0.0.5:5050/master", Err("must have no path")),
         ];
         for (given, expected) in cases {
             let got = base_url(given).map_err(|error| match error {
@@ -207,7 +207,7 @@ mod tests {
         let masters = Masters::new(&masters, &HttpSettings::default()).unwrap();
         let error = masters.leader().await.unwrap_err().to_string();
         assert!(
-            error.contains("reach http://127.0.0.1:1: ") && error.contains("reach http://127.0.0.1:2: "),
+            error.contains("connect to http://127.0.0.1:1: ") && error.contains("connect to http://127.0.0.1:2: "),
             "{error}"
         );
     }

@@ -20,16 +20,16 @@ pub struct RecordIo {
 #[derive(Debug, thiserror::Error)]
 pub enum RecordIoError {
     /// The connection failed.
-    #[error("read the stream")]
+    #[error("failed to read the stream")]
     Read(#[from] std::io::Error),
     /// The header of a record is not a length.
-    #[error("expected a record's length, found `{found}`")]
+    #[error("expected the length of a record, found `{found}`")]
     Length {
         /// The bytes, converted to readable text.
         found: String,
     },
     /// The record is too long.
-    #[error("a record of {length} bytes is longer than the limit of {limit}")]
+    #[error("a record of {length} bytes exceeds the limit of {limit}")]
     TooLong {
         /// Length of the record in bytes.
         length: usize,
@@ -146,7 +146,7 @@ mod tests {
     #[test]
     fn a_record_over_the_limit_is_refused_before_it_is_read() {
         let error = records(&[b"101\n"]).unwrap_err();
-        assert_eq!(error.to_string(), "a record of 101 bytes is longer than the limit of 100");
+        assert_eq!(error.to_string(), "a record of 101 bytes exceeds the limit of 100");
         assert!(records(&[b"100\n"]).unwrap().is_empty());
     }
 

@@ -83,7 +83,7 @@ mod tests {
         let mut events = events(vec![Ok(Bytes::from_static(b"20\n{\"type\":\"HEARTBEAT\"}"))]);
         assert_eq!(events.next::<Event>().await.unwrap(), Event::Heartbeat);
         let error = events.next::<Event>().await.unwrap_err();
-        assert_eq!(error.to_string(), "http://m closed the stream of events");
+        assert_eq!(error.to_string(), "http://m closed the event stream");
     }
 
     #[tokio::test]

@@ -80,7 +80,7 @@ impl Authentication {
             Self::Bearer(token) => format!("Bearer {}", token.0),
         };
         let mut value = HeaderValue::from_str(&text)
-            .map_err(|source| TransportError::new("make the Authorization header of the given secret", source))?;
+            .map_err(|source| TransportError::new("encode the secret for the Authorization header", source))?;
         value.set_sensitive(true);
         Ok(Some(value))
     }
@@ -132,12 +132,12 @@ impl Reply {
         loop {
             let chunk = tokio::time::timeout(REPLY_TIMEOUT, body.try_next())
                 .await
-                .map_err(|elapsed| TransportError::new("read the reply", elapsed))?
-                .map_err(|source| TransportError::new("read the reply", source))?;
+                .map_err(|elapsed| TransportError::new("read the response", elapsed))?
+                .map_err(|source| TransportError::new("read the response", source))?;
             let Some(chunk) = chunk else { return Ok(bytes) };
             if bytes.len() + chunk.len() > BODY_LIMIT {
-                let source = io::Error::other(format!("it is longer than {BODY_LIMIT} bytes"));
-                return Err(TransportError::new("read the reply", source));
+                let source = io::Error::other(format!("it exceeds {BODY_LIMIT} bytes"));
+                return Err(TransportError::new("read the response", source));
             }
             bytes.extend_from_slice(&chunk);
         }
@@ -161,7 +161,7 @@ impl fmt::Debug for Reply {
 
 /// A request that got no reply.
 #[derive(Debug, thiserror::Error)]
-#[error("{what}")]
+#[error("failed to {what}")]
 pub struct TransportError {
     what: String,
     #[source]
@@ -260,7 +260,7 @@ impl Transport for HttpTransport {
         let Request { path, body, stream_id } = request;
         let url = format!("{}{path}", self.base);
         let failed = |source: Box<dyn std::error::Error + Send + Sync>| {
-            TransportError::new(format!("reach {}", self.base), source)
+            TransportError::new(format!("connect to {}", self.base), source)
         };
         let mut builder = match body {
             Some(body) => self.client.post(url).header(CONTENT_TYPE, "application/json").body(body),
@@ -315,6 +315,6 @@ mod tests {
     async fn a_server_that_is_not_there_is_named() {
         let transport = HttpTransport::new("http://127.0.0.1:1", &HttpSettings::default()).unwrap();
         let error = transport.send(Request::get("/x")).await.unwrap_err();
-        assert_eq!(error.to_string(), "reach http://127.0.0.1:1");
+        assert_eq!(error.to_string(), "failed to connect to http://127.0.0.1:1");
     }
 }

@@ -55,7 +55,7 @@ impl Offered {
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The km binary beside kmctl cannot be read.
-    #[error("read {path}")]
+    #[error("failed to read {path}")]
     Km {
         /// Where the binary should be.
         path: PathBuf,
@@ -63,7 +63,7 @@ pub enum ServeError {
         source: std::io::Error,
     },
     /// No address of this machine was found.
-    #[error("find the address of this machine that {target} sees")]
+    #[error("failed to find the address of this machine towards {target}")]
     Address {
         /// The server that should see the address.
         target: String,
@@ -71,7 +71,7 @@ pub enum ServeError {
         source: std::io::Error,
     },
     /// The address cannot be bound.
-    #[error("listen on {0}")]
+    #[error("failed to listen on {0}")]
     Listen(SocketAddr, #[source] std::io::Error),
 }
 
@@ -108,7 +108,7 @@ impl Server {
         let router = Router::new().route("/artifacts/{sha256}", get(artifact)).with_state(shared);
         let task = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, router).await {
-                tracing::error!(%error, "the artifact server ended");
+                tracing::error!(%error, "artifact server stopped");
             }
         });
         let offered = Offered::at(&base, index);

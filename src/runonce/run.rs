@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::decide::framework::{Effect, Event, Outcome, Run};
 use kmctl_core::protocol::runonce::FromNode;
+use kmctl_core::text::duration;
 use mesos::MesosError;
 use mesos::scheduler::{Call, Caller, Event as FromMesos, Kill, Message, Scheduler, Subscription};
 use mesos::types::{Bytes, Filters, FrameworkCapabilityType, FrameworkInfo, KillPolicy, Operation};
@@ -104,7 +105,7 @@ pub async fn run(
             event = subscription.next() => match event {
                 Ok(event) => translate(event),
                 Err(error) if error.is_transient() => {
-                    listener.note(&format!("the connection to Mesos is lost ({error}); trying again"));
+                    listener.note(&format!("connection to Mesos lost ({error}); reconnecting"));
                     (subscription, caller) = again(scheduler, &framework).await?;
                     Some(Event::Subscribed)
                 }
@@ -120,9 +121,8 @@ pub async fn run(
 fn unreached(watch: &Watch, launched: Option<Instant>) -> Option<String> {
     let (reached, base) = watch.reached.as_ref()?;
     let late = launched.is_some_and(|launched| launched.elapsed() >= REACH_LIMIT);
-    (late && !reached.load(Ordering::Relaxed)).then(|| {
-        format!("no agent has fetched anything from {base}, where kmctl serves it, within {} s", REACH_LIMIT.as_secs())
-    })
+    (late && !reached.load(Ordering::Relaxed))
+        .then(|| format!("no agent fetched anything from this kmctl ({base}) within {}", duration(REACH_LIMIT)))
 }
 
 /// Subscribes again. Retries until Mesos has removed the framework, because its tasks are gone then.
@@ -163,7 +163,7 @@ async fn carry_out(caller: &Caller, effect: Effect, listener: &mut dyn Listener)
     let name = call.name();
     if let Err(error) = caller.call(call).await {
         // What was lost is requested again: by the node, by Mesos, or by the next subscription.
-        listener.note(&format!("{name} did not reach Mesos: {error}"));
+        listener.note(&format!("failed to send {name} to Mesos: {error}"));
     }
 }
 

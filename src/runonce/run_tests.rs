@@ -174,7 +174,7 @@ async fn a_pod_is_given_by_message_heard_and_its_code_carried_back_and_nothing_i
     assert_eq!(outcome, Outcome::Exit(3));
     assert_eq!(calls.last(), Some(&Call::Teardown));
     assert_eq!(heard.matches("0/a: hello\n").count(), 1, "{heard}");
-    assert!(heard.contains("# pod web runs on a\n"), "{heard}");
+    assert!(heard.contains("# pod web is running on a\n"), "{heard}");
     let everything = serde_json::to_string(&tasks).unwrap();
     let data: Vec<String> = tasks.iter().map(|task| String::from_utf8(task.data.clone().unwrap().0).unwrap()).collect();
     assert!(!everything.contains("hunter2") && !data.concat().contains("hunter2"));
@@ -226,7 +226,7 @@ async fn an_executor_that_dies_fails_its_pods_and_the_run() {
     let tasks = bed.tasks().await;
     bed.master.crash_executor(&tasks[0].executor.clone().unwrap().executor_id);
     let (outcome, ..) = bed.outcome().await;
-    let Outcome::Failed(why) = outcome else { panic!("{outcome:?}") };
+    let Outcome::Failed { why, .. } = outcome else { panic!("{outcome:?}") };
     assert!(why[0].starts_with("pod web: "), "{why:?}");
 }
 

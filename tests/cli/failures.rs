@@ -90,7 +90,7 @@ fn a_first_up_does_not_wait_for_agents() {
     drop(world.mesos);
     let _mesos = world.runtime.block_on(world::master_with(&[]));
     let run = world.desk.kmctl(&["up"]);
-    assert!(run.code == 0 && run.to_string().contains("0 of 0 agents can become nodes"), "{run}");
+    assert!(run.code == 0 && run.to_string().contains("0 of 0 Mesos agents are eligible to run nodes"), "{run}");
 }
 
 #[test]

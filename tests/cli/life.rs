@@ -42,7 +42,7 @@ fn mesos_is_asked_while_the_hosts_are_looked_at() {
     std::fs::remove_file(hidden).unwrap();
     let run = run.end();
     assert_eq!(run.code, 0, "{run}");
-    for text in ["nothing to do", "is up but degraded", "Mesos 10.0.0.5:5050 is away"] {
+    for text in ["is up to date", "is up but degraded", "Mesos 10.0.0.5:5050 is unreachable"] {
         assert!(run.to_string().contains(text), "{run}");
     }
     assert_eq!(world.cp1.commands() - before, 1, "a host where nothing is to be done runs one command");

@@ -162,7 +162,7 @@ fn the_exit_code_is_the_pods_and_what_is_kmctls_own_is_told_apart() {
     let finished = lab.kmctl(&["runonce", "--pod", claim.path()]);
     assert_eq!(finished.status, 125);
     assert!(
-        finished.stderr.contains("pod claim: spec.volumes[0] (v): persistentVolumeClaim needs an API server"),
+        finished.stderr.contains("pod claim: spec.volumes[0] (v): persistentVolumeClaim requires an API server"),
         "{}",
         finished.stderr
     );
@@ -218,7 +218,7 @@ fn what_a_pod_is_given_reaches_it_and_nobody_else() {
     let said: String =
         finished.stdout.lines().map(|line| format!("{}\n", line.trim_start_matches("[rich main] "))).collect();
     assert_eq!(said, RICH);
-    assert!(finished.stderr.contains("pod rich: restartPolicy Always runs as Never"), "{}", finished.stderr);
+    assert!(finished.stderr.contains("pod rich: restartPolicy Always is treated as Never"), "{}", finished.stderr);
     // The output showed them, as the pod wanted; Mesos and its folders know nothing of them.
     for kind in ["GET_STATE", "GET_TASKS", "GET_FRAMEWORKS", "GET_EXECUTORS"] {
         assert!(!lab.mesos_call(kind).contains("S3CRET"), "{kind}");

@@ -93,13 +93,13 @@ fn why_names_what_keeps_pods_and_offers() {
     let selector = "  nodeSelector: {k8s.mesosphere.io/attribute-rack: r99}";
     namespace.pod("picky", "100m", "64Mi", selector, "sleep 1");
     for (pod, kind, figure) in [
-        ("cpus", "tooLarge", "requests 100 cpus"),
-        ("memory", "tooLarge", "512000 MB"),
+        ("cpus", "tooLarge", "requests 100 CPU"),
+        ("memory", "tooLarge", "512000 MiB"),
         ("picky", "attribute", "rack=r99"),
     ] {
         eventually_kind(&lab, &["pod", pod, "-n", "whys"], kind);
         let text = lab.kmctl(&["why", "pod", &format!("whys/{pod}")]).success();
-        assert!(text.contains(figure) && text.contains("do: "), "{text}");
+        assert!(text.contains(figure) && text.contains("hint: "), "{text}");
     }
     let agent = lab.hosts("agent").remove(0);
     let offer = kinds(&lab, &["offer", &agent]);
@@ -113,7 +113,7 @@ fn why_names_what_keeps_pods_and_offers() {
     let quota = Quota::of(&lab, 0.1);
     eventually_kind(&lab, &["pod", "whys/capped"], "quota");
     let text = lab.kmctl(&["why", "pod", "whys/capped"]).success();
-    assert!(text.contains("nodes.max is 0") && text.contains("of 0.1 cpus are used"), "{text}");
+    assert!(text.contains("nodes.max is 0") && text.contains("of 0.1 CPU used"), "{text}");
     drop(quota);
     lab.kmctl(&["scale", "--max", "none", "--no-wait"]).success();
     lab.wait_for_pod("whys", "capped", NODE_START);
@@ -141,7 +141,7 @@ spec:
     namespace.pod("reserved", "50m", &format!("{half}Mi"), &pinned, "sleep 1000");
     eventually_kind(&lab, &["pod", "whys/reserved"], "role");
     let text = lab.kmctl(&["why", "pod", "whys/reserved"]).success();
-    assert!(text.contains("other roles hold reservations") && text.contains("unreserve"), "{text}");
+    assert!(text.contains("reserved for other roles") && text.contains("unreserve"), "{text}");
     drop(reservation);
     lab.wait_for_pod("whys", "reserved", NODE_START);
 
@@ -223,7 +223,7 @@ fn logs_of_components_nodes_and_tasks_are_read_through_ssh() {
 fn status_shows_everything_and_watches() {
     let lab = Lab::ready();
     let status = lab.kmctl(&["status"]).success();
-    for part in ["certificates ", "nodes: ", "pods: ", "mesos "] {
+    for part in ["certificates: ", "nodes: ", "pods: ", "mesos "] {
         assert!(status.contains(part), "{part}: {status}");
     }
     let json: Value = serde_json::from_str(&lab.kmctl(&["status", "-o", "json"]).success()).expect("JSON");
@@ -232,7 +232,7 @@ fn status_shows_everything_and_watches() {
     let host = lab.hosts("control-plane").remove(0);
     lab.ssh(&host, "echo '# by hand' >> /etc/kmctl/scheduler.yaml").success();
     let status = lab.kmctl(&["status"]);
-    assert!(status.stdout.contains("not as in cluster.yaml: /etc/kmctl/scheduler.yaml"), "{}", status.stdout);
+    assert!(status.stdout.contains("differs from cluster.yaml (/etc/kmctl/scheduler.yaml)"), "{}", status.stdout);
     lab.kmctl(&["up", "--yes"]).success();
 
     let mut child = lab

@@ -58,8 +58,9 @@ fn both_minors_are_made_and_others_are_refused_with_the_list() {
     let coredns = "registry.k8s.io/coredns/coredns:v1.14.2".to_owned();
     assert!(verified(&desk.path("b")).manifest().files.iter().any(|file| file.images.contains(&coredns)));
     let refused = desk.kmctl(&["bundle", "create", "--kubernetes", "v1.35.1", "--mirror", &url]);
-    refused.fails(2, &["Kubernetes v1.35.1 is not supported: kmctl runs 1.37 and 1.36"]);
-    desk.kmctl(&["bundle", "create", "--kubernetes", "1.37", "--mirror", &url]).fails(2, &["`1.37` is no version"]);
+    refused.fails(2, &["Kubernetes v1.35.1 is not supported: kmctl supports 1.37 and 1.36"]);
+    desk.kmctl(&["bundle", "create", "--kubernetes", "1.37", "--mirror", &url])
+        .fails(2, &["`1.37` is not a Kubernetes version"]);
     desk.kmctl(&["bundle", "create", "--kubernetes", VERSION, "--mirror", "m.example"])
         .fails(2, &["`m.example` is not the URL of a mirror"]);
 }

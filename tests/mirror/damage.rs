@@ -76,19 +76,19 @@ fn a_page_or_a_short_text_is_told_as_such_and_not_as_a_wrong_hash() {
     for path in [kubelet.clone(), format!("{kubelet}.sha256"), runc.clone()] {
         upstream.let_be(&path, Manner::Page);
         desk.forget();
-        let told = format!("{}/{path} is not the file: the server answered with a web page", upstream.url());
+        let told = format!("{}/{path} is not the expected file: the server returned a web page", upstream.url());
         desk.create().fails(1, &[&told]);
         upstream.let_be(&path, Manner::Well);
     }
     desk.forget();
     let good = upstream.get(&kubelet);
     upstream.put(&kubelet, "<html>blocked by policy</html>");
-    desk.create().fails(1, &["/kubelet is not the file: the server answered with a web page"]);
+    desk.create().fails(1, &["/kubelet is not the expected file: the server returned a web page"]);
     upstream.put(&kubelet, "no such object\n");
     desk.create()
-        .fails(1, &["/kubelet is not the file: the server answered with a text of 15 bytes: `no such object`"]);
+        .fails(1, &["/kubelet is not the expected file: the server returned a text of 15 bytes: `no such object`"]);
     upstream.put(&kubelet, "");
-    desk.create().fails(1, &["/kubelet is not the file: the server answered with nothing"]);
+    desk.create().fails(1, &["/kubelet is not the expected file: the server returned nothing"]);
     desk.has_no_bundle();
     // How long it should be is known from the lock.
     upstream.put(&kubelet, good.clone());
@@ -96,7 +96,7 @@ fn a_page_or_a_short_text_is_told_as_such_and_not_as_a_wrong_hash() {
     desk.forget();
     std::fs::remove_file(desk.path(BUNDLE)).unwrap();
     upstream.put(&kubelet, good.slice(..good.len() - 7));
-    let told = format!("/kubelet has only {} of {} bytes", good.len() - 7, good.len());
+    let told = format!("/kubelet is truncated: {} of {} bytes", good.len() - 7, good.len());
     desk.create().fails(1, &[&told]);
     desk.has_no_bundle();
 }
@@ -135,7 +135,7 @@ fn an_archive_that_lacks_a_program_is_told() {
     let name = containerd.rsplit('/').next().unwrap().replace(".sha256sum", "");
     upstream.put(&containerd, format!("{}  {name}\n", sha256(&plugins)));
     upstream.put(&containerd.replace(".sha256sum", ""), plugins);
-    desk.create().fails(1, &["linux-amd64.tar.gz holds no bin/containerd"]);
+    desk.create().fails(1, &["linux-amd64.tar.gz does not contain bin/containerd"]);
     desk.has_no_bundle();
 }
 

@@ -106,6 +106,6 @@ fn a_connection_that_brings_nothing_is_given_up_and_told() {
     let desk = Desk::new(&upstream);
     let kubelet = upstream.path("amd64/kubelet.sha256").replace(".sha256", "");
     upstream.let_be(&kubelet, Manner::Cut(0));
-    desk.create().fails(1, &[&format!("failed to download {}/{kubelet}: ", upstream.url()), "it continues"]);
+    desk.create().fails(1, &[&format!("failed to download {}/{kubelet}: ", upstream.url()), "it resumes"]);
     desk.has_no_bundle();
 }

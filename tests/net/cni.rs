@@ -232,7 +232,7 @@ fn come_and_go(socket: &Path, ports: &RealPorts) {
         let (good, printed) = world.plugin_at("ADD", &uid, "172.30.0.5");
         assert!(good, "{round}: {printed}");
         let other = ports.assign(&launch("other")).unwrap_err().to_string();
-        assert!(other.contains(&format!("31001/TCP belongs to pod {uid}")), "{other}");
+        assert!(other.contains(&format!("31001/TCP is allocated to pod {uid}")), "{other}");
         if round % 10 == 9 {
             ports.release(&uid);
             late.push(uid);

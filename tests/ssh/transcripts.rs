@@ -163,7 +163,7 @@ fn a_passphrase_is_asked_for_unseen_and_a_wrong_one_is_told() {
     let (server, stage) = locked();
     let mut terminal = Terminal::run(&stage.kmctl(&["plan"]));
     for attempt in 1..=3 {
-        terminal.question("Passphrase of ", attempt);
+        terminal.question("Passphrase for ", attempt);
         terminal.say("hidden\n");
     }
     let code = terminal.end().code();
@@ -174,7 +174,7 @@ fn a_passphrase_is_asked_for_unseen_and_a_wrong_one_is_told() {
     assert!(!server.log().contains("Accepted publickey"), "{}", server.log());
 
     let mut terminal = Terminal::run(&stage.kmctl(&["plan"]));
-    terminal.question("Passphrase of ", 1);
+    terminal.question("Passphrase for ", 1);
     terminal.say("secret\n");
     terminal.end();
     let seen = terminal.seen();
@@ -186,7 +186,7 @@ fn a_passphrase_is_asked_for_unseen_and_a_wrong_one_is_told() {
 fn ctrl_c_ends_a_question_and_gives_the_terminal_back() {
     let (_server, stage) = locked();
     let mut terminal = Terminal::run(&stage.kmctl(&["plan"]));
-    terminal.question("Passphrase of ", 1);
+    terminal.question("Passphrase for ", 1);
     terminal.say("\x03");
     assert_eq!(terminal.end().code(), Some(130), "{}", terminal.seen());
     assert!(terminal.shows_typing());
@@ -252,7 +252,7 @@ fn a_user_whom_sudo_refuses() {
         let (server, _folder) = with_users(rules);
         let stage = Stage::with(&server, &known(&server, "ed25519"), "user: ops, sudo: password");
         let mut terminal = Terminal::run(&stage.kmctl(&["plan"]));
-        terminal.question("Password of ops for sudo", 1);
+        terminal.question("sudo password for ops", 1);
         terminal.say(if rules.is_empty() { "pw\n" } else { "hidden\n" });
         let code = terminal.end().code();
         let seen = terminal.seen();

@@ -107,7 +107,7 @@ fn image_names(archive: &Path) -> Result<Vec<String>, BundleError> {
     let failed = |source| BundleError::File { what: "read image archive", path: archive.to_owned(), source };
     let not_read = |name: &str, error: serde_json::Error| BundleError::NotABundle {
         path: archive.to_owned(),
-        why: format!("its {name} cannot be read: {error}"),
+        why: format!("invalid {name}: {error}"),
     };
     let mut layout = None;
     let mut reader = tar::Archive::new(BufReader::new(File::open(archive).map_err(failed)?));
@@ -129,7 +129,7 @@ fn image_names(archive: &Path) -> Result<Vec<String>, BundleError> {
     }
     layout.ok_or_else(|| BundleError::NotABundle {
         path: archive.to_owned(),
-        why: "an image archive must hold a manifest.json, as `docker save` writes it, or an index.json".to_owned(),
+        why: "an image archive must contain manifest.json, as `docker save` writes it, or index.json".to_owned(),
     })
 }
 

@@ -21,7 +21,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum BundleError {
     /// A file could not be read or written.
-    #[error("{what} {path}")]
+    #[error("failed to {what} {path}")]
     File {
         /// The operation that failed, e.g. `read`.
         what: &'static str,

@@ -99,7 +99,7 @@ fn own(path: &Path) -> io::Result<File> {
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
-            return Err(io::Error::new(io::ErrorKind::ResourceBusy, "another run is writing it"));
+            return Err(io::Error::new(io::ErrorKind::ResourceBusy, "another command is writing it"));
         }
         Err(TryLockError::Error(error)) => return Err(error),
     }
@@ -148,7 +148,7 @@ mod tests {
         let held = own(&folder.path().join(".bundle.partial")).unwrap();
         let error = packer.finish("v1.37.2", "amd64", Vec::new()).unwrap_err();
         let error = std::error::Error::source(&error).unwrap().to_string();
-        assert_eq!(error, "another run is writing it");
+        assert_eq!(error, "another command is writing it");
         drop(held);
         assert!(!out.exists());
     }

@@ -39,16 +39,16 @@ impl Bundle {
         let entries = archive.entries_with_seek().map_err(failed)?;
         for entry in entries {
             // tar's own error would print the bytes that it could not parse.
-            let mut entry = entry.map_err(|_| not_ours("it is damaged, or no archive at all".to_owned()))?;
+            let mut entry = entry.map_err(|_| not_ours("damaged, or not an archive".to_owned()))?;
             let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
             if manifest.is_none() {
                 if name != "manifest.json" {
-                    return Err(not_ours("its first entry is not manifest.json".to_owned()));
+                    return Err(not_ours("the first entry is not manifest.json".to_owned()));
                 }
                 let mut text = String::new();
                 entry.read_to_string(&mut text).map_err(failed)?;
-                let parsed = serde_json::from_str(&text)
-                    .map_err(|error| not_ours(format!("its manifest.json cannot be read: {error}")))?;
+                let parsed =
+                    serde_json::from_str(&text).map_err(|error| not_ours(format!("invalid manifest.json: {error}")))?;
                 manifest = Some((parsed, text));
             } else if let Some(name) = name.strip_suffix(".gz") {
                 places.insert(name.to_owned(), Place { offset: entry.raw_file_position(), packed: entry.size() });
@@ -56,12 +56,12 @@ impl Bundle {
         }
         let (manifest, text) = manifest.ok_or_else(|| not_ours("it is empty".to_owned()))?;
         if manifest.format != 1 {
-            return Err(not_ours(format!("format {} is not known to this kmctl", manifest.format)));
+            return Err(not_ours(format!("unsupported format {}", manifest.format)));
         }
         for file in &manifest.files {
             let plain = Path::new(&file.path).components().all(|part| matches!(part, std::path::Component::Normal(_)));
             if !plain {
-                return Err(not_ours(format!("the path `{}` leaves the bundle", file.path)));
+                return Err(not_ours(format!("path `{}` is outside of the bundle", file.path)));
             }
         }
         Ok(Bundle { path: path.to_owned(), manifest, text, places })
@@ -102,7 +102,7 @@ impl Bundle {
             Some(expected) => match self.packed(&file.path).and_then(|(mut packed, _)| hex_digest(&mut packed)) {
                 Ok((sha256, _)) if sha256 == *expected => None,
                 Ok((sha256, _)) => Some(format!("{} has packed sha256 {sha256}, expected {expected}", file.path)),
-                Err(error) => Some(format!("{} cannot be read: {error}", file.path)),
+                Err(error) => Some(format!("failed to read {}: {error}", file.path)),
             },
         })
     }
@@ -138,7 +138,7 @@ impl Bundle {
         match outcome {
             Ok((sha256, size)) if sha256 == file.sha256 && size == file.size => None,
             Ok((sha256, _)) => Some(format!("{} has sha256 {sha256}, expected {}", file.path, file.sha256)),
-            Err(error) => Some(format!("{} cannot be unpacked: {error}", file.path)),
+            Err(error) => Some(format!("failed to unpack {}: {error}", file.path)),
         }
     }
 
@@ -148,7 +148,7 @@ impl Bundle {
             .places
             .get(path)
             .copied()
-            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "it is not in the archive"))?;
+            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "not in the archive"))?;
         let mut file = File::open(&self.path)?;
         file.seek(SeekFrom::Start(place.offset))?;
         Ok((BufReader::with_capacity(1 << 18, file).take(place.packed), place.packed))

@@ -36,7 +36,7 @@ impl Findings {
 
     fn duration(&mut self, key: &str, text: &str) {
         match duration(text) {
-            Ok(Duration::ZERO) => self.wrong(key, "must be more than nothing"),
+            Ok(Duration::ZERO) => self.wrong(key, "must be more than 0"),
             Ok(_) => {}
             Err(error) => self.wrong(key, error.to_string()),
         }
@@ -70,7 +70,7 @@ pub(super) fn check(cluster: &Cluster) -> Findings {
 fn mesos(spec: &ClusterSpec, found: &mut Findings) {
     let mesos = &spec.mesos;
     let masters = &mesos.master.0;
-    found.unless(!masters.is_empty(), "spec.mesos.master", "must name at least one master");
+    found.unless(!masters.is_empty(), "spec.mesos.master", "must have at least one master");
     for (index, master) in masters.iter().enumerate() {
         let key =
             if masters.len() == 1 { "spec.mesos.master".to_owned() } else { format!("spec.mesos.master[{index}]") };
@@ -86,22 +86,22 @@ fn mesos(spec: &ClusterSpec, found: &mut Findings) {
         );
     }
     found.unless(!mesos.user.is_empty(), "spec.mesos.user", "must not be empty");
-    found.unless(!mesos.roles.is_empty(), "spec.mesos.roles", "must name at least one role");
+    found.unless(!mesos.roles.is_empty(), "spec.mesos.roles", "must have at least one role");
     for (index, role) in mesos.roles.iter().enumerate() {
         let key = format!("spec.mesos.roles[{index}]");
         if let Some(reason) = bad_role(role) {
-            found.wrong(key, format!("`{role}` is no Mesos role: {reason}"));
+            found.wrong(key, format!("`{role}` is not a Mesos role: {reason}"));
         } else if mesos.roles[..index].contains(role) {
             found.wrong(key, format!("`{role}` is listed twice"));
         }
     }
     match (mesos.principal.is_empty(), mesos.secret_file.is_empty()) {
-        (true, false) => found.wrong("spec.mesos.secretFile", "needs spec.mesos.principal, whose secret it holds"),
-        (false, true) => found.wrong("spec.mesos.principal", "needs spec.mesos.secretFile with its secret"),
+        (true, false) => found.wrong("spec.mesos.secretFile", "requires spec.mesos.principal"),
+        (false, true) => found.wrong("spec.mesos.principal", "requires spec.mesos.secretFile"),
         _ => {}
     }
     if !mesos.ca_file.is_empty() && !masters.iter().any(|master| master.starts_with("https://")) {
-        found.wrong("spec.mesos.caFile", "is for masters that are written as https://");
+        found.wrong("spec.mesos.caFile", "requires masters with https://");
     }
 }
 
@@ -112,12 +112,12 @@ fn bad_role(role: &str) -> Option<&'static str> {
     }
     for part in role.split('/') {
         match part {
-            "" => return Some("it begins or ends with `/`, or has two in a row"),
-            "." | ".." => return Some("`.` and `..` are not allowed"),
+            "" => return Some("must not begin or end with `/`, or contain `//`"),
+            "." | ".." => return Some("must not contain `.` or `..`"),
             part if part.starts_with('-') => return Some("no part may begin with `-`"),
-            "*" if role != "*" => return Some("`*` may only stand alone"),
+            "*" if role != "*" => return Some("`*` must be the whole role"),
             part if part.contains(|c: char| c.is_whitespace() || c == '\u{8}' || c == '\u{7f}') => {
-                return Some("blanks are not allowed");
+                return Some("must not contain whitespace");
             }
             _ => {}
         }
@@ -143,7 +143,7 @@ fn host_ssh(key: &str, ssh: &HostSsh, found: &mut Findings) {
     let key = |name: &str| format!("{key}.{name}");
     found.unless(ssh.user.as_deref() != Some(""), key("user"), "must not be empty");
     found.unless(ssh.port != Some(0), key("port"), "must be a port from 1 to 65535");
-    found.unless(ssh.known_hosts.as_deref() != Some(""), key("knownHosts"), "must name a file");
+    found.unless(ssh.known_hosts.as_deref() != Some(""), key("knownHosts"), "must be a file");
     for (index, hop) in ssh.jump.iter().flatten().enumerate() {
         found.unless(
             jump_host(hop).is_some(),
@@ -164,7 +164,7 @@ fn control_plane(spec: &ClusterSpec, found: &mut Findings) {
         format!("`{endpoint}` is not `host:port`"),
     );
     let hosts = &spec.control_plane.hosts;
-    found.unless(!hosts.is_empty(), "spec.controlPlane.hosts", "must name at least one host");
+    found.unless(!hosts.is_empty(), "spec.controlPlane.hosts", "must have at least one host");
     for (index, host) in hosts.iter().enumerate() {
         let key = |name: &str| format!("spec.controlPlane.hosts[{index}].{name}");
         found.unless(
@@ -200,16 +200,16 @@ fn control_plane(spec: &ClusterSpec, found: &mut Findings) {
         let user = own.user.as_deref().unwrap_or(&spec.ssh.user);
         if user != "root" && own.sudo.unwrap_or(spec.ssh.sudo) == Sudo::None {
             found.advice.push(format!(
-                "{} is logged in to as {user} without sudo; set ssh.sudo to nopasswd unless that user is root",
+                "user {user} on {} has no sudo; set ssh.sudo to nopasswd unless the user is root",
                 if host.name.is_empty() { &host.address } else { &host.name },
             ));
         }
     }
     if hosts.len() > 1 && hosts.len().is_multiple_of(2) {
         let (count, less) = (hosts.len(), hosts.len() - 1);
-        found.advice.push(format!(
-            "{count} control-plane hosts stand the loss of no more hosts than {less} do; use an odd number"
-        ));
+        found
+            .advice
+            .push(format!("{count} control-plane hosts tolerate no more failures than {less}; use an odd number"));
     }
     if hosts.len() > 1
         && let Some((name, _)) = host_port(endpoint)
@@ -217,7 +217,7 @@ fn control_plane(spec: &ClusterSpec, found: &mut Findings) {
     {
         found
             .advice
-            .push(format!("controlPlane.endpoint is the address of one host: without {name} the API is out of reach"));
+            .push(format!("controlPlane.endpoint is the address of {name}: the API is unavailable without that host"));
     }
 }
 
@@ -236,7 +236,7 @@ fn kubernetes(spec: &ClusterSpec, found: &mut Findings) {
     found.unless(
         port_range(&kubernetes.node_port_range).is_some(),
         "spec.kubernetes.nodePortRange",
-        format!("`{}` is not a range of ports such as `28000-29999`", kubernetes.node_port_range),
+        format!("`{}` is not a port range such as `28000-29999`", kubernetes.node_port_range),
     );
 }
 
@@ -253,11 +253,7 @@ fn nodes(spec: &ClusterSpec, found: &mut Findings) {
         ("spec.nodes.podDefaults", &nodes.pod_defaults, 1 << 20),
     ] {
         if let Some(cpu) = found.parsed::<Millicores>(&format!("{key}.cpu"), &quantities.cpu) {
-            found.unless(
-                cpu >= Millicores(10),
-                format!("{key}.cpu"),
-                "must be at least 10m, the least that Mesos gives",
-            );
+            found.unless(cpu >= Millicores(10), format!("{key}.cpu"), "must be at least 10m, the minimum of Mesos");
         }
         if let Some(memory) = found.parsed::<Bytes>(&format!("{key}.memory"), &quantities.memory) {
             found.unless(memory >= Bytes(least), format!("{key}.memory"), format!("must be at least {}", Bytes(least)));
@@ -269,7 +265,7 @@ fn nodes(spec: &ClusterSpec, found: &mut Findings) {
         found.unless(
             !constraint.values.is_empty(),
             format!("{key}.in"),
-            "must list at least one value, or no agent fits",
+            "must have at least one value, otherwise no agent is eligible",
         );
     }
     let root = &nodes.root_dir;
@@ -319,7 +315,7 @@ fn addresses(spec: &ClusterSpec, found: &mut Findings) {
             found.unless(
                 !network.contains(address),
                 key.clone(),
-                format!("`{address}` lies in {network_key}, `{written}`, where it could not be reached"),
+                format!("`{address}` is in {network_key} `{written}`, where it is unreachable"),
             );
         }
     }

@@ -7,10 +7,10 @@ use super::tree::{Node, Value};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EditError {
     /// It could not be read as a cluster.yaml.
-    #[error("read the file as a cluster.yaml: {0}")]
+    #[error("invalid cluster.yaml: {0}")]
     Unreadable(String),
     /// Its layout is one that this code cannot edit.
-    #[error("find a place for nodes.min and nodes.max in a file that is written like this")]
+    #[error("failed to edit nodes.min and nodes.max in a file of this form")]
     Unclear,
 }
 

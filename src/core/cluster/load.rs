@@ -6,6 +6,7 @@ use super::problem::{Place, Problem};
 use super::schema::{Walked, walk};
 use super::spec::{Cluster, HostSpec};
 use super::tree::Node;
+use crate::text::count;
 
 /// A valid cluster.yaml: defaults filled in, paths absolute.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,7 +23,7 @@ pub struct Loaded {
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// It cannot be read.
-    #[error("read {path}")]
+    #[error("failed to read {path}")]
     Read {
         path: PathBuf,
         #[source]
@@ -38,10 +39,7 @@ pub enum LoadError {
 }
 
 fn listed(path: &Path, problems: &[Problem]) -> String {
-    let count = match problems.len() {
-        1 => "1 problem".to_owned(),
-        count => format!("{count} problems"),
-    };
+    let count = count(problems.len(), "problem");
     let lines: Vec<_> = problems.iter().map(|problem| format!("  {problem}")).collect();
     format!("{} has {count}:\n{}", path.display(), lines.join("\n"))
 }
@@ -123,7 +121,7 @@ fn syntax(error: &serde_yaml::Error) -> Problem {
         text.truncate(at);
     }
     if let Some(key) = text.strip_prefix("duplicate mapping key: ") {
-        text = format!("`{}` is written twice", key.split(',').next().unwrap_or(key));
+        text = format!("duplicate key `{}`", key.split(',').next().unwrap_or(key));
     }
     Problem { place, key: String::new(), text }
 }

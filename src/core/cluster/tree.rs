@@ -27,9 +27,9 @@ impl Value {
     pub(super) fn called(&self) -> &'static str {
         match self {
             Value::Nothing => "nothing",
-            Value::Truth(_) => "a truth value",
+            Value::Truth(_) => "a boolean",
             Value::Number(_) => "a number",
-            Value::Text(_) => "a text",
+            Value::Text(_) => "a string",
             Value::List(_) => "a list",
             Value::Map(_) => "a mapping",
         }

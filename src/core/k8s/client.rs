@@ -8,14 +8,14 @@ use kube::{Client, Config};
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The kubeconfig file cannot be used.
-    #[error("use the credentials {path}")]
+    #[error("invalid credentials {path}")]
     Credentials {
         path: String,
         #[source]
         source: KubeconfigError,
     },
     /// The connection cannot be set up.
-    #[error("set up the connection to the API server")]
+    #[error("failed to set up the connection to the API server")]
     Client(#[source] kube::Error),
 }
 

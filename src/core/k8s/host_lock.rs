@@ -29,7 +29,10 @@ impl HostLock {
                 Ok(socket) => return Ok(Some(HostLock { identity: host()?, _socket: socket })),
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                     if !std::mem::replace(&mut said, true) {
-                        tracing::info!(program, "another one of this cluster runs on this host, waiting for its end");
+                        tracing::info!(
+                            program,
+                            "another process of this cluster is running on this host; waiting for it to exit"
+                        );
                     }
                 }
                 Err(error) => return Err(error),

@@ -91,8 +91,8 @@ pub async fn campaign(api: Api<Lease>, candidacy: Candidacy, leading: watch::Sen
                 tell_other(&candidacy, if held { None } else { seen.as_ref() });
                 set(&leading, held, &candidacy);
             }
-            Ok(Err(error)) => tracing::warn!(lease = candidacy.name, %error, "cannot renew or read the lease"),
-            Err(_) => tracing::warn!(lease = candidacy.name, "the API server does not answer in time"),
+            Ok(Err(error)) => tracing::warn!(lease = candidacy.name, %error, "failed to renew or read the lease"),
+            Err(_) => tracing::warn!(lease = candidacy.name, "no response from the API server in time"),
         }
         if renewed.elapsed() >= RENEW_DEADLINE {
             set(&leading, false, &candidacy);

@@ -3,7 +3,7 @@ use serde_json::Value;
 
 /// A file whose objects could not be read.
 #[derive(Debug, thiserror::Error)]
-#[error("read the objects in {file}: {why}")]
+#[error("failed to read the objects in {file}: {why}")]
 pub struct ManifestsError {
     /// Name of the file.
     pub file: String,

@@ -33,7 +33,7 @@ impl fmt::Display for Version {
 
 /// The string is not a version.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no version of Kubernetes such as v1.37.2")]
+#[error("`{0}` is not a Kubernetes version such as v1.37.2")]
 pub struct VersionError(String);
 
 /// A minor version that kmctl runs, and everything in which it differs from the others.
@@ -115,7 +115,7 @@ pub const MINORS: [Minor; 2] = [
 
 /// kmctl has no row for this minor version.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("Kubernetes {0} is not supported: kmctl runs {known}", known = supported())]
+#[error("Kubernetes {0} is not supported: kmctl supports {known}", known = supported())]
 pub struct UnsupportedVersion(pub Version);
 
 /// The minor versions that kmctl runs, for a sentence: `1.37 and 1.36`.
@@ -154,7 +154,7 @@ mod tests {
         assert_eq!(row("v1.36.0").unwrap().minor, 36, "any patch of a known minor");
         for unknown in ["v1.19.0", "v1.35.4", "v1.38.0", "v2.37.2"] {
             let told = row(unknown).unwrap_err().to_string();
-            assert_eq!(told, format!("Kubernetes {unknown} is not supported: kmctl runs 1.37 and 1.36"));
+            assert_eq!(told, format!("Kubernetes {unknown} is not supported: kmctl supports 1.37 and 1.36"));
         }
     }
 

@@ -102,7 +102,7 @@ impl Agent {
             .collect();
         let ranges = if total.is_empty() { "no ports".to_owned() } else { format!("ports {total}") };
         (!outside.is_empty())
-            .then(|| format!("host port {} is outside of what Mesos grants there: {ranges}", outside.join(", ")))
+            .then(|| format!("host port {} is not among the ports of the agent: {ranges}", outside.join(", ")))
     }
 
     /// The most that this agent is expected to provide.

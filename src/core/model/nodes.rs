@@ -49,6 +49,11 @@ impl NodePhase {
     }
 }
 
+/// A node's state as messages call it. The annotation keeps its value.
+pub fn shown_state(state: &str) -> &str {
+    if state == NodePhase::Leaving.as_str() { "draining" } else { state }
+}
+
 impl fmt::Display for NodePhase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())

@@ -34,6 +34,11 @@ impl Amount {
         Amount { cpus: self.cpus.min(other.cpus), mem: self.mem.min(other.mem) }
     }
 
+    /// For messages: `0.5 CPU, 64 MiB`.
+    pub fn shown(self) -> String {
+        format!("{} CPU, {} MiB", decimal(self.cpus), decimal(self.mem))
+    }
+
     /// The amount as a node agent receives it.
     pub fn grant(self) -> Grant {
         Grant { cpus: from_thousandths(self.cpus), mem: from_thousandths(self.mem) }

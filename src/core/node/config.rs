@@ -155,7 +155,7 @@ fn cluster_dns(launch: &NodeLaunch) -> Vec<IpAddr> {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigurationError {
     /// It is not YAML, or has unknown or missing keys.
-    #[error("read the kubelet configuration")]
+    #[error("invalid kubelet configuration")]
     Format(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Another version or kind.
     #[error("{found} is not {API_VERSION} {KIND}")]
@@ -164,10 +164,7 @@ pub enum ConfigurationError {
         found: String,
     },
     /// It contains `runOnce`.
-    #[error(
-        "`{key}` is not a setting: running once is what one invocation does, never what a node is, so it is only a \
-         flag (`km runonce`); remove it from the configuration"
-    )]
+    #[error("`{key}` is not a setting, only a flag (`km runonce`); remove it from the configuration")]
     RunOnce {
         /// The key as written.
         key: String,

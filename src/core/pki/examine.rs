@@ -35,7 +35,7 @@ impl Certificate {
         let der = rustls_pemfile::certs(&mut pem.as_bytes())
             .next()
             .and_then(Result::ok)
-            .ok_or_else(|| PkiError::Unreadable("no certificate in PEM form".to_owned()))?
+            .ok_or_else(|| PkiError::Unreadable("no PEM certificate".to_owned()))?
             .to_vec();
         let certificate = x509(&der)?;
         let first = |name: &x509_parser::x509::X509Name<'_>| {
@@ -57,7 +57,7 @@ impl Certificate {
         }
         let usage = certificate.extended_key_usage().ok().flatten();
         let expires = Timestamp::from_second(certificate.validity().not_after.timestamp())
-            .map_err(|error| PkiError::Unreadable(format!("its end of validity cannot be read: {error}")))?;
+            .map_err(|error| PkiError::Unreadable(format!("invalid end of validity: {error}")))?;
         Ok(Certificate {
             common_name: first(certificate.subject()),
             organization: certificate
@@ -102,16 +102,16 @@ pub fn problems_of_authority(certificate: &str, key: &str, common_name: &str, no
     };
     let mut problems = Vec::new();
     if !certificate.authority {
-        problems.push("it is no certificate authority".to_owned());
+        problems.push("not a certificate authority".to_owned());
     }
     if certificate.common_name != common_name {
-        problems.push(format!("its name is {}, not {common_name}", certificate.common_name));
+        problems.push(format!("name is {}, not {common_name}", certificate.common_name));
     }
     if !certificate.holds_key(key) {
-        problems.push("its key does not belong to it".to_owned());
+        problems.push("key does not match".to_owned());
     }
     if certificate.expires < now {
-        problems.push(format!("it expired at {}", certificate.expires));
+        problems.push(format!("expired at {}", certificate.expires));
     }
     problems
 }
@@ -122,33 +122,33 @@ pub fn problems_of_leaf(spec: &LeafSpec, certificate: &str, key: &str, authority
     let (certificate, authority) = match (Certificate::parse(certificate), Certificate::parse(authority)) {
         (Ok(certificate), Ok(authority)) => (certificate, authority),
         (Err(error), _) => return vec![error.to_string()],
-        (_, Err(error)) => return vec![format!("its authority: {error}")],
+        (_, Err(error)) => return vec![format!("authority: {error}")],
     };
     let mut problems = Vec::new();
     if certificate.common_name != *common_name || certificate.organization != *organization {
         let shown =
             |organization: &Option<String>| organization.as_deref().map(|o| format!(", {o}")).unwrap_or_default();
         problems.push(format!(
-            "subject is {}{}, wanted {common_name}{}",
+            "subject is {}{}, expected {common_name}{}",
             certificate.common_name,
             shown(&certificate.organization),
             shown(organization)
         ));
     }
     if certificate.names != *names {
-        problems.push(format!("names are {}, wanted {}", certificate.names.join(", "), names.join(", ")));
+        problems.push(format!("names are {}, expected {}", certificate.names.join(", "), names.join(", ")));
     }
     if (certificate.server, certificate.client) != (*server, *client) {
-        problems.push("its usages differ".to_owned());
+        problems.push("usages differ".to_owned());
     }
     if !certificate.is_signed_by(&authority) {
         problems.push(format!("not signed by the authority {}", authority.common_name));
     }
     if !certificate.holds_key(key) {
-        problems.push("its key does not belong to it".to_owned());
+        problems.push("key does not match".to_owned());
     }
     if certificate.expires < now + SignedDuration::from_hours(24 * RENEW_DAYS) {
-        problems.push(format!("it expires at {}", certificate.expires));
+        problems.push(format!("expires at {}", certificate.expires));
     }
     problems
 }
@@ -202,7 +202,7 @@ mod tests {
         assert!(with(&|spec| spec.names.push("b".to_owned())).contains("names"));
         assert!(with(&|spec| spec.client = true).contains("usages"));
         assert_eq!(problems_of_leaf(&spec(), &certificate, &key, &other_ca, now()).len(), 1);
-        assert_eq!(problems_of_leaf(&spec(), &certificate, &ca_key, &ca, now()), ["its key does not belong to it"]);
+        assert_eq!(problems_of_leaf(&spec(), &certificate, &ca_key, &ca, now()), ["key does not match"]);
         assert_eq!(problems_of_authority(&ca, &key, "kubernetes", now()).len(), 1);
         assert_eq!(problems_of_authority(&certificate, &key, "kube-apiserver", now()).len(), 1);
     }

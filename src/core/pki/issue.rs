@@ -11,7 +11,7 @@ use super::{AUTHORITY_DAYS, LEAF_DAYS, LeafSpec, PkiError};
 
 /// A new private key, PKCS#8 PEM.
 pub fn new_key() -> Result<String, PkiError> {
-    let key = KeyPair::generate().map_err(|source| PkiError::Issue { what: "make a key", source })?;
+    let key = KeyPair::generate().map_err(|source| PkiError::Issue { what: "failed to generate a key", source })?;
     Ok(key.serialize_pem())
 }
 
@@ -27,7 +27,7 @@ pub fn authority(common_name: &str, key: &str, now: Timestamp) -> Result<String,
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
     let certificate = params
         .self_signed(&parse_key(key)?)
-        .map_err(|source| PkiError::Issue { what: "sign an authority's certificate", source })?;
+        .map_err(|source| PkiError::Issue { what: "failed to sign the certificate of an authority", source })?;
     Ok(certificate.pem())
 }
 
@@ -55,20 +55,20 @@ pub fn leaf(
             Err(_) => SanType::DnsName(
                 name.as_str()
                     .try_into()
-                    .map_err(|source| PkiError::Issue { what: "put a DNS name into a certificate", source })?,
+                    .map_err(|source| PkiError::Issue { what: "invalid DNS name for a certificate", source })?,
             ),
         });
     }
     let issuer = Issuer::from_ca_cert_pem(authority_certificate, parse_key(authority_key)?)
-        .map_err(|source| PkiError::Issue { what: "read the authority's certificate", source })?;
+        .map_err(|source| PkiError::Issue { what: "failed to read the certificate of the authority", source })?;
     let certificate = params
         .signed_by(&parse_key(key)?, &issuer)
-        .map_err(|source| PkiError::Issue { what: "sign a certificate", source })?;
+        .map_err(|source| PkiError::Issue { what: "failed to sign a certificate", source })?;
     Ok(certificate.pem())
 }
 
 fn parse_key(key: &str) -> Result<KeyPair, PkiError> {
-    KeyPair::from_pem(key).map_err(|source| PkiError::Issue { what: "read a private key", source })
+    KeyPair::from_pem(key).map_err(|source| PkiError::Issue { what: "failed to read a private key", source })
 }
 
 /// The validity starts one day in the past, because the clocks of hosts differ.

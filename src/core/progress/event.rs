@@ -9,12 +9,30 @@ pub type StepId = u64;
 /// How a step ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Something was changed or found out, as described.
+    /// Something was changed or found out. The text replaces that of the step, unless it is empty: `Installed km`.
     Done(String),
     /// There was nothing to do.
     Unchanged(String),
     /// It failed; the reason is in the error that follows.
     Failed(String),
+}
+
+impl Outcome {
+    /// What is printed of a step with this scope and label.
+    pub fn line(&self, scope: &str, step: &str) -> String {
+        match self {
+            Outcome::Done(text) | Outcome::Unchanged(text) | Outcome::Failed(text) if text.is_empty() => {
+                step.to_owned()
+            }
+            Outcome::Done(text) => label(scope, text),
+            Outcome::Unchanged(text) | Outcome::Failed(text) => format!("{step}: {text}"),
+        }
+    }
+}
+
+/// A text with the host or part that it concerns.
+pub fn label(scope: &str, text: &str) -> String {
+    if scope.is_empty() { text.to_owned() } else { format!("{scope}: {text}") }
 }
 
 /// An event of a run.
@@ -223,7 +241,7 @@ impl Step {
         self.draw.draw(&Event::Bytes { step: self.id, done, total });
     }
 
-    /// Finishes the step after it did its work.
+    /// Finishes the step after it did its work. `text` is the whole line, in the past tense.
     pub fn done(self, text: &str) {
         self.finish(Outcome::Done(text.to_owned()));
     }
@@ -247,7 +265,7 @@ impl Step {
 impl Drop for Step {
     fn drop(&mut self) {
         if self.open {
-            let outcome = Outcome::Failed("not finished".to_owned());
+            let outcome = Outcome::Failed("interrupted".to_owned());
             self.draw.draw(&Event::Finished { step: self.id, outcome });
         }
     }

@@ -4,6 +4,6 @@ mod event;
 mod ndjson;
 mod plain;
 
-pub use event::{Draw, Event, Outcome, Progress, Silent, Step, StepId, told};
+pub use event::{Draw, Event, Outcome, Progress, Silent, Step, StepId, label, told};
 pub use ndjson::{Ndjson, encode};
 pub use plain::Plain;

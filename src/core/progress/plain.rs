@@ -4,12 +4,14 @@ use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use super::event::{Draw, Event, Outcome, StepId, told};
+use super::event::{Draw, Event, Outcome, StepId, label, told};
+use crate::text::duration;
 
 /// Longest time without output about a running step.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 struct Open {
+    scope: String,
     label: String,
     at: String,
     began: Instant,
@@ -43,10 +45,6 @@ fn watch<W: Write + Send>(lines: &Weak<Mutex<Lines<W>>>) {
     }
 }
 
-fn label(scope: &str, text: &str) -> String {
-    if scope.is_empty() { text.to_owned() } else { format!("{scope}: {text}") }
-}
-
 impl<W: Write> Lines<W> {
     fn print(&mut self, line: &str) {
         self.write(&format!("{line}\n"));
@@ -63,7 +61,7 @@ impl<W: Write> Lines<W> {
             if now.duration_since(open.said) >= PATIENCE {
                 open.said = now;
                 let at = if open.at.is_empty() { String::new() } else { format!(": {}", open.at) };
-                due.push(format!("  {} … {} s{at}", open.label, now.duration_since(open.began).as_secs()));
+                due.push(format!("  {} … {}{at}", open.label, duration(now.duration_since(open.began))));
             }
         }
         for line in due {
@@ -76,7 +74,8 @@ impl<W: Write> Lines<W> {
             Event::Started { step, scope, text } => {
                 let label = label(scope, text);
                 self.print(&format!("  {label} …"));
-                self.open.insert(*step, Open { label, at: String::new(), began: now, said: now });
+                let open = Open { scope: scope.clone(), label, at: String::new(), began: now, said: now };
+                self.open.insert(*step, open);
             }
             Event::At { step, text } => {
                 if let Some(open) = self.open.get_mut(step) {
@@ -89,14 +88,13 @@ impl<W: Write> Lines<W> {
                 }
             }
             Event::Finished { step, outcome } => {
-                let label = self.open.remove(step).map(|open| open.label).unwrap_or_default();
-                let (sign, text) = match outcome {
-                    Outcome::Done(text) => ("✓", text),
-                    Outcome::Unchanged(text) => ("=", text),
-                    Outcome::Failed(text) => ("✗", text),
+                let (scope, label) = self.open.remove(step).map(|open| (open.scope, open.label)).unwrap_or_default();
+                let sign = match outcome {
+                    Outcome::Done(_) => "✓",
+                    Outcome::Unchanged(_) => "=",
+                    Outcome::Failed(_) => "✗",
                 };
-                let text = if text.is_empty() { String::new() } else { format!(": {text}") };
-                self.print(&format!("{sign} {label}{text}"));
+                self.print(&format!("{sign} {}", outcome.line(&scope, &label)));
             }
             Event::Note { scope, text } => self.print(&format!("· {}", label(scope, text))),
             Event::Message { text } => self.write(text),
@@ -125,14 +123,15 @@ mod tests {
     }
 
     fn started(step: StepId) -> Event {
-        Event::Started { step, scope: "cp1".to_owned(), text: "copy the bundle".to_owned() }
+        Event::Started { step, scope: "cp1".to_owned(), text: "Uploading binaries".to_owned() }
     }
 
     #[test]
     fn every_outcome_has_a_sign_of_its_own() {
         let (mut lines, now) = (lines(), Instant::now());
         for (step, outcome) in [
-            Outcome::Done("3 files".to_owned()),
+            Outcome::Done("Uploaded 3 binaries".to_owned()),
+            Outcome::Done(String::new()),
             Outcome::Unchanged(String::new()),
             Outcome::Failed("no space".to_owned()),
         ]
@@ -142,8 +141,10 @@ mod tests {
             lines.event(&started(step as StepId), now);
             lines.event(&Event::Finished { step: step as StepId, outcome }, now);
         }
-        let expected = "  cp1: copy the bundle …\n✓ cp1: copy the bundle: 3 files\n  cp1: copy the bundle …\n\
-                        = cp1: copy the bundle\n  cp1: copy the bundle …\n✗ cp1: copy the bundle: no space\n";
+        let expected = "  cp1: Uploading binaries …\n✓ cp1: Uploaded 3 binaries\n\
+                        \x20 cp1: Uploading binaries …\n✓ cp1: Uploading binaries\n\
+                        \x20 cp1: Uploading binaries …\n= cp1: Uploading binaries\n\
+                        \x20 cp1: Uploading binaries …\n✗ cp1: Uploading binaries: no space\n";
         assert_eq!(String::from_utf8(lines.out).unwrap(), expected);
     }
 
@@ -157,6 +158,6 @@ mod tests {
         assert!(lines.out.is_empty());
         lines.remind(now + Duration::from_secs(5));
         lines.remind(now + Duration::from_secs(9));
-        assert_eq!(String::from_utf8(lines.out).unwrap(), "  cp1: copy the bundle … 5 s: 7 of 20 MiB\n");
+        assert_eq!(String::from_utf8(lines.out).unwrap(), "  cp1: Uploading binaries … 5s: 7 of 20 MiB\n");
     }
 }

@@ -104,6 +104,15 @@ pub enum PodState {
     Stopped,
 }
 
+/// The word by which [`is_about_fetching`] recognises that something could not be fetched.
+pub const FETCH: &str = "fetch";
+
+/// Whether a task or a node ended because something could not be fetched. Mesos' fetcher and km node only say so in
+/// the text of the last status.
+pub fn is_about_fetching(message: &str) -> bool {
+    message.to_lowercase().contains(FETCH)
+}
+
 /// How a pod ended: the data of its task's last status.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -116,11 +116,11 @@ pub fn parse(environment: &Environment, input: &str) -> Result<Request, CniError
         return Ok(Request::Version);
     }
     let configuration: Value = serde_json::from_str(input)
-        .map_err(|error| CniError::new(CniError::DECODE, format!("the configuration is no JSON: {error}")))?;
+        .map_err(|error| CniError::new(CniError::DECODE, format!("the configuration is not JSON: {error}")))?;
     let settings: Settings = serde_json::from_value(configuration.clone())
-        .map_err(|error| CniError::new(CniError::DECODE, format!("the configuration is wrong: {error}")))?;
+        .map_err(|error| CniError::new(CniError::DECODE, format!("invalid configuration: {error}")))?;
     if !VERSIONS.contains(&settings.cni_version.as_str()) {
-        let text = format!("version {} is not one of {}", settings.cni_version, VERSIONS.join(", "));
+        let text = format!("unsupported version {}; supported: {}", settings.cni_version, VERSIONS.join(", "));
         return Err(CniError::new(CniError::VERSION, text));
     }
     if settings.cluster.is_empty() {
@@ -133,14 +133,15 @@ pub fn parse(environment: &Environment, input: &str) -> Result<Request, CniError
         return Ok(Request::Delete { container: container.clone(), settings });
     }
     if command != "ADD" && command != "CHECK" {
-        return Err(CniError::new(CniError::ENVIRONMENT, format!("CNI_COMMAND {command} is not known")));
+        return Err(CniError::new(CniError::ENVIRONMENT, format!("unknown CNI_COMMAND {command}")));
     }
     if settings.socket.as_os_str().is_empty() {
         return Err(CniError::new(CniError::SETTINGS, "the configuration has no socket"));
     }
     let previous = configuration.get("prevResult").filter(|previous| previous.is_object()).cloned();
-    let previous = previous
-        .ok_or_else(|| CniError::new(CniError::SETTINGS, "there is no prevResult: a plugin has to stand before"))?;
+    let previous = previous.ok_or_else(|| {
+        CniError::new(CniError::SETTINGS, "prevResult is missing: this plugin must be chained after another")
+    })?;
     let (link, addresses) = (link(&previous)?, addresses(&previous)?);
     let attachment = Attachment { container: container.clone(), pod: pod(arguments)?, link, addresses, previous };
     match command.as_str() {
@@ -155,9 +156,8 @@ fn pod(arguments: &str) -> Result<PortsRequest, CniError> {
         let pairs = arguments.split(';').filter_map(|pair| pair.split_once('='));
         pairs.filter(|(name, value)| *name == key && !value.is_empty()).map(|(_, value)| value.to_owned()).next()
     };
-    let needed = |key: &str| {
-        value(key).ok_or_else(|| CniError::new(CniError::ENVIRONMENT, format!("CNI_ARGS do not have {key}")))
-    };
+    let needed =
+        |key: &str| value(key).ok_or_else(|| CniError::new(CniError::ENVIRONMENT, format!("CNI_ARGS lack {key}")));
     Ok(PortsRequest {
         uid: value("K8S_POD_UID"),
         namespace: needed("K8S_POD_NAMESPACE")?,
@@ -170,7 +170,7 @@ fn link(previous: &Value) -> Result<String, CniError> {
     let interfaces = previous["interfaces"].as_array().map(Vec::as_slice).unwrap_or_default();
     let outside = interfaces.iter().find(|interface| interface["sandbox"].as_str().unwrap_or_default().is_empty());
     let name = outside.and_then(|interface| interface["name"].as_str()).filter(|name| !name.is_empty());
-    let missing = || CniError::new(CniError::SETTINGS, "prevResult has no interface of the machine's");
+    let missing = || CniError::new(CniError::SETTINGS, "prevResult has no host interface");
     name.map(str::to_owned).ok_or_else(missing)
 }
 
@@ -180,7 +180,7 @@ fn addresses(previous: &Value) -> Result<Vec<(IpAddr, u8)>, CniError> {
         let text = ip["address"].as_str().unwrap_or_default();
         let parts =
             text.split_once('/').and_then(|(address, prefix)| Some((address.parse().ok()?, prefix.parse().ok()?)));
-        parts.ok_or_else(|| CniError::new(CniError::SETTINGS, format!("prevResult has an address {text:?}")))
+        parts.ok_or_else(|| CniError::new(CniError::SETTINGS, format!("prevResult has an invalid address {text:?}")))
     });
     parsed.collect()
 }

@@ -289,10 +289,10 @@ impl Chains {
         if let Some(Hook { stock, chain, .. }) =
             self.hooks(&pods).into_iter().find(|hook| !saved.has_rule(hook.table, &hook.rule()))
         {
-            return Some(format!("{stock} does not lead to {chain}"));
+            return Some(format!("{stock} has no jump to {chain}"));
         }
         if self.begins_with(&saved) != self.beginning(&pods) {
-            return Some(format!("{} does not begin as it should", self.chain("FWD")));
+            return Some(format!("{} has unexpected first rules", self.chain("FWD")));
         }
         let wanted = self.rules(mapped, &tag).len();
         let there = TABLES.iter().flat_map(|table| saved.rules(table)).filter(|rule| has_tag(rule, &tag)).count();

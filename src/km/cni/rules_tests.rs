@@ -240,10 +240,10 @@ fn a_check_names_what_is_missing() {
     let without =
         |part: &str| good.lines().filter(|line| !line.contains(part)).map(|line| format!("{line}\n")).collect();
     let cases: [(String, &str); 5] = [
-        (stock(), "PREROUTING does not lead to"),
-        (without("-A POSTROUTING"), "POSTROUTING does not lead to"),
+        (stock(), "PREROUTING has no jump to"),
+        (without("-A POSTROUTING"), "POSTROUTING has no jump to"),
         (without("MASQUERADE"), "6 rules instead of 8"),
-        (without("-j RETURN"), "does not begin as it should"),
+        (without("-j RETURN"), "has unexpected first rules"),
         (good.replace("--to-destination 172.30.0.5:80", "--to-destination 172.30.0.5:81"), "31001/TCP is not mapped"),
     ];
     for (saved, expected) in cases {

@@ -25,7 +25,7 @@ pub fn run(environment: &Environment, mut input: impl Read) -> Result<String, (C
     // Invalid UTF-8 fails to parse below.
     let read = input.read_to_string(&mut text);
     let version = serde_json::from_str::<Settings>(&text).map(|settings| settings.cni_version).unwrap_or_default();
-    read.map_err(|error| CniError::new(CniError::IO, format!("read standard input: {error}")))
+    read.map_err(|error| CniError::new(CniError::IO, format!("failed to read standard input: {error}")))
         .and_then(|_| parse(environment, &text))
         .and_then(carry_out)
         .map_err(|error| (error, version))
@@ -97,16 +97,18 @@ fn ports(socket: &Path, pod: &PortsRequest, question: &Question) -> Result<Vec<P
 
 fn ask(socket: &Path, question: &Question) -> Result<PortsAnswer, CniError> {
     let later = |what: &str, error: &dyn std::error::Error| {
-        CniError::new(CniError::LATER, format!("{what} km node at {}: {error}", socket.display()))
+        CniError::new(CniError::LATER, format!("failed to {what} the node agent at {}: {error}", socket.display()))
     };
-    let mut stream = UnixStream::connect(socket).map_err(|error| later("reach", &error))?;
-    stream.set_read_timeout(Some(TALK_LIMIT)).map_err(|error| later("set up the talk with", &error))?;
-    stream.set_write_timeout(Some(TALK_LIMIT)).map_err(|error| later("set up the talk with", &error))?;
-    let line = serde_json::to_string(question).map_err(|error| later("ask", &error))?;
-    stream.write_all(format!("{line}\n").as_bytes()).map_err(|error| later("ask", &error))?;
+    let mut stream = UnixStream::connect(socket).map_err(|error| later("connect to", &error))?;
+    stream.set_read_timeout(Some(TALK_LIMIT)).map_err(|error| later("set time limits for", &error))?;
+    stream.set_write_timeout(Some(TALK_LIMIT)).map_err(|error| later("set time limits for", &error))?;
+    let line = serde_json::to_string(question).map_err(|error| later("query", &error))?;
+    stream.write_all(format!("{line}\n").as_bytes()).map_err(|error| later("query", &error))?;
     let mut answer = String::new();
-    BufReader::new(stream.take(LINE_LIMIT)).read_line(&mut answer).map_err(|error| later("hear", &error))?;
-    serde_json::from_str(&answer).map_err(|error| later("understand", &error))
+    BufReader::new(stream.take(LINE_LIMIT))
+        .read_line(&mut answer)
+        .map_err(|error| later("read the response of", &error))?;
+    serde_json::from_str(&answer).map_err(|error| later("parse the response of", &error))
 }
 
 /// Reads the rules and applies the script that `script` computes from them. One plugin of the cluster runs this at a
@@ -114,7 +116,9 @@ fn ask(socket: &Path, question: &Question) -> Result<PortsAnswer, CniError> {
 fn locked(settings: &Settings, script: impl FnOnce(&str) -> Option<String>) -> Result<(), CniError> {
     // Beside the socket, in the run's own directory, so that it is removed with the node.
     let path = settings.socket.with_extension("lock");
-    let io = |error: &dyn std::error::Error| CniError::new(CniError::IO, format!("lock {}: {error}", path.display()));
+    let io = |error: &dyn std::error::Error| {
+        CniError::new(CniError::IO, format!("failed to lock {}: {error}", path.display()))
+    };
     let file = File::create(&path).map_err(|error| io(&error))?;
     let _lock = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, error)| io(&error))?;
     match script(&saved()?) {
@@ -125,7 +129,8 @@ fn locked(settings: &Settings, script: impl FnOnce(&str) -> Option<String>) -> R
 
 fn saved() -> Result<String, CniError> {
     let output = Command::new("iptables-save").stdin(Stdio::null()).output();
-    let output = output.map_err(|error| CniError::new(CniError::FIREWALL, format!("start iptables-save: {error}")))?;
+    let output =
+        output.map_err(|error| CniError::new(CniError::FIREWALL, format!("failed to start iptables-save: {error}")))?;
     if !output.status.success() {
         let text = String::from_utf8_lossy(&output.stderr);
         return Err(CniError::new(CniError::FIREWALL, format!("iptables-save: {}", text.trim())));
@@ -157,7 +162,7 @@ fn restore(script: &str) -> Result<(), CniError> {
 fn allow_localhost(link: &str) {
     let path = format!("/proc/sys/net/ipv4/conf/{link}/route_localnet");
     if let Err(error) = std::fs::write(&path, "1") {
-        eprintln!("km cni: 127.0.0.1 is not mapped, as {path} cannot be written: {error}");
+        eprintln!("km cni: 127.0.0.1 is not mapped: failed to write {path}: {error}");
     }
 }
 

@@ -47,25 +47,25 @@ pub struct Options {
 /// Why `km endpoints` cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum EndpointsError {
-    #[error("read the settings {path}")]
+    #[error("failed to read settings {path}")]
     Settings {
         path: PathBuf,
         #[source]
         source: SettingsError,
     },
-    #[error("use the credentials {path}")]
+    #[error("invalid credentials {path}")]
     Credentials {
         path: PathBuf,
         #[source]
         source: kube::config::KubeconfigError,
     },
-    #[error("set up the connection to the API server")]
+    #[error("failed to set up the connection to the API server")]
     Client(#[source] kube::Error),
     /// It could not be determined whether another process of this host writes.
-    #[error("take this host's place among the candidates")]
+    #[error("failed to lock this host's candidacy")]
     HostLock(#[source] std::io::Error),
     /// A part ended that must keep running.
-    #[error("a part of km endpoints ended: {part}")]
+    #[error("km-endpoints stopped: {part}")]
     Ended {
         /// `write`, `watch` or `election`.
         part: &'static str,
@@ -76,10 +76,10 @@ pub enum EndpointsError {
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     /// It cannot be read.
-    #[error("open it")]
+    #[error("failed to open it")]
     Open(#[source] std::io::Error),
     /// It cannot be parsed.
-    #[error("understand it")]
+    #[error("failed to parse it")]
     Parse(#[source] serde_yaml::Error),
 }
 
@@ -98,7 +98,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), Endpoi
         }
         NetworkMode::Cni => {
             // The unit keeps running, so that a change of the mode needs no change of units.
-            tracing::info!("network.mode is cni: the stock endpoint controllers do the work, nothing to do here");
+            tracing::info!("network.mode is cni: endpoints are managed by the stock controllers");
             stop.cancelled().await;
             Ok(())
         }

@@ -98,7 +98,7 @@ async fn follow<K>(
             Ok(watcher::Event::InitApply(object) | watcher::Event::Apply(object)) => event(object, false),
             Ok(watcher::Event::Delete(object)) => event(object, true),
             Err(error) => {
-                tracing::warn!(?kind, error = &error as &dyn std::error::Error, "watch ended, trying again");
+                tracing::warn!(?kind, error = &error as &dyn std::error::Error, "watch ended, retrying");
                 continue;
             }
         };

@@ -33,11 +33,11 @@ impl Writer {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(error)) => {
                 let error: &dyn std::error::Error = &error;
-                tracing::warn!(object = %object.key(), error, "write refused");
+                tracing::warn!(object = %object.key(), error, "write rejected");
                 Outcome::Failed
             }
             Err(_) => {
-                tracing::warn!(object = %object.key(), "the API server does not answer in time");
+                tracing::warn!(object = %object.key(), "no response from the API server in time");
                 Outcome::Failed
             }
         }

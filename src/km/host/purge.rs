@@ -69,3 +69,18 @@ pub(crate) fn forget_purge(root: &Root) -> Result<(), AgentError> {
     };
     api.merge(&path, &json!({"data": {"purge": null, names::UNCLEANED_KEY: null}})).map_err(failed)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn agents_that_a_purge_could_not_clean_are_named() {
+        let settings =
+            json!({"data": {"purge": "done", "uncleaned": r#"{"a1 (S1)": "it made no offer within 300s"}"#}});
+        assert_eq!(uncleaned(&settings), ["agent a1 (S1) is not cleaned: it made no offer within 300s"]);
+        for none in [json!({"data": {"purge": "done"}}), json!({"data": {"purge": "done", "uncleaned": "{}"}})] {
+            assert!(uncleaned(&none).is_empty(), "{none}");
+        }
+    }
+}

@@ -65,9 +65,7 @@ struct Agents(Option<usize>);
 fn agents(text: &str) -> Result<Agents, String> {
     match text {
         "all" => Ok(Agents(None)),
-        _ => {
-            text.parse().map(|count| Agents(Some(count))).map_err(|_| format!("`{text}` is neither a number nor `all`"))
-        }
+        _ => text.parse().map(|count| Agents(Some(count))).map_err(|_| format!("`{text}` must be a number or `all`")),
     }
 }
 
@@ -105,7 +103,7 @@ pub(super) async fn run(arguments: Arguments, stop: CancellationToken) -> Result
         match serve(&mut subscription, &caller, &mut holder, &stop).await {
             Ok(()) => break,
             Err(error) if error.is_transient() => {
-                warn!(error = &error as &dyn std::error::Error, "the connection to Mesos is lost");
+                warn!(error = &error as &dyn std::error::Error, "connection to Mesos lost");
             }
             Err(error) => return Err(error.into()),
         }
@@ -163,7 +161,7 @@ async fn release(subscription: &mut Subscription, caller: &Caller, holder: &mut 
     let deadline = Instant::now() + RELEASE;
     for call in holder.release() {
         if let Err(error) = caller.call(call).await {
-            warn!(error = &error as &dyn std::error::Error, "end a task");
+            warn!(error = &error as &dyn std::error::Error, "stop a task");
         }
     }
     while !holder.is_empty() {

@@ -40,7 +40,7 @@ impl std::str::FromStr for Amount {
                 .ok()
                 .filter(|amount: &f64| amount.is_finite() && *amount > 0.0)
                 .map(Self::Exactly)
-                .ok_or_else(|| format!("`{text}` is neither an amount nor `all`")),
+                .ok_or_else(|| format!("`{text}` must be an amount or `all`")),
         }
     }
 }

@@ -50,7 +50,7 @@ pub(super) async fn run(stop: CancellationToken) -> Result<(), CommandError> {
                 driver.flush(flush).await;
                 return Ok(());
             }
-            DriverEvent::Error(message) => tracing::warn!(message, "the agent refused something"),
+            DriverEvent::Error(message) => tracing::warn!(message, "rejected by the agent"),
             DriverEvent::Connected(_) | DriverEvent::Disconnected | DriverEvent::Message(_) => {}
         }
     }
@@ -65,7 +65,7 @@ async fn listen(task: &TaskInfo) -> Vec<AbortOnDropHandle<()>> {
         match TcpListener::bind(("0.0.0.0", port)).await {
             Ok(listener) => serving
                 .push(AbortOnDropHandle::new(tokio::spawn(answer(listener, format!("{}\n", task.task_id.as_str()))))),
-            Err(error) => tracing::warn!(port, %error, "somebody else listens on a granted port"),
+            Err(error) => tracing::warn!(port, %error, "an allocated port is in use by another process"),
         }
     }
     serving

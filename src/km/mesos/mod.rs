@@ -45,7 +45,7 @@ pub enum CommandError {
     #[error(transparent)]
     Transport(#[from] TransportError),
     /// A file could not be read or removed.
-    #[error("{what} {path}")]
+    #[error("failed to {what} {path}")]
     File {
         /// The failed operation, e.g. `read`.
         what: &'static str,
@@ -54,7 +54,7 @@ pub enum CommandError {
         source: std::io::Error,
     },
     /// The configuration file is invalid.
-    #[error("understand {path}")]
+    #[error("failed to parse {path}")]
     Settings {
         path: std::path::PathBuf,
         #[source]
@@ -64,7 +64,7 @@ pub enum CommandError {
     #[error("{0}")]
     Usage(String),
     /// Writing to standard output failed.
-    #[error("write the output")]
+    #[error("failed to write the output")]
     Output(#[source] std::io::Error),
 }
 

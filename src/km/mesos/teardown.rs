@@ -1,4 +1,5 @@
 //! `km mesos teardown`: tears down this cluster's framework. Idempotent.
+use kmctl_core::text;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -36,10 +37,10 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     let places = if arguments.wait > 0 { places(&operator, &ours).await? } else { Vec::new() };
     for framework in &ours {
         end(&operator, &masters, framework).await?;
-        eprintln!("framework {} ended", framework.framework_info.id.as_ref().map_or("", FrameworkId::as_str));
+        eprintln!("Stopped Mesos framework {}", framework.framework_info.id.as_ref().map_or("", FrameworkId::as_str));
     }
     if ours.is_empty() {
-        eprintln!("no framework `{}` in Mesos, nothing to do", settings.mesos.framework_name);
+        eprintln!("Mesos has no framework {}", settings.mesos.framework_name);
     }
     wait_for_executors(&masters, places, Duration::from_secs(arguments.wait)).await;
     // The id is no longer valid; a scheduler that used it would be refused.
@@ -93,14 +94,14 @@ async fn wait_for_executors(masters: &Masters, mut places: Vec<Place>, patience:
         let mut left = Vec::new();
         for place in places {
             match executors_left(masters, &place).await {
-                Ok(0) => eprintln!("no executor is left on {}", place.host),
+                Ok(0) => eprintln!("Stopped all executors on {}", place.host),
                 Ok(count) => {
                     if told.elapsed() >= Duration::from_secs(2) {
-                        eprintln!("{count} executors still end on {}", place.host);
+                        eprintln!("{} stopping on {}", text::count(count, "executor"), place.host);
                     }
                     left.push(place);
                 }
-                Err(error) => eprintln!("{} does not tell about its executors: {error}", place.host),
+                Err(error) => eprintln!("failed to query the executors of {}: {error}", place.host),
             }
         }
         places = left;
@@ -109,7 +110,7 @@ async fn wait_for_executors(masters: &Masters, mut places: Vec<Place>, patience:
         }
         if started.elapsed() >= patience {
             for place in &places {
-                eprintln!("executors still run on {}", place.host);
+                eprintln!("executors are still running on {}", place.host);
             }
             return;
         }

@@ -49,13 +49,13 @@ pub async fn serve(listener: UnixListener, pods: Arc<dyn GrantedPorts>) {
                 tokio::spawn(async move {
                     match timeout(QUESTION_LIMIT, answer(stream, pods.as_ref())).await {
                         Ok(Ok(())) => {}
-                        Ok(Err(error)) => tracing::warn!(%error, "a question of the CNI plugin was not answered"),
-                        Err(_) => tracing::warn!("a CNI plugin did not ask in time"),
+                        Ok(Err(error)) => tracing::warn!(%error, "request of the CNI plugin failed"),
+                        Err(_) => tracing::warn!("no request from a CNI plugin in time"),
                     }
                 });
             }
             Err(error) => {
-                tracing::warn!(%error, "cannot accept a CNI plugin");
+                tracing::warn!(%error, "failed to accept a CNI plugin");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

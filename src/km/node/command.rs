@@ -12,13 +12,14 @@ use super::deps::DepError;
 /// Gives the process its own mount namespace. Must be called before any other thread exists: a namespace is changed per
 /// thread.
 pub fn enter_mount_namespace() -> Result<(), DepError> {
-    unshare(CloneFlags::CLONE_NEWNS).map_err(DepError::io("leave the agent's mount namespace (km node needs root)"))?;
+    unshare(CloneFlags::CLONE_NEWNS)
+        .map_err(DepError::io("leave the mount namespace of the Mesos agent (requires root)"))?;
     // Later mounts of the host must be visible here. Mounts of the node must not be visible on the host, and disappear
     // with its last process.
     let change = |flags, what: &str| {
         mount(None::<&str>, "/", None::<&str>, flags | MsFlags::MS_REC, None::<&str>).map_err(DepError::io(what))
     };
-    change(MsFlags::MS_SLAVE, "follow the host's mounts")?;
+    change(MsFlags::MS_SLAVE, "follow the mounts of the host")?;
     change(MsFlags::MS_SHARED, "share mounts inside the node")
 }
 
@@ -26,7 +27,7 @@ pub fn enter_mount_namespace() -> Result<(), DepError> {
 /// only on failure.
 pub fn become_child(parent: i32, argv: &[String]) -> DepError {
     let Some((program, arguments)) = argv.split_first() else {
-        return DepError::Refused("no program to become".to_owned());
+        return DepError::Refused("no command".to_owned());
     };
     let prepared = set_pdeathsig(Signal::SIGKILL)
         .and_then(|()| setpgid(Pid::from_raw(0), Pid::from_raw(0)))
@@ -36,7 +37,7 @@ pub fn become_child(parent: i32, argv: &[String]) -> DepError {
     }
     // The parent may have ended before the death signal was set.
     if nix::unistd::getppid() != Pid::from_raw(parent) {
-        return DepError::Refused("the node agent is gone".to_owned());
+        return DepError::Refused("the node agent has exited".to_owned());
     }
     let source = std::process::Command::new(program).args(arguments).exec();
     DepError::Io { what: format!("start {program}"), source }

@@ -11,6 +11,7 @@ use self::deletions::Deleting;
 pub use super::events::{Deletion, Effect, Event, Order, PodPhase, PodView, Report, TaskState};
 use kmctl_core::backoff::Backoff;
 use kmctl_core::protocol::launch::{Grant, PodLaunch};
+use kmctl_core::text::duration;
 
 /// Backoff before a crashed child is restarted. If the kubelet is down for longer than its lease (40 s), the node
 /// becomes Unknown.
@@ -298,7 +299,7 @@ impl Agent {
         service.crashes = if ran >= SETTLED { 1 } else { service.crashes + 1 };
         let after = START_AGAIN.wait(service.crashes - 1);
         vec![
-            report(&self.node_task, state, &format!("{message}; started again in {} s", after.as_secs())),
+            report(&self.node_task, state, &format!("{message}; restarting in {}", duration(after))),
             Effect::StartService { index, after },
         ]
     }
@@ -377,7 +378,7 @@ impl Agent {
         let unreachable = matches!(self.phase, Phase::Preparing | Phase::Starting) && !kubelet;
         let Some(task) = self.tasks.get_mut(task_id) else {
             // Mesos repeats the kill if our report of the end was lost.
-            return vec![report(task_id, TaskState::Killed, "no such task here")];
+            return vec![report(task_id, TaskState::Killed, "unknown task")];
         };
         match task.state {
             PodState::Emptying => Vec::new(),
@@ -407,7 +408,7 @@ impl Agent {
             return Vec::new();
         }
         *said = Some(why.clone());
-        vec![Effect::Warn(format!("the bound of all pods is not set, which is tried until it is: {why}"))]
+        vec![Effect::Warn(format!("failed to set the limit of all pods, retrying: {why}"))]
     }
 
     fn stop(&mut self, grace: Option<Duration>, now: Duration) -> Vec<Effect> {
@@ -445,11 +446,11 @@ impl Agent {
     fn torn_down(&mut self, result: Result<(), String>) -> Vec<Effect> {
         let Phase::TearingDown { state, message } = self.phase.clone() else { return Vec::new() };
         let tasks: Vec<String> = self.tasks.keys().cloned().collect();
-        let why = format!("the node is gone: {message}");
+        let why = format!("the node object is gone: {message}");
         let mut effects: Vec<Effect> = tasks.iter().flat_map(|task_id| self.end(task_id, state, &why)).collect();
         let message = match result {
             Ok(()) => message,
-            Err(left) => format!("{message}; left for the sweep: {left}"),
+            Err(left) => format!("{message}; left for the clean-up task: {left}"),
         };
         effects.push(report(&self.node_task, state, &message));
         effects.push(Effect::Exit);
@@ -473,7 +474,7 @@ impl Agent {
         if matches!(self.phase, Phase::Preparing | Phase::Starting) && now >= START_LIMIT {
             let waiting = self.services.iter().find(|service| !service.was_ready);
             let what = waiting.map_or("the node", |service| service.name.as_str());
-            return self.fail(format!("{what} was not ready within {} s", START_LIMIT.as_secs()));
+            return self.fail(format!("{what} was not ready within {}", duration(START_LIMIT)));
         }
         let mut effects = self.drained(now);
         effects.extend(self.overdue(now));

@@ -262,7 +262,7 @@ fn pods_that_outstay_the_grace_are_ended_with_the_node() {
     let effects = agent.on(Event::TornDown(Err("a mount".into())), at(150));
     assert_eq!(states(&effects), [(T, TaskState::Killed), (NODE, TaskState::Killed)]);
     let Effect::Report(report) = &effects[effects.len() - 2] else { unreachable!("{effects:?}") };
-    assert!(report.message.contains("left for the sweep: a mount"), "{}", report.message);
+    assert!(report.message.contains("left for the clean-up task: a mount"), "{}", report.message);
 }
 
 #[test]

@@ -40,7 +40,7 @@ pub struct KubeletDeps {
 #[derive(Debug, thiserror::Error)]
 pub enum DepError {
     /// A system call failed.
-    #[error("{what}")]
+    #[error("failed to {what}")]
     Io {
         /// The failed operation.
         what: String,
@@ -48,7 +48,7 @@ pub enum DepError {
         source: std::io::Error,
     },
     /// Another operation failed.
-    #[error("{what}")]
+    #[error("failed to {what}")]
     Other {
         /// The failed operation.
         what: String,

@@ -29,6 +29,7 @@ use kmctl_core::backoff::{Backoff, Retries};
 use kmctl_core::node::config::KubeletConfiguration;
 use kmctl_core::node::spec::Place;
 use kmctl_core::protocol::launch::{self, Grant, NodeLaunch, PodLaunch};
+use kmctl_core::text::duration;
 
 const MANAGER: &str = "km-hollow-node";
 /// As often as a kubelet renews its Lease.
@@ -58,7 +59,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), DepErr
     let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default())
         .await
         .map_err(DepError::other("use the credentials"))?;
-    let client = Client::try_from(config).map_err(DepError::other("make a client of the API"))?;
+    let client = Client::try_from(config).map_err(DepError::other("create an API client"))?;
     let mut agents = JoinSet::new();
     for number in 0..count {
         let launch = NodeLaunch {
@@ -70,7 +71,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), DepErr
         let config = KubeletConfiguration::for_launch(&launch, &Place::example());
         agents.spawn(NodeAgent::new(config, build(&launch, client.clone(), stop.clone())).run());
     }
-    info!(count, "hollow nodes begin");
+    info!(count, "hollow nodes started");
     while agents.join_next().await.is_some() {}
     Ok(())
 }
@@ -102,7 +103,7 @@ struct Hollow {
 
 async fn limited<T>(call: impl Future<Output = Result<T, kube::Error>>, what: &str) -> Result<T, DepError> {
     match tokio::time::timeout(CALL_LIMIT, call).await {
-        Err(_) => Err(DepError::NotNow(format!("{what}: no answer within {} s", CALL_LIMIT.as_secs()))),
+        Err(_) => Err(DepError::NotNow(format!("failed to {what}: no response within {}", duration(CALL_LIMIT)))),
         Ok(result) => result.map_err(DepError::other(what)),
     }
 }
@@ -174,7 +175,7 @@ impl Hollow {
         let since = seconds();
         let mut retries = Retries::new(AGAIN);
         while let Err(error) = self.register().await {
-            warn!(node = self.name, "tried again: {}", error.chain());
+            warn!(node = self.name, "retrying: {}", error.chain());
             tokio::time::sleep(retries.wait()).await;
         }
         let pods = async {
@@ -188,7 +189,7 @@ impl Hollow {
                     Ok(watcher::Event::InitDone) => retries.reset(),
                     Ok(_) => {}
                     Err(error) => {
-                        warn!(node = self.name, "watch pods: {error}");
+                        warn!(node = self.name, "failed to watch pods: {error}");
                         tokio::time::sleep(retries.wait()).await;
                     }
                 }

@@ -46,7 +46,7 @@ pub struct Ledger {
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
     /// The ledger could not be written, read, locked or removed.
-    #[error("{what} {path}")]
+    #[error("failed to {what} {path}")]
     File {
         /// The failed operation, e.g. `write`.
         what: &'static str,
@@ -55,14 +55,14 @@ pub enum LedgerError {
         source: std::io::Error,
     },
     /// The file is not a valid ledger.
-    #[error("understand {path}")]
+    #[error("failed to parse {path}")]
     Content {
         path: PathBuf,
         #[source]
         source: serde_json::Error,
     },
     /// The ledger was written by a newer version.
-    #[error("{path} has format {format}, this program knows {FORMAT}")]
+    #[error("{path} has unsupported format {format}; supported: {FORMAT}")]
     Format {
         path: PathBuf,
         /// The format found in the file.
@@ -93,7 +93,7 @@ impl Held {
             let path = path.to_owned();
             move |source| LedgerError::File { what, path, source }
         };
-        std::fs::create_dir_all(folder).map_err(failed("make folder", folder))?;
+        std::fs::create_dir_all(folder).map_err(failed("create directory", folder))?;
         let mut file = std::fs::OpenOptions::new()
             .write(true)
             .create(true)

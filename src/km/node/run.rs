@@ -150,7 +150,7 @@ impl EffectRunner {
             Effect::ForgetPod { pod } => {
                 self.tasks.spawn(async move {
                     if let Err(error) = deps.api.forget_pod(&pod).await {
-                        warn!("pod {}/{} not removed: {}", pod.namespace, pod.name, error.chain());
+                        warn!("failed to remove pod {}/{}: {}", pod.namespace, pod.name, error.chain());
                     }
                 });
             }
@@ -264,7 +264,7 @@ async fn supervise(
         Ok(child) => child,
         Err(error) => {
             let fatal = matches!(error, DepError::Refused(_));
-            let why = format!("could not be started: {}", error.chain());
+            let why = format!("failed to start: {}", error.chain());
             return send(events, Event::ServiceEnded { index, why, fatal });
         }
     };

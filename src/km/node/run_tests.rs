@@ -101,9 +101,9 @@ async fn a_node_comes_up_runs_a_pod_and_leaves_in_order() {
 async fn a_crashed_child_is_reported_and_started_again() {
     let Trial { world, orders, agent } = begin(World::default());
     world.until("watch pods").await;
-    world.crashes.lock().unwrap().push_back("ended (exit status: 255)".into());
+    world.crashes.lock().unwrap().push_back("exited (exit status: 255)".into());
     world.crash.notify_waiters();
-    world.until("report node.n.1 Running kubelet ended (exit status: 255); started again in 1 s").await;
+    world.until("report node.n.1 Running kubelet exited (exit status: 255); restarting in 1s").await;
     let starts = || world.notes().iter().filter(|note| *note == "start kubelet").count();
     while starts() < 2 {
         tokio::time::sleep(Duration::from_millis(100)).await;

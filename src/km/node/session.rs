@@ -30,10 +30,10 @@ const FLUSH_LIMIT: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
     /// The client of the Mesos agent's API could not be created.
-    #[error("talk to the Mesos agent")]
+    #[error("failed to communicate with the Mesos agent")]
     Driver(#[source] TransportError),
     /// The agent ended the session before it launched a task.
-    #[error("the Mesos agent ended the session before it launched anything")]
+    #[error("the Mesos agent closed the session before a launch")]
     Nothing,
 }
 
@@ -134,7 +134,7 @@ impl MesosExecutor {
                     Outgoing::Message(data) => driver.message(data).await,
                     Outgoing::Flush(done) => {
                         if !driver.flush(FLUSH_LIMIT).await {
-                            warn!("Mesos has not acknowledged every state");
+                            warn!("Mesos has not acknowledged all states");
                         }
                         let _ = done.send(());
                     }
@@ -238,7 +238,7 @@ impl MesosExecutor {
                 match decode(&task) {
                     Ok(TaskData::Pod(pod)) => Some(Order::LaunchPod { task_id, pod, grant: granted(&task) }),
                     Ok(_) => {
-                        self.send(&task_id, TaskState::Failed, "this executor has its node task already");
+                        self.send(&task_id, TaskState::Failed, "the executor already has its node task");
                         None
                     }
                     Err(why) => {
@@ -252,7 +252,7 @@ impl MesosExecutor {
                 Some(Order::Kill { task_id: task_id.value, grace })
             }
             DriverEvent::Shutdown(reason) => {
-                info!(?reason, "told to end");
+                info!(?reason, "stop requested");
                 Some(Order::Shutdown { grace: Some(self.grace) })
             }
             DriverEvent::Connected(_) | DriverEvent::Disconnected => None,
@@ -261,7 +261,7 @@ impl MesosExecutor {
                 None
             }
             DriverEvent::Error(why) => {
-                warn!("the Mesos agent refused something: {why}");
+                warn!("rejected by the Mesos agent: {why}");
                 None
             }
         }
@@ -330,8 +330,7 @@ pub(super) fn status(report: Report) -> TaskStatus {
 
 fn decode(task: &TaskInfo) -> Result<TaskData, String> {
     let data = task.data.as_ref().map(|data| data.0.as_slice()).unwrap_or_default();
-    let data: TaskData =
-        serde_json::from_slice(data).map_err(|error| format!("the task's data is not what km node knows: {error}"))?;
+    let data: TaskData = serde_json::from_slice(data).map_err(|error| format!("invalid task data: {error}"))?;
     let format = match &data {
         TaskData::Node(launch) => launch.format,
         TaskData::Pod(launch) => launch.format,
@@ -339,7 +338,7 @@ fn decode(task: &TaskInfo) -> Result<TaskData, String> {
         TaskData::Run(launch) => launch.format,
     };
     if format != launch::FORMAT {
-        return Err(format!("the task's data has format {format}, this km node knows {}", launch::FORMAT));
+        return Err(format!("unsupported format {format} of task data; supported: {}", launch::FORMAT));
     }
     Ok(data)
 }

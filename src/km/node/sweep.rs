@@ -7,6 +7,7 @@ use super::deps::DepError;
 use super::ledger::{self, Held};
 use super::real;
 use kmctl_core::protocol::launch::SweepLaunch;
+use kmctl_core::text::count;
 
 /// Carries out a sweep; returns a text for the task's message.
 pub async fn sweep(launch: &SweepLaunch) -> Result<String, DepError> {
@@ -16,12 +17,14 @@ pub async fn sweep(launch: &SweepLaunch) -> Result<String, DepError> {
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         match Held::take(&path) {
             Ok(None) => alive.push(name),
-            Ok(Some(held)) if held.ledger.cluster != *cluster => failed.push(format!("{name} is another cluster's")),
+            Ok(Some(held)) if held.ledger.cluster != *cluster => {
+                failed.push(format!("{name} belongs to another cluster"))
+            }
             Ok(Some(held)) => match real::remove(held, None).await {
                 Ok(()) => removed += 1,
                 Err(error) => failed.push(format!("{name}: {}", error.chain())),
             },
-            Err(error) => failed.push(DepError::other(name)(error).chain()),
+            Err(error) => failed.push(DepError::other(format!("open ledger {name}"))(error).chain()),
         }
     }
     info!(removed, ?alive, ?failed, "swept");
@@ -34,7 +37,7 @@ pub async fn sweep(launch: &SweepLaunch) -> Result<String, DepError> {
     if *purge {
         remove_root(root_dir, cluster)?;
     }
-    Ok(format!("removed what {removed} dead runs left"))
+    Ok(format!("removed {}", count(removed, "dead run")))
 }
 
 /// Removes the root directory. If it is the default one, also removes the parent directory of all clusters, if empty.

@@ -24,20 +24,20 @@ use kmctl_core::protocol::scheduler::ArtifactServer;
 /// Why artifacts cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum ArtifactsError {
-    #[error("read {path}")]
+    #[error("failed to read {path}")]
     Read {
         path: PathBuf,
         #[source]
         source: std::io::Error,
     },
     /// The manifest cannot be parsed.
-    #[error("understand {path}")]
+    #[error("failed to parse {path}")]
     Manifest {
         path: PathBuf,
         #[source]
         source: serde_json::Error,
     },
-    #[error("listen on {0}")]
+    #[error("failed to listen on {0}")]
     Listen(std::net::SocketAddr, #[source] std::io::Error),
 }
 
@@ -88,7 +88,7 @@ impl Artifacts {
         let router = self.router();
         Ok(async move {
             if let Err(error) = axum::serve(listener, router).await {
-                tracing::error!(%error, "the artifact server ended");
+                tracing::error!(%error, "artifact server stopped");
             }
         })
     }
@@ -123,7 +123,7 @@ async fn artifact(State(files): State<Arc<BTreeMap<String, PathBuf>>>, Segment(s
             (headers, Body::from_stream(ReaderStream::with_capacity(file, 256 << 10))).into_response()
         }
         Err(error) => {
-            tracing::warn!(%error, path = %path.display(), "cannot read an artifact");
+            tracing::warn!(%error, path = %path.display(), "failed to read an artifact");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }

@@ -134,24 +134,24 @@ pub fn judge(request: &Request, node: Option<&NodeFacts>) -> Verdict {
             if !request.groups.iter().any(|group| group == BOOTSTRAP_GROUP) {
                 return Verdict::Ignore;
             }
-            let Some(node) = node else { return Verdict::Refuse("there is no such node") };
+            let Some(node) = node else { return Verdict::Refuse("node not found") };
             if node.token_id.as_deref() != Some(token) {
-                return Verdict::Refuse("the token was given to another node");
+                return Verdict::Refuse("the token belongs to another node");
             }
             if node.phase != NodePhase::Starting || node.kubelet {
                 return Verdict::Refuse("the node is not starting");
             }
             if !plain || !only(&["digital signature", "key encipherment", "client auth"]) {
-                return Verdict::Refuse("it asks for more than a client certificate");
+                return Verdict::Refuse("requests more than a client certificate");
             }
             // The kubelet downloads the certificate with the token, so the token has to live a little longer.
             Verdict::Approve { spent_token: None }
         }
         SERVING_SIGNER => {
             if request.user != request.common_name {
-                return Verdict::Refuse("a node may ask only for itself");
+                return Verdict::Refuse("requests a certificate for another node");
             }
-            let Some(node) = node else { return Verdict::Refuse("there is no such node") };
+            let Some(node) = node else { return Verdict::Refuse("node not found") };
             let address: BTreeSet<IpAddr> = node.address.iter().filter_map(|address| address.parse().ok()).collect();
             let hostname = node.labels.get("kubernetes.io/hostname");
             let own = |name: &String| *name == node.name || Some(name) == hostname;
@@ -160,10 +160,10 @@ pub fn judge(request: &Request, node: Option<&NodeFacts>) -> Verdict {
                 || !request.dns_names.iter().all(own)
                 || !request.addresses.is_subset(&address)
             {
-                return Verdict::Refuse("it asks for names or addresses that are not the node's");
+                return Verdict::Refuse("requests names or addresses that are not those of the node");
             }
             if !only(&["digital signature", "key encipherment", "server auth"]) {
-                return Verdict::Refuse("it asks for more than a serving certificate");
+                return Verdict::Refuse("requests more than a serving certificate");
             }
             Verdict::Approve { spent_token: node.token_id.clone() }
         }
@@ -183,7 +183,7 @@ pub async fn run(client: Client, api: Api) {
             biased;
             watched = watched.next() => match watched {
                 Some(Ok(event)) => open.take_in(event, Instant::now()),
-                Some(Err(error)) => tracing::warn!(%error, "the watch of certificate requests failed, restarting"),
+                Some(Err(error)) => tracing::warn!(%error, "watch of certificate requests failed, restarting"),
                 None => return,
             },
             () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
@@ -194,7 +194,7 @@ pub async fn run(client: Client, api: Api) {
                 Ok(Ok(None)) => open.settled(&name),
                 Ok(Ok(Some(why))) => open.put_off(&name, Instant::now(), why.to_owned()),
                 Ok(Err(error)) => open.put_off(&name, Instant::now(), error.to_string()),
-                Err(_) => open.put_off(&name, Instant::now(), "the API server did not answer in time".to_owned()),
+                Err(_) => open.put_off(&name, Instant::now(), "no response from the API server in time".to_owned()),
             }
         }
     }
@@ -245,7 +245,7 @@ impl Open {
         let Some(waiting) = self.0.get_mut(name) else { return };
         waiting.due = now + waiting.retries.wait();
         if waiting.said != why {
-            tracing::info!(csr = name, "not approved, judged again until it is or is gone: {why}");
+            tracing::info!(csr = name, "not approved, checking again: {why}");
             waiting.said = why;
         }
     }
@@ -271,7 +271,7 @@ async fn settle(
         Verdict::Approve { spent_token } => {
             let now = k8s_openapi::jiff::Timestamp::now().to_string();
             let condition = json!({"type": "Approved", "status": "True", "reason": "KmScheduler",
-                "message": "asked for by the node that km scheduler has launched", "lastUpdateTime": now});
+                "message": "requested by a node that km-scheduler launched", "lastUpdateTime": now});
             let patch = Patch::Merge(json!({"status": {"conditions": [condition]}}));
             let parameters = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
             requests.patch_approval(&csr.name_any(), &parameters, &patch).await?;
@@ -387,7 +387,7 @@ mod tests {
             let now = start + Duration::from_secs(second);
             if !open.due(now).is_empty() {
                 judged.push(second);
-                open.put_off("c", now, "there is no such node".into());
+                open.put_off("c", now, "node not found".into());
             }
         }
         assert_eq!(judged, [0, 2, 6, 14, 30, 62, 126]);

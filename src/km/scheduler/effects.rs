@@ -70,7 +70,7 @@ impl Executor {
         self.start("list_agents", async move {
             match framework::agents(&masters).await {
                 Ok(agents) => (None, Some(Event::Agents(agents))),
-                Err(error) => (Some(format!("list Mesos' agents: {error}")), None),
+                Err(error) => (Some(format!("failed to list Mesos agents: {error}")), None),
             }
         });
     }
@@ -163,7 +163,7 @@ async fn send(api: &Api, request: ApiRequest) -> (Option<String>, Option<Event>)
         ApiRequest::EvictPod { namespace, name, uid } => match timely(api.evict_pod(&namespace, &name, &uid)).await {
             Ok(evicted) => {
                 if !evicted {
-                    tracing::info!(pod = name, namespace, "its disruption budget forbids the eviction for now");
+                    tracing::info!(pod = name, namespace, "its disruption budget does not allow the eviction yet");
                 }
                 (None, None)
             }
@@ -197,7 +197,7 @@ where
                 }
                 error.to_string()
             }
-            Err(_) => "the API server did not answer in time".to_owned(),
+            Err(_) => "no response from the API server in time".to_owned(),
         };
         if attempts == BIND_ATTEMPTS {
             return Err(outcome);
@@ -210,7 +210,7 @@ async fn timely<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Res
     match tokio::time::timeout(REQUEST_TIMEOUT, request).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err("the API server did not answer in time".to_owned()),
+        Err(_) => Err("no response from the API server in time".to_owned()),
     }
 }
 

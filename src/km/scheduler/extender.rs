@@ -57,19 +57,19 @@ pub struct Question {
 #[derive(Debug, thiserror::Error)]
 pub enum ExtenderError {
     /// A certificate or key file cannot be read.
-    #[error("read {path}")]
+    #[error("failed to read {path}")]
     Pem {
         path: String,
         #[source]
         source: rustls::pki_types::pem::Error,
     },
     /// Certificate and key do not match, or a CA certificate is invalid.
-    #[error("set up TLS")]
+    #[error("failed to set up TLS")]
     Tls(#[source] rustls::Error),
     /// The CA of the clients is unusable.
-    #[error("set up the verification of client certificates")]
+    #[error("failed to set up the verification of client certificates")]
     Clients(#[source] rustls::server::VerifierBuilderError),
-    #[error("listen on {0}")]
+    #[error("failed to listen on {0}")]
     Listen(SocketAddr, #[source] std::io::Error),
     /// The client for the other hosts cannot be set up.
     #[error(transparent)]
@@ -254,16 +254,16 @@ async fn pass_on(State(shared): State<Shared>, request: Request, next: Next) -> 
     };
     let Some(leader) = leader else { return next.run(request).await };
     if standby::left(request.headers()).is_some() {
-        return standby::retry_later("this km scheduler does not lead any more");
+        return standby::retry_later("this km-scheduler is no longer the leader");
     }
     let (Some(leader), Some(forwarder)) = (leader, &shared.forwarder) else {
-        return standby::retry_later("no km scheduler leads");
+        return standby::retry_later("no km-scheduler is the leader");
     };
     let (parts, body) = request.into_parts();
     let path = parts.uri.path().to_owned();
     match axum::body::to_bytes(body, BODY_LIMIT).await {
         Ok(body) => forwarder.forward(leader, &path, body, patience(&path)).await,
-        Err(_) => (StatusCode::BAD_REQUEST, "the question could not be read").into_response(),
+        Err(_) => (StatusCode::BAD_REQUEST, "failed to parse the request").into_response(),
     }
 }
 
@@ -326,13 +326,13 @@ async fn bind(State(shared): State<Shared>, headers: HeaderMap, Json(arguments):
     let event = |request| Event::Bind { request, uid: pod_uid, node };
     let error = match shared.ask(within(&headers, SLOW), event).await {
         Some(Answer::Bind(error)) => error.unwrap_or_default(),
-        _ => "km scheduler did not answer in time".to_owned(),
+        _ => "no response from km-scheduler in time".to_owned(),
     };
     Json(BindResult { error }).into_response()
 }
 
 fn unavailable() -> Response {
-    (StatusCode::SERVICE_UNAVAILABLE, "km scheduler did not answer in time").into_response()
+    (StatusCode::SERVICE_UNAVAILABLE, "no response from km-scheduler in time").into_response()
 }
 
 async fn metrics(State(shared): State<Shared>) -> Response {
@@ -434,10 +434,10 @@ mod tests {
     #[tokio::test]
     async fn without_a_leader_or_passed_on_twice_a_question_is_to_be_asked_again() {
         let unavailable = StatusCode::SERVICE_UNAVAILABLE;
-        assert_eq!(refused(None, None).await, (unavailable, "no km scheduler leads".to_owned()));
+        assert_eq!(refused(None, None).await, (unavailable, "no km-scheduler is the leader".to_owned()));
         let leader = Some("192.0.2.11:10270".parse().unwrap());
         let twice = refused(leader, Some("1800")).await;
-        assert_eq!(twice, (unavailable, "this km scheduler does not lead any more".to_owned()));
+        assert_eq!(twice, (unavailable, "this km-scheduler is no longer the leader".to_owned()));
     }
 
     #[test]

@@ -41,13 +41,13 @@ pub struct Identity {
 /// Why the framework's id could not be saved.
 #[derive(Debug, thiserror::Error)]
 pub enum IdError {
-    #[error("keep the framework id in {path}")]
+    #[error("failed to store the framework id in {path}")]
     File {
         path: PathBuf,
         #[source]
         source: std::io::Error,
     },
-    #[error("keep the framework id in the API")]
+    #[error("failed to store the framework id in the API")]
     Api(#[source] kube::Error),
 }
 
@@ -89,9 +89,9 @@ pub async fn run(
                     // A host that has not led for long may know an older id than the API, and vice versa.
                     id = known.pop_front();
                     match &id {
-                        Some(id) => tracing::warn!(framework = %id, "Mesos has removed the framework: trying another"),
+                        Some(id) => tracing::warn!(framework = %id, "Mesos removed the framework; trying another"),
                         None => {
-                            tracing::warn!("Mesos has removed the framework with all its tasks: starting as a new one")
+                            tracing::warn!("Mesos removed the framework with all its tasks; registering a new one")
                         }
                     }
                 }
@@ -126,9 +126,9 @@ pub async fn run(
 /// Why a subscription ended.
 #[derive(Debug, thiserror::Error)]
 enum SessionError {
-    #[error("subscribe to Mesos")]
+    #[error("failed to subscribe to Mesos")]
     Mesos(#[source] MesosError),
-    #[error("start as a framework")]
+    #[error("failed to register the framework")]
     Id(#[source] IdError),
 }
 
@@ -222,7 +222,7 @@ pub async fn keep_copy(api: Api, state_dir: PathBuf) {
             && read_id(&file).as_ref() != Some(&id)
             && let Err(error) = save(&file, &id)
         {
-            tracing::warn!(%error, "cannot copy the framework's id to {}", file.display());
+            tracing::warn!(%error, "failed to copy the framework id to {}", file.display());
         }
         tokio::time::sleep(COPY).await;
     }

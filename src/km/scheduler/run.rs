@@ -42,21 +42,21 @@ const QUEUE: usize = 4096;
 #[derive(Debug, thiserror::Error)]
 pub enum SchedulerError {
     /// The configuration file, or a file that it names, cannot be read.
-    #[error("read {path}")]
+    #[error("failed to read {path}")]
     Read {
         path: PathBuf,
         #[source]
         source: std::io::Error,
     },
     /// The configuration file cannot be parsed.
-    #[error("understand the settings {path}")]
+    #[error("failed to parse settings {path}")]
     Settings {
         path: PathBuf,
         #[source]
         source: Box<serde_yaml::Error>,
     },
     /// A value in the configuration file cannot be parsed.
-    #[error("understand the setting {key}")]
+    #[error("invalid setting {key}")]
     Value {
         key: &'static str,
         #[source]
@@ -67,20 +67,20 @@ pub enum SchedulerError {
     NoRole,
     #[error(transparent)]
     Client(#[from] ClientError),
-    #[error("set up the connection to Mesos")]
+    #[error("failed to set up the connection to Mesos")]
     Mesos(#[source] MesosError),
-    #[error("serve kube-scheduler")]
+    #[error("failed to serve kube-scheduler")]
     Extender(#[source] ExtenderError),
-    #[error("serve artifacts")]
+    #[error("failed to serve artifacts")]
     Artifacts(#[source] ArtifactsError),
     /// It could not be determined whether another km scheduler runs on this host.
-    #[error("see whether another km scheduler runs here")]
+    #[error("failed to check for another km-scheduler on this host")]
     HostLock(#[source] std::io::Error),
     /// Another process leads.
-    #[error("the lease {LEASE} is lost")]
+    #[error("lease {LEASE} lost")]
     LeaseLost,
     /// A part ended that must keep running.
-    #[error("a part of km scheduler ended: {0}")]
+    #[error("km-scheduler stopped: {0}")]
     Ended(&'static str),
 }
 

@@ -38,14 +38,14 @@ pub enum Leadership {
 #[derive(Debug, thiserror::Error)]
 pub enum StandbyError {
     /// A certificate or key file cannot be read.
-    #[error("read {path}")]
+    #[error("failed to read {path}")]
     Read {
         path: String,
         #[source]
         source: std::io::Error,
     },
     /// Certificate and key do not match, or a certificate is invalid.
-    #[error("set up the client of the km scheduler that leads")]
+    #[error("failed to set up the client of the leading km-scheduler")]
     Client(#[source] reqwest::Error),
 }
 
@@ -93,8 +93,8 @@ impl Forwarder {
         match answered.await {
             Ok((status, body)) => (status, [(header::CONTENT_TYPE, "application/json")], body).into_response(),
             Err(error) => {
-                tracing::warn!(%leader, %error, "the km scheduler that leads does not answer");
-                retry_later(&format!("the km scheduler that leads ({leader}) did not answer"))
+                tracing::warn!(%leader, %error, "no response from the leading km-scheduler");
+                retry_later(&format!("no response from the leading km-scheduler ({leader})"))
             }
         }
     }

@@ -113,7 +113,7 @@ async fn follow<K: Send>(
             Ok(Some(watched)) => watched,
             Ok(None) => return,
             Err(error) => {
-                tracing::warn!(%error, "a watch of the API failed, restarting");
+                tracing::warn!(%error, "watch of the API failed, restarting");
                 continue;
             }
         };

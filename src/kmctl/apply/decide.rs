@@ -333,7 +333,7 @@ impl Graph {
             }
             let broken = self.broken.filter(|broken| node.disrupts && *broken != node.task.host)?;
             let name = &self.hosts[broken].host;
-            Some((node.task.id, format!("{name} did not come back, and one host at a time is disturbed")))
+            Some((node.task.id, format!("{name} is not healthy again, and only one host may restart at a time")))
         });
         let Some((id, why)) = skipped else { return false };
         let node = &mut self.nodes[id];
@@ -350,10 +350,10 @@ impl Graph {
         }
         let name = &self.hosts[node.task.host].host;
         match node.task.stage {
-            Stage::Keys => format!("the keys that all hosts share could not be made on {name}"),
-            Stage::Snapshot => format!("etcd could not be saved on {name} before the change"),
+            Stage::Keys => format!("the shared keys were not created on {name}"),
+            Stage::Snapshot => format!("the etcd snapshot on {name} failed"),
             Stage::Agree | Stage::Programs | Stage::Prepare | Stage::Leave(_) | Stage::Etcd | Stage::Serve => {
-                format!("it has to wait for {name}, which failed")
+                format!("depends on {name}, which failed")
             }
         }
     }
@@ -434,7 +434,7 @@ impl Graph {
             *parts.entry(self.label(node)).or_default() += node.to.saturating_sub(node.from);
             let before = node.released_by.map(|id| &self.nodes[id]);
             let idle = node.from.saturating_sub(before.map_or(Duration::ZERO, |before| before.to));
-            *parts.entry(format!("waiting for {} to answer", self.hosts[node.task.host].host)).or_default() += idle;
+            *parts.entry(format!("waiting for {} to respond", self.hosts[node.task.host].host)).or_default() += idle;
             at = before;
         }
         let (label, longest) = parts.into_iter().max_by_key(|(_, part)| *part)?;
@@ -443,12 +443,12 @@ impl Graph {
 
     fn label(&self, node: &Node) -> String {
         let doing = match node.task.stage {
-            Stage::Keys => "making keys",
-            Stage::Agree => "writing down who begins etcd",
+            Stage::Keys => "creating keys",
+            Stage::Agree => "recording the etcd bootstrap host",
             Stage::Programs | Stage::Prepare if node.uploaded => "uploading",
             Stage::Programs | Stage::Prepare => "writing files",
-            Stage::Snapshot => "saving etcd",
-            Stage::Leave(_) => "removing a member of etcd",
+            Stage::Snapshot => "taking an etcd snapshot",
+            Stage::Leave(_) => "removing an etcd member",
             Stage::Etcd => "starting etcd",
             Stage::Serve => "starting the control plane",
         };

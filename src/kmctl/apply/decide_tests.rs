@@ -112,7 +112,7 @@ fn etcd_begins_when_enough_others_have_written_down_who_begins_it() {
     // Both of the other two hosts are needed, and one of them fails.
     let mut graph = agreeing(4, 2);
     play(&mut graph, |host, stage| (1, stage != Stage::Agree || host == "cp4"));
-    assert_eq!(graph.state(0), HostState::Skipped("it has to wait for cp2, which failed".to_owned()));
+    assert_eq!(graph.state(0), HostState::Skipped("depends on cp2, which failed".to_owned()));
     // The host that creates the keys records it in the same stage.
     let mut hosts = fresh(3);
     hosts[1].keys = 2;
@@ -145,11 +145,11 @@ fn a_host_that_fails_stops_only_those_that_need_it() {
     assert_eq!(states(&graph), [HostState::Done, HostState::Failed, HostState::Done]);
     let mut graph = Graph::new(&fresh(3), 0);
     play(&mut graph, |host, stage| (1, (host, stage) != ("cp1", Stage::Keys)));
-    let why = HostState::Skipped("the keys that all hosts share could not be made on cp1".to_owned());
+    let why = HostState::Skipped("the shared keys were not created on cp1".to_owned());
     assert_eq!(states(&graph), [HostState::Failed, why.clone(), why]);
     let mut graph = Graph::new(&fresh(2), 0);
     play(&mut graph, |host, stage| (1, (host, stage) != ("cp1", Stage::Etcd)));
-    let why = HostState::Skipped("it has to wait for cp1, which failed".to_owned());
+    let why = HostState::Skipped("depends on cp1, which failed".to_owned());
     assert_eq!(states(&graph), [HostState::Failed, why]);
 }
 
@@ -177,7 +177,7 @@ fn a_living_etcd_is_saved_before_anything_that_runs_is_changed() {
     let mut graph = Graph::new(&hosts, 0);
     let played = play(&mut graph, |_, stage| (1, stage != Stage::Snapshot));
     assert!(played.iter().all(|one| !matches!(one.1, Stage::Etcd | Stage::Serve)), "{played:?}");
-    let why = HostState::Skipped("etcd could not be saved on cp1 before the change".to_owned());
+    let why = HostState::Skipped("the etcd snapshot on cp1 failed".to_owned());
     assert_eq!(states(&graph), [HostState::Failed, why]);
 }
 
@@ -198,7 +198,7 @@ fn after_a_host_that_does_not_come_back_no_other_is_disturbed() {
     let hosts = ["cp1", "cp2", "cp3"].map(|name| host(name, EtcdWork::Restart));
     let mut graph = Graph::new(&hosts, 0);
     play(&mut graph, |host, stage| (1, (host, stage) != ("cp1", Stage::Serve)));
-    let why = HostState::Skipped("cp1 did not come back, and one host at a time is disturbed".to_owned());
+    let why = HostState::Skipped("cp1 is not healthy again, and only one host may restart at a time".to_owned());
     assert_eq!(states(&graph), [HostState::Failed, why.clone(), why]);
 }
 

@@ -30,7 +30,7 @@ const RECEIVE: &str = r#"set -e
 mkdir -p "$(dirname "$1")"
 new="$1.kmctl-new"
 cat >"$new"
-[ "$(wc -c <"$new")" -eq "$2" ] || { rm -f "$new"; echo "what arrived is not all that was sent" >&2; exit 1; }
+[ "$(wc -c <"$new")" -eq "$2" ] || { rm -f "$new"; echo "the upload is incomplete" >&2; exit 1; }
 chmod 0755 "$new"
 mv "$new" "$1""#;
 
@@ -69,7 +69,7 @@ pub struct Verified {
 /// Sends `km` to a host that lacks it or has a different one.
 pub async fn install(host: &dyn Host, work: &Work) -> Result<(), ApplyError> {
     let (path, _) = &work.km;
-    let step = work.progress.step(host.name(), "install km");
+    let step = work.progress.step(host.name(), "Installing km");
     let failed = |source| ApplyError::Km { path: path.clone(), source };
     let file = File::open(path).map_err(failed)?;
     let total = file.metadata().map_err(failed)?.len();
@@ -88,7 +88,7 @@ pub async fn install(host: &dyn Host, work: &Work) -> Result<(), ApplyError> {
     if !output.success() {
         return Err(ApplyError::Refused { what, host: host.name().to_owned(), answer: output.last_words() });
     }
-    step.done("installed");
+    step.done("Installed km");
     Ok(())
 }
 
@@ -109,7 +109,7 @@ pub(super) async fn prepare(
     if let Found::Observed(seen) = &found
         && seen.km.as_ref() != Some(&work.km.1)
     {
-        let answer = "what is there now is not what was sent".to_owned();
+        let answer = "the installed file differs from the uploaded one".to_owned();
         return Err(ApplyError::Refused { what: "install km", host: host.name().to_owned(), answer });
     }
     Ok(found)
@@ -147,10 +147,10 @@ async fn verify(host: &dyn Host, missing: &Missing, work: &Work) -> Result<(), A
         let mut told = work.verified.told.lock().unwrap_or_else(PoisonError::into_inner);
         missing.iter().filter(|path| told.insert((*path).clone())).count()
     };
-    let step = (news > 0 && work.bundle.is_some()).then(|| work.progress.step(host.name(), "verify the bundle"));
+    let step = (news > 0 && work.bundle.is_some()).then(|| work.progress.step(host.name(), "Verifying the bundle"));
     verify_files(missing, work).await?;
     if let Some(step) = step {
-        step.done("verified");
+        step.done("Verified the bundle");
     }
     Ok(())
 }
@@ -206,20 +206,40 @@ pub(super) async fn leave(
     let request = LeaveRequest { cluster, member, name, holder: work.holder.clone() };
     let stdin = serde_json::to_vec(&request).unwrap_or_default();
     let command = Command::new([KM, "host", "leave"]).privileged().stdin(stdin).timeout(APPLY);
-    tell(host, command, &work.progress, "remove a member of etcd").await
+    tell(host, command, &work.progress, LEAVE).await
 }
+
+/// What is shown of a step: while it runs, and when it is done.
+#[derive(Clone, Copy)]
+pub(crate) struct StepText {
+    pub(crate) running: &'static str,
+    pub(crate) done: &'static str,
+}
+
+/// A command of `km host`, in messages.
+pub(super) struct Act {
+    /// In errors, after "failed to".
+    pub(super) what: &'static str,
+    pub(super) text: StepText,
+}
+
+const LEAVE: Act = Act {
+    what: "remove an etcd member",
+    text: StepText { running: "Removing an etcd member", done: "Removed an etcd member" },
+};
 
 /// Runs a command of `km host` that prints events.
 pub(super) async fn tell(
     host: &dyn Host,
     command: Command,
     progress: &Progress,
-    what: &'static str,
+    act: Act,
 ) -> Result<Counts, ApplyError> {
     let (_, moved) = mpsc::channel(1);
     let (lines, events) = mpsc::channel(64);
-    let mut show = ProgressReporter::new(host.name(), progress, what, 0);
+    let mut show = ProgressReporter::new(host.name(), progress, act.text, 0);
     let (output, ()) = tokio::join!(host.run_lines(command, lines), show.follow(moved, events));
+    let what = act.what;
     let output = output.map_err(|source| ApplyError::Host { what, host: host.name().to_owned(), source })?;
     show.end(what, &output)
 }
@@ -227,7 +247,7 @@ pub(super) async fn tell(
 /// Has the host apply a part of its manifest, reported as `text`. Also returns whether files of the bundle were sent.
 pub(super) async fn send(
     host: &dyn Host,
-    (text, part): (&str, &Part),
+    (text, part): (StepText, &Part),
     missing: &Missing,
     shared: &BTreeMap<String, String>,
     etcd: &EtcdBootstrap,
@@ -261,7 +281,7 @@ pub(super) async fn send(
 }
 
 /// The step that shows which files of the bundle are sent to a host.
-const SENDING: &str = "send what is missing";
+const SENDING: StepText = StepText { running: "Uploading binaries", done: "Uploaded binaries" };
 
 /// How many items a host changed and how many were already correct.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -275,19 +295,19 @@ pub(crate) struct ProgressReporter<'a> {
     host: &'a str,
     progress: &'a Progress,
     total: u64,
-    sending: Option<Step>,
+    sending: Option<(Step, StepText)>,
     open: Option<(String, Step)>,
     failure: Option<ApplyError>,
     counts: Counts,
 }
 
 impl<'a> ProgressReporter<'a> {
-    pub(crate) fn new(host: &'a str, progress: &'a Progress, text: &str, total: u64) -> Self {
+    pub(crate) fn new(host: &'a str, progress: &'a Progress, text: StepText, total: u64) -> Self {
         ProgressReporter {
             host,
             progress,
             total,
-            sending: Some(progress.step(host, text)),
+            sending: Some((progress.step(host, text.running), text)),
             open: None,
             failure: None,
             counts: Counts::default(),
@@ -309,7 +329,7 @@ impl<'a> ProgressReporter<'a> {
                 },
                 bytes = moved.recv(), if moving => match bytes {
                     Some(bytes) if self.total > 0 => {
-                        if let Some(sending) = &self.sending {
+                        if let Some((sending, _)) = &self.sending {
                             sending.bytes(bytes.min(self.total), self.total);
                         }
                     }
@@ -323,8 +343,8 @@ impl<'a> ProgressReporter<'a> {
     fn event(&mut self, event: Event) {
         match event {
             Event::Started { item } if item.starts_with('/') => {
-                let sending = self.sending.get_or_insert_with(|| self.progress.step(self.host, SENDING));
-                sending.at(&item);
+                let start = || (self.progress.step(self.host, SENDING.running), SENDING);
+                self.sending.get_or_insert_with(start).0.at(&item);
             }
             Event::Started { item } => {
                 self.finish_sending();
@@ -333,15 +353,15 @@ impl<'a> ProgressReporter<'a> {
             }
             Event::Waiting { item: _, seconds, last } => {
                 if let Some((_, step)) = &self.open {
-                    step.at(&format!("{seconds} s: {last}"));
+                    step.at(&format!("{seconds}s: {last}"));
                 }
             }
             Event::Done { item, change } => {
                 if let Some((_, step)) = self.open.take_if(|(open, _)| *open == item) {
                     match change {
                         Change::Unchanged => step.unchanged("unchanged"),
-                        Change::Healthy => step.done("yes"),
-                        change => step.done(past(change)),
+                        Change::Healthy => step.done(&item),
+                        change => step.done(&format!("{item} {}", past(change))),
                     }
                 } else if change.is_change() && self.sending.is_none() {
                     self.progress.note(self.host, &format!("{item} {}", past(change)));
@@ -360,7 +380,7 @@ impl<'a> ProgressReporter<'a> {
                 self.counts = Counts { changed, unchanged };
             }
             Event::Failed { item: Some(item), causes, journal } => {
-                if let Some(sending) = self.sending.take() {
+                if let Some((sending, _)) = self.sending.take() {
                     sending.failed("failed");
                 }
                 if let Some((_, step)) = self.open.take() {
@@ -378,8 +398,8 @@ impl<'a> ProgressReporter<'a> {
     }
 
     fn finish_sending(&mut self) {
-        if let Some(sending) = self.sending.take() {
-            sending.done("done");
+        if let Some((sending, text)) = self.sending.take() {
+            sending.done(text.done);
         }
     }
 

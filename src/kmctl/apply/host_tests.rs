@@ -33,7 +33,8 @@ impl Draw for Keeping {
 fn programs_that_come_after_a_unit_are_a_step_and_not_a_line_each() {
     let kept = Keeping::default();
     let progress = Progress::new(kept.clone());
-    let mut show = ProgressReporter::new("cp1", &progress, "send etcd's part", 7);
+    let text = StepText { running: "Preparing etcd", done: "Prepared etcd" };
+    let mut show = ProgressReporter::new("cp1", &progress, text, 7);
     for (name, change) in [
         ("etcd.service", Change::Started),
         ("/bin/a", Change::Created),
@@ -45,7 +46,7 @@ fn programs_that_come_after_a_unit_are_a_step_and_not_a_line_each() {
     }
     show.event(Event::Finished { changed: 3, unchanged: 1 });
     let told = kept.0.lock().unwrap().clone();
-    assert_eq!(told, ["send etcd's part", "etcd.service", SENDING, "at /bin/a", "at /bin/b", "votes"]);
+    assert_eq!(told, ["Preparing etcd", "etcd.service", SENDING.running, "at /bin/a", "at /bin/b", "votes"]);
 }
 
 #[test]
@@ -69,7 +70,7 @@ async fn a_program_gets_its_name_only_when_all_of_it_is_there() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("bin/km");
     let cut = receive(&path, 11, "the prog").await;
-    assert_eq!((cut.status, cut.last_words().as_str()), (1, "what arrived is not all that was sent"));
+    assert_eq!((cut.status, cut.last_words().as_str()), (1, "the upload is incomplete"));
     assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 0);
     assert!(receive(&path, 11, "the program").await.success());
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "the program");
@@ -110,9 +111,10 @@ async fn a_km_that_is_another_one_than_was_sent_is_not_used() {
         limits: Limits::default(),
         verified: Arc::default(),
     };
-    for (there, expected) in
-        [("right", Ok(())), ("wrong", Err("install km on cp1: what is there now is not what was sent".to_owned()))]
-    {
+    for (there, expected) in [
+        ("right", Ok(())),
+        ("wrong", Err("failed to install km on cp1: the installed file differs from the uploaded one".to_owned())),
+    ] {
         let text = serde_json::to_string(&observations(there)).unwrap();
         let host = FakeHost::new("cp1").answers("host inspect", 0, &text).answers("kmctl-new", 0, "");
         let found = prepare(&host, &manifest, Found::Bare(Bare::default()), &work).await;

@@ -18,12 +18,13 @@ use crate::host::HostError;
 use crate::inventory::HostInventoryError;
 use crate::plan::PlanError;
 use kmctl_core::bundle::BundleError;
+use kmctl_core::text;
 
 /// Why a plan could not be carried out on a host.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
     /// The host could not be used.
-    #[error("{what} on {host}")]
+    #[error("failed to {what} on {host}")]
     Host {
         /// The operation that failed.
         what: &'static str,
@@ -32,21 +33,21 @@ pub enum ApplyError {
         source: HostError,
     },
     /// The host was not reached.
-    #[error("reach {host} over SSH")]
+    #[error("failed to connect to {host} over SSH")]
     Unreachable {
         host: String,
         #[source]
         source: HostError,
     },
     /// No plan can be made for a host that answered late.
-    #[error("plan for {host}")]
+    #[error("no plan for {host}")]
     Plan {
         host: String,
         #[source]
         source: PlanError,
     },
     /// The host answered after the confirmation, and its steps interrupt something.
-    #[error("{host} answered after the plan was shown, and its part interrupts {what}")]
+    #[error("{host} responded after confirmation and needs a restart ({what}); skipped")]
     Unasked {
         host: String,
         /// What would be interrupted.
@@ -56,7 +57,7 @@ pub enum ApplyError {
     #[error(transparent)]
     Look(#[from] HostInventoryError),
     /// A command on the host failed.
-    #[error("{what} on {host}: {answer}")]
+    #[error("failed to {what} on {host}: {answer}")]
     Refused {
         /// The operation that failed.
         what: &'static str,
@@ -65,7 +66,7 @@ pub enum ApplyError {
         answer: String,
     },
     /// An item failed on the host.
-    #[error("set up {item} on {host}: {}{}", causes.join(": "), journal_text(.journal))]
+    #[error("failed to set up {item} on {host}: {}{}", causes.join(": "), journal_text(.journal))]
     Item {
         host: String,
         item: String,
@@ -82,17 +83,17 @@ pub enum ApplyError {
         answer: String,
     },
     /// The bundle cannot be sent.
-    #[error("read the bundle")]
+    #[error("failed to read the bundle")]
     Bundle(#[source] BundleError),
     /// There is no bundle to send files from.
-    #[error("{host} misses {count} files of the bundle, and the bundle is not here")]
+    #[error("{host} needs {} from the bundle, but the bundle was not found", text::count(*count, "file"))]
     NoBundle {
         host: String,
         /// How many files the host lacks.
         count: usize,
     },
     /// The `km` that belongs to this kmctl cannot be read.
-    #[error("read {path}")]
+    #[error("failed to read {path}")]
     Km {
         /// Where it should be.
         path: std::path::PathBuf,
@@ -105,5 +106,5 @@ fn journal_text(journal: &[String]) -> String {
     if journal.is_empty() {
         return String::new();
     }
-    format!("\nits journal ends with:\n  {}", journal.join("\n  "))
+    format!("\nlast lines of its journal:\n  {}", journal.join("\n  "))
 }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::ApplyError;
 use super::decide::{CriticalPath, Ended, Graph, HostFacts, HostState, Stage, Task};
-use super::host::{Counts, Work, leave, missing, prepare, read_keys, send, with_programs};
+use super::host::{Counts, StepText, Work, leave, missing, prepare, read_keys, send, with_programs};
 use super::stream::{Missing, Part};
 use crate::host::Host;
 use crate::inventory::Found;
@@ -146,16 +146,17 @@ fn claim(member: &Member, id: &str) -> MarkClaim {
 }
 
 /// The text that is shown while a stage runs.
-fn text(stage: Stage) -> &'static str {
-    match stage {
-        Stage::Keys => "make the keys that all hosts share",
-        Stage::Agree => "write down who begins etcd",
-        Stage::Programs | Stage::Prepare => "compare and write",
-        Stage::Snapshot => "save etcd",
-        Stage::Leave(_) => "remove a member of etcd",
-        Stage::Etcd => "send etcd's part",
-        Stage::Serve => "send the control plane's part",
-    }
+fn text(stage: Stage) -> StepText {
+    let (running, done) = match stage {
+        Stage::Keys => ("Creating the shared keys", "Created the shared keys"),
+        Stage::Agree => ("Recording the etcd bootstrap host", "Recorded the etcd bootstrap host"),
+        Stage::Programs | Stage::Prepare => ("Writing configuration", "Wrote configuration"),
+        Stage::Snapshot => ("Taking an etcd snapshot", "Took an etcd snapshot"),
+        Stage::Leave(_) => ("Removing an etcd member", "Removed an etcd member"),
+        Stage::Etcd => ("Preparing etcd", "Prepared etcd"),
+        Stage::Serve => ("Preparing control plane components", "Prepared control plane components"),
+    };
+    StepText { running, done }
 }
 
 /// What the stages of a run share.
@@ -250,7 +251,10 @@ impl HostProgress {
                 Ended::Done { uploaded }
             }
             Err(error) => {
-                shared.work.progress.note(self.member.host.name(), "failed; what does not depend on it goes on");
+                shared
+                    .work
+                    .progress
+                    .note(self.member.host.name(), "failed; continuing with steps that do not depend on it");
                 self.error = Some(error);
                 Ended::Failed
             }

@@ -335,7 +335,7 @@ async fn a_slow_and_a_dead_host_among_five_keep_nobody() {
     assert_eq!(finished["cp4"].0, HostState::Done);
     assert_eq!(finished["cp5"].0, HostState::Failed);
     let error = report.hosts.iter().find_map(|host| host.error.as_ref()).unwrap();
-    assert_eq!(error.to_string(), "reach cp5 over SSH");
+    assert_eq!(error.to_string(), "failed to connect to cp5 over SSH");
 }
 
 #[tokio::test(start_paused = true)]

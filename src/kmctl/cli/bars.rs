@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use kmctl_core::progress::{Draw, Event, Outcome, StepId, told};
+use kmctl_core::progress::{Draw, Event, Outcome, StepId, label, told};
 
 /// Spinners on standard error, one per running step. Finished steps become lines above them.
 pub struct Bars {
     all: MultiProgress,
-    open: Mutex<BTreeMap<StepId, (ProgressBar, String)>>,
+    /// With the scope and the label of the step.
+    open: Mutex<BTreeMap<StepId, (ProgressBar, String, String)>>,
 }
 
 impl Default for Bars {
@@ -22,10 +23,6 @@ impl Default for Bars {
 fn style(template: &str) -> ProgressStyle {
     // The templates are constants below. If one were invalid, a default would still be better than no progress.
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
-}
-
-fn label(scope: &str, text: &str) -> String {
-    if scope.is_empty() { text.to_owned() } else { format!("{scope}: {text}") }
 }
 
 impl Bars {
@@ -45,15 +42,15 @@ impl Draw for Bars {
                 let label = label(scope, text);
                 bar.set_prefix(label.clone());
                 bar.enable_steady_tick(Duration::from_millis(120));
-                open.insert(*step, (bar, label));
+                open.insert(*step, (bar, scope.clone(), label));
             }
             Event::At { step, text } => {
-                if let Some((bar, _)) = open.get(step) {
+                if let Some((bar, ..)) = open.get(step) {
                     bar.set_message(text.clone());
                 }
             }
             Event::Bytes { step, done, total } => {
-                if let Some((bar, _)) = open.get(step) {
+                if let Some((bar, ..)) = open.get(step) {
                     if bar.length() != Some(*total) {
                         bar.set_length(*total);
                         bar.set_style(style("{spinner} {prefix} {bar:24} {bytes}/{total_bytes} {bytes_per_sec:.dim}"));
@@ -62,16 +59,15 @@ impl Draw for Bars {
                 }
             }
             Event::Finished { step, outcome } => {
-                let Some((bar, label)) = open.remove(step) else { return };
+                let Some((bar, scope, label)) = open.remove(step) else { return };
                 bar.finish_and_clear();
                 self.all.remove(&bar);
-                let (sign, text) = match outcome {
-                    Outcome::Done(text) => (console::style("✓").green(), text),
-                    Outcome::Unchanged(text) => (console::style("=").dim(), text),
-                    Outcome::Failed(text) => (console::style("✗").red(), text),
+                let sign = match outcome {
+                    Outcome::Done(_) => console::style("✓").green(),
+                    Outcome::Unchanged(_) => console::style("=").dim(),
+                    Outcome::Failed(_) => console::style("✗").red(),
                 };
-                let text = if text.is_empty() { String::new() } else { format!(": {text}") };
-                self.line(&format!("{} {label}{text}", sign.for_stderr()));
+                self.line(&format!("{} {}", sign.for_stderr(), outcome.line(&scope, &label)));
             }
             Event::Note { scope, text } => self.line(&format!("· {}", label(scope, text))),
             Event::Message { text } => self.all.suspend(|| eprint!("{text}")),

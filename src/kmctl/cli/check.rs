@@ -1,4 +1,5 @@
 //! `kmctl check`: checks whether hosts and Mesos meet the requirements. It changes nothing.
+use kmctl_core::text::count;
 use std::fmt::Write as _;
 
 use super::context::{Context, OutputFormat};
@@ -40,7 +41,7 @@ fn text(report: &Report) -> String {
         let _ = match &host.machine {
             Some(machine) => writeln!(
                 out,
-                "host {} ({}): {}, {}, {} cpus, {:.1} GiB memory, {:.1} GiB free in /var/lib",
+                "host {} ({}): {}, {}, {} CPU, {:.1} GiB memory, {:.1} GiB free",
                 host.name,
                 host.address,
                 machine.os,
@@ -49,7 +50,7 @@ fn text(report: &Report) -> String {
                 gib(machine.memory_kib),
                 gib(machine.free_kib.get("/var/lib").copied().unwrap_or(0)),
             ),
-            None => writeln!(out, "host {} ({}): not seen", host.name, host.address),
+            None => writeln!(out, "host {} ({}): Unreachable", host.name, host.address),
         };
     }
     if let Some(mesos) = &report.mesos {
@@ -59,9 +60,9 @@ fn text(report: &Report) -> String {
             let _ = writeln!(out, "  {}", describe(group));
         }
         let all = mesos.master.agents.len();
-        let _ = writeln!(out, "  {} of {all} agents can become nodes", mesos.fit);
+        let _ = writeln!(out, "  {} of {all} agents eligible to run nodes", mesos.fit);
     }
-    let (mut errors, mut warnings) = (0, 0);
+    let (mut errors, mut warnings) = (0_usize, 0_usize);
     for finding in &report.findings {
         let sign = match finding.level {
             Level::Error => {
@@ -73,12 +74,12 @@ fn text(report: &Report) -> String {
                 "!"
             }
         };
-        let _ = writeln!(out, "{sign} {}: {}\n    cure: {}", finding.about, finding.text, finding.cure);
+        let _ = writeln!(out, "{sign} {}: {}\n    hint: {}", finding.about, finding.text, finding.cure);
     }
     let _ = match (errors, warnings) {
-        (0, 0) => writeln!(out, "✓ nothing stands in the way of `kmctl up`"),
-        (0, _) => writeln!(out, "✓ nothing stands in the way of `kmctl up`; warnings: {warnings}"),
-        _ => writeln!(out, "✗ errors: {errors}, warnings: {warnings}"),
+        (0, 0) => writeln!(out, "✓ All checks passed"),
+        (0, _) => writeln!(out, "✓ All checks passed, {}", count(warnings, "warning")),
+        _ => writeln!(out, "✗ {}, {}", count(errors, "error"), count(warnings, "warning")),
     };
     out
 }
@@ -92,8 +93,8 @@ fn describe(group: &AgentGroup) -> String {
         (Some(launcher), Some(isolation)) => format!(", launcher {launcher}, isolation {isolation}"),
         _ => ", flags not visible".to_owned(),
     };
-    let unfit = unfit.as_ref().map(|why| format!("; cannot become nodes: {why}")).unwrap_or_default();
-    format!("{who}: mesos {version}, {} cpus, {:.0} MB, {ports}{isolation}{unfit}", resources.cpus, resources.mem)
+    let unfit = unfit.as_ref().map(|why| format!("; not eligible: {why}")).unwrap_or_default();
+    format!("{who}: mesos {version}, {} CPU, {:.0} MiB, {ports}{isolation}{unfit}", resources.cpus, resources.mem)
 }
 
 #[cfg(test)]

@@ -112,7 +112,7 @@ impl Context {
     /// Writes data to `--out` or standard output.
     pub fn stdout(&self, text: &str) -> Result<(), Failure> {
         match &self.settings.out {
-            Some(file) => std::fs::write(file, text).with_context(|| format!("write {}", file.display()))?,
+            Some(file) => std::fs::write(file, text).with_context(|| format!("failed to write {}", file.display()))?,
             None => {
                 let written = self.progress.suspend(|| {
                     let mut out = std::io::stdout().lock();
@@ -121,7 +121,7 @@ impl Context {
                 match written {
                     // A reader that closes the pipe early is no failure.
                     Some(Err(error)) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-                        return Err(anyhow::Error::new(error).context("write to standard output").into());
+                        return Err(anyhow::Error::new(error).context("failed to write to standard output").into());
                     }
                     _ => {}
                 }
@@ -132,7 +132,7 @@ impl Context {
 
     /// Writes `value` as indented JSON.
     pub fn json(&self, value: &impl serde::Serialize) -> Result<(), Failure> {
-        let mut text = serde_json::to_string_pretty(value).context("print JSON")?;
+        let mut text = serde_json::to_string_pretty(value).context("failed to print JSON")?;
         text.push('\n');
         self.stdout(&text)
     }

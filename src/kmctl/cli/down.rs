@@ -27,14 +27,16 @@ pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
     match phases::down(&context.session, &operator, &mut loaded, removal, drain).await? {
         Down::Declined => Ok(Code::Usage),
         Down::NotInstalled(failure) => {
-            let text = if failure.is_none() { "Nothing is installed" } else { "Nothing is installed on the others" };
-            context.stderr(&format!("{text}: nothing to do.\n"));
+            let place = if failure.is_none() { "" } else { " on the reachable hosts" };
+            context.stderr(&format!("Cluster {name} is not installed{place}; nothing to remove\n"));
             failure.map_or(Ok(Code::Ok), Err)
         }
         Down::Done(removal) => {
             let left = match removal {
-                Removal::Programs => "etcd's data, keys and settings stay on the hosts: `kmctl up` goes on with them.",
-                Removal::Everything => "Nothing of it is left on the hosts.",
+                Removal::Programs => {
+                    "etcd data, certificates and configuration are kept; delete them with `kmctl down --purge`"
+                }
+                Removal::Everything => "All its data on the hosts was deleted",
             };
             context.stderr(&format!("\nCluster {name} is down. {left}\n"));
             Ok(Code::Ok)

@@ -25,14 +25,16 @@ pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
     };
     let kubeconfig = complete(&found, &loaded)?;
     let text = match context.settings.output {
-        OutputFormat::Text => serde_yaml::to_string(&kubeconfig).context("print the kubeconfig")?,
-        OutputFormat::Json => serde_json::to_string_pretty(&kubeconfig).context("print the kubeconfig")? + "\n",
+        OutputFormat::Text => serde_yaml::to_string(&kubeconfig).context("failed to print the kubeconfig")?,
+        OutputFormat::Json => {
+            serde_json::to_string_pretty(&kubeconfig).context("failed to print the kubeconfig")? + "\n"
+        }
     };
     match &context.settings.out {
         Some(file) => {
-            write_private(file, text.as_bytes()).with_context(|| format!("write {}", file.display()))?;
+            write_private(file, text.as_bytes()).with_context(|| format!("failed to write {}", file.display()))?;
             let file = file.display();
-            context.progress.note("", &format!("written to {file}; try `KUBECONFIG={file} kubectl get nodes`"));
+            context.progress.note("", &format!("wrote {file}; use it with `KUBECONFIG={file} kubectl get nodes`"));
         }
         None => context.stdout(&text)?,
     }
@@ -41,7 +43,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
 
 /// The kubeconfig with the address that clients use, and with names that distinguish clusters.
 fn complete(found: &str, loaded: &Loaded) -> Result<Kubeconfig, Failure> {
-    let mut kubeconfig = Kubeconfig::from_yaml(found).context("read the host's kubeconfig")?;
+    let mut kubeconfig = Kubeconfig::from_yaml(found).context("failed to read the kubeconfig of the host")?;
     let name = &loaded.cluster.metadata.name;
     let server = format!("https://{}", loaded.cluster.spec.control_plane.endpoint);
     for cluster in &mut kubeconfig.clusters {

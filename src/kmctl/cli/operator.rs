@@ -28,12 +28,14 @@ impl Operator for Terminal<'_> {
         let mut what = Vec::new();
         let interruptions = plan.interruptions();
         if !interruptions.is_empty() {
-            what.push(format!("restarts {}", interruptions.join(", ")));
+            what.push(format!("restart {}", interruptions.join(", ")));
         }
         let removed = plan.departures.iter().filter(|one| one.remove);
-        what.extend(removed.map(|one| format!("removes {} from etcd", one.member)));
+        what.extend(removed.map(|one| format!("remove {} from etcd", one.member)));
         self.context.stderr(&describe(plan));
-        let question = format!("This {}. Pods keep running. Go on?", what.join(" and "));
+        let what = what.join(" and ");
+        let first = what.chars().next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
+        let question = format!("{first}{}? Pods keep running", what.get(1..).unwrap_or_default());
         question::confirm(self.context, &question).await
     }
 
@@ -41,9 +43,9 @@ impl Operator for Terminal<'_> {
         let name = &teardown.cluster;
         self.context.stderr(&describe_teardown(teardown));
         match teardown.removal {
-            Removal::Programs => question::confirm(self.context, "Go on?").await,
+            Removal::Programs => question::confirm(self.context, "Continue?").await,
             Removal::Everything => {
-                let what = format!("Everything is lost, etcd's data too. Type the cluster's name ({name}) to go on");
+                let what = format!("This deletes all data of cluster {name}, including etcd. Type {name} to confirm");
                 question::confirm_name(self.context, &what, name, self.confirmed.as_deref()).await
             }
         }
@@ -56,23 +58,24 @@ impl Operator for Terminal<'_> {
 
 fn describe_teardown(teardown: &Teardown) -> String {
     let Teardown { cluster, hosts, unreachable, removal, drain } = teardown;
-    let mut text = format!("Cluster {cluster} goes down:\n");
+    let mut text = format!("This stops cluster {cluster}:\n");
     if *drain {
-        text.push_str("  - every node is drained: its pods end within their own grace periods\n");
+        text.push_str("  - all nodes are drained; pods stop within their grace periods\n");
     }
-    text.push_str("  - the Mesos framework ends, and with it every pod\n");
+    text.push_str("  - the Mesos framework and all pods stop\n");
     for (host, units) in hosts {
-        text.push_str(&format!("  - {host}: {} stop, programs and units are removed\n", units.join(", ")));
+        text.push_str(&format!("  - {host}: {} stop, binaries and units are removed\n", units.join(", ")));
     }
     for host in unreachable {
-        text.push_str(&format!("  . {host}: cannot be reached, nothing is done there\n"));
+        text.push_str(&format!("  ! {host}: unreachable, nothing is removed there\n"));
     }
     text.push_str(match removal {
         Removal::Programs => {
-            "  . etcd's data, keys, settings and the encryption key stay; a later `up` goes on with them\n"
+            "  = etcd data, certificates and configuration are kept; `kmctl up` restores the cluster\n"
         }
         Removal::Everything => {
-            "  - etcd's data, keys, settings and snapshots are removed\n  - every agent that ever had a node is swept\n"
+            "  - etcd data, snapshots, certificates and configuration are deleted\n  - node data on agents is \
+             deleted\n"
         }
     });
     text

@@ -1,4 +1,4 @@
-//! Questions to the operator. Without a terminal there is no prompt, and nothing is done.
+//! Questions to the operator. Without a terminal confirmations fail, and nothing is done.
 use std::io::IsTerminal;
 use std::sync::{Mutex, PoisonError};
 
@@ -7,19 +7,18 @@ use nix::sys::termios::{SetArg, Termios, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
 use super::context::Context;
-use crate::failure::Failure;
+use crate::failure::{Code, Failure};
 use crate::host::HostError;
 use crate::host::ssh::{Ask, Question};
 use kmctl_core::progress::Progress;
 
-/// Prompts for yes or no. `--yes` means yes, no terminal means no.
+/// Prompts for yes or no. `--yes` means yes; without a terminal it fails.
 pub(crate) async fn confirm(context: &Context, what: &str) -> Result<bool, Failure> {
     if context.settings.yes {
         return Ok(true);
     }
     if !is_terminal() {
-        context.stderr("Nothing was done: there is no terminal to ask on. With --yes it is done without asking.\n");
-        return Ok(false);
+        return Err(unconfirmed("pass --yes"));
     }
     let (what, progress) = (what.to_owned(), context.progress.clone());
     let answer = tokio::task::spawn_blocking(move || {
@@ -27,6 +26,12 @@ pub(crate) async fn confirm(context: &Context, what: &str) -> Result<bool, Failu
     })
     .await?;
     Ok(answer.transpose()?.unwrap_or(false))
+}
+
+/// The failure of a command that needs a confirmation which cannot be given.
+fn unconfirmed(hint: &str) -> Failure {
+    let text = "confirmation required, but there is no terminal; nothing was changed";
+    Failure::message(Code::Usage, text).hint(hint)
 }
 
 /// Prompts for a name that must be typed, unless the command line gives it or has `--yes`.
@@ -38,18 +43,16 @@ pub(crate) async fn confirm_name(
 ) -> Result<bool, Failure> {
     if let Some(given) = given {
         if given != name {
-            context.stderr(&format!("Nothing was done: the cluster's name is `{name}`, not `{given}`.\n"));
+            let text = format!("the cluster name is {name}, not {given}; nothing was changed");
+            return Err(Failure::message(Code::Usage, text));
         }
-        return Ok(given == name);
+        return Ok(true);
     }
     if context.settings.yes {
         return Ok(true);
     }
     if !is_terminal() {
-        context.stderr(&format!(
-            "Nothing was done: there is no terminal to ask on. With --purge={name} it is done without asking.\n"
-        ));
-        return Ok(false);
+        return Err(unconfirmed(&format!("pass --purge={name}")));
     }
     let (what, progress) = (what.to_owned(), context.progress.clone());
     let answer = tokio::task::spawn_blocking(move || {
@@ -69,10 +72,10 @@ impl Ask for Prompt {
             return Err(question.unanswered());
         }
         let what = match question {
-            Question::Passphrase(file) => format!("Passphrase of {}", file.display()),
-            Question::Sudo(user) => format!("Password of {user} for sudo"),
+            Question::Passphrase(file) => format!("Passphrase for {}", file.display()),
+            Question::Sudo(user) => format!("sudo password for {user}"),
         };
-        let what = if again { format!("That was wrong. {what}") } else { what };
+        let what = if again { format!("Wrong, try again. {what}") } else { what };
         let progress = self.0.clone();
         let echo = Echo::keep();
         let answer = tokio::task::spawn_blocking(move || {
@@ -83,7 +86,7 @@ impl Ask for Prompt {
         })
         .await;
         drop(echo);
-        let failed = |source| HostError::Broken { what: "ask on the terminal".to_owned(), source };
+        let failed = |source| HostError::Broken { what: "read from the terminal".to_owned(), source };
         match answer {
             Ok(Some(Ok(answer))) => Ok(Zeroizing::new(answer)),
             Ok(Some(Err(dialoguer::Error::IO(source)))) => Err(failed(source)),

@@ -1,5 +1,6 @@
 //! `kmctl render`: writes every file that would be installed on a host, in the API or on a node into a directory. Needs
 //! no host.
+use kmctl_core::text::count;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -20,15 +21,15 @@ pub struct Args {
 pub fn run(args: Args, context: &Context) -> Result<Code, Failure> {
     let Args { cgroup } = args;
     let Some(out) = context.settings.out.clone() else {
-        return Err(Failure::message(Code::Usage, "no folder to write to").hint("kmctl render --out DIR"));
+        return Err(Failure::message(Code::Usage, "no output directory").hint("kmctl render --out DIR"));
     };
     let files = rendered_files(&mut context.cluster()?, cgroup == "v1")?;
     for (path, text) in &files {
         let path = out.join(path.trim_start_matches('/'));
         let folder = path.parent().unwrap_or(Path::new("."));
-        std::fs::create_dir_all(folder).with_context(|| format!("make the folder {}", folder.display()))?;
-        std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
+        std::fs::create_dir_all(folder).with_context(|| format!("failed to create directory {}", folder.display()))?;
+        std::fs::write(&path, text).with_context(|| format!("failed to write {}", path.display()))?;
     }
-    context.progress.note("", &format!("{} files in {}", files.len(), out.display()));
+    context.progress.note("", &format!("wrote {} to {}", count(files.len(), "file"), out.display()));
     Ok(Code::Ok)
 }

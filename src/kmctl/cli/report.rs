@@ -26,7 +26,7 @@ fn line(outcome: &HostOutcome) -> String {
         }
         HostState::Failed => {
             let why = error.as_ref().map(ToString::to_string).unwrap_or_default();
-            format!("failed     {}", why.lines().next().unwrap_or_default())
+            format!("error      {}", why.lines().next().unwrap_or_default())
         }
         HostState::Skipped(why) => format!("skipped    {why}"),
     }
@@ -54,7 +54,7 @@ mod tests {
                 outcome("cp1", HostState::Done, None),
                 outcome("cp2", HostState::Unchanged, None),
                 outcome("cp3", HostState::Failed, Some(error)),
-                outcome("long-name", HostState::Skipped("it has to wait for cp3, which failed".to_owned()), None),
+                outcome("long-name", HostState::Skipped("depends on cp3, which failed".to_owned()), None),
             ],
             departed: 0,
             critical_path: Some(CriticalPath {
@@ -65,8 +65,8 @@ mod tests {
         insta::assert_snapshot!(table(&report), @r"
         cp1        done       12 changed, 45 unchanged, 1m40s
         cp2        unchanged
-        cp3        failed     install km on cp3: no space
-        long-name  skipped    it has to wait for cp3, which failed
+        cp3        error      failed to install km on cp3: no space
+        long-name  skipped    depends on cp3, which failed
         took 2m10s, of which 1m40s on cp2 uploading
         ");
     }

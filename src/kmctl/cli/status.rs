@@ -35,7 +35,7 @@ pub struct Args {
 
 fn pause(text: &str) -> Result<Duration, String> {
     let pause = quantity::duration(text).map_err(|error| error.to_string())?;
-    if pause < Duration::from_millis(200) { Err("at least 200ms".to_owned()) } else { Ok(pause) }
+    if pause < Duration::from_millis(200) { Err("must be at least 200ms".to_owned()) } else { Ok(pause) }
 }
 
 /// Shows the state of everything.
@@ -44,9 +44,9 @@ pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
     let loaded = context.cluster()?;
     let mut eyes = HostPool::new(&loaded);
     if !watch {
-        let step = context.progress.step("", "ask the hosts, the API server and Mesos");
+        let step = context.progress.step("", "Querying hosts, API server and Mesos");
         let report = eyes.look(context, &loaded).await;
-        step.done("");
+        step.done("Queried hosts, API server and Mesos");
         match context.settings.output {
             OutputFormat::Text => context.stdout(&report.text(jiff::Timestamp::now(), context.settings.verbose))?,
             OutputFormat::Json => context.json(&report)?,
@@ -58,7 +58,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
         let report = eyes.look(context, &loaded).await;
         match context.settings.output {
             OutputFormat::Json => {
-                let line = serde_json::to_string(&report).context("print JSON")?;
+                let line = serde_json::to_string(&report).context("failed to print JSON")?;
                 context.stdout(&(line + "\n"))?;
             }
             OutputFormat::Text => {
@@ -119,7 +119,7 @@ impl HostPool {
                 }
                 Err(failure) => {
                     *kept = None;
-                    problems.push(format!("{}: {}", spec.name, told(&failure)));
+                    problems.push(format!("{}: {}", spec.name, told(failure)));
                 }
             }
             hosts.push(report);
@@ -132,7 +132,7 @@ impl HostPool {
                 clients::master(host, loaded),
                 self.outdated(loaded, &mut report)
             );
-            let mut keep = |failure: Failure| problems.push(told(&failure));
+            let mut keep = |failure: Failure| problems.push(told(failure));
             let objects = objects.map_err(&mut keep).ok();
             let master = master.map_err(&mut keep).ok();
             let (objects, bounds) = objects.unzip();
@@ -191,9 +191,8 @@ async fn look_at(
 }
 
 /// A failure and what to do about it. A hint to run this very command is dropped.
-fn told(failure: &Failure) -> String {
-    let (text, hint) = failure.summary();
-    let hint = hint.filter(|hint| !hint.contains("`kmctl status`"));
+fn told(failure: Failure) -> String {
+    let (text, hint) = failure.without_hint_status().summary();
     hint.map_or_else(|| text.clone(), |hint| format!("{text}; {hint}"))
 }
 
@@ -202,7 +201,7 @@ async fn ask_api(host: Arc<dyn Host>, loaded: &Loaded) -> Result<(Objects, Bound
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), NAMESPACE);
     let (objects, settings) = tokio::join!(
         objects::look(&client),
-        clients::with_timeout("read the live settings", maps.get_opt(SETTINGS_CONFIG_MAP))
+        clients::with_timeout("read the node limits", maps.get_opt(SETTINGS_CONFIG_MAP))
     );
     let nodes = &loaded.cluster.spec.nodes;
     let bounds = BoundsReport { live: Bounds::read(settings?.as_ref(), nodes)?, file: Bounds::of(nodes) };

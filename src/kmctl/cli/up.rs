@@ -63,23 +63,23 @@ fn closing(loaded: &Loaded, context: &Context, mesos: &MesosStatus) -> String {
     let (framework, masters) = (&spec.mesos.framework_name, spec.mesos.master.0.join(", "));
     let fit = match (mesos, spec.nodes.max) {
         (MesosStatus::Unasked, _) => String::new(),
-        (MesosStatus::Answers(fit, all), None) => format!("{fit} of {all} agents can become nodes.\n"),
+        (MesosStatus::Answers(fit, all), None) => format!("{fit} of {all} Mesos agents are eligible to run nodes\n"),
         (MesosStatus::Answers(fit, all), Some(max)) => {
-            format!("{fit} of {all} agents can become nodes, at most {max} at a time.\n")
+            format!("{fit} of {all} Mesos agents are eligible to run nodes (nodes.max is {max})\n")
         }
         (MesosStatus::Away(why), _) => {
             return format!(
-                "\nKubernetes {version} is up but degraded: https://{endpoint}. Mesos {masters} is away ({why}).\n\
-                 The control plane is as cluster.yaml says, and running pods go on. New pods and nodes wait until Mesos\n\
-                 answers; nothing has to be done here then.\n\n\
+                "\nKubernetes {version} is up but degraded: https://{endpoint}\n\
+                 Control plane updated, but Mesos {masters} is unreachable ({why}):\n\
+                 running pods continue, new pods stay pending\n\n\
                  Next:\n  \
                  kmctl -f {file} check\n"
             );
         }
     };
     format!(
-        "\nKubernetes {version} is up: https://{endpoint}, framework {framework} on Mesos {masters}.\n\
-         Zero nodes is normal: one comes when a pod needs it, and goes when it is idle for {}.\n\
+        "\nKubernetes {version} is up: https://{endpoint}, framework {framework} on Mesos {masters}\n\
+         No nodes yet: a node starts when a pod needs one and is removed after {} idle\n\
          {fit}\n\
          Next:\n  \
          kmctl -f {file} kubeconfig --out kubeconfig\n  \

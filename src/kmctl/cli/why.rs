@@ -58,9 +58,9 @@ pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
     let loaded = context.cluster()?;
     let host = clients::connect_ready_host(&context.session, &loaded).await?;
     let client = clients::kube(host.clone()).await?;
-    let step = context.progress.step("", "ask the API server, Mesos and km scheduler");
+    let step = context.progress.step("", "Querying API server, Mesos and km-scheduler");
     let found = Found::gather(context, &loaded, host, &client, &about).await?;
-    step.done("");
+    step.done("Queried API server, Mesos and km-scheduler");
     let answer = found.answer(&about, &loaded)?;
     match context.settings.output {
         OutputFormat::Text => context.stdout(&answer.text())?,
@@ -96,7 +96,7 @@ impl Found {
         let maps: Api<ConfigMap> = Api::namespaced(client.clone(), NAMESPACE);
         let (seen, settings, events, mesos, scheduler) = tokio::join!(
             workloads::look(client, defaults),
-            clients::with_timeout("read the live settings", maps.get_opt(SETTINGS_CONFIG_MAP)),
+            clients::with_timeout("read the node limits", maps.get_opt(SETTINGS_CONFIG_MAP)),
             events(client, about),
             ask_mesos(host.clone(), loaded),
             clients::scheduler(&context.session, loaded, host),
@@ -132,22 +132,21 @@ impl Found {
                 let (namespace, name) = full(name, namespace);
                 let is_it = |pod: &&workloads::PodView| pod.facts.namespace == namespace && pod.facts.name == name;
                 let Some(view) = self.seen.pods.iter().find(is_it) else {
-                    let text = format!("there is no pod {namespace}/{name}");
-                    return Err(
-                        Failure::message(Code::Failed, text).hint("list them: `kubectl get pods --all-namespaces`")
-                    );
+                    let text = format!("pod {namespace}/{name} not found");
+                    return Err(Failure::message(Code::Failed, text).hint("kubectl get pods --all-namespaces"));
                 };
                 Ok(why::pod(view, &facts))
             }
             About::Node { name } => why::node(name, &facts).ok_or_else(|| {
                 let names: Vec<&str> = self.seen.nodes.iter().map(|node| node.facts.name.as_str()).collect();
-                unknown(&format!("there is no node {name}, and no agent of that name"), &names, "nodes")
+                unknown(&format!("node {name} not found, and no Mesos agent has this name"), &names, "nodes")
             }),
             About::Offer { name } => {
-                let master = facts.master.map_err(|why| Failure::message(Code::Failed, format!("ask Mesos: {why}")))?;
+                let master =
+                    facts.master.map_err(|why| Failure::message(Code::Failed, format!("Mesos query failed: {why}")))?;
                 let agent = master.agents.iter().find(|agent| agent.hostname == *name || agent.id == *name);
                 let names: Vec<&str> = master.agents.iter().map(|agent| agent.hostname.as_str()).collect();
-                let agent = agent.ok_or_else(|| unknown(&format!("Mesos has no agent {name}"), &names, "agents"))?;
+                let agent = agent.ok_or_else(|| unknown(&format!("Mesos agent {name} not found"), &names, "agents"))?;
                 Ok(why::offer(agent, &facts))
             }
         }

@@ -102,11 +102,11 @@ impl Answer {
     /// Formats the answer as text.
     pub fn text(&self) -> String {
         let Answer { about, state, reasons, said } = self;
-        let mut text = format!("{about}: {state}\n");
+        let mut text = format!("{about} {state}\n");
         for Reason { kind: _, what, cure } in reasons {
             text.push_str(&format!("  - {what}\n"));
             if !cure.is_empty() {
-                text.push_str(&format!("    do: {cure}\n"));
+                text.push_str(&format!("    hint: {cure}\n"));
             }
         }
         for line in said {

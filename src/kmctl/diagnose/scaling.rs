@@ -1,7 +1,7 @@
 //! What a change of the bounds will do, its progress, and what blocks it. No I/O, no clock, no randomness.
 use k8s_openapi::jiff::Timestamp;
 
-use crate::diagnose::why::{empty_node, free, keeping, pods, total};
+use crate::diagnose::why::{empty_node, figures, free, keeping, pods, span, total};
 use crate::diagnose::{Kind, Reason};
 use crate::inventory::bounds::Bounds;
 use crate::inventory::mesos::{Agent, Master};
@@ -12,6 +12,7 @@ use kmctl_core::model::drain_cost::{DrainCost, Stage, surplus};
 use kmctl_core::model::nodes::NodePhase;
 use kmctl_core::model::resources::decimal;
 use kmctl_core::protocol::Summary;
+use kmctl_core::text;
 
 /// The collected facts.
 #[derive(Clone, Copy)]
@@ -49,16 +50,16 @@ pub(crate) fn progress(bounds: Bounds, seen: &Workloads) -> Progress {
     let (enough, few) = (ready >= bounds.min as usize, bounds.max.is_none_or(|max| all <= max as usize));
     let mut parts = Vec::new();
     if !enough {
-        parts.push(format!("{ready} of {} nodes ready", bounds.min));
+        parts.push(format!("{ready} of {} ready", text::count(bounds.min, "node")));
     }
     if !few {
-        parts.push(format!("{all} nodes, at most {} wanted", bounds.shown_max()));
+        parts.push(format!("{}, maximum is {}", text::count(all, "node"), bounds.shown_max()));
     }
     let on_the_way = seen.nodes.iter().filter_map(|node| {
         let name = &node.facts.name;
         match node.facts.phase {
-            NodePhase::Starting => Some(format!("{name} starts")),
-            NodePhase::Leaving => Some(format!("{name} leaves ({} left)", pods(seen.keeping(name).count()))),
+            NodePhase::Starting => Some(format!("{name} is starting")),
+            NodePhase::Leaving => Some(format!("{name} is draining ({} left)", pods(seen.keeping(name).count()))),
             NodePhase::Candidate | NodePhase::Ready => None,
         }
     });
@@ -73,11 +74,11 @@ pub(crate) fn obstacles(bounds: Bounds, situation: &Situation<'_>) -> Vec<Reason
     let Situation { seen, scheduler, now, .. } = situation;
     let mut reasons = Vec::new();
     match scheduler {
-        None => reasons.push(Reason::new(Kind::Scheduler, "km scheduler does not answer", "run `kmctl status`")),
+        None => reasons.push(Reason::new(Kind::Scheduler, "km-scheduler is not responding", "kmctl status")),
         Some(summary) if !summary.acting => reasons.push(Reason::new(
             Kind::Scheduler,
-            "km scheduler decides nothing yet: it has no connection to Mesos, or still waits for what Mesos knows of its tasks",
-            "see whether Mesos is up: `kmctl check`",
+            "km-scheduler is not active: it is not connected to Mesos, or is waiting for the state of its tasks",
+            "check Mesos: kmctl check",
         )),
         Some(_) => {}
     }
@@ -88,7 +89,10 @@ pub(crate) fn obstacles(bounds: Bounds, situation: &Situation<'_>) -> Vec<Reason
     }
     for node in seen.nodes.iter().filter(|node| node.facts.phase == NodePhase::Starting) {
         let since = node.created.map_or(0, |created| now.as_second() - created.as_second());
-        reasons.push(Reason::passing(Kind::Time, format!("node {} starts, since {since} s", node.facts.name)));
+        reasons.push(Reason::passing(
+            Kind::Time,
+            format!("node {} has been starting for {}", node.facts.name, span(since)),
+        ));
     }
     let max = bounds.max.map_or(usize::MAX, |max| max as usize);
     if seen.nodes.len() > max {
@@ -118,7 +122,7 @@ fn able<'a>(situation: &Situation<'a>, master: &'a Master) -> Vec<&'a Agent> {
 
 fn too_few_agents(missing: usize, situation: &Situation<'_>) -> Option<Reason> {
     let Some(master) = situation.master else {
-        return Some(Reason::new(Kind::Mesos, "Mesos does not answer", "run `kmctl check`"));
+        return Some(Reason::new(Kind::Mesos, "Mesos is not responding", "kmctl check"));
     };
     let able = able(situation, master);
     if able.len() < missing {
@@ -127,36 +131,41 @@ fn too_few_agents(missing: usize, situation: &Situation<'_>) -> Option<Reason> {
         return Some(Reason::new(
             Kind::Agents,
             format!(
-                "{missing} more nodes are wanted; agents left for them: {}; {fit} of {all} agents can become nodes",
-                able.len()
+                "{} required; {} left; {fit} of {all} Mesos agents are eligible",
+                more_nodes(missing),
+                text::count(able.len(), "eligible agent")
             ),
-            "`kmctl check` tells what is against the others; else ask for fewer: `kmctl scale --min N`",
+            "list ineligible agents with kmctl check, or lower the minimum: kmctl scale --min N",
         ));
     }
     let need = empty_node(situation.cluster);
     let lacking: Vec<&&Agent> = able.iter().filter(|agent| !free(agent).covers(need)).collect();
     if able.len() - lacking.len() >= missing {
-        let text = format!("{missing} more nodes are wanted; waiting for Mesos' offers");
+        let text = format!("{} required; waiting for Mesos offers", more_nodes(missing));
         return Some(Reason::passing(Kind::Time, text));
     }
-    let figures: Vec<String> = lacking
+    let lacks: Vec<String> = lacking
         .iter()
         .map(|agent| {
             let (free, all) = (free(agent), total(agent));
             let of = |free: i64, all: i64| format!("{} of {}", decimal(free), decimal(all));
-            format!("{} has {} cpus and {} MB free", agent.hostname, of(free.cpus, all.cpus), of(free.mem, all.mem))
+            format!("{} has {} CPU and {} MiB free", agent.hostname, of(free.cpus, all.cpus), of(free.mem, all.mem))
         })
         .collect();
     Some(Reason::new(
         Kind::Taken,
         format!(
-            "{missing} more nodes are wanted, and others use the agents: {}; a node takes {} cpus and {} MB",
-            figures.join("; "),
-            decimal(need.cpus),
-            decimal(need.mem)
+            "{} required, but agents are used by other frameworks: {}; a node needs {}",
+            more_nodes(missing),
+            lacks.join("; "),
+            figures(need)
         ),
-        "wait until others free something, raise the role's weight or quota in Mesos, or ask for fewer: `kmctl scale --min N`",
+        "raise the weight or quota of the role in Mesos, or lower the minimum: kmctl scale --min N",
     ))
+}
+
+fn more_nodes(missing: usize) -> String {
+    text::count(missing, "more node")
 }
 
 /// The cost of removing a node.
@@ -184,29 +193,29 @@ pub(crate) fn preview(after: Bounds, situation: &Situation<'_>) -> Vec<String> {
             Some(master) => {
                 let names: Vec<&str> = able(situation, master).iter().map(|agent| agent.hostname.as_str()).collect();
                 let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-                format!(", on agents that can become nodes: {names}")
+                format!(" on eligible agents: {names}")
             }
             None => String::new(),
         };
-        lines.push(format!("+ {missing} more start{agents}"));
+        lines.push(format!("+ {} will start{agents}", more_nodes(missing)));
         let reason = too_few_agents(missing, situation).filter(|reason| !reason.cure.is_empty());
         lines.extend(reason.map(|reason| format!("    ! {}", reason.what)));
     }
     let max = after.max.map_or(usize::MAX, |max| max as usize);
     let going = surplus(open.iter().map(|node| burden(node, seen)).collect(), max);
     for (burden, _) in &going {
-        lines.push(format!("- {} goes: {}", burden.node(), burden.describe()));
+        lines.push(format!("- {}: {}", burden.node(), burden.describe()));
         let blocked = keeping(burden.node(), seen, *now).into_iter().filter(|reason| !reason.cure.is_empty());
         lines.extend(blocked.map(|reason| format!("    ! {}", reason.what)));
     }
     if !going.is_empty() {
         let stays = |node: &&&NodeView| going.iter().all(|(burden, _)| burden.node() != node.facts.name);
         for node in open.iter().filter(stays) {
-            lines.push(format!("= {} stays: {}", node.facts.name, burden(node, seen).describe()));
+            lines.push(format!("= {}: {}", node.facts.name, burden(node, seen).describe()));
         }
     }
     if lines.is_empty() {
-        lines.push("= no node starts or goes because of it".to_owned());
+        lines.push("= no nodes will be added or removed".to_owned());
     }
     lines
 }
@@ -217,14 +226,14 @@ pub(crate) fn node_reason(node: &NodeView, bounds: Bounds, situation: &Situation
     let count = seen.keeping(&node.facts.name).count();
     let others = self::count(seen).ready.saturating_sub(1);
     match node.facts.phase {
-        NodePhase::Candidate if count == 0 => "could start for a pod that waits".to_owned(),
-        NodePhase::Candidate | NodePhase::Starting if count == 0 => "starts for min".to_owned(),
-        NodePhase::Candidate | NodePhase::Starting => format!("starts for {}", pods(count)),
+        NodePhase::Candidate if count == 0 => "candidate for pending pods".to_owned(),
+        NodePhase::Candidate | NodePhase::Starting if count == 0 => "starting to reach min".to_owned(),
+        NodePhase::Candidate | NodePhase::Starting => format!("starting for {}", pods(count)),
         NodePhase::Ready if count > 0 => format!("used by {}", pods(count)),
         NodePhase::Ready if others < bounds.min as usize => "idle, kept by min".to_owned(),
-        NodePhase::Ready => format!("idle, goes after {}", cluster.spec.nodes.idle_timeout),
+        NodePhase::Ready => format!("idle, removed after {}", cluster.spec.nodes.idle_timeout),
         NodePhase::Leaving => {
-            let why = if node.facts.why.is_empty() { "it is no longer wanted" } else { &node.facts.why };
+            let why = if node.facts.why.is_empty() { "no longer needed" } else { &node.facts.why };
             format!("{} left; {why}", pods(count))
         }
     }

@@ -1,4 +1,5 @@
 //! The bounds, the nodes, and why each node exists, as text and as JSON.
+use kmctl_core::model::nodes::shown_state;
 use serde::Serialize;
 
 use super::scaling::{Situation, count, node_reason};
@@ -47,16 +48,17 @@ impl Shown {
         let Shown { bounds, file, auto_scaling, ready, nodes } = self;
         let mut text = format!("{}\n", bounds.shown());
         if bounds != file {
-            text.push_str(&format!("set live, and kept by `kmctl up`; cluster.yaml: {}\n", file.shown()));
+            text.push_str(&format!("set with `kmctl scale`, kept by `kmctl up` (cluster.yaml: {})\n", file.shown()));
         }
         if !auto_scaling {
-            text.push_str("auto-scaling is off: min and max are the same\n");
+            text.push_str("autoscaling is disabled: min equals max\n");
         }
         text.push_str(&format!("nodes {}, ready {ready}\n", nodes.len()));
         let width =
             |of: fn(&ShownNode) -> &String| nodes.iter().map(|node| of(node).chars().count()).max().unwrap_or(0);
         let (names, states) = (width(|node| &node.name), width(|node| &node.state));
         for ShownNode { name, state, why } in nodes {
+            let state = shown_state(state);
             text.push_str(&format!("  {name:names$}  {state:states$}  {why}\n"));
         }
         text

@@ -42,8 +42,8 @@ fn bounds_hold_when_enough_nodes_are_ready_and_not_too_many_are_there() {
     let seen = three();
     let cases = [
         (at(2, Some(3)), true, ""),
-        (at(3, Some(3)), false, "2 of 3 nodes ready; agent3 starts"),
-        (at(0, Some(2)), false, "3 nodes, at most 2 wanted; agent3 starts"),
+        (at(3, Some(3)), false, "2 of 3 nodes ready; agent3 is starting"),
+        (at(0, Some(2)), false, "3 nodes, maximum is 2; agent3 is starting"),
         (at(0, None), true, ""),
     ];
     for (bounds, done, text) in cases {

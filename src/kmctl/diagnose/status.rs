@@ -161,10 +161,7 @@ impl Report {
             .collect();
         for node in &objects.nodes {
             if let (Some(mode), Some(why)) = (&node.proxy, &node.proxy_why) {
-                self.warnings.push(format!(
-                    "{}: kube-proxy writes with {mode}, not as network.proxyMode asks: {why}",
-                    node.name
-                ));
+                self.warnings.push(format!("{}: kube-proxy uses {mode}, not network.proxyMode: {why}", node.name));
             }
         }
         for pod in &objects.pods {
@@ -188,7 +185,7 @@ impl Report {
                 1 => String::new(),
                 count => format!(" and {} more", count - 1),
             };
-            let text = format!("nothing enforces NetworkPolicy {first}{others}: network.mode is hostPorts");
+            let text = format!("NetworkPolicy {first}{others} is not enforced: network.mode is hostPorts");
             self.warnings.push(text);
         }
     }
@@ -234,7 +231,7 @@ fn disagreements(objects: &Objects, tasks: &[RunningTask]) -> Vec<String> {
     let with_task: BTreeMap<String, &RunningTask> = tasks.iter().filter_map(|task| Some((uid(task)?, task))).collect();
     for pod in objects.pods.iter().filter(|pod| pod.node.is_some()) {
         if !with_task.contains_key(&pod.uid) {
-            found.push(format!("pod {} runs without a Mesos task", pod.name));
+            found.push(format!("pod {} has no Mesos task", pod.name));
         }
     }
     for (uid, task) in &with_task {

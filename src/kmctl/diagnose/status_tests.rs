@@ -165,7 +165,7 @@ fn policies_that_nothing_enforces_are_named() {
     assert!(quiet.warnings.is_empty(), "with a plugin it is the plugin's matter");
     let mut told = report(Some(units()));
     told.warn(NetworkMode::HostPorts, &facts);
-    let line = "! nothing enforces NetworkPolicy shop/deny and 1 more: network.mode is hostPorts\n";
+    let line = "! NetworkPolicy shop/deny and 1 more is not enforced: network.mode is hostPorts\n";
     let text = told.text(now(), false);
     assert!(text.contains(line), "{text}");
 }
@@ -176,9 +176,6 @@ fn a_node_whose_kube_proxy_cannot_be_as_it_was_asked_for_says_why() {
     let other = NodeFacts { proxy_why: Some("nft is not installed".to_owned()), ..node("agent1", "ready") };
     report.add(Some(&objects(vec![other], Vec::new())), Some(&master(Vec::new())), None);
     let text = report.text(now(), false);
-    assert!(
-        text.contains("! agent1: kube-proxy writes with iptables (nft), not as network.proxyMode asks: nft is not"),
-        "{text}"
-    );
+    assert!(text.contains("! agent1: kube-proxy uses iptables (nft), not network.proxyMode: nft is not"), "{text}");
     assert_eq!(serde_json::to_value(&report).unwrap()["nodes"][0]["proxy"], "iptables (nft)");
 }

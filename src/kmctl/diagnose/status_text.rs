@@ -5,7 +5,9 @@ use jiff::Timestamp;
 
 use super::status::{BoundsReport, HostReport, NodeReport, PodsReport, Report};
 use crate::inventory::units::Unit;
+use kmctl_core::model::nodes::shown_state;
 use kmctl_core::pki::RENEW_DAYS;
+use kmctl_core::text;
 
 impl Report {
     /// Formats the report as text. With `all`, every certificate is listed.
@@ -23,10 +25,10 @@ impl Report {
         if let Some(mesos) = &self.mesos {
             let framework = match &mesos.framework {
                 Some(id) => {
-                    let connected = if mesos.connected { "connected" } else { "NOT connected" };
+                    let connected = if mesos.connected { "connected" } else { "disconnected" };
                     format!(
-                        "framework {id} {connected}, tasks {}, holding {} cpus and {} MB",
-                        mesos.tasks,
+                        "framework {id} {connected}, {}, {} CPU, {} MiB",
+                        text::count(mesos.tasks, "task"),
                         round(mesos.resources.cpus),
                         round(mesos.resources.mem)
                     )
@@ -41,7 +43,7 @@ impl Report {
         if self.api.is_some() {
             out.push_str(&self.nodes_text());
             let PodsReport { running, starting, unscheduled } = self.pods;
-            let _ = writeln!(out, "pods: {running} running, {starting} starting, {unscheduled} waiting for a node");
+            let _ = writeln!(out, "pods: {running} running, {starting} starting, {unscheduled} pending");
         }
         for warning in self.warnings(now) {
             let _ = writeln!(out, "! {warning}");
@@ -57,14 +59,14 @@ impl Report {
         let mut all = Vec::new();
         for host in &self.hosts {
             for certificate in host.certificates.iter().filter(|one| days(one.expires, now) < RENEW_DAYS) {
-                let cure = if certificate.authority { "it is not renewed by itself" } else { "`kmctl up` renews it" };
+                let cure = if certificate.authority { "renew it manually" } else { "renew it with `kmctl up`" };
                 let (name, path, left) = (&host.name, &certificate.path, days(certificate.expires, now));
                 all.push(format!("{name}: {path} {}; {cure}", ends(left)));
             }
             if let Some(outdated) = host.outdated.as_ref().filter(|outdated| !outdated.is_empty()) {
                 let what = outdated.join(", ");
                 all.push(format!(
-                    "{}: not as in cluster.yaml: {what}; `kmctl plan` shows it, `kmctl up` repairs it",
+                    "{}: differs from cluster.yaml ({what}): preview with `kmctl plan`, apply with `kmctl up`",
                     host.name
                 ));
             }
@@ -73,14 +75,14 @@ impl Report {
             && live != file
         {
             all.push(format!(
-                "bounds of nodes are set live to {}; cluster.yaml: {} (`kmctl up --reset-scale` goes back)",
+                "node limits set with `kmctl scale`: {} (cluster.yaml: {}); reset with `kmctl up --reset-scale`",
                 live.shown(),
                 file.shown()
             ));
         }
         let old: Vec<&str> = self.nodes.iter().filter(|node| node.outdated).map(|node| node.name.as_str()).collect();
         if !old.is_empty() {
-            all.push(format!("{}: started with an earlier km, which they keep until they go", old.join(", ")));
+            all.push(format!("{}: runs an older km until the node is replaced", old.join(", ")));
         }
         all.extend(self.disagreements.iter().chain(&self.warnings).cloned());
         all
@@ -89,14 +91,15 @@ impl Report {
     fn nodes_text(&self) -> String {
         let bounds = self.bounds.as_ref().map(|bounds| format!(" ({})", bounds.live.shown())).unwrap_or_default();
         if self.nodes.is_empty() {
-            return format!("nodes: none{bounds}, which is normal while no pod needs one\n");
+            return format!("nodes: none{bounds} (a node starts when a pod needs one)\n");
         }
-        let header = ["  NODE", "AGENT", "STATE", "READY", "GRANT", "PODS", "PROXY"].map(str::to_owned);
+        let header = ["  NODE", "AGENT", "STATE", "READY", "ALLOCATION", "PODS", "PROXY"].map(str::to_owned);
         let rows = self.nodes.iter().map(|node| {
             let ready = if node.ready { "yes" } else { "no" };
             let name = format!("  {}", node.name);
             let NodeReport { agent, state, grant, proxy, .. } = node;
-            let [agent, state, grant, proxy] = [agent, state, grant, proxy].map(Clone::clone);
+            let [agent, grant, proxy] = [agent, grant, proxy].map(Clone::clone);
+            let state = shown_state(state).to_owned();
             [name, agent, state, ready.to_owned(), grant, node.pods.to_string(), proxy]
         });
         let table = table(std::iter::once(header).chain(rows).collect());
@@ -125,40 +128,43 @@ fn certificates(host: &HostReport, now: Timestamp, all: bool) -> String {
         return host.certificates.iter().map(line).collect();
     }
     let (count, left) = (host.certificates.len(), days(first.expires, now));
-    format!("  certificates {count}, the first {}: {}\n", ends(left), first.path)
+    format!("  certificates: {count}, first {}: {}\n", ends(left), first.path)
 }
 
 fn ends(days: i64) -> String {
     match days {
-        ..0 => format!("ended {} days ago", -days),
-        _ => format!("ends in {days} days"),
+        ..0 => format!("expired {}d ago", -days),
+        _ => format!("expires in {days}d"),
     }
 }
 
 fn describe(units: Option<&[Unit]>) -> String {
-    let Some(units) = units else { return "not seen".to_owned() };
+    let Some(units) = units else { return "Unreachable".to_owned() };
     if units.iter().all(|unit| unit.state == "missing") {
-        return "nothing is installed".to_owned();
+        return "not installed".to_owned();
     }
     let wrong: Vec<String> = units
         .iter()
         .filter(|unit| !unit.runs() || unit.restarts > 0)
         .map(|unit| {
             let state = match (unit.runs(), unit.detail.as_str()) {
-                (true, _) => "runs".to_owned(),
+                (true, _) => "running".to_owned(),
                 (false, "") => unit.state.clone(),
                 (false, detail) => format!("{} ({detail})", unit.state),
             };
             let restarts = match unit.restarts {
                 0 => String::new(),
-                1 => ", restarted once".to_owned(),
-                count => format!(", restarted {count} times"),
+                count => format!(", restarted {count}x"),
             };
             format!("{} {state}{restarts}", unit.name)
         })
         .collect();
     let running = units.iter().filter(|unit| unit.runs()).count();
-    let summary = format!("{running} of {} units run", units.len());
+    let summary = format!(
+        "{}, {running} of {} units running",
+        if running == units.len() { "Ready" } else { "Degraded" },
+        units.len()
+    );
     if wrong.is_empty() { summary } else { format!("{summary}; {}", wrong.join("; ")) }
 }
 

@@ -35,7 +35,7 @@ async fn resolve(host: &dyn Host, name: &str) -> Result<IpAddr, HostError> {
     let address = text.split_whitespace().next().and_then(|address| address.parse().ok());
     address.ok_or_else(|| HostError::Connect {
         address: name.to_owned(),
-        source: io::Error::new(io::ErrorKind::NotFound, "the host knows no address for this name"),
+        source: io::Error::new(io::ErrorKind::NotFound, "the host failed to resolve this name"),
     })
 }
 

@@ -23,7 +23,7 @@ fn broken(what: &str) -> impl Fn(std::io::Error) -> HostError {
 
 fn start(command: &Command) -> Result<Child, HostError> {
     let Some((program, arguments)) = command.argv.split_first() else {
-        return Err(HostError::Unsupported("a command without a program".to_owned()));
+        return Err(HostError::Unsupported("the command is empty".to_owned()));
     };
     tokio::process::Command::new(program)
         .args(arguments)
@@ -61,7 +61,7 @@ async fn finish(
     let mut child = start(&command)?;
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let (Some(stdout), Some(mut stderr)) = (stdout, stderr) else {
-        return Err(HostError::Unsupported("a command without outputs".to_owned()));
+        return Err(HostError::Unsupported("the command has no output".to_owned()));
     };
     let mut output = Output::default();
     let collect_stdout = async {
@@ -91,7 +91,7 @@ async fn finish(
     let (stdout, stderr, status) = tokio::time::timeout(command.timeout, work)
         .await
         .map_err(|_| HostError::Timeout(command.timeout))?
-        .map_err(broken("talk to the command"))?;
+        .map_err(broken("exchange data with the command"))?;
     output.stdout = stdout;
     output.stderr = stderr;
     output.status = status.code().unwrap_or_else(|| {

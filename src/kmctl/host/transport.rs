@@ -1,4 +1,5 @@
 //! What `kmctl` can do with a machine, independent of how it is reached.
+use kmctl_core::text::duration;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -65,7 +66,7 @@ pub trait Host: Send + Sync {
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
     /// No connection could be established.
-    #[error("connect to {address}")]
+    #[error("failed to connect to {address}")]
     Connect {
         /// Address and port.
         address: String,
@@ -99,7 +100,7 @@ pub enum HostError {
         source: std::io::Error,
     },
     /// A jump host could not be used, or could not reach the host.
-    #[error("go through the jump host {place}")]
+    #[error("failed to connect through jump host {place}")]
     Jump {
         /// The jump host, `user@address:port`.
         place: String,
@@ -118,7 +119,7 @@ pub enum HostError {
     #[error("{0}")]
     Unsupported(String),
     /// The connection broke, or the command could not be started.
-    #[error("{what}")]
+    #[error("failed to {what}")]
     Broken {
         /// The operation that failed.
         what: String,
@@ -126,7 +127,7 @@ pub enum HostError {
         source: std::io::Error,
     },
     /// There was no answer in time.
-    #[error("no answer within {0:?}")]
+    #[error("no response within {}", duration(*.0))]
     Timeout(Duration),
 }
 

@@ -19,7 +19,7 @@ pub(crate) fn parse_max(text: &str) -> Result<Max, String> {
     if text == NONE {
         return Ok(Max(None));
     }
-    text.parse().map(|value| Max(Some(value))).map_err(|_| "a number, or `none`".to_owned())
+    text.parse().map(|value| Max(Some(value))).map_err(|_| "must be a number or `none`".to_owned())
 }
 
 /// Bounds of nodes.
@@ -39,7 +39,7 @@ impl Bounds {
     pub(crate) fn read(found: Option<&ConfigMap>, nodes: &NodesSpec) -> Result<Bounds, Failure> {
         let value = |key: &str| found.and_then(|map| map.data.as_ref()?.get(key)).map(|text| text.trim());
         let number = |key: &str, text: &str| {
-            let what = || format!("read {key} of ConfigMap {NAMESPACE}/{SETTINGS_CONFIG_MAP}");
+            let what = || format!("invalid {key} in ConfigMap {NAMESPACE}/{SETTINGS_CONFIG_MAP}");
             text.parse::<u32>().map_err(|error| Failure::new(Code::Failed, error).context(what()))
         };
         Ok(Bounds {
@@ -59,8 +59,8 @@ impl Bounds {
             None => Bounds { min: min.unwrap_or(self.min), max: max.map_or(self.max, |Max(max)| max) },
         };
         if after.max.is_some_and(|max| max < after.min) {
-            let text = format!("max ({}) would be less than min ({})", after.shown_max(), after.min);
-            return Err(Failure::message(Code::Usage, text).hint("give both: `kmctl scale --min N --max N`"));
+            let text = format!("max ({}) is less than min ({})", after.shown_max(), after.min);
+            return Err(Failure::message(Code::Usage, text).hint("set both: kmctl scale --min N --max N"));
         }
         Ok(after)
     }

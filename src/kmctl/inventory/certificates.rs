@@ -40,7 +40,7 @@ exit 0
 pub async fn look(host: &dyn Host) -> Result<Vec<CertificateFacts>, HostError> {
     let output = host.run(Command::new(["sh", "-c", LOOK]).privileged()).await?;
     if !output.success() {
-        return Err(HostError::Unsupported(format!("read certificates: {}", output.last_words())));
+        return Err(HostError::Unsupported(format!("failed to read certificates: {}", output.last_words())));
     }
     Ok(read(&output.text()))
 }

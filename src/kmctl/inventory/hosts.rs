@@ -12,14 +12,14 @@ use kmctl_core::protocol::host::{
 #[derive(Debug, thiserror::Error)]
 pub enum HostInventoryError {
     /// The host could not be queried.
-    #[error("look at {host}")]
+    #[error("failed to inspect {host}")]
     Host {
         host: String,
         #[source]
         source: HostError,
     },
     /// The answer could not be understood.
-    #[error("look at {host}: {answer}")]
+    #[error("failed to inspect {host}: {answer}")]
     Answer {
         host: String,
         /// What it printed.

@@ -101,7 +101,7 @@ pub async fn look(host: &dyn Host) -> Result<Machine, HostError> {
     let output = host.run(Command::new(argv).privileged()).await?;
     let after = now();
     if !output.success() {
-        let what = format!("run a shell as root (exit status {}): {}", output.status, output.last_words());
+        let what = format!("failed to run a shell as root (exit status {}): {}", output.status, output.last_words());
         return Err(HostError::Unsupported(what));
     }
     read(&output.text(), before, after).map_err(HostError::Unsupported)

@@ -18,7 +18,7 @@ const ANSWER: Duration = Duration::from_secs(15);
 #[derive(Debug, thiserror::Error)]
 pub enum ObjectsError {
     /// It refused, or the connection failed.
-    #[error("{what}")]
+    #[error("failed to {what}")]
     Ask {
         /// The request that failed.
         what: &'static str,
@@ -26,7 +26,7 @@ pub enum ObjectsError {
         source: kube::Error,
     },
     /// It did not answer.
-    #[error("{what}: no answer within {ANSWER:?}")]
+    #[error("failed to {what}: no response within {ANSWER:?}")]
     Silent {
         /// The request that failed.
         what: &'static str,
@@ -98,7 +98,7 @@ pub(super) async fn ask<T>(
 
 /// Queries everything.
 pub async fn look(client: &kube::Client) -> Result<Objects, ObjectsError> {
-    let version = ask("ask the API server for its version", client.apiserver_version()).await?.git_version;
+    let version = ask("query the version of the API server", client.apiserver_version()).await?.git_version;
     let unready = unready(client).await?;
     let list = ListParams::default();
     let nodes = ask("list nodes", Api::<Node>::all(client.clone()).list(&list)).await?;
@@ -117,7 +117,7 @@ pub async fn look(client: &kube::Client) -> Result<Objects, ObjectsError> {
 
 /// `/readyz` answers 500 with a list while a check fails.
 async fn unready(client: &kube::Client) -> Result<Vec<String>, ObjectsError> {
-    let what = "ask the API server whether it is ready";
+    let what = "query the readiness of the API server";
     let Ok(request) = http::Request::get("/readyz?verbose").body(Vec::new()) else { return Ok(Vec::new()) };
     match ask(what, client.request_text(request)).await {
         Ok(_) => Ok(Vec::new()),
@@ -125,7 +125,7 @@ async fn unready(client: &kube::Client) -> Result<Vec<String>, ObjectsError> {
             let failed = status.message.lines().filter_map(|line| line.strip_prefix("[-]")).map(str::to_owned);
             let mut failed: Vec<String> = failed.collect();
             if failed.is_empty() {
-                failed.push(format!("/readyz answered {}", status.code));
+                failed.push(format!("/readyz returned {}", status.code));
             }
             Ok(failed)
         }

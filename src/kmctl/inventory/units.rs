@@ -34,7 +34,7 @@ pub async fn look(host: &dyn Host) -> Result<Vec<Unit>, HostError> {
     argv.extend(names.iter().map(String::as_str));
     let output = host.run(Command::new(argv)).await?;
     if !output.success() {
-        return Err(HostError::Unsupported(format!("ask systemd: {}", output.last_words())));
+        return Err(HostError::Unsupported(format!("failed to query systemd: {}", output.last_words())));
     }
     Ok(read(&output.text()))
 }

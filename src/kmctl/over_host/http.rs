@@ -22,10 +22,10 @@ pub(super) type Http =
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
     /// The certificates to trust cannot be used.
-    #[error("set up TLS")]
+    #[error("failed to set up TLS")]
     Tls(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The connection could not be established, or it broke.
-    #[error("ask {url}")]
+    #[error("failed to query {url}")]
     Ask {
         /// The requested URL.
         url: String,
@@ -33,7 +33,7 @@ pub enum HttpError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The status is no success.
-    #[error("{url} answered {status}")]
+    #[error("{url} returned {status}")]
     Refused {
         /// The requested URL.
         url: String,

@@ -13,10 +13,10 @@ use crate::host::{Dialer, Host};
 #[derive(Debug, thiserror::Error)]
 pub enum OverHostError {
     /// The kubeconfig is invalid.
-    #[error("read the kubeconfig")]
+    #[error("failed to read the kubeconfig")]
     Kubeconfig(#[source] KubeconfigError),
     /// Its certificates or keys cannot be used.
-    #[error("set up TLS for the API server")]
+    #[error("failed to set up TLS for the API server")]
     Tls(#[source] kube::Error),
 }
 

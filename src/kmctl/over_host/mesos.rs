@@ -53,7 +53,7 @@ impl Transport for HostTransport {
     async fn send(&self, request: Request) -> Result<Reply, TransportError> {
         let Request { path, body, stream_id } = request;
         let failed = |source: Box<dyn std::error::Error + Send + Sync>| {
-            TransportError::new(format!("reach {}", self.base), source)
+            TransportError::new(format!("connect to {}", self.base), source)
         };
         let url = format!("{}{path}", self.base);
         let mut builder = match body {

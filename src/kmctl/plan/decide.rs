@@ -315,7 +315,7 @@ fn decide_unit(spec: &UnitSpec, observation: &Observation, changing: &BTreeSet<S
     let read: Vec<&String> = spec.reads.iter().filter(|path| changing.contains(*path)).collect();
     if runs && !read.is_empty() {
         let shown: Vec<&str> = read.iter().map(|path| path.rsplit('/').next().unwrap_or(path)).collect();
-        why.push(format!("it reads {}", shown.join(", ")));
+        why.push(format!("{} changed", shown.join(", ")));
     }
     if observation.observed.is_same() && read.is_empty() {
         return None;
@@ -342,12 +342,15 @@ fn decide_item(
         if observation.observed == Observed::Missing {
             return Err(PlanError::NoSecret { host: manifest.host.clone(), path: name });
         }
-        notes.push(format!("{name} is kept: the file that mesos.secretFile names is not here"));
+        notes.push(format!("keeping {name}: mesos.secretFile does not exist on this machine"));
     }
     let size = item.kind().size();
     let awaits = item.planned() == Planned::Awaited;
     if let Observed::Kept { what } = &observation.observed {
-        notes.push(format!("bounds of nodes are kept as set live: {}; --reset-scale goes back", what.join(", ")));
+        notes.push(format!(
+            "keeping node limits set with `kmctl scale` ({}); reset them with --reset-scale",
+            what.join(", ")
+        ));
     }
     Ok(match &observation.observed {
         Observed::Same | Observed::Kept { .. } => None,

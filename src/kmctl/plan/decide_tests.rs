@@ -134,7 +134,7 @@ fn bounds_that_were_set_live_are_kept_and_told() {
     });
     let plan = decide(&[(manifest, found)], "km", &PlanContext::default()).unwrap();
     assert!(plan.is_empty());
-    let note = "bounds of nodes are kept as set live: max 3 (cluster.yaml: none); --reset-scale goes back";
+    let note = "keeping node limits set with `kmctl scale` (max 3 (cluster.yaml: none)); reset them with --reset-scale";
     assert_eq!(plan.hosts[0].notes, [note]);
     assert!(describe(&plan).contains(note));
 }
@@ -236,7 +236,7 @@ fn a_living_cluster_keeps_its_network_mode() {
     let with_plugin = ours.replace("mode: hostPorts", "mode: cni");
     assert_ne!(with_plugin, ours);
     let refused = decided(&with_plugin, "active").unwrap_err();
-    let told = "cp1 runs with network.mode cni, and cluster.yaml wants hostPorts: a running cluster keeps its network";
+    let told = "cannot change network.mode of cp1 from cni to hostPorts: the mode of a running cluster is fixed";
     assert_eq!(refused.to_string(), told);
     assert!(decided(&with_plugin, "inactive").is_ok());
     let other_range = ours.replace("172.30.0.0/16", "172.31.0.0/16");

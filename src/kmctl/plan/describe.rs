@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::decide::{Action, HostPlan, Plan, Step};
 use super::etcd::EtcdRemoval;
+use kmctl_core::text::count;
 
 /// The whole plan, host by host, with the reasons and the diffs.
 pub fn describe(plan: &Plan) -> String {
@@ -12,14 +13,15 @@ pub fn describe(plan: &Plan) -> String {
         describe_host(&mut text, host);
     }
     for host in &plan.unseen {
-        let _ = writeln!(text, "{host}\n  . it was not seen: nothing is done there");
+        let _ = writeln!(text, "{host}\n  ! unreachable: no changes planned");
     }
     for EtcdRemoval { member, peers: _, remove, arithmetic } in &plan.departures {
         let _ = match remove {
-            true => writeln!(text, "etcd\n  - remove member {member}, which cluster.yaml does not name: {arithmetic}"),
+            true => writeln!(text, "etcd\n  - remove etcd member {member} (not in cluster.yaml): {arithmetic}"),
             false => writeln!(
                 text,
-                "etcd\n  . {member} is a member and not in cluster.yaml; `kmctl up --allow-remove` removes it ({arithmetic})"
+                "etcd\n  ! {member} is an etcd member but not in cluster.yaml; remove it with `kmctl up \
+                 --allow-remove` ({arithmetic})"
             ),
         };
     }
@@ -45,10 +47,10 @@ fn describe_host(text: &mut String, host: &HostPlan) {
             if count > 1 {
                 let _ = writeln!(
                     text,
-                    "  {} {} {count} files in {folder} ({} MB)",
+                    "  {} {} {count} files in {folder} ({} MiB)",
                     sign(step.action),
                     verb(step.action),
-                    bytes / 1_000_000
+                    bytes >> 20
                 );
                 continue;
             }
@@ -56,10 +58,10 @@ fn describe_host(text: &mut String, host: &HostPlan) {
         describe_step(text, step);
     }
     for note in &host.notes {
-        let _ = writeln!(text, "  . {note}");
+        let _ = writeln!(text, "  = {note}");
     }
     if host.unchanged > 0 {
-        let _ = writeln!(text, "    {} unchanged", host.unchanged);
+        let _ = writeln!(text, "  = {} unchanged", host.unchanged);
     }
 }
 
@@ -82,7 +84,7 @@ fn describe_step(text: &mut String, step: &Step) {
     }
     text.push('\n');
     if let Some(interrupts) = interrupts {
-        let _ = writeln!(text, "      interrupts {interrupts}");
+        let _ = writeln!(text, "      {interrupts}");
     }
     for line in diff.iter().filter(|_| *action != Action::Create).flat_map(|diff| diff.lines()) {
         let _ = writeln!(text, "      {line}");
@@ -92,9 +94,8 @@ fn describe_step(text: &mut String, step: &Step) {
 fn sign(action: Action) -> char {
     match action {
         Action::Install | Action::Create | Action::Start | Action::Join => '+',
-        Action::Update => '~',
-        Action::Compare => '?',
-        Action::Restart => '!',
+        Action::Update | Action::Restart => '~',
+        Action::Compare => '~',
         Action::Await => ' ',
     }
 }
@@ -114,12 +115,9 @@ fn verb(action: Action) -> &'static str {
 
 /// One line with the number of steps per action.
 pub fn summary(plan: &Plan) -> String {
-    let hosts = match plan.hosts.len() + plan.unseen.len() {
-        1 => "1 host".to_owned(),
-        count => format!("{count} hosts"),
-    };
+    let hosts = count(plan.hosts.len() + plan.unseen.len(), "host");
     if plan.is_empty() {
-        return format!("{hosts}: nothing to do");
+        return format!("{hosts}: no changes");
     }
     let mut counts: BTreeMap<Action, usize> = BTreeMap::new();
     for step in plan.hosts.iter().flat_map(|host| &host.steps).filter(|step| step.action != Action::Await) {
@@ -130,5 +128,9 @@ pub fn summary(plan: &Plan) -> String {
     if removals > 0 {
         parts.push(format!("{removals} to remove"));
     }
-    if parts.is_empty() { format!("{hosts}: only to wait") } else { format!("{hosts}: {}", parts.join(", ")) }
+    if parts.is_empty() {
+        format!("{hosts}: no changes, waiting until components are healthy")
+    } else {
+        format!("{hosts}: {}", parts.join(", "))
+    }
 }

@@ -41,7 +41,7 @@ const START_SECONDS: u64 = 120;
 
 /// The manifest of one host, in the order in which it is applied.
 pub fn desired(cluster: &Cluster, host: &HostSpec, inputs: &Inputs) -> Result<HostManifest, RenderError> {
-    let unusable = |error: &dyn std::error::Error| RenderError::Cluster(format!("the bundle cannot be used: {error}"));
+    let unusable = |error: &dyn std::error::Error| RenderError::Cluster(format!("invalid bundle: {error}"));
     let version: Version = inputs.bundle.kubernetes.parse().map_err(|error| unusable(&error))?;
     version.row().map_err(|error| unusable(&error))?;
     let (library, etcd) = libraries(&inputs.bundle);
@@ -292,7 +292,7 @@ impl Builder<'_> {
             network: spec.network.clone(),
         };
         let text = serde_yaml::to_string(&configuration)
-            .map_err(|error| RenderError::Cluster(format!("{SETTINGS} cannot be written: {error}")))?;
+            .map_err(|error| RenderError::Cluster(format!("failed to render {SETTINGS}: {error}")))?;
         Ok(format!("# Written by kmctl; a change here is undone by the next `kmctl up`.\n{text}"))
     }
 
@@ -512,7 +512,7 @@ fn client(common_name: &str, organization: Option<&str>) -> LeafSpec {
 
 /// The address of the Service `kubernetes`: the first one of the range.
 fn first_service_address(spec: &KubernetesSpec) -> Result<String, RenderError> {
-    let wrong = || RenderError::Cluster(format!("kubernetes.serviceCIDR `{}` is no subnet", spec.service_cidr));
+    let wrong = || RenderError::Cluster(format!("kubernetes.serviceCIDR `{}` is not a subnet", spec.service_cidr));
     let (base, _) = spec.service_cidr.split_once('/').ok_or_else(wrong)?;
     Ok(match base.parse().map_err(|_| wrong())? {
         std::net::IpAddr::V4(base) => std::net::Ipv4Addr::from_bits(base.to_bits() + 1).to_string(),

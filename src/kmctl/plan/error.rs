@@ -23,7 +23,7 @@ pub enum PlanError {
         member: String,
     },
     /// Another version or bundle runs there.
-    #[error("{host} runs {found}, and cluster.yaml wants {wanted}: a running cluster is not upgraded yet")]
+    #[error("cannot upgrade {host} from {found} to {wanted}: upgrades are not supported yet")]
     Upgrade {
         host: String,
         /// The version or bundle that runs there.
@@ -32,9 +32,7 @@ pub enum PlanError {
         wanted: String,
     },
     /// Its pods have another network.
-    #[error(
-        "{host} runs with network.mode {found}, and cluster.yaml wants {wanted}: a running cluster keeps its network"
-    )]
+    #[error("cannot change network.mode of {host} from {found} to {wanted}: the mode of a running cluster is fixed")]
     Network {
         host: String,
         /// The mode that it runs with.
@@ -43,7 +41,7 @@ pub enum PlanError {
         wanted: String,
     },
     /// A secret is neither on the operator's machine nor on the host.
-    #[error("{path} is not on {host}, and the file that mesos.secretFile names is not here")]
+    #[error("{path} does not exist on {host}, and mesos.secretFile does not exist on this machine")]
     NoSecret {
         host: String,
         /// The path on the host.
@@ -51,7 +49,7 @@ pub enum PlanError {
     },
     /// Another host may have bootstrapped the cluster.
     #[error(
-        "the hosts have written down that etcd's cluster begins on {}, and {} not answered",
+        "etcd was bootstrapped on {}, but {} not responded",
         founders.join(" or "), have(unseen)
     )]
     Founder {
@@ -61,7 +59,7 @@ pub enum PlanError {
         unseen: Vec<String>,
     },
     /// A host that cluster.yaml does not name bootstraps the cluster.
-    #[error("the hosts have written down that etcd's cluster begins on {founder}, which cluster.yaml does not name")]
+    #[error("etcd was bootstrapped on {founder}, which is not in cluster.yaml")]
     Unnamed {
         /// The host that bootstraps it.
         founder: String,
@@ -78,21 +76,21 @@ pub enum PlanError {
     #[error("{ETCD_DATA} on {host} {loss}")]
     DataAway { host: String, loss: Loss },
     /// All hosts with data have lost them.
-    #[error("the data of etcd are lost: {}", lost.iter().map(|(host, loss)| format!("{ETCD_DATA} on {host} {loss}")).collect::<Vec<_>>().join(", "))]
+    #[error("etcd data is lost: {}", lost.iter().map(|(host, loss)| format!("{ETCD_DATA} on {host} {loss}")).collect::<Vec<_>>().join(", "))]
     DataLost {
         /// The hosts, and how their data are missing.
         lost: Vec<(String, Loss)>,
     },
     /// Hosts that were not inspected may have the data of an older cluster.
-    #[error("no host that was seen has etcd's data, and {} not answered", have(unseen))]
+    #[error("no host that responded has etcd data, and {} not responded", have(unseen))]
     MayHaveData {
         /// Hosts that could not be inspected.
         unseen: Vec<String>,
     },
     /// So many members have lost their data that etcd can no longer elect a leader.
     #[error(
-        "etcd has lost its quorum: {} of its {members} members {} lost their data ({})",
-        lost.len(), if lost.len() == 1 { "has" } else { "have" }, lost.join(", ")
+        "etcd has no quorum: {} of {members} members lost their data ({})",
+        lost.len(), lost.join(", ")
     )]
     NoQuorum {
         /// The number of voting members.
@@ -101,13 +99,13 @@ pub enum PlanError {
         lost: Vec<String>,
     },
     /// Two hosts belong to different clusters.
-    #[error("{} have etcds that know nothing of each other: each is a cluster of its own", hosts.join(" and "))]
+    #[error("{} belong to different etcd clusters", hosts.join(" and "))]
     TwoClusters {
         /// One host of each.
         hosts: [String; 2],
     },
     /// It cannot be determined whether a cluster exists already.
-    #[error("{} of {all} hosts were seen and none of them has etcd's data: the others may have them", all - unseen.len())]
+    #[error("{} of {all} hosts responded and none has etcd data; the others may have it", all - unseen.len())]
     NoMajority {
         /// How many hosts cluster.yaml names.
         all: usize,
@@ -117,11 +115,11 @@ pub enum PlanError {
 }
 
 fn elsewhere(framework: &str, unseen: &[String]) -> String {
-    let seen = if unseen.is_empty() { "no host" } else { "none of the hosts that were seen" };
-    let text = format!("{seen} has etcd's data, and Mesos has the cluster's framework ({framework}): the cluster ");
+    let seen = format!("has etcd data, but Mesos has framework {framework} of this cluster: etcd data");
     match unseen {
-        [] => text + "has lost them",
-        unseen => text + "is on those that have not answered: " + &unseen.join(", "),
+        [] => format!("no host {seen} is lost"),
+        [one] => format!("no host that responded {seen} must be on {one}, which has not responded"),
+        unseen => format!("no host that responded {seen} must be on {}, which have not responded", unseen.join(", ")),
     }
 }
 

@@ -11,6 +11,7 @@ use crate::inventory::Found;
 use kmctl_core::protocol::host::{
     BootstrapClaim, DataState, ETCD_DATA, EtcdMember, HostManifest, Item, Loss, Observed, Planned, Section,
 };
+use kmctl_core::text::count;
 
 /// What must be done about a host's etcd member.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -257,9 +258,9 @@ pub(super) fn assign(
             if lost {
                 let state = match found.etcd_data().state() {
                     DataState::Lost(loss) => format!("{ETCD_DATA} {loss}"),
-                    DataState::None | DataState::Present => "its data are gone".to_owned(),
+                    DataState::None | DataState::Present => "its data is lost".to_owned(),
                 };
-                why.insert(0, format!("{state}: its former membership is replaced"));
+                why.insert(0, format!("{state}; its former membership is replaced"));
             }
             count = after;
             (EtcdWork::Join, Step { why, ..step(Action::Join, &format!("etcd as {host}")) })
@@ -287,10 +288,11 @@ pub(super) fn departures(hosts: &[(HostManifest, Found)], unseen: &[String], rem
     gone
 }
 
-/// Formats a change: `members 1 → 2, quorum 2, stands the loss of 0`.
+/// Formats a change: `members 1 → 2, quorum 2, tolerates 0 failures`.
 fn arithmetic(before: usize, after: usize) -> String {
     let quorum = quorum(after);
-    format!("members {before} → {after}, quorum {quorum}, stands the loss of {}", after.saturating_sub(quorum))
+    let tolerated = count(after.saturating_sub(quorum), "failure");
+    format!("members {before} → {after}, quorum {quorum}, tolerates {tolerated}")
 }
 
 #[cfg(test)]

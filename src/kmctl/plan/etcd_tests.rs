@@ -79,7 +79,7 @@ fn whys(plan: &Plan) -> Vec<String> {
 fn the_first_host_begins_and_the_others_join_one_after_the_other() {
     let plan = plan(&[bare("cp1", &[]), bare("cp2", &[]), bare("cp3", &[])], &[]).unwrap();
     assert_eq!(work(&plan), [EtcdWork::Bootstrap, EtcdWork::Join, EtcdWork::Join]);
-    let expected = ["members 1 → 2, quorum 2, stands the loss of 0", "members 2 → 3, quorum 2, stands the loss of 1"];
+    let expected = ["members 1 → 2, quorum 2, tolerates 0 failures", "members 2 → 3, quorum 2, tolerates 1 failure"];
     assert_eq!(whys(&plan), expected);
     let objects: Vec<usize> = plan
         .hosts
@@ -138,10 +138,7 @@ fn whoever_may_have_begun_the_cluster_is_the_only_one_that_begins_it() {
     // cp1 and cp2 may have been its majority.
     let without = [told("cp2", cp1), told("cp3", None)];
     let error = PlanError::Founder { founders: vec!["cp1".to_owned()], unseen: vec!["cp1".to_owned()] };
-    assert_eq!(
-        error.to_string(),
-        "the hosts have written down that etcd's cluster begins on cp1, and cp1 has not answered"
-    );
+    assert_eq!(error.to_string(), "etcd was bootstrapped on cp1, but cp1 has not responded");
     assert_eq!(founder(&without, &["cp1"]), Err(error));
     // Two of five are no majority, and all were seen.
     let five = [told("cp1", None), told("cp2", cp2), told("cp3", cp1), told("cp4", cp2), told("cp5", None)];
@@ -173,8 +170,8 @@ fn a_cluster_that_mesos_knows_is_not_begun_again_while_a_host_is_away() {
     let refused = decide(&hosts, "km", &away).unwrap_err();
     assert_eq!(
         refused.to_string(),
-        "none of the hosts that were seen has etcd's data, and Mesos has the cluster's framework (f-0001): the cluster \
-         is on those that have not answered: cp1"
+        "no host that responded has etcd data, but Mesos has framework f-0001 of this cluster: etcd data must be on cp1, \
+         which has not responded"
     );
     // All hosts were seen: then the data are lost, and an empty cluster would let Mesos kill what still runs.
     let seen = PlanContext { framework, ..PlanContext::default() };
@@ -247,7 +244,7 @@ fn a_lost_quorum_is_told_and_not_waited_for() {
     let nothing = |_: &mut Observation| ();
     let hosts = [living("cp1", &listed, nothing), bare("cp2", &[]), told("cp3", Some("cp1"))];
     let refused = plan(&hosts, &[]).unwrap_err();
-    assert_eq!(refused.to_string(), "etcd has lost its quorum: 2 of its 3 members have lost their data (cp2, cp3)");
+    assert_eq!(refused.to_string(), "etcd has no quorum: 2 of 3 members lost their data (cp2, cp3)");
     // A host that was not seen may still have its data, and so may one that cluster.yaml no longer names.
     assert!(plan(&hosts[..2], &["cp3"]).is_ok());
     assert!(plan(&hosts[..2], &[]).is_ok());
@@ -279,7 +276,7 @@ fn a_host_that_lost_its_data_joins_again_and_never_begins() {
     let plan =
         plan(&[bare("cp1", &[]), living("cp2", &listed, nothing), living("cp3", &listed, nothing)], &[]).unwrap();
     assert_eq!(work(&plan), [EtcdWork::Join, EtcdWork::None, EtcdWork::None]);
-    let why = "its data are gone: its former membership is replaced; members 3 → 3, quorum 2, stands the loss of 1";
+    let why = "its data is lost; its former membership is replaced; members 3 → 3, quorum 2, tolerates 1 failure";
     assert_eq!(whys(&plan), [why]);
 }
 
@@ -307,7 +304,7 @@ fn a_member_that_the_file_does_not_name_is_told_and_removed_only_when_allowed() 
     let hosts = [living("cp1", &listed, |_| ()), living("cp2", &listed, |_| ())];
     let kept = plan(&hosts, &[]).unwrap();
     assert!(kept.is_empty());
-    assert!(describe(&kept).contains("`kmctl up --allow-remove` removes it"), "{}", describe(&kept));
+    assert!(describe(&kept).contains("remove it with `kmctl up --allow-remove`"), "{}", describe(&kept));
     let allowed = PlanContext { allow_remove: true, ..PlanContext::default() };
     let removed = decide(&hosts, "km", &allowed).unwrap();
     assert!(!removed.is_empty());

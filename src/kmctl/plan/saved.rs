@@ -17,13 +17,13 @@
 //!       "steps": [{
 //!         "action": "update",
 //!         "subject": "/etc/systemd/system/kube-scheduler.service",
-//!         "why": ["its text differs"],
+//!         "why": ["content changed"],
 //!         "diff": "--- on the host\n+++ wanted\n@@ -1,2 +1 @@\n-# by hand\n [Unit]\n"
 //!       }, {
 //!         "action": "restart",
 //!         "subject": "kube-scheduler.service",
-//!         "why": ["it reads kube-scheduler.service"],
-//!         "interrupts": "the start of pods, for some seconds"
+//!         "why": ["kube-scheduler.service changed"],
+//!         "interrupts": "new pods are delayed for a few seconds"
 //!       }],
 //!       "unchanged": 58,
 //!       "notes": []
@@ -42,7 +42,8 @@ use super::decide::{Action, Plan};
 use super::describe;
 use kmctl_core::protocol::host::HostManifest;
 
-/// Version of the file's format. A new field or another meaning requires a new version.
+/// Version of the file's format. A new field or another meaning requires a new version, and so do other texts, because
+/// plans are compared with them.
 pub const FORMAT: u32 = 3;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -66,10 +67,10 @@ pub struct SavedPlan {
 #[derive(Debug, thiserror::Error)]
 pub enum SavedPlanError {
     /// It is not JSON of this form.
-    #[error("read it as a plan")]
+    #[error("not a plan")]
     Malformed(#[source] serde_json::Error),
     /// Another version wrote it.
-    #[error("its format is {0}, and this kmctl knows {FORMAT}")]
+    #[error("unsupported format {0}; this kmctl supports {FORMAT}")]
     Format(u64),
 }
 
@@ -100,18 +101,18 @@ impl SavedPlan {
     pub fn drift(&self, now: &SavedPlan) -> Option<String> {
         let mut text = String::new();
         if self.cluster != now.cluster {
-            let _ = writeln!(text, "it is a plan for cluster {}, not for {}", self.cluster, now.cluster);
+            let _ = writeln!(text, "the plan is for cluster {}, not for {}", self.cluster, now.cluster);
         }
         if self.km != now.km {
-            let _ = writeln!(text, "it was made by kmctl {} with another km", self.kmctl);
+            let _ = writeln!(text, "the plan was saved by kmctl {} with a different km", self.kmctl);
         }
         let (saved, found) = (settled(&self.plan), settled(&now.plan));
         for host in self.wanted.keys().chain(now.wanted.keys().filter(|host| !self.wanted.contains_key(*host))) {
             match (self.wanted.get(host), now.wanted.get(host)) {
-                (Some(_), None) => _ = writeln!(text, "{host} is not in the plan any more"),
-                (None, Some(_)) => _ = writeln!(text, "{host} is new"),
+                (Some(_), None) => _ = writeln!(text, "{host} was removed from cluster.yaml"),
+                (None, Some(_)) => _ = writeln!(text, "{host} was added to cluster.yaml"),
                 (before, after) if before != after => {
-                    let _ = writeln!(text, "{host}: cluster.yaml, the bundle or kmctl want something else than then");
+                    let _ = writeln!(text, "{host}: cluster.yaml, the bundle or kmctl has changed");
                 }
                 _ => {}
             }

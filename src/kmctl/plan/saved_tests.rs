@@ -56,9 +56,9 @@ fn the_same_facts_are_no_drift_and_another_edit_is_shown() {
 fn another_wish_is_drift_although_the_steps_are_the_same() {
     let (saved, mut now) = (edited("# by hand"), edited("# by hand"));
     now.wanted.insert("cp1".to_owned(), "other".to_owned());
-    assert_eq!(saved.drift(&now).unwrap(), "cp1: cluster.yaml, the bundle or kmctl want something else than then\n");
+    assert_eq!(saved.drift(&now).unwrap(), "cp1: cluster.yaml, the bundle or kmctl has changed\n");
     now.km = "other".to_owned();
-    assert!(saved.drift(&now).unwrap().contains("another km"));
+    assert!(saved.drift(&now).unwrap().contains("a different km"));
     assert!(
         saved.drift(&SavedPlan { cluster: "other".to_owned(), ..now }).unwrap().contains("cluster demo, not for other")
     );

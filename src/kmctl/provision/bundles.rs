@@ -38,10 +38,8 @@ pub async fn make(session: &Session, kubernetes: &str) -> Result<Bundle, Failure
     // Another run may be creating it, too: the second one uses the first one's result.
     let _turn = turn(folder.join(".lock")).await?;
     if !out.exists() {
-        let text = format!(
-            "cluster.yaml names no bundle: creating one of Kubernetes {kubernetes} from upstream's releases; it is kept as {}",
-            out.display()
-        );
+        let text =
+            format!("no bundle in cluster.yaml; creating {} from the Kubernetes {kubernetes} release", out.display());
         session.progress.note("", &text);
         let what = Download {
             kubernetes: kubernetes.to_owned(),
@@ -75,7 +73,7 @@ pub async fn fetch(what: &Download, progress: &Progress) -> Result<Fetched, Fail
     }
     let made = download(what, progress).await.map_err(failure)?;
     let lock = what.lock.display();
-    let text = if made.was_locked { format!("{lock}: checked") } else { format!("{lock}: written") };
+    let text = if made.was_locked { format!("verified against {lock}") } else { format!("created {lock}") };
     progress.note("", &text);
     Ok(made)
 }
@@ -95,10 +93,10 @@ fn failure(error: FetchError) -> Failure {
 /// The components that are paired with `kubernetes`.
 pub fn components(kubernetes: &str, code: Code) -> Result<Components, Failure> {
     let version: Version = kubernetes.parse().map_err(|_| {
-        let failure = Failure::message(code, format!("`{kubernetes}` is no version of Kubernetes"));
+        let failure = Failure::message(code, format!("`{kubernetes}` is not a Kubernetes version"));
         let with = format!("v{kubernetes}");
         failure.hint(match with.parse::<Version>() {
-            Ok(_) => format!("write it with its v: {with}"),
+            Ok(_) => format!("write it as {with}"),
             Err(_) => "write it as v1.37.2".to_owned(),
         })
     })?;
@@ -127,8 +125,8 @@ pub fn cache() -> Result<PathBuf, Failure> {
     let cache =
         of_user.or_else(|| std::env::home_dir().filter(|home| home.is_absolute()).map(|home| home.join(".cache")));
     let cache = cache.ok_or_else(|| {
-        Failure::message(Code::Failed, "there is no home directory to keep downloads in")
-            .hint("set HOME or XDG_CACHE_HOME to a directory with 1 GB of space")
+        Failure::message(Code::Failed, "no home directory for downloads")
+            .hint("set HOME or XDG_CACHE_HOME to a directory with 1 GB free")
     })?;
     Ok(cache.join("kmctl"))
 }

@@ -14,6 +14,7 @@ use crate::plan::preflight::{
     AgentGroup, Finding, eligible, group, judge_clocks, judge_machine, judge_mesos, judge_ownership, judge_routes,
 };
 use kmctl_core::cluster::{Cluster, HostSpec, Loaded};
+use kmctl_core::text::count;
 
 /// Everything that was inspected.
 #[derive(Serialize)]
@@ -73,7 +74,7 @@ pub(super) async fn inspect(session: &Session, loaded: &Loaded) -> Report {
             }
             Err(failure) => {
                 let (text, hint) = failure.summary();
-                let cure = hint.unwrap_or_else(|| format!("try `ssh {}` from here", spec.address));
+                let cure = hint.unwrap_or_else(|| format!("check SSH access from this machine: ssh {}", spec.address));
                 findings.push(Finding::error(&spec.name, text, cure));
                 None
             }
@@ -105,7 +106,7 @@ async fn inspect_host(
     loaded: &Loaded,
     spec: &HostSpec,
 ) -> Result<(Arc<dyn Host>, Machine), Failure> {
-    let step = session.progress.step(&spec.name, "look at the host");
+    let step = session.progress.step(&spec.name, "Inspecting the host");
     let looked = async {
         let host = session.connect(loaded, spec).await?;
         let machine = machine::look(&host).await?;
@@ -113,17 +114,17 @@ async fn inspect_host(
     }
     .await;
     match &looked {
-        Ok(_) => step.done(""),
+        Ok(_) => step.done("Inspected the host"),
         Err(_) => step.failed("failed"),
     }
     looked
 }
 
 async fn query_mesos(session: &Session, loaded: &Loaded, host: Arc<dyn Host>) -> Result<Master, Failure> {
-    let step = session.progress.step("mesos", "ask the master and the agents");
+    let step = session.progress.step("mesos", "Querying the Mesos master and agents");
     let asked = clients::master(host, loaded).await;
     match &asked {
-        Ok(master) => step.done(&format!("{} agents", master.agents.len())),
+        Ok(master) => step.done(&format!("Found {}", count(master.agents.len(), "Mesos agent"))),
         Err(_) => step.failed("failed"),
     }
     asked

@@ -17,6 +17,7 @@ use crate::render::PKI;
 use kmctl_core::cluster::{HostSpec, Loaded};
 use kmctl_core::protocol::Summary;
 use kmctl_core::protocol::host::ADMIN;
+use kmctl_core::text::duration;
 use mesos::Masters;
 use mesos::operator::Endpoints;
 use mesos::transport::{Authentication, HttpSettings, Secret};
@@ -35,7 +36,10 @@ pub async fn connect_ready_host(session: &Session, loaded: &Loaded) -> Result<Ar
     let hosts = &loaded.cluster.spec.control_plane.hosts;
     if let [only] = hosts.as_slice() {
         // There is no choice, so nothing has to be known of its API server.
-        let host = session.connect(loaded, only).await.with_context(|| format!("reach {} over SSH", only.name))?;
+        let host = session
+            .connect(loaded, only)
+            .await
+            .with_context(|| format!("failed to connect to {} over SSH", only.name))?;
         return Ok(Arc::new(host));
     }
     let asked =
@@ -55,12 +59,12 @@ pub async fn connect_ready_host(session: &Session, loaded: &Loaded) -> Result<Ar
     }
     let mut failed = failed.into_iter().filter_map(|(number, error)| Some((&hosts.get(number)?.name, error)));
     let Some((name, first)) = failed.next() else {
-        return Err(Failure::message(Code::Failed, "no control-plane host is listed"));
+        return Err(Failure::message(Code::Failed, "no control-plane host in cluster.yaml"));
     };
     for (name, error) in failed {
-        session.progress.note(name, &format!("cannot be used: {error}"));
+        session.progress.note(name, &format!("not usable: {error}"));
     }
-    Err(anyhow::Error::new(first).context(format!("reach {name} over SSH")).into())
+    Err(anyhow::Error::new(first).context(format!("failed to connect to {name} over SSH")).into())
 }
 
 /// Returns the host, and whether its API server is ready.
@@ -81,18 +85,19 @@ pub async fn admin_conf(host: &dyn Host) -> Result<Option<String>, Failure> {
 
 /// The failure of a command that needs a cluster if there is none.
 pub fn no_cluster(host: &dyn Host) -> Failure {
-    Failure::from(anyhow::anyhow!("{} has no {ADMIN}: there is no cluster yet", host.name())).hint("run `kmctl up`")
+    Failure::from(anyhow::anyhow!("no cluster found on {} ({ADMIN} does not exist)", host.name()))
+        .hint("create the cluster: kmctl up")
 }
 
 /// Waits for the API server's answer, for a limited time.
 pub async fn with_timeout<T>(what: &str, answer: impl Future<Output = kube::Result<T>>) -> Result<T, Failure> {
     match tokio::time::timeout(ANSWER, answer).await {
         Ok(result) => {
-            result.with_context(|| what.to_owned()).map_err(|error| Failure::from(error).hint("run `kmctl status`"))
+            result.with_context(|| format!("failed to {what}")).map_err(|error| Failure::from(error).hint_status())
         }
         Err(_) => {
-            let text = format!("{what}: the API server has not answered within {} s", ANSWER.as_secs());
-            Err(Failure::message(Code::Failed, text).hint("run `kmctl status`"))
+            let text = format!("failed to {what}: no response from the API server within {}", duration(ANSWER));
+            Err(Failure::message(Code::Failed, text).hint_status())
         }
     }
 }
@@ -126,7 +131,7 @@ pub async fn scheduler(session: &Session, loaded: &Loaded, host: Arc<dyn Host>) 
 async fn scheduler_on(host: Arc<dyn Host>) -> Result<Summary, Failure> {
     let script = r#"cd "$1" && for name in ca.crt extender-client.crt extender-client.key; do base64 -w 0 "$name" && echo; done"#;
     let command = Command::new(["sh", "-c", script, "sh", PKI]).privileged();
-    let output = host.run(command).await.with_context(|| format!("read {PKI} on {}", host.name()))?;
+    let output = host.run(command).await.with_context(|| format!("failed to read {PKI} on {}", host.name()))?;
     let text = output.text();
     let [authority, certificate, key] = text.lines().collect::<Vec<_>>()[..] else {
         return Err(no_cluster(host.as_ref()));
@@ -138,11 +143,11 @@ async fn scheduler_on(host: Arc<dyn Host>) -> Result<Summary, Failure> {
         "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
     });
     let client = client_over(host, &kubeconfig.to_string()).await?;
-    let request = http::Request::get("/state").body(Vec::new()).context("ask km scheduler")?;
+    let request = http::Request::get("/state").body(Vec::new()).context("failed to query km-scheduler")?;
     match tokio::time::timeout(ANSWER, client.request::<Summary>(request)).await {
-        Ok(answer) => Ok(answer.context("ask km scheduler how it is doing")?),
+        Ok(answer) => Ok(answer.context("failed to query km-scheduler")?),
         Err(_) => {
-            Err(Failure::message(Code::Failed, format!("km scheduler has not answered within {} s", ANSWER.as_secs())))
+            Err(Failure::message(Code::Failed, format!("no response from km-scheduler within {}", duration(ANSWER))))
         }
     }
 }
@@ -165,7 +170,7 @@ pub async fn master(host: Arc<dyn Host>, loaded: &Loaded) -> Result<Master, Fail
 /// Why Mesos cannot be queried, and what to do about it.
 pub fn text_and_hint(failure: &Failure) -> (String, String) {
     let (text, hint) = failure.summary();
-    (text, hint.unwrap_or_else(|| "look at spec.mesos in cluster.yaml".to_owned()))
+    (text, hint.unwrap_or_else(|| "check spec.mesos in cluster.yaml".to_owned()))
 }
 
 /// The masters, for a framework: through `host`, or directly from this machine if there is none.
@@ -195,7 +200,7 @@ async fn authentication(host: Option<&dyn Host>, loaded: &Loaded) -> Result<Auth
             read_file(host, MESOS_SECRET).await?
         }
         (Err(error), _) => {
-            return Err(anyhow::Error::new(error).context(format!("read {}", spec.secret_file)).into());
+            return Err(anyhow::Error::new(error).context(format!("failed to read {}", spec.secret_file)).into());
         }
     };
     Ok(secret.map_or(Authentication::None, |secret| Authentication::Basic {
@@ -208,7 +213,7 @@ async fn authentication(host: Option<&dyn Host>, loaded: &Loaded) -> Result<Auth
 fn authority(loaded: &Loaded) -> Result<Option<String>, Failure> {
     match loaded.cluster.spec.mesos.ca_file.as_str() {
         "" => Ok(None),
-        file => Ok(Some(std::fs::read_to_string(file).with_context(|| format!("read {file}"))?)),
+        file => Ok(Some(std::fs::read_to_string(file).with_context(|| format!("failed to read {file}"))?)),
     }
 }
 
@@ -216,10 +221,10 @@ fn authority(loaded: &Loaded) -> Result<Option<String>, Failure> {
 async fn read_file(host: &dyn Host, path: &str) -> Result<Option<String>, Failure> {
     let script = r#"[ -e "$1" ] || exit 44; exec cat "$1""#;
     let command = Command::new(["sh", "-c", script, "sh", path]).privileged();
-    let output = host.run(command).await.with_context(|| format!("read {path} on {}", host.name()))?;
+    let output = host.run(command).await.with_context(|| format!("failed to read {path} on {}", host.name()))?;
     match output.status {
         0 => Ok(Some(output.text())),
         44 => Ok(None),
-        _ => Err(anyhow::anyhow!("read {path} on {}: {}", host.name(), output.last_words()).into()),
+        _ => Err(anyhow::anyhow!("failed to read {path} on {}: {}", host.name(), output.last_words()).into()),
     }
 }

@@ -93,7 +93,7 @@ pub(super) async fn retire(
             errors.into_iter().next().map_or(Ok(()), |(_, error)| Err(anyhow::Error::new(error)))
         };
         if let Err(error) = retired.await {
-            let text = format!("is no member of etcd any more; what runs there could not be removed: {error:#}");
+            let text = format!("removed from etcd, but failed to uninstall the host: {error:#}");
             session.progress.note(&one.member, &text);
         }
     }

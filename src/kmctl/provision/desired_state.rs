@@ -38,7 +38,9 @@ pub fn open_bundle(loaded: &mut Loaded) -> Result<Option<Bundle>, Failure> {
         {
             return Ok(None);
         }
-        Err(error) => return Err(Failure::new(Code::Invalid, anyhow::Error::new(error).context("open the bundle"))),
+        Err(error) => {
+            return Err(Failure::new(Code::Invalid, anyhow::Error::new(error).context("failed to open the bundle")));
+        }
     };
     if !loaded.says_version {
         spec.kubernetes.version.clone_from(&bundle.manifest().kubernetes);
@@ -52,8 +54,8 @@ fn check_version(loaded: &Loaded, manifest: &Manifest, from: &str) -> Result<(),
     if contained == version {
         return Ok(());
     }
-    let text = format!("the bundle {from} holds Kubernetes {contained}, and kubernetes.version is {version}");
-    Err(Failure::message(Code::Invalid, text).hint("write the same version in both places"))
+    let text = format!("bundle {from} contains Kubernetes {contained}, but kubernetes.version is {version}");
+    Err(Failure::message(Code::Invalid, text).hint("use the same version in both"))
 }
 
 /// Whether `bundle`, or a host, defines what the hosts should have. If not, and cluster.yaml names no bundle, one must
@@ -73,11 +75,11 @@ async fn contents_from(hosts: &[Arc<dyn Host>], loaded: &Loaded) -> Result<(Mani
         return Ok(found);
     }
     let text = match &loaded.cluster.spec.bundle {
-        Some(path) => format!("the bundle {} is not here, and no host has it yet", path.display()),
-        None => format!("{} names no bundle, and no host has one yet", loaded.path.display()),
+        Some(path) => format!("bundle {} does not exist, and no host has its files", path.display()),
+        None => format!("no bundle in {}, and no host has the files of one", loaded.path.display()),
     };
     Err(Failure::message(Code::Invalid, text)
-        .hint("make one with `kmctl bundle create`, and name it in cluster.yaml: `bundle: ./kubernetes.bundle`"))
+        .hint("create one with `kmctl bundle create` and set it in cluster.yaml: `bundle: ./kubernetes.bundle`"))
 }
 
 async fn found_on(hosts: &[Arc<dyn Host>], loaded: &Loaded) -> Result<Option<(Manifest, String)>, Failure> {
@@ -133,7 +135,7 @@ pub fn inputs(
 ) -> Result<Inputs, Failure> {
     let mesos_authority = match loaded.cluster.spec.mesos.ca_file.as_str() {
         "" => None,
-        file => Some(std::fs::read_to_string(file).with_context(|| format!("read mesos.caFile {file}"))?),
+        file => Some(std::fs::read_to_string(file).with_context(|| format!("failed to read mesos.caFile {file}"))?),
     };
     Ok(Inputs { bundle, bundle_text, mesos_secret: secret.map(digest), mesos_authority })
 }
@@ -142,7 +144,12 @@ pub fn inputs(
 pub fn manifests(loaded: &Loaded, inputs: &Inputs) -> Result<Vec<HostManifest>, Failure> {
     let hosts = &loaded.cluster.spec.control_plane.hosts;
     hosts.iter().map(|host| plan::desired(&loaded.cluster, host, inputs)).collect::<Result<Vec<_>, _>>().map_err(
-        |error| Failure::new(Code::Invalid, anyhow::Error::new(error).context("work out what hosts should have")),
+        |error| {
+            Failure::new(
+                Code::Invalid,
+                anyhow::Error::new(error).context("failed to render the configuration of hosts"),
+            )
+        },
     )
 }
 
@@ -166,7 +173,7 @@ pub fn mesos_secret(loaded: &Loaded) -> Result<Option<Vec<u8>>, Failure> {
             Ok(Some(bytes))
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(anyhow::Error::new(error).context(format!("read mesos.secretFile {file}")).into()),
+        Err(error) => Err(anyhow::Error::new(error).context(format!("failed to read mesos.secretFile {file}")).into()),
     }
 }
 

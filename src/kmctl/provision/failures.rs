@@ -16,10 +16,10 @@ pub(super) fn of_hosts(session: &Session, errors: Vec<ApplyError>, hosts: usize)
     }
     match &first {
         ApplyError::Locked { .. } => {
-            Failure::new(Code::Locked, first).hint("wait until the other run has ended, then run this again")
+            Failure::new(Code::Locked, first).hint("wait for the other command to finish, then run the command again")
         }
         ApplyError::NoBundle { .. } => Failure::new(Code::Invalid, first)
-            .hint("put the bundle where cluster.yaml names it: `bundle: ./kubernetes.bundle`"),
+            .hint("set the path of the bundle in cluster.yaml: `bundle: ./kubernetes.bundle`"),
         ApplyError::Bundle(_) => {
             Failure::new(Code::Invalid, first).hint("create the bundle again: `kmctl bundle create`")
         }
@@ -27,10 +27,12 @@ pub(super) fn of_hosts(session: &Session, errors: Vec<ApplyError>, hosts: usize)
             // The error of a refused login has its own hint.
             let known = source.hint().is_some();
             let failure = Failure::new(Code::SomeHosts, first);
-            if known { failure } else { failure.hint("run this again when the host can be reached") }
+            if known { failure } else { failure.hint("run the command again when the host is reachable") }
         }
-        _ if count < hosts => Failure::new(Code::SomeHosts, first).hint("run this again: it goes on where it stopped"),
-        _ => Failure::new(Code::Failed, first).hint("run this again: it goes on where it stopped"),
+        _ if count < hosts => {
+            Failure::new(Code::SomeHosts, first).hint("run the command again; it resumes where it stopped")
+        }
+        _ => Failure::new(Code::Failed, first).hint("run the command again; it resumes where it stopped"),
     }
 }
 
@@ -53,6 +55,6 @@ pub(super) fn of_report(session: &Session, report: Report, plan: &Plan) -> Resul
         return Err(of_hosts(session, errors, hosts));
     }
     let Some(left) = plan.departures.iter().filter(|one| one.remove).nth(departed) else { return Ok(()) };
-    let text = format!("{} was not removed from etcd: no member of it is healthy", left.member);
-    Err(Failure::message(Code::Failed, text).hint("look what is wrong with etcd: `kmctl status`"))
+    let text = format!("failed to remove {} from etcd: no healthy member", left.member);
+    Err(Failure::message(Code::Failed, text).hint("check the status of etcd: kmctl status"))
 }

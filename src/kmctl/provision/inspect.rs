@@ -19,6 +19,7 @@ use crate::inventory::{Found, look};
 use kmctl_core::bundle::Bundle;
 use kmctl_core::cluster::Loaded;
 use kmctl_core::protocol::host::HostManifest;
+use kmctl_core::text::count;
 
 /// Which hosts the others wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,7 +110,7 @@ impl Inspection {
 pub(super) async fn arrived(name: &str, task: Inspecting) -> Result<InspectedHost, ApplyError> {
     task.await.unwrap_or_else(|error| {
         let answer = error.to_string();
-        Err(ApplyError::Refused { what: "look at the host", host: name.to_owned(), answer })
+        Err(ApplyError::Refused { what: "inspect the host", host: name.to_owned(), answer })
     })
 }
 
@@ -155,7 +156,8 @@ pub(super) async fn gather<T: Send + 'static>(
                             Err(error) => {
                                 failed += 1;
                                 let host = "this machine".to_owned();
-                                Pending::Failed(ApplyError::Refused { what: "work", host, answer: error.to_string() })
+                                let answer = error.to_string();
+                                Pending::Failed(ApplyError::Refused { what: "run a task", host, answer })
                             }
                         };
                         if let Some(place) = outcomes.get_mut(number) {
@@ -290,7 +292,7 @@ pub(super) async fn connect(
 }
 
 fn continue_without(session: &Session, name: &str, waited: Duration) {
-    session.progress.note(name, &format!("has not answered for {}; the others go on", shown(waited)));
+    session.progress.note(name, &format!("no response after {}; continuing without it", shown(waited)));
 }
 
 /// Inspects the hosts that were reached. Late hosts are inspected when they answer.
@@ -300,7 +302,7 @@ pub(super) async fn inspect_connected(
     desired: &DesiredState,
     wait: Wait,
 ) -> Inspection {
-    let step = session.progress.step("", "look at the hosts");
+    let step = session.progress.step("", &format!("Inspecting {}", count(connections.len(), "host")));
     let mut inspection = Inspection { inspected: Vec::new(), late: Vec::new(), failed: Vec::new() };
     let (mut looks, mut manifests) = (Vec::new(), Vec::new());
     for ((name, outcome), manifest) in connections.into_iter().zip(desired.manifests.iter().cloned()) {
@@ -315,7 +317,7 @@ pub(super) async fn inspect_connected(
                 let look = tokio::spawn(async move {
                     let host = connection.await.map_err(|error| {
                         let answer = error.to_string();
-                        ApplyError::Refused { what: "connect", host: wants.host.clone(), answer }
+                        ApplyError::Refused { what: "run a task", host: wants.host.clone(), answer }
                     })??;
                     inspect_one(host, wants).await
                 });
@@ -333,8 +335,8 @@ pub(super) async fn inspect_connected(
         }
     }
     step.done(&match (inspection.inspected.len(), inspection.failed.len() + inspection.late.len()) {
-        (_, 0) => "done".to_owned(),
-        (seen, missing) => format!("{seen} of {} answered", seen + missing),
+        (seen, 0) => format!("Inspected {}", count(seen, "host")),
+        (seen, missing) => format!("Inspected {seen} of {}", count(seen + missing, "host")),
     });
     inspection
 }
@@ -362,7 +364,7 @@ mod tests {
         let task = tokio::spawn(async move {
             tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
             let answer = "no route".to_owned();
-            if works { Ok(1) } else { Err(ApplyError::Refused { what: "connect", host: "x".to_owned(), answer }) }
+            if works { Ok(1) } else { Err(ApplyError::Refused { what: "run a task", host: "x".to_owned(), answer }) }
         });
         (name.to_owned(), task)
     }

@@ -10,6 +10,7 @@ use crate::host::Host;
 use crate::inventory::mesos;
 use crate::plan::preflight::eligible;
 use kmctl_core::cluster::Loaded;
+use kmctl_core::text::duration;
 
 /// How long the query may take: the last lines of `up` justify a short wait, but not a failure.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -48,6 +49,6 @@ pub(super) async fn query(loaded: &Loaded, host: Option<Arc<dyn Host>>) -> Mesos
             MesosStatus::Answers(fit, agents.len())
         }
         Ok(Err(why)) => MesosStatus::Away(why),
-        Err(_) => MesosStatus::Away(format!("no answer within {} s", PATIENCE.as_secs())),
+        Err(_) => MesosStatus::Away(format!("no response within {}", duration(PATIENCE))),
     }
 }

@@ -16,6 +16,7 @@ use crate::failure::Failure;
 use crate::plan::{Plan, SavedPlan, summary};
 use kmctl_core::cluster::Loaded;
 use kmctl_core::protocol::host::Removal;
+use kmctl_core::text::count;
 
 /// Options of `up` and `plan`, in addition to cluster.yaml.
 #[derive(Default)]
@@ -85,7 +86,10 @@ pub async fn up(
 
     // Stop here if there is nothing to do.
     if plan.is_empty() && inspection.is_complete() {
-        session.progress.note("", "nothing to do");
+        let checked: usize = plan.hosts.iter().map(|host| host.unchanged).sum();
+        let text =
+            format!("Cluster {} is up to date ({} checked)", loaded.cluster.metadata.name, count(checked, "item"));
+        session.progress.note("", &text);
         planning::report_departures(session, &plan);
         return Ok(Up::Done(mesos.await.unwrap_or(MesosStatus::Unasked)));
     }

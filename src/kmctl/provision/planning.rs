@@ -69,12 +69,13 @@ async fn framework(session: &Session, loaded: &Loaded, inspection: &Inspection) 
         let (text, hint) = clients::text_and_hint(&failure);
         let (text, hint) = match inspection.is_complete() {
             true => (
-                format!("nothing was installed: Mesos cannot be asked: {text}"),
-                format!("{hint}; `kmctl check` looks again"),
+                format!("preflight check failed: Mesos query failed: {text}; nothing was changed"),
+                format!("{hint}; check again with `kmctl check`"),
             ),
-            false => {
-                (format!("not all hosts answered, and Mesos cannot be asked whether the cluster lives: {text}"), hint)
-            }
+            false => (
+                format!("some hosts are unreachable, and the Mesos query for an existing cluster failed: {text}"),
+                hint,
+            ),
         };
         Failure::message(Code::Failed, text).hint(hint)
     })?;
@@ -106,28 +107,30 @@ fn failure(loaded: &Loaded, error: PlanError) -> Failure {
         ),
         PlanError::Upgrade { .. } => (
             Code::Invalid,
-            "run `kmctl down` and then `kmctl up`: etcd's data, keys and settings stay, pods do not".to_owned(),
+            "run `kmctl down`, then `kmctl up`; etcd data, keys and configuration are kept, all pods stop".to_owned(),
         ),
         PlanError::Network { found, .. } => (
             Code::Invalid,
-            format!("write `network: {{ mode: {found} }}`, or start over: `kmctl down --purge`, then `kmctl up`"),
+            format!(
+                "set `network: {{ mode: {found} }}`, or recreate the cluster: `kmctl down --purge`, then `kmctl up`"
+            ),
         ),
         PlanError::NoSecret { .. } => {
-            (Code::Invalid, "put the principal's secret into the file that mesos.secretFile names".to_owned())
+            (Code::Invalid, "write the secret of the principal to the file in mesos.secretFile".to_owned())
         }
         PlanError::NoMajority { unseen, .. } => {
-            (Code::SomeHosts, format!("make {} reachable, or take what is lost out of cluster.yaml", unseen.join(", ")))
+            (Code::SomeHosts, format!("make {} reachable, or remove lost hosts from cluster.yaml", unseen.join(", ")))
         }
         PlanError::Founder { unseen, .. } => (
             Code::SomeHosts,
             format!(
-                "make {} reachable; if etcd's data are lost for good, start over: `kmctl down --purge`, then `kmctl up`",
+                "make {} reachable; if etcd data is lost, recreate the cluster: `kmctl down --purge`, then `kmctl up`",
                 unseen.join(", ")
             ),
         ),
         PlanError::Unnamed { founder } => (
             Code::Invalid,
-            format!("write {founder} into cluster.yaml, or start over: `kmctl down --purge`, then `kmctl up`"),
+            format!("add {founder} to cluster.yaml, or recreate the cluster: `kmctl down --purge`, then `kmctl up`"),
         ),
         PlanError::DataAway { host, loss } => (
             Code::Failed,
@@ -169,8 +172,8 @@ fn failure(loaded: &Loaded, error: PlanError) -> Failure {
         PlanError::Elsewhere { framework, unseen } => (
             Code::SomeHosts,
             format!(
-                "make {} reachable; if etcd's data are lost for good, end the framework: `curl -d frameworkId={framework} \
-                 {}/teardown`",
+                "make {} reachable; if etcd data is lost, tear down the framework: `curl -d \
+                 frameworkId={framework} {}/teardown`",
                 unseen.join(", "),
                 loaded.cluster.spec.mesos.master.0.first().map(String::as_str).unwrap_or_default()
             ),
@@ -178,16 +181,16 @@ fn failure(loaded: &Loaded, error: PlanError) -> Failure {
         PlanError::NoQuorum { lost, .. } => (
             Code::Failed,
             format!(
-                "get the disk of {} back; else save `/var/lib/kmctl/snapshots` of the other hosts and start over: `kmctl \
-                 down --purge`, then `kmctl up`",
+                "restore the disk of {}; otherwise copy /var/lib/kmctl/snapshots from the other hosts and \
+                 recreate the cluster: `kmctl down --purge`, then `kmctl up`",
                 lost.join(" or ")
             ),
         ),
         PlanError::TwoClusters { hosts: [one, other] } => (
             Code::Failed,
             format!(
-                "decide whose data stay; on the host that loses them, {one} or {other}, run `systemctl stop etcd && rm -r \
-                 /var/lib/etcd/member`: `kmctl up` then lets it join"
+                "choose the data to keep; on the other host, {one} or {other}, run `systemctl stop etcd && rm -r \
+                 /var/lib/etcd/member`, then `kmctl up`"
             ),
         ),
     };
@@ -204,7 +207,7 @@ pub(super) fn report_notes(session: &Session, plan: &Plan) {
 /// Reports in every run the members that are kept although cluster.yaml does not name them.
 pub(super) fn report_departures(session: &Session, plan: &Plan) {
     for one in plan.departures.iter().filter(|one| !one.remove) {
-        let text = "is a member of etcd and not in cluster.yaml; `kmctl up --allow-remove` removes it";
+        let text = "is an etcd member but not in cluster.yaml; remove it with `kmctl up --allow-remove`";
         session.progress.note(&one.member, text);
     }
 }

@@ -25,14 +25,14 @@ pub(super) async fn check_new_hosts(
         return Ok(());
     }
     let first_install = new.len() == inspection.inspected.len() && (begins || inspection.late.is_empty());
-    let step = session.progress.step("", "look whether new hosts are fit");
+    let step = session.progress.step("", "Checking new hosts");
     let errors = match errors(loaded, &new, first_install).await {
         Ok(errors) if errors.is_empty() => {
-            step.done("yes");
+            step.done("New hosts passed preflight checks");
             return Ok(());
         }
         Ok(errors) => {
-            step.failed("no");
+            step.failed("preflight checks failed");
             errors
         }
         Err(failure) => {
@@ -45,8 +45,8 @@ pub(super) async fn check_new_hosts(
     for other in errors {
         session.progress.note(&other.about, &format!("{}; {}", other.text, other.cure));
     }
-    Err(Failure::message(Code::Failed, format!("nothing was installed: {about}: {text}"))
-        .hint(format!("{cure}; `kmctl check` looks again")))
+    Err(Failure::message(Code::Failed, format!("preflight check failed on {about}: {text}; nothing was changed"))
+        .hint(format!("{cure}; check again with `kmctl check`")))
 }
 
 async fn errors(loaded: &Loaded, new: &[&InspectedHost], first_install: bool) -> Result<Vec<Finding>, Failure> {
@@ -65,8 +65,11 @@ async fn errors(loaded: &Loaded, new: &[&InspectedHost], first_install: bool) ->
     if let Some(master) = master {
         let master = master.map_err(|failure| {
             let (text, hint) = clients::text_and_hint(&failure);
-            Failure::message(Code::Failed, format!("nothing was installed: Mesos cannot be asked: {text}"))
-                .hint(format!("{hint}; `kmctl check` looks again"))
+            Failure::message(
+                Code::Failed,
+                format!("preflight check failed: Mesos query failed: {text}; nothing was changed"),
+            )
+            .hint(format!("{hint}; check again with `kmctl check`"))
         })?;
         findings.extend(judge_master(&loaded.cluster, &master));
     }

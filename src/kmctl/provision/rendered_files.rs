@@ -70,7 +70,7 @@ fn candidate_of(launch: &NodeLaunch) -> Result<String, Failure> {
         declared_features: row.declared_features,
     };
     let node = candidate(spec, "2026-01-01T00:00:00Z");
-    Ok(serde_yaml::to_string(&node).context("write the candidate's Node")?)
+    Ok(serde_yaml::to_string(&node).context("failed to serialize the Node of a candidate")?)
 }
 
 /// A made-up node, on an address reserved for documentation.

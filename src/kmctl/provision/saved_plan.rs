@@ -7,10 +7,10 @@ use crate::failure::{Code, Failure};
 use crate::plan::{Plan, SavedPlan};
 
 pub fn read_saved_plan(file: &Path) -> Result<SavedPlan, Failure> {
-    let text = std::fs::read_to_string(file).with_context(|| format!("read the plan {}", file.display()))?;
+    let text = std::fs::read_to_string(file).with_context(|| format!("failed to read plan {}", file.display()))?;
     SavedPlan::parse(&text).map_err(|error| {
-        let error = anyhow::Error::new(error).context(format!("read the plan {}", file.display()));
-        Failure::new(Code::Invalid, error).hint("create it again: `kmctl plan --out FILE`")
+        let error = anyhow::Error::new(error).context(format!("failed to read plan {}", file.display()));
+        Failure::new(Code::Invalid, error).hint("save a new plan: kmctl plan --out FILE")
     })
 }
 
@@ -18,11 +18,11 @@ pub fn read_saved_plan(file: &Path) -> Result<SavedPlan, Failure> {
 pub(super) fn check_drift(file: &Path, saved: &SavedPlan, now: &SavedPlan, plan: &Plan) -> Result<(), Failure> {
     let Some(drift) = saved.drift(now) else { return Ok(()) };
     let hint = if plan.is_empty() {
-        "there is nothing to do any more: the plan was carried out, or somebody else did it".to_owned()
+        "no changes are left: the plan was applied already".to_owned()
     } else {
-        format!("look at the new plan and save it: `kmctl plan --out {}`", file.display())
+        format!("review and save a new plan: kmctl plan --out {}", file.display())
     };
     let error = anyhow::Error::msg(drift.trim_end().to_owned())
-        .context(format!("the cluster has drifted from {}; nothing was changed", file.display()));
+        .context(format!("the cluster no longer matches plan {}; nothing was changed", file.display()));
     Err(Failure::new(Code::Drifted, error).hint(hint))
 }

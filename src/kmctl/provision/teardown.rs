@@ -116,10 +116,10 @@ pub(super) async fn end_nodes(session: &Session, hosts: &Installed) {
         }
         match purge_nodes(host.as_ref(), &session.progress).await {
             Ok(()) => return,
-            Err(error) => session.progress.note(host.name(), &format!("nodes could not be ended from here: {error}")),
+            Err(error) => session.progress.note(host.name(), &format!("failed to remove nodes: {error}")),
         }
     }
-    session.progress.note("", "nodes were not drained and agents may keep something in nodes.rootDir");
+    session.progress.note("", "nodes were not drained, and files may be left in nodes.rootDir on agents");
 }
 
 /// Reverts what a drain has set, while the API still answers.
@@ -132,7 +132,9 @@ pub(super) async fn allow_nodes(session: &Session, hosts: &Installed) {
         }
     }
     if let Some(error) = last {
-        session.progress.note("", &format!("{error}; after the next `kmctl up` set the bounds: `kmctl scale`"));
+        session
+            .progress
+            .note("", &format!("{error}; after the next `kmctl up`, set the node limits with `kmctl scale`"));
     }
 }
 
@@ -146,7 +148,7 @@ pub(super) async fn stop_schedulers(session: &Session, hosts: &Installed, unreac
         // If the unit does not exist, there is nothing to stop.
         let stopped = host.run(Command::new(argv).privileged().timeout(Duration::from_secs(100))).await;
         if let Err(error) = stopped {
-            session.progress.note(host.name(), &format!("km scheduler could not be stopped: {error}"));
+            session.progress.note(host.name(), &format!("failed to stop km-scheduler: {error}"));
         }
     }
 }
@@ -160,7 +162,7 @@ pub(super) async fn end_framework(session: &Session, hosts: &Installed) -> Resul
     let argv = ["sh", "-c", script, "sh", KM, config, wait.as_str()];
     let mut last = None;
     for (host, _) in hosts {
-        let step = session.progress.step(host.name(), "end the framework and wait for its executors");
+        let step = session.progress.step(host.name(), "Stopping the Mesos framework and its executors");
         let command = Command::new(argv).privileged().timeout(Duration::from_secs(EXECUTORS_END + 30));
         match host.run(command).await {
             Ok(output) if output.success() => {
@@ -169,18 +171,25 @@ pub(super) async fn end_framework(session: &Session, hosts: &Installed) -> Resul
             }
             Ok(output) => {
                 step.failed("failed");
-                last = Some(anyhow::anyhow!("end the framework from {}: {}", host.name(), output.last_words()));
+                last = Some(anyhow::anyhow!(
+                    "failed to stop the Mesos framework from {}: {}",
+                    host.name(),
+                    output.last_words()
+                ));
             }
             Err(error) => {
                 step.failed("failed");
-                last = Some(anyhow::Error::new(error).context(format!("end the framework from {}", host.name())));
+                last = Some(
+                    anyhow::Error::new(error)
+                        .context(format!("failed to stop the Mesos framework from {}", host.name())),
+                );
             }
         }
     }
     let Some(error) = last else { return Ok(()) };
     Err(Failure::new(Code::Failed, error).hint(
-        "the control plane was stopped and pods still run; when Mesos answers, run `kmctl down` again: it ends the \
-         framework. By itself Mesos ends it after 7 days",
+        "the control plane is stopped, but pods still run; run `kmctl down` again when Mesos responds (Mesos \
+         removes the framework after 7d)",
     ))
 }
 

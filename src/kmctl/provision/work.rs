@@ -31,7 +31,7 @@ pub(super) type Km = (PathBuf, String);
 
 /// The `km` that belongs to this kmctl.
 fn km() -> Result<Km, Failure> {
-    km_beside_kmctl().map_err(|error| Failure::from(error).hint("install `km` in the folder that holds `kmctl`"))
+    km_beside_kmctl().map_err(|error| Failure::from(error).hint("install `km` in the same directory as `kmctl`"))
 }
 
 /// [`km`] on a separate thread: the hashed file has tens of megabytes, and the hosts answer meanwhile.
@@ -41,7 +41,7 @@ pub(super) fn km_meanwhile() -> JoinHandle<Result<Km, Failure>> {
 
 /// The result of [`km_meanwhile`].
 pub(super) async fn taken(km: JoinHandle<Result<Km, Failure>>) -> Result<Km, Failure> {
-    km.await.context("hash km")?
+    km.await.context("failed to hash km")?
 }
 
 /// Who runs this, for the lock.

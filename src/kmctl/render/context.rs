@@ -97,7 +97,7 @@ pub fn settings(cluster: &Cluster, host: &HostSpec, library: &str, etcd: &str) -
 /// Must be an IP address: the API server advertises one, and so do etcd and the artifact server.
 pub(crate) fn parse(host: &HostSpec) -> Result<IpAddr, RenderError> {
     host.address.parse().map_err(|_| {
-        RenderError::Cluster(format!("the address `{}` of host {} is no IP address", host.address, host.name))
+        RenderError::Cluster(format!("address `{}` of host {} is not an IP address", host.address, host.name))
     })
 }
 

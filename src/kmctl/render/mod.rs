@@ -13,7 +13,7 @@ pub use templates::{API, HOST, Template, render};
 #[derive(Debug, thiserror::Error)]
 pub enum RenderError {
     /// The template does not match its context.
-    #[error("render {template}")]
+    #[error("failed to render {template}")]
     Template {
         template: &'static str,
         #[source]

@@ -28,7 +28,7 @@ pub enum FetchError {
         status: u16,
     },
     /// The server sent something else.
-    #[error("{url} is not the file: the server answered with {what}")]
+    #[error("{url} is not the expected file: the server returned {what}")]
     NotTheFile {
         /// The requested URL.
         url: String,
@@ -36,7 +36,7 @@ pub enum FetchError {
         what: String,
     },
     /// The file is shorter than it should be.
-    #[error("{url} has only {got} of {expected} bytes")]
+    #[error("{url} is truncated: {got} of {expected} bytes")]
     Short {
         /// The requested URL.
         url: String,
@@ -85,7 +85,7 @@ pub enum FetchError {
         lock: PathBuf,
     },
     /// What is published is not a checksum of this file.
-    #[error("{checksum} holds no sha256 of {name}")]
+    #[error("{checksum} has no sha256 of {name}")]
     NoChecksum {
         /// The URL of the published checksum.
         checksum: String,
@@ -110,7 +110,7 @@ pub enum FetchError {
         why: String,
     },
     /// An archive lacks an entry.
-    #[error("{url} holds no {entry}")]
+    #[error("{url} does not contain {entry}")]
     NoEntry {
         /// Upstream's URL.
         url: String,
@@ -152,40 +152,38 @@ impl FetchError {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             FetchError::Missing { component, version, .. } if component == "kubernetes" => format!(
-                "{version} may not be released, or the mirror may lack it; released versions: \
-                 https://github.com/kubernetes/kubernetes/releases"
+                "check that {version} is released and mirrored: https://github.com/kubernetes/kubernetes/releases"
             ),
             FetchError::Missing { component, version, .. } => {
-                format!("{component} {version} is what this kmctl pairs; the mirror may lack it")
+                format!("check that the mirror has {component} {version}")
             }
             FetchError::Refused { .. } | FetchError::NotTheFile { .. } => {
                 "check the proxy (HTTPS_PROXY, NO_PROXY) and the mirror (--mirror, KMCTL_MIRROR)".to_owned()
             }
             FetchError::Short { .. } | FetchError::Mismatch { .. } | FetchError::NoChecksum { .. } => {
-                "run this again; if it stays, the server's copy is damaged or was replaced: try another mirror"
-                    .to_owned()
+                "run the command again; if the error persists, use another mirror".to_owned()
             }
             FetchError::Changed { lock, .. } => format!(
-                "upstream replaced a release, or somebody replaced it on its way: compare with another source, then remove \
-                 {}",
+                "the release or the download was replaced; compare with another source, then remove {}",
                 lock.display()
             ),
             FetchError::Unpinned { url, lock, .. } => format!(
-                "use a lock that was made with access to upstream, or pin the sha256 of {url} in {} (docs/operations.md)",
+                "use a lock that was created with access to upstream, or pin the sha256 of {url} in {} \
+                 (docs/operations.md)",
                 lock.display()
             ),
-            FetchError::Broken { .. } => "run this again: it continues where it stopped; behind a firewall set \
-                                          HTTPS_PROXY, or --mirror to a copy"
-                .to_owned(),
-            FetchError::Image { .. } => {
-                "check that the registry is reachable and has the image; a mirror needs it below upstream's host name"
+            FetchError::Broken { .. } => {
+                "run the command again; it resumes where it stopped (behind a firewall, set HTTPS_PROXY or --mirror)"
                     .to_owned()
             }
-            FetchError::NoEntry { .. } => {
-                "upstream changed its archives: this kmctl cannot use that version".to_owned()
+            FetchError::Image { .. } => {
+                "check that the registry is reachable and has the image; a mirror needs it below the upstream \
+                 host name"
+                    .to_owned()
             }
+            FetchError::NoEntry { .. } => "use another version; upstream changed its archives".to_owned(),
             FetchError::Lock(LockError::Other { path, .. }) => {
-                format!("name another lock with --lock, or remove {}", path.display())
+                format!("set another lock with --lock, or remove {}", path.display())
             }
             FetchError::Lock(LockError::NotALock { path, .. }) => {
                 format!("restore {}, or remove it to lock again", path.display())
@@ -202,7 +200,7 @@ impl FetchError {
 
 fn room(path: &std::path::Path) -> String {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(std::path::Path::new("."));
-    format!("free about 1 GB in {}, then run this again: it continues where it stopped", folder.display())
+    format!("free about 1 GB in {}, then run the command again; it resumes where it stopped", folder.display())
 }
 
 fn is_full(error: &std::io::Error) -> bool {

@@ -138,19 +138,19 @@ pub(super) async fn resolve(
     } else {
         let fits = |platform: &Platform| platform.os == "linux" && platform.architecture == architecture;
         let entry = top.manifests.iter().find(|entry| entry.platform.as_ref().is_some_and(fits));
-        let entry = entry.ok_or_else(|| failed(format!("it has none for linux/{architecture}")))?;
+        let entry = entry.ok_or_else(|| failed(format!("no manifest for linux/{architecture}")))?;
         let (bytes, digest) = pull(&by_digest(&entry.digest)).await.map_err(|error| failed(reason(&error)))?;
         let manifest = parse(&bytes).map_err(&failed)?;
         documents.push(document(&manifest, &bytes, &digest));
         manifest
     };
-    let config = manifest.config.ok_or_else(|| failed("its manifest names no configuration".to_owned()))?;
+    let config = manifest.config.ok_or_else(|| failed("the manifest has no configuration".to_owned()))?;
     let mut blobs = vec![config];
     blobs.extend(manifest.layers);
     blobs.sort_by(|one, other| one.digest.cmp(&other.digest));
     blobs.dedup();
     if let Some(blob) = blobs.iter().find(|blob| sha256(&blob.digest).is_none()) {
-        return Err(failed(format!("its manifest names a blob by `{}`", blob.digest)));
+        return Err(failed(format!("the manifest has an invalid digest `{}`", blob.digest)));
     }
     Ok(Image { part: part.clone(), documents, blobs, registry, token })
 }
@@ -160,7 +160,7 @@ fn sha256(digest: &str) -> Option<&str> {
 }
 
 fn parse(bytes: &[u8]) -> Result<Parsed, String> {
-    serde_json::from_slice(bytes).map_err(|error| format!("the registry answered with something else: {error}"))
+    serde_json::from_slice(bytes).map_err(|error| format!("invalid response from the registry: {error}"))
 }
 
 fn document(parsed: &Parsed, bytes: &[u8], digest: &str) -> Document {

@@ -117,7 +117,7 @@ impl Lock {
     fn parse(text: &str) -> Result<Lock, String> {
         let lock: Lock = serde_json::from_str(text).map_err(|error| error.to_string())?;
         if lock.format != 1 {
-            return Err(format!("format {} is not known to this kmctl", lock.format));
+            return Err(format!("unsupported format {}", lock.format));
         }
         if let Some(Components { etcd, containerd, runc, cni_plugins, pause, coredns }) = &lock.components {
             // They become parts of URLs and of file names.

@@ -17,6 +17,7 @@ use kmctl_core::bundle::pack::Packer;
 use kmctl_core::bundle::{BundleError, Manifest};
 use kmctl_core::k8s::Components;
 use kmctl_core::progress::Progress;
+use kmctl_core::text::count;
 
 /// Concurrent downloads. More do not make a link faster, and servers limit connections.
 const AT_ONCE: usize = 4;
@@ -74,7 +75,7 @@ pub async fn download(what: &Download, progress: &Progress) -> Result<Fetched, F
     let transfers = Transfers::new(mirror.clone(), cache.clone(), progress.clone())?;
     let locked = lock.as_ref().map(|lock| (lock, lock_path.as_path()));
     let described = parts::described(kubernetes, &components, architecture);
-    let step = progress.step("", "look up checksums and images");
+    let step = progress.step("", "Resolving checksums and images");
     let version = |component: &str| {
         let described = described.iter().find(|described| described.name == component);
         described.map(|described| described.version.clone()).unwrap_or_default()
@@ -97,7 +98,7 @@ pub async fn download(what: &Download, progress: &Progress) -> Result<Fetched, F
             return Err(error);
         }
     };
-    step.done(&format!("{} files and {} images", known.len(), images.len()));
+    step.done(&format!("Resolved {} and {}", count(known.len(), "file"), count(images.len(), "image")));
 
     let wanted: Vec<Wanted> =
         known.iter().map(|known| known.wanted.clone()).chain(images.iter().flat_map(Image::wanted)).collect();
@@ -112,7 +113,7 @@ pub async fn download(what: &Download, progress: &Progress) -> Result<Fetched, F
         files: known.iter().zip(&files).map(|(known, file)| locked_file(known, file)).collect::<Result<_, _>>()?,
         images: images.iter().map(Image::locked).collect(),
     };
-    let step = progress.step("", &format!("pack {}", out.display()));
+    let step = progress.step("", &format!("Packing {}", out.display()));
     let packing = Packing { known, images, files, described };
     let (out, kubernetes, architecture) = (out.clone(), kubernetes.clone(), architecture.clone());
     let lock_path = lock_path.clone();
@@ -130,7 +131,7 @@ pub async fn download(what: &Download, progress: &Progress) -> Result<Fetched, F
     });
     match packed {
         Ok(manifest) => {
-            step.done("done");
+            step.done(&format!("Packed {}", what.out.display()));
             Ok(Fetched { manifest, was_locked: lock.is_some() })
         }
         Err(error) => {
@@ -149,7 +150,7 @@ async fn turn(cache: &Path, progress: &Progress) -> Result<Arc<File>, FetchError
     if file.try_lock().is_ok() {
         return Ok(file);
     }
-    progress.note("", &format!("another kmctl is downloading to {}; waiting for it", cache.display()));
+    progress.note("", &format!("waiting for another kmctl that downloads to {}", cache.display()));
     let waiting = file.clone();
     let waited = tokio::task::spawn_blocking(move || waiting.lock()).await;
     waited.map_err(std::io::Error::other).flatten().map_err(failed)?;

@@ -141,14 +141,14 @@ impl Transfers {
     /// Returns the file in the cache, with the expected sha256.
     pub(super) async fn file(&self, wanted: &Wanted) -> Result<PathBuf, FetchError> {
         let file = self.cache.join(wanted.url.trim_start_matches("https://"));
-        let step = self.progress.step(&wanted.label, "download");
+        let step = self.progress.step(&wanted.label, "Downloading");
         if matches!(digest(&file).await, Ok((sha256, _)) if sha256 == wanted.sha256) {
-            step.unchanged("downloaded before");
+            step.unchanged("in the cache");
             return Ok(file);
         }
         let fetched = self.fetch(wanted, &file, &step).await;
         match fetched {
-            Ok(bytes) => step.done(&format!("{:.1} MB", bytes as f64 / 1e6)),
+            Ok(bytes) => step.done(&format!("Downloaded {:.1} MiB", bytes as f64 / f64::from(1 << 20))),
             Err(_) => step.failed("failed"),
         }
         fetched.map(|_| file)
@@ -177,7 +177,7 @@ impl Transfers {
             tokio::fs::remove_file(&partial).await.map_err(failed("remove", &partial))?;
             if std::mem::take(&mut may_begin_again) {
                 // The partial file may be of another file that once had this URL.
-                step.at("what was downloaded before does not fit: once more from the start");
+                step.at("the partial download does not match; starting again");
                 continue;
             }
             let url = address;
@@ -247,7 +247,7 @@ impl Transfers {
             }
             StatusCode::PARTIAL_CONTENT => {
                 file.set_len(0).await.map_err(failed)?;
-                return Err(Cut::Again("the server sent another part than asked for".to_owned(), 0));
+                return Err(Cut::Again("the server sent another range than requested".to_owned(), 0));
             }
             status => return Err(refused(address, status)),
         }
@@ -329,5 +329,5 @@ pub(super) fn told(error: &reqwest::Error) -> String {
     while let Some(source) = last.source() {
         last = source;
     }
-    if error.is_timeout() { "the server does not answer".to_owned() } else { last.to_string() }
+    if error.is_timeout() { "no response from the server".to_owned() } else { last.to_string() }
 }

@@ -154,7 +154,7 @@ impl Loop {
                 break End::Dropped;
             }
             if !self.environment.checkpoint {
-                warn!("the agent is gone, and the framework does not checkpoint");
+                warn!("the agent is gone, and the framework has no checkpointing");
                 break End::AgentGone;
             }
             // An agent that accepts connections and closes them at once must not be contacted in a tight loop.
@@ -189,7 +189,7 @@ impl Loop {
                 }
             }
             if Instant::now() >= deadline {
-                warn!(timeout = ?self.environment.recovery_timeout, "the agent did not come back");
+                warn!(timeout = ?self.environment.recovery_timeout, "the agent did not return in time");
                 return Err(End::AgentGone);
             }
             self.pause(self.retry_pause()).await?;
@@ -210,7 +210,7 @@ impl Loop {
                 Ok(Some(Command::Update(status))) => {
                     self.stamp(*status);
                 }
-                Ok(Some(Command::Message(_))) => debug!("a message is lost, the agent is not there"),
+                Ok(Some(Command::Message(_))) => debug!("message lost: the agent is not connected"),
             }
         }
     }
@@ -230,7 +230,7 @@ impl Loop {
             }
             Ok(Ok(Event::Subscribed { subscribed })) => Ok((stream, subscribed)),
             Ok(Ok(Event::Error { error })) => Err(MesosError::Subscription { message: error.message }),
-            Ok(Ok(_)) => Err(MesosError::Subscription { message: "SUBSCRIBED did not come first".into() }),
+            Ok(Ok(_)) => Err(MesosError::Subscription { message: "the first event was not SUBSCRIBED".into() }),
             Ok(Err(error)) => Err(error),
         }
     }
@@ -249,7 +249,7 @@ impl Loop {
                 event = stream.next::<Event>() => match event {
                     Ok(event) => self.receive(event).await?,
                     Err(error) => {
-                        info!(error = &error as &dyn std::error::Error, "the agent's stream ended");
+                        info!(error = &error as &dyn std::error::Error, "event stream of the agent ended");
                         false
                     }
                 },
@@ -274,7 +274,7 @@ impl Loop {
         // Only a call that the agent rejects as invalid remains invalid. Any other error, including "not subscribed"
         // from a restarted agent, is fixed by a new subscription.
         if !matches!(error, MesosError::Refused { status: 400, .. }) {
-            info!(error = &error as &dyn std::error::Error, "the agent did not take a call");
+            info!(error = &error as &dyn std::error::Error, "the agent rejected a call");
             return Ok(false);
         }
         if uuid.is_some() {
@@ -307,7 +307,7 @@ impl Loop {
                 return Ok(false);
             }
             Event::Subscribed { .. } | Event::Heartbeat => {}
-            Event::Unknown => warn!("an event of a kind that this executor does not know"),
+            Event::Unknown => warn!("unknown event"),
         }
         Ok(true)
     }

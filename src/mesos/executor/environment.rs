@@ -39,7 +39,7 @@ pub struct ExecutorEnvironment {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EnvironmentError {
     /// A variable is missing.
-    #[error("{name} is not set; this command is started by a Mesos agent")]
+    #[error("{name} is not set; only Mesos agents start this command")]
     Missing {
         /// Name of the variable.
         name: &'static str,
@@ -124,6 +124,6 @@ mod tests {
     #[test]
     fn a_missing_variable_is_named() {
         let error = ExecutorEnvironment::read(|_| None).unwrap_err();
-        assert_eq!(error.to_string(), "MESOS_AGENT_ENDPOINT is not set; this command is started by a Mesos agent");
+        assert_eq!(error.to_string(), "MESOS_AGENT_ENDPOINT is not set; only Mesos agents start this command");
     }
 }

@@ -135,8 +135,8 @@ mod tests {
     async fn a_refusal_tells_status_and_reason_and_a_circle_ends() {
         let refusing = server(|_| answer("403 Forbidden", "", "not you\nreally")).await;
         let error = of(&refusing).leading::<Value>("/state").await.unwrap_err();
-        assert_eq!(error.to_string(), format!("http://{refusing}/state answered 403: not you"));
-        assert_eq!(error.hint(), Some("look at the master's --acls for this principal"));
+        assert_eq!(error.to_string(), format!("http://{refusing}/state returned 403: not you"));
+        assert_eq!(error.hint(), Some("check the master's --acls for this principal"));
         let circle = server(|request| {
             let host = request.lines().find_map(|line| line.strip_prefix("host: ")).unwrap_or_default().to_owned();
             answer("307 Temporary Redirect", &format!("location: //{host}/state\r\n"), "")
@@ -158,7 +158,7 @@ mod tests {
             let agent =
                 server(move |_| answer("307 Temporary Redirect", &format!("location: {location}\r\n"), "")).await;
             let error = of("127.0.0.1:1").at::<Value>(&agent, "/flags").await.unwrap_err();
-            assert!(error.to_string().contains("answered 307"), "{error}");
+            assert!(error.to_string().contains("returned 307"), "{error}");
         }
         assert!(heard.try_recv().is_err(), "the stranger was asked");
     }

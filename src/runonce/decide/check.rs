@@ -51,82 +51,82 @@ fn whole(pod: &Pod, spec: &PodSpec, found: &mut Found) {
     refuse(
         pod.metadata.owner_references.as_ref().is_some_and(|owners| filled(owners.len())),
         "metadata.ownerReferences",
-        "needs an API server, where the owner would be",
+        "requires an API server: owners are API objects",
     );
     let account = spec.service_account_name.as_ref().or(spec.service_account.as_ref());
     refuse(
         account.is_some_and(|name| !name.is_empty() && name != "default"),
         "spec.serviceAccountName",
-        "needs an API server: there are no service accounts and no tokens here",
+        "requires an API server: runonce has no service accounts and tokens",
     );
     refuse(
         spec.automount_service_account_token == Some(true),
         "spec.automountServiceAccountToken",
-        "needs an API server, which makes the token",
+        "requires an API server, which issues the token",
     );
     refuse(
         spec.image_pull_secrets.as_ref().is_some_and(|names| filled(names.len())),
         "spec.imagePullSecrets",
-        "needs an API server, from which the kubelet reads them",
+        "requires an API server",
     );
-    refuse(some(&spec.priority_class_name), "spec.priorityClassName", "needs an API server, which knows the class");
-    refuse(some(&spec.runtime_class_name), "spec.runtimeClassName", "needs an API server, which knows the class");
+    refuse(some(&spec.priority_class_name), "spec.priorityClassName", "requires an API server, which has the class");
+    refuse(some(&spec.runtime_class_name), "spec.runtimeClassName", "requires an API server, which has the class");
     refuse(
         spec.ephemeral_containers.as_ref().is_some_and(|all| filled(all.len())),
         "spec.ephemeralContainers",
-        "needs an API server, which adds them to a running pod",
+        "requires an API server",
     );
     refuse(
         spec.resource_claims.as_ref().is_some_and(|all| filled(all.len())),
         "spec.resourceClaims",
-        "needs an API server and its controllers",
+        "requires an API server and its controllers",
     );
     refuse(
         spec.scheduling_gates.as_ref().is_some_and(|all| filled(all.len())),
         "spec.schedulingGates",
-        "needs an API server, where somebody opens them",
+        "requires an API server, where controllers remove the gates",
     );
     refuse(
         spec.readiness_gates.as_ref().is_some_and(|all| filled(all.len())),
         "spec.readinessGates",
-        "needs an API server, where somebody sets the condition",
+        "requires an API server, where controllers set the condition",
     );
-    refuse(some(&spec.node_name), "spec.nodeName", "needs an API server: there are no Nodes here (see --host)");
+    refuse(some(&spec.node_name), "spec.nodeName", "requires an API server: runonce has no Nodes (see --host)");
     refuse(
         spec.node_selector.as_ref().is_some_and(|all| filled(all.len())),
         "spec.nodeSelector",
-        "needs an API server: there are no Nodes with labels here (see nodes.constraints)",
+        "requires an API server: runonce has no Nodes with labels (see nodes.constraints)",
     );
     let affinity = spec.affinity.as_ref();
     let node = affinity.and_then(|all| all.node_affinity.as_ref());
     refuse(
         node.is_some_and(|rule| rule.required_during_scheduling_ignored_during_execution.is_some()),
         "spec.affinity.nodeAffinity",
-        "needs an API server: there are no Nodes with labels here (see nodes.constraints)",
+        "requires an API server: runonce has no Nodes with labels (see nodes.constraints)",
     );
     let near = affinity.and_then(|all| all.pod_affinity.as_ref());
     refuse(
         near.is_some_and(|rule| rule.required_during_scheduling_ignored_during_execution.is_some()),
         "spec.affinity.podAffinity",
-        "needs an API server, which knows the other pods",
+        "requires an API server, which has the other pods",
     );
     let apart = affinity.and_then(|all| all.pod_anti_affinity.as_ref());
     refuse(
         apart.is_some_and(|rule| rule.required_during_scheduling_ignored_during_execution.is_some()),
         "spec.affinity.podAntiAffinity",
-        "needs an API server, which knows the other pods",
+        "requires an API server, which has the other pods",
     );
     let spread = spec.topology_spread_constraints.iter().flatten();
     refuse(
         spread.clone().any(|rule| rule.when_unsatisfiable == "DoNotSchedule"),
         "spec.topologySpreadConstraints",
-        "needs an API server, which knows the other pods",
+        "requires an API server, which has the other pods",
     );
     let scheduler = spec.scheduler_name.as_deref();
     refuse(
         scheduler.is_some_and(|name| !name.is_empty() && name != "default-scheduler"),
         "spec.schedulerName",
-        "needs an API server, where that scheduler would find the pod",
+        "requires an API server for that scheduler",
     );
 }
 
@@ -144,20 +144,20 @@ fn unfit_volume(volume: &Volume) -> Option<String> {
         ..
     } = volume;
     if persistent_volume_claim.is_some() {
-        return Some("persistentVolumeClaim needs an API server, where the claim would be".to_owned());
+        return Some("persistentVolumeClaim requires an API server for the claim".to_owned());
     }
     if let Some(projected) = projected {
         for (index, source) in projected.sources.iter().flatten().enumerate() {
             let place = format!("projected.sources[{index}]");
             if source.service_account_token.is_some() {
-                return Some(format!("{place}.serviceAccountToken needs an API server, which makes the token"));
+                return Some(format!("{place}.serviceAccountToken requires an API server, which issues the token"));
             }
             if source.cluster_trust_bundle.is_some() {
-                return Some(format!("{place} needs an API server, which knows its content"));
+                return Some(format!("{place} requires an API server, which has its content"));
             }
             let files = source.downward_api.iter().flat_map(|all| all.items.iter().flatten());
             if files.clone().any(|file| file.resource_field_ref.is_some()) {
-                return Some(format!("{place}: resourceFieldRef works in a downwardAPI volume only"));
+                return Some(format!("{place}: resourceFieldRef is supported only in downwardAPI volumes"));
             }
         }
         return None;
@@ -169,7 +169,12 @@ fn unfit_volume(volume: &Volume) -> Option<String> {
         || downward_api.is_some();
     // A volume without any source is an emptyDir.
     let kind = serde_json::to_value(volume).ok()?.as_object()?.keys().find(|key| *key != "name")?.clone();
-    (!known).then(|| format!("{kind} needs an API server or its controllers; emptyDir, hostPath, configMap, secret, downwardAPI and projected work"))
+    (!known).then(|| {
+        format!(
+            "{kind} requires an API server or its controllers; supported are emptyDir, hostPath, \
+        configMap, secret, downwardAPI and projected"
+        )
+    })
 }
 
 fn unfit_container(place: &str, list: &str, container: &Container, found: &mut Found) {
@@ -177,12 +182,12 @@ fn unfit_container(place: &str, list: &str, container: &Container, found: &mut F
         found.push((format!("{place}.image"), "is missing".to_owned()));
     }
     if list == "initContainers" && container.restart_policy.as_deref() == Some("Always") {
-        let why = "would never end; make it a container, or let it end";
+        let why = "never completes; use a container, or let it complete";
         found.push((format!("{place}.restartPolicy"), why.to_owned()));
     }
     let resources = container.resources.as_ref();
     if resources.and_then(|all| all.claims.as_ref()).is_some_and(|claims| !claims.is_empty()) {
-        found.push((format!("{place}.resources.claims"), "needs an API server and its controllers".to_owned()));
+        found.push((format!("{place}.resources.claims"), "requires an API server and its controllers".to_owned()));
     }
     ungranted(&format!("{place}.resources"), resources, found);
 }
@@ -190,7 +195,10 @@ fn unfit_container(place: &str, list: &str, container: &Container, found: &mut F
 fn ungranted(place: &str, resources: Option<&ResourceRequirements>, found: &mut Found) {
     let amounts = resources.into_iter().flat_map(|all| [&all.requests, &all.limits]).flatten().flat_map(BTreeMap::keys);
     for name in amounts.filter(|name| !GRANTED.contains(&name.as_str())) {
-        found.push((place.to_owned(), format!("{name} cannot be granted; cpu, memory and ephemeral-storage can")));
+        found.push((
+            place.to_owned(),
+            format!("{name} is not supported; supported are cpu, memory and ephemeral-storage"),
+        ));
     }
 }
 
@@ -211,10 +219,7 @@ fn missing(pod: &Pod, given: &Given, found: &mut Found) {
             given.config_maps.get(&key).map(config_map_keys)
         };
         match known {
-            None => found.push((
-                place,
-                format!("{kind} `{name}` is not in the file (namespace {namespace}), and there is no API server to ask for it"),
-            )),
+            None => found.push((place, format!("{kind} `{name}` is not in the file (namespace {namespace})"))),
             Some(known) => {
                 for key in keys.iter().filter(|key| !known.contains(key)) {
                     found.push((place.clone(), format!("{kind} `{name}` has no key `{key}`")));

@@ -64,7 +64,7 @@ pub fn read(documents: Vec<Value>) -> Result<Given, Vec<Problem>> {
     for pod in &given.pods {
         let key = key_of(&pod.metadata);
         if !seen.insert(key.clone()) {
-            problems.push(Problem::new(format!("pod {}", key.1), format!("stands twice in namespace {}", key.0)));
+            problems.push(Problem::new(format!("pod {}", key.1), format!("duplicate in namespace {}", key.0)));
         }
     }
     if problems.is_empty() { Ok(given) } else { Err(problems) }
@@ -108,7 +108,7 @@ fn take(place: &str, mut document: Value, given: &mut Given, problems: &mut Vec<
         _ => problems.push(Problem::new(
             place,
             format!(
-                "{version} {kind} needs an API server and its controllers; only Pod, ConfigMap and Secret run here"
+                "{version} {kind} requires an API server and its controllers; supported are Pod, ConfigMap and Secret"
             ),
         )),
     }
@@ -118,11 +118,12 @@ fn named(place: &str, metadata: &ObjectMeta, problems: &mut Vec<Problem>) {
     match metadata.name.as_deref() {
         Some(name) if is_name(name) => {}
         Some(name) if !name.is_empty() => {
-            let text = format!("`{name}` is no name: lower-case letters, digits, `-` and `.`, at most 253 characters");
+            let text =
+                format!("`{name}` is not a name: lower-case letters, digits, `-` and `.`, at most 253 characters");
             problems.push(Problem::new(format!("{place}: metadata.name"), text));
         }
         _ if metadata.generate_name.is_some() => {
-            let text = "needs an API server to make a name of it; write metadata.name";
+            let text = "requires an API server to generate the name; set metadata.name";
             problems.push(Problem::new(format!("{place}: metadata.generateName"), text));
         }
         _ => problems.push(Problem::new(format!("{place}: metadata.name"), "is missing")),
@@ -151,7 +152,7 @@ fn typed<T: DeserializeOwned + Serialize>(place: &str, document: Value, problems
     let mut unknown = Vec::new();
     differences("", &document, &known, &mut unknown);
     for path in unknown {
-        problems.push(Problem::new(format!("{place}: {path}"), "is no field of it"));
+        problems.push(Problem::new(format!("{place}: {path}"), "unknown field"));
     }
     Some(object)
 }
@@ -159,7 +160,7 @@ fn typed<T: DeserializeOwned + Serialize>(place: &str, document: Value, problems
 /// An error of serde without the value that it contains: `invalid type: string "…", expected …`.
 fn told(error: &str) -> String {
     match error.split_once(", expected ") {
-        Some((_, expected)) => format!("does not fit: expected {expected}"),
+        Some((_, expected)) => format!("invalid value: expected {expected}"),
         None => error.to_owned(),
     }
 }
@@ -256,7 +257,7 @@ mod tests {
         let cases = [
             (
                 json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}}),
-                "deployment d: apps/v1 Deployment needs an API server",
+                "deployment d: apps/v1 Deployment requires an API server",
             ),
             (json!({"kind": "Pod"}), "document 1: has no apiVersion"),
             (
@@ -265,15 +266,15 @@ mod tests {
             ),
             (
                 json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "A_b"}, "spec": {"containers": []}}),
-                "pod A_b: metadata.name: `A_b` is no name",
+                "pod A_b: metadata.name: `A_b` is not a name",
             ),
             (
                 pod(json!({"containers": [{"name": "a", "imag": "b", "env": []}]})),
-                "pod web: spec.containers[0].imag: is no field of it",
+                "pod web: spec.containers[0].imag: unknown field",
             ),
             (
                 pod(json!({"containers": [{"name": "a", "env": [{"name": "b", "value": 1}]}]})),
-                "pod web: does not fit: expected a string",
+                "pod web: invalid value: expected a string",
             ),
         ];
         for (document, expected) in cases {
@@ -282,7 +283,7 @@ mod tests {
         }
         assert_eq!(problems(vec![]), ["the file: has no Pod"]);
         let twice = pod(json!({"containers": []}));
-        assert_eq!(problems(vec![twice.clone(), twice]), ["pod web: stands twice in namespace default"]);
+        assert_eq!(problems(vec![twice.clone(), twice]), ["pod web: duplicate in namespace default"]);
     }
 
     #[test]

@@ -14,7 +14,8 @@ use kmctl_core::model::requests::NODE_TASK;
 use kmctl_core::model::resources::Amount;
 use kmctl_core::protocol::artifacts::KmProgram;
 use kmctl_core::protocol::launch::Artifact;
-use kmctl_core::protocol::runonce::{FromNode, GivenPod, PodEnd, ToNode};
+use kmctl_core::protocol::runonce::{FromNode, GivenPod, PodEnd, ToNode, is_about_fetching};
+use kmctl_core::text;
 use mesos::types::{ExecutorInfo, Offer, OfferId, StatusReason, TaskInfo, TaskState, TaskStatus};
 
 /// Limit for nodes to stop on request; Mesos stops the rest with the framework.
@@ -159,8 +160,13 @@ pub enum Outcome {
     TimeUp,
     /// The operator interrupted the run.
     Interrupted,
-    /// Pods could not be run, with one reason each.
-    Failed(Vec<String>),
+    /// Pods could not be run.
+    Failed {
+        /// One reason for each.
+        why: Vec<String>,
+        /// Whether an agent could not fetch what it needs.
+        fetch: bool,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -168,7 +174,7 @@ pub(super) enum Stage {
     Waiting,
     Launched { agent: String, task: String, running: bool },
     Ended(u8),
-    Failed(String),
+    Failed { why: String, fetch: bool },
 }
 
 #[derive(Clone, Debug)]
@@ -244,8 +250,8 @@ impl Run {
             Event::Offers(offers) => offers.into_iter().map(|offer| self.offered(offer)).collect::<Vec<_>>().concat(),
             Event::Update(status) => self.updated(*status),
             Event::Message { agent, executor, what } => self.heard(&agent, &executor, what),
-            Event::Ended { agent } => self.node_ended(&agent, "its executor has ended"),
-            Event::Unreachable(why) => self.end(Outcome::Failed(vec![why]), now),
+            Event::Ended { agent } => self.node_ended(&agent, "executor exited"),
+            Event::Unreachable(why) => self.end(Outcome::Failed { why: vec![why], fetch: true }, now),
             Event::TimeUp => self.end(Outcome::TimeUp, now),
             Event::Interrupted => self.end(Outcome::Interrupted, now),
             Event::Tick => self.tick(now),
@@ -266,24 +272,24 @@ impl Run {
     fn settle(&mut self, now: Duration) -> Vec<Effect> {
         match &self.phase {
             Phase::Running => {
-                let over = |pod: &Entry| matches!(pod.stage, Stage::Ended(_) | Stage::Failed(_));
+                let over = |pod: &Entry| matches!(pod.stage, Stage::Ended(_) | Stage::Failed { .. });
                 if !self.pods.iter().all(over) {
                     return Vec::new();
                 }
-                let failed: Vec<String> = self
-                    .pods
-                    .iter()
-                    .filter_map(|pod| match &pod.stage {
-                        Stage::Failed(why) => Some(format!("pod {}: {why}", pod.wanted.name)),
-                        _ => None,
-                    })
-                    .collect();
+                let failed = self.pods.iter().filter_map(|pod| match &pod.stage {
+                    Stage::Failed { why, fetch } => Some((format!("pod {}: {why}", pod.wanted.name), *fetch)),
+                    _ => None,
+                });
+                let (why, fetch): (Vec<String>, Vec<bool>) = failed.unzip();
                 let codes = self.pods.iter().filter_map(|pod| match pod.stage {
                     Stage::Ended(code) => Some(code),
                     _ => None,
                 });
-                let outcome =
-                    if failed.is_empty() { Outcome::Exit(exit::of_all(codes)) } else { Outcome::Failed(failed) };
+                let outcome = if why.is_empty() {
+                    Outcome::Exit(exit::of_all(codes))
+                } else {
+                    Outcome::Failed { why, fetch: fetch.contains(&true) }
+                };
                 let mut effects = self.end(outcome, now);
                 effects.extend(self.settle(now));
                 effects
@@ -342,7 +348,7 @@ impl Run {
         match status.state {
             TaskState::Running if !running => {
                 self.pods[index].stage = Stage::Launched { agent, task, running: true };
-                vec![Effect::Note(format!("pod {name} runs on {host}"))]
+                vec![Effect::Note(format!("pod {name} is running on {host}"))]
             }
             _ if gone_offer(status) && !self.ending() => {
                 self.pods[index].stage = Stage::Waiting;
@@ -352,12 +358,15 @@ impl Run {
                 let end = status.data.as_ref().and_then(|data| serde_json::from_slice::<PodEnd>(&data.0).ok());
                 self.pods[index].stage = match end {
                     Some(PodEnd { exit_code }) => Stage::Ended(exit_code),
-                    None => Stage::Failed(format!("on {host}: {}", why(status))),
+                    None => {
+                        let why = why(status);
+                        Stage::Failed { fetch: is_about_fetching(&why), why: format!("on {host}: {why}") }
+                    }
                 };
                 Vec::new()
             }
             TaskState::Unreachable => {
-                vec![Effect::Note(format!("{host} cannot be reached by Mesos; waiting for it, with pod {name}"))]
+                vec![Effect::Note(format!("{host} is unreachable from Mesos; waiting for it and pod {name}"))]
             }
             _ => Vec::new(),
         }
@@ -373,7 +382,8 @@ impl Run {
         let host = node.hostname.clone();
         for pod in &mut self.pods {
             if matches!(&pod.stage, Stage::Launched { agent: on, .. } if on == agent) {
-                pod.stage = Stage::Failed(format!("the node on {host} has ended: {why}"));
+                let fetch = is_about_fetching(why);
+                pod.stage = Stage::Failed { why: format!("node on {host} stopped: {why}"), fetch };
             }
         }
         Vec::new()
@@ -417,19 +427,21 @@ impl Run {
         }
         let Some(first) = self.pods.iter().find(|pod| pod.stage == Stage::Waiting) else { return Vec::new() };
         self.said = Some(now);
-        let need = first.wanted.amount + self.settings.overhead + NODE_TASK;
+        let need = (first.wanted.amount + self.settings.overhead + NODE_TASK).shown();
         let count = self.pods.iter().filter(|pod| pod.stage == Stage::Waiting).count();
         let offered = if self.largest == Amount::default() {
-            "nothing was offered yet".to_owned()
+            "no offers yet".to_owned()
         } else {
-            format!("at most {} was offered at once", self.largest)
+            format!("largest offer {}", self.largest.shown())
         };
         let ports: Vec<String> =
             first.wanted.ports.iter().filter_map(|port| port.host_port).map(|p| p.to_string()).collect();
         let ports = if ports.is_empty() { String::new() } else { format!(" and host port {}", ports.join(", ")) };
         vec![Effect::Note(format!(
-            "{count} pods wait for an offer to role {}; pod {} needs {need} with its node{ports}, {offered}",
-            self.settings.role, first.wanted.name
+            "{} pending: no sufficient offer for role {}; pod {} needs {need} with its node{ports}, {offered}",
+            text::count(count, "pod"),
+            self.settings.role,
+            first.wanted.name
         ))]
     }
 }

@@ -120,7 +120,10 @@ fn what_does_not_fit_waits_for_the_next_offer_and_is_said() {
     );
     let said = run.on(Event::Tick, Duration::from_secs(6));
     let [Effect::Note(text)] = said.as_slice() else { panic!("{said:?}") };
-    assert!(text.contains("pod big needs cpus:3.26;mem:577") && text.contains("at most cpus:1;mem:2048"), "{text}");
+    assert!(
+        text.contains("pod big needs 3.26 CPU, 577 MiB") && text.contains("largest offer 1 CPU, 2048 MiB"),
+        "{text}"
+    );
     assert!(run.on(Event::Tick, Duration::from_secs(7)).is_empty(), "not all the time");
     // An agent that already has a node needs room for the pod only.
     let second = tasks(&run.on(Event::Offers(vec![offer("a", 3.0)]), NOW));
@@ -179,7 +182,26 @@ fn pods_that_could_not_be_run_make_the_run_fail_after_the_others_have_ended() {
     run.on(Event::Update(Box::new(status)), NOW);
     run.on(update(&tasks[2], TaskState::Finished, Some(0)), NOW);
     let effects = run.on(update(&tasks[0], TaskState::Killed, None), NOW);
-    assert_eq!(finished(&effects), Some(Outcome::Failed(vec!["pod a: on host-a: no such image".into()])));
+    assert_eq!(
+        finished(&effects),
+        Some(Outcome::Failed { why: vec!["pod a: on host-a: no such image".into()], fetch: false })
+    );
+}
+
+#[test]
+fn that_nothing_could_be_fetched_is_known_from_what_ended_the_task_and_not_from_the_pods_name() {
+    for (name, message, expected) in [
+        ("fetch", "no such image", false),
+        ("web", "Failed to fetch all URIs for container", true),
+        ("web", "failed to fetch bin/kubelet from http://10.0.0.1:1/x: HTTP 404", true),
+    ] {
+        let mut run = run(vec![wanted(name, 100)]);
+        let tasks = tasks(&run.on(Event::Offers(vec![offer("a", 2.0)]), NOW));
+        let mut status = TaskStatus::new(tasks[0].task_id.clone(), TaskState::Failed).with_message(message);
+        status.agent_id = Some("a".into());
+        let effects = run.on(Event::Update(Box::new(status)), NOW);
+        assert!(matches!(finished(&effects), Some(Outcome::Failed { fetch, .. }) if fetch == expected), "{message}");
+    }
 }
 
 #[test]
@@ -189,7 +211,7 @@ fn a_node_that_dies_takes_its_pods_along_and_is_not_used_again() {
         let tasks = tasks(&run.on(Event::Offers(vec![offer("a", 2.0)]), NOW));
         let event = if event == Event::Tick { update(&tasks[0], TaskState::Failed, None) } else { event };
         run.on(event, NOW);
-        assert!(matches!(&run.pods[0].stage, Stage::Failed(why) if why.contains("the node on host-a has ended")));
+        assert!(matches!(&run.pods[0].stage, Stage::Failed { why, .. } if why.contains("node on host-a stopped")));
         assert!(self::tasks(&run.on(Event::Offers(vec![offer("a", 4.0)]), NOW)).is_empty());
         assert_eq!(self::tasks(&run.on(Event::Offers(vec![offer("b", 4.0)]), NOW)).len(), 2);
     }

@@ -207,7 +207,7 @@ impl Sources<'_> {
                 Ok(texts.chain(bytes).collect())
             }
             None if optional == Some(true) => Ok(Entries::new()),
-            None => Err(wrong(place, format!("configMap `{name}` is not given"))),
+            None => Err(wrong(place, format!("configMap `{name}` not found"))),
         }
     }
 
@@ -217,7 +217,7 @@ impl Sources<'_> {
                 Ok(secret.data.iter().flatten().map(|(key, bytes)| (key.clone(), bytes.0.clone())).collect())
             }
             None if optional == Some(true) => Ok(Entries::new()),
-            None => Err(wrong(place, format!("secret `{name}` is not given"))),
+            None => Err(wrong(place, format!("secret `{name}` not found"))),
         }
     }
 }
@@ -246,7 +246,7 @@ impl Files<'_> {
             match entries.get(&item.key) {
                 Some(content) => self.file(&item.path, content.clone(), item.mode.unwrap_or(default))?,
                 None if optional == Some(true) => {}
-                None => return Err(wrong(self.place, format!("there is no key `{}`", item.key))),
+                None => return Err(wrong(self.place, format!("key `{}` not found", item.key))),
             }
         }
         Ok(())
@@ -255,7 +255,7 @@ impl Files<'_> {
     fn file(&mut self, path: &str, content: Vec<u8>, mode: i32) -> Result<(), RewriteError> {
         let relative = Path::new(path);
         if path.is_empty() || !relative.components().all(|part| matches!(part, Component::Normal(_))) {
-            return Err(wrong(self.place, format!("`{path}` leaves the volume")));
+            return Err(wrong(self.place, format!("path `{path}` is outside of the volume")));
         }
         let mode = u32::try_from(mode).unwrap_or_default() & 0o777;
         // As upstream: members of fsGroup may read the file.
@@ -289,7 +289,7 @@ fn project(
             "metadata.labels" => listed(&metadata.labels),
             "metadata.annotations" => listed(&metadata.annotations),
             _ => plain_field(metadata, field)
-                .ok_or_else(|| wrong(files.place, format!("`{field}` works in a downwardAPI volume only")))?,
+                .ok_or_else(|| wrong(files.place, format!("`{field}` is supported only in downwardAPI volumes")))?,
         };
         files.file(&file.path, text.into_bytes(), file.mode.or(default_mode).unwrap_or(DEFAULT_MODE))?;
     }
@@ -359,7 +359,7 @@ fn environment(
                     variable.value = Some(literal(&String::from_utf8_lossy(&content)));
                 }
                 Some((None, _, Some(true))) => continue,
-                Some((None, key, _)) => return Err(wrong(&place, format!("there is no key `{key}`"))),
+                Some((None, key, _)) => return Err(wrong(&place, format!("key `{key}` not found"))),
                 // The name of a static pod ends with the kubelet's name.
                 None if named => variable.value = Some(literal(pod_name)),
                 None => variable.value_from = Some(source),

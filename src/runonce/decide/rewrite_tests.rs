@@ -129,18 +129,18 @@ fn what_is_missing_or_leads_out_of_the_volume_is_refused_with_its_place() {
         json!({"containers": [], "volumes": [volume]})
     };
     let cases = [
-        (volume(json!({"configMap": {"name": "x"}})), "spec.volumes[0]: configMap `x` is not given"),
+        (volume(json!({"configMap": {"name": "x"}})), "spec.volumes[0]: configMap `x` not found"),
         (
             volume(json!({"secret": {"secretName": "s", "items": [{"key": "q", "path": "q"}]}})),
-            "spec.volumes[0]: there is no key `q`",
+            "spec.volumes[0]: key `q` not found",
         ),
         (
             volume(json!({"secret": {"secretName": "s", "items": [{"key": "a", "path": "../q"}]}})),
-            "spec.volumes[0]: `../q` leaves the volume",
+            "spec.volumes[0]: path `../q` is outside of the volume",
         ),
         (
             json!({"containers": [{"name": "a", "env": [{"name": "E", "valueFrom": {"secretKeyRef": {"name": "s", "key": "q"}}}]}]}),
-            "spec.containers[0].env[0]: there is no key `q`",
+            "spec.containers[0].env[0]: key `q` not found",
         ),
     ];
     for (spec, expected) in cases {

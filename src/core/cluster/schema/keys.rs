@@ -66,7 +66,7 @@ const MESOS: &[Field] = &[
         "master",
         Kind::TextOrList,
         "Address of the Mesos master, or a list with all of them: `host:port`, `http://host:port` or `https://host:port`. kmctl \
-         and km scheduler find the leading one.",
+         and km-scheduler find the leading one.",
     ),
     may("user", Kind::Text, "User that executors run as."),
     may(

@@ -43,11 +43,11 @@ fn collect(fields: &[Field], parent: &str, defaults: &Value, keys: &mut Vec<KeyR
         let path = if parent.is_empty() { (*name).to_owned() } else { format!("{parent}.{name}") };
         let default = &defaults[*name];
         let (words, children) = match kind {
-            Kind::Text => ("text".to_owned(), None),
-            Kind::Number(limit) => (format!("whole number, at most {limit}"), None),
+            Kind::Text => ("string".to_owned(), None),
+            Kind::Number(limit) => (format!("integer, at most {limit}"), None),
             Kind::Word(words) => (words.join(" or "), None),
-            Kind::TextOrList => ("text, or list of texts".to_owned(), None),
-            Kind::Texts => ("list of texts".to_owned(), None),
+            Kind::TextOrList => ("string, or list of strings".to_owned(), None),
+            Kind::Texts => ("list of strings".to_owned(), None),
             Kind::Maps(fields) => ("list of mappings".to_owned(), Some((*fields, format!("{path}[]"), &Value::Null))),
             Kind::Map(fields) => ("mapping".to_owned(), Some((*fields, path.clone(), default))),
         };

@@ -83,7 +83,7 @@ fn fit(kind: &'static Kind, node: &Node, key: &str, problems: &mut Vec<Problem>)
         (Kind::Number(limit), Value::Number(number)) => match number.as_u64() {
             Some(value) if value <= *limit => Some(json!(value)),
             _ => {
-                report(node, key, format!("must be a whole number from 0 to {limit}, not {number}"), problems);
+                report(node, key, format!("must be an integer from 0 to {limit}, not {number}"), problems);
                 None
             }
         },
@@ -94,12 +94,12 @@ fn fit(kind: &'static Kind, node: &Node, key: &str, problems: &mut Vec<Problem>)
             report(node, key, format!("must be one of {}, not `{text}`{meant}", words.join(", ")), problems);
             None
         }
-        (Kind::Text, Value::Nothing) => wrong("a text (`\"\"` for none)"),
-        (Kind::Text, _) => wrong("a text"),
-        (Kind::TextOrList, _) => wrong("a text or a list of texts"),
+        (Kind::Text, Value::Nothing) => wrong("a string (`\"\"` for none)"),
+        (Kind::Text, _) => wrong("a string"),
+        (Kind::TextOrList, _) => wrong("a string or a list of strings"),
         (Kind::Number(_), _) => wrong("a number"),
         (Kind::Word(words), _) => wrong(&format!("one of {}", words.join(", "))),
-        (Kind::Texts, _) => wrong("a list of texts"),
+        (Kind::Texts, _) => wrong("a list of strings"),
         (Kind::Maps(_), _) => wrong("a list of mappings"),
     }
 }
@@ -126,14 +126,14 @@ fn advice(fields: &[Field], key: &str, name: &str) -> String {
     let mut places = Vec::new();
     find(ROOT, "", name, &mut places);
     if let [place] = places.as_slice() {
-        return format!("; it belongs at `{place}`");
+        return format!("; move it to `{place}`");
     }
     if let Some(near) = nearest(name, fields.iter().map(|field| field.name)) {
         return format!("; did you mean `{near}`?");
     }
     let names: Vec<_> = fields.iter().map(|field| field.name).collect();
     let of = if key.is_empty() { "the file".to_owned() } else { format!("`{key}`") };
-    format!("; {of} may have {}", names.join(", "))
+    format!("; {of} has the keys {}", names.join(", "))
 }
 
 fn find(fields: &[Field], key: &str, name: &str, places: &mut Vec<String>) {

@@ -111,9 +111,11 @@ impl Agent {
                 deleting.request = Request::Waiting { again: now + wait };
                 return Vec::new();
             }
-            Ok(Deletion::Absent) => "the API server has no such pod, the watch of this node's pods does".to_owned(),
+            Ok(Deletion::Absent) => {
+                "the API server does not have this pod, but the watch of this node's pods has it".to_owned()
+            }
             Ok(Deletion::Foreign) => {
-                "the API server does not take it for this node's, the watch of this node's pods has it".to_owned()
+                "the API server reports it on another node, but the watch of this node's pods has it".to_owned()
             }
             Err(why) => why,
         };
@@ -125,7 +127,7 @@ impl Agent {
         deleting.said = Some(why.clone());
         let name = self.tasks.values().find(|task| task.pod.uid == uid);
         let name = name.map_or_else(|| uid.to_owned(), |task| format!("{}/{}", task.pod.namespace, task.pod.name));
-        vec![Effect::Warn(format!("pod {name} is not deleted, which is tried until it is gone: {why}"))]
+        vec![Effect::Warn(format!("failed to delete pod {name}, retrying: {why}"))]
     }
 
     /// Repeats the deletions that are due.

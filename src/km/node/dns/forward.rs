@@ -60,7 +60,7 @@ impl Forward {
         // Clients need the whole chain of CNAME records.
         options.preserve_intermediates = true;
         options.try_tcp_on_error = true;
-        let resolver = builder.build().map_err(DepError::other("set up the host's resolvers"))?;
+        let resolver = builder.build().map_err(DepError::other("set up the resolvers of the host"))?;
         Ok(Forward { resolver: Some(resolver) })
     }
 
@@ -81,7 +81,7 @@ impl Forward {
                 Forwarded { code: none.response_code, answers: Vec::new(), authority }
             }
             Err(error) => {
-                tracing::debug!(%error, "the host's resolvers did not answer");
+                tracing::debug!(%error, "no response from the resolvers of the host");
                 failed(ResponseCode::ServFail)
             }
         }

@@ -37,8 +37,8 @@ impl NameServer {
     pub fn bind(address: SocketAddr) -> Result<NameServer, DepError> {
         let taken = |error: std::io::Error| match error.kind() {
             std::io::ErrorKind::AddrInUse => DepError::Refused(format!(
-                "port {} at {} is taken, so pods would have no DNS: a resolver of this host listens on every address; \
-                 let it listen on its own addresses only",
+                "port {} at {} is in use, so pods would have no DNS: a resolver of this host listens on all \
+                 addresses; configure it for specific addresses",
                 address.port(),
                 address.ip()
             )),
@@ -76,7 +76,7 @@ impl NameServer {
         server.register_listener(self.tcp, TCP_IDLE, TCP_BUFFER);
         let answer = async {
             if let Err(error) = server.block_until_done().await {
-                tracing::error!(%error, "the DNS server has ended");
+                tracing::error!(%error, "DNS server stopped");
             }
         };
         tokio::join!(follow(Source::Services, ListOf::services()), follow(Source::Slices, slices), answer);
@@ -181,7 +181,7 @@ impl RequestHandler for Handler {
         match response.send_response(built).await {
             Ok(info) => info,
             Err(error) => {
-                tracing::debug!(%error, "a DNS answer was not sent");
+                tracing::debug!(%error, "failed to send a DNS response");
                 let mut failed = Metadata::response_from_request(&request.metadata);
                 failed.response_code = ResponseCode::ServFail;
                 ResponseInfo::from(hickory_proto::op::Header { metadata: failed, counts: Default::default() })

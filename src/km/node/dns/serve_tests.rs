@@ -159,5 +159,5 @@ async fn a_port_that_another_resolver_holds_is_named() {
     let address = SocketAddr::new(IpAddr::from([127, 0, 0, 1]), held.local_addr().unwrap().port());
     let Err(error) = NameServer::bind(address) else { panic!("two resolvers at one port") };
     assert!(matches!(error, DepError::Refused(_)), "{error:?}");
-    assert!(error.to_string().contains(&format!("port {} at 127.0.0.1 is taken", address.port())), "{error}");
+    assert!(error.to_string().contains(&format!("port {} at 127.0.0.1 is in use", address.port())), "{error}");
 }

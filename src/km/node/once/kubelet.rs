@@ -36,10 +36,10 @@ impl StandaloneKubelet {
 
     /// Every pod that the kubelet knows, with its status.
     pub async fn pods(&self) -> Result<Vec<Pod>, DepError> {
-        let what = "ask the kubelet for its pods";
+        let what = "query the pods of the kubelet";
         let access = self.access.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(Access { client, port }) = access else {
-            return Err(DepError::NotNow("the kubelet was not started yet".to_owned()));
+            return Err(DepError::NotNow("the kubelet is not started yet".to_owned()));
         };
         let url = format!("https://127.0.0.1:{port}/pods");
         let answer = client.get(url).send().await.and_then(reqwest::Response::error_for_status);
@@ -50,7 +50,7 @@ impl StandaloneKubelet {
 
     /// Creates certificates for this run only: one for the kubelet's server, one for km.
     fn certify(&self, port: u16) -> Result<Access, DepError> {
-        let what = "make the run's certificates";
+        let what = "create the certificates of the run";
         let folder = self.spec.folders.settings("pki");
         std::fs::create_dir_all(&folder).map_err(DepError::io(what))?;
         let now = jiff::Timestamp::now();
@@ -97,7 +97,7 @@ impl Service for StandaloneKubelet {
 
     async fn program(&self, configuration: &KubeletConfiguration) -> Result<Program, DepError> {
         if let Some(pods) = &configuration.static_pod_path {
-            std::fs::create_dir_all(pods).map_err(DepError::io(format!("make {}", pods.display())))?;
+            std::fs::create_dir_all(pods).map_err(DepError::io(format!("create {}", pods.display())))?;
         }
         let access = self.certify(configuration.port)?;
         *self.access.lock().unwrap_or_else(PoisonError::into_inner) = Some(access);

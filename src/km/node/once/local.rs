@@ -36,13 +36,17 @@ const NODE_TASK: &str = "run";
 /// Runs what `input` describes, until its pods have ended, the output has no reader any more, or `stop` is cancelled.
 pub async fn run(mut input: impl AsyncRead + Unpin, stop: CancellationToken) -> Result<(), DepError> {
     let mut text = Vec::new();
-    (&mut input).take(INPUT_LIMIT).read_to_end(&mut text).await.map_err(DepError::io("read what to run"))?;
+    (&mut input)
+        .take(INPUT_LIMIT)
+        .read_to_end(&mut text)
+        .await
+        .map_err(DepError::io("read the pods from standard input"))?;
     // The parse error is omitted: it may contain a part of the input.
     let HostRun { launch, tasks, pods } = serde_json::from_slice(&text).map_err(|_| {
-        DepError::Refused("standard input does not say what to run; kmctl runonce starts this".to_owned())
+        DepError::Refused("standard input has no pods; this command is started by kmctl runonce".to_owned())
     })?;
     if launch.format != FORMAT {
-        return Err(DepError::Refused(format!("format {} is not known here, {FORMAT} is", launch.format)));
+        return Err(DepError::Refused(format!("unsupported format {}; supported: {FORMAT}", launch.format)));
     }
     // In the form of an executor id, from whose last eight digits short names are derived.
     let place = place(launch.run.replacen('-', ".", 1), NODE_TASK.to_owned(), String::new(), PathBuf::from("/"));

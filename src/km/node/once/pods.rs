@@ -242,11 +242,11 @@ impl StandalonePods {
         if let Some(mut task) = task
             && tokio::time::timeout(HEARD_LIMIT, &mut task).await.is_err()
         {
-            warn!(uid, "not all output has been heard");
+            warn!(uid, "not all output was received");
             task.abort();
         }
         if !self.voice.wait_acked(HEARD_LIMIT).await {
-            warn!(uid, "not all output has been heard");
+            warn!(uid, "not all output was received");
         }
     }
 }
@@ -335,7 +335,7 @@ impl ApiClient for PodSource {
 }
 
 fn make(folder: &Path) -> Result<(), DepError> {
-    std::fs::create_dir_all(folder).map_err(DepError::io(format!("make {}", folder.display())))
+    std::fs::create_dir_all(folder).map_err(DepError::io(format!("create {}", folder.display())))
 }
 
 fn write(file: &GivenFile) -> Result<(), DepError> {
@@ -463,6 +463,6 @@ mod tests {
         let _ = pods.look(&events, &mut BTreeMap::new(), &mut BTreeMap::new()).await;
         let Some(Event::PodSeen(view)) = inbox.recv().await else { panic!() };
         assert_eq!(view.phase, PodPhase::Failed);
-        assert!(view.message.contains("secret `none` is not given"), "{}", view.message);
+        assert!(view.message.contains("secret `none` not found"), "{}", view.message);
     }
 }

@@ -117,7 +117,7 @@ fn hear(message: &Bytes, pods: &StandalonePods, voice: &MessageVoice) {
         Ok(ToNode::Given { pods: given }) => pods.give(given),
         Ok(ToNode::Heard { sequence }) => voice.heard(sequence),
         // The parse error is omitted: it may contain a part of the message.
-        Err(_) => warn!("a message of {} bytes from the framework is not understood", message.0.len()),
+        Err(_) => warn!("failed to parse a message of {} bytes from the framework", message.0.len()),
     }
 }
 

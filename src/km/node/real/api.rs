@@ -20,6 +20,7 @@ use kmctl_core::backoff::{Backoff, Retries};
 use kmctl_core::k8s::relist::KnownKeys;
 use kmctl_core::node::spec::DepsSpec;
 use kmctl_core::protocol::launch::PodLaunch;
+use kmctl_core::text::duration;
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 const CALL_LIMIT: Duration = Duration::from_secs(10);
@@ -107,7 +108,7 @@ impl RealApi {
 #[async_trait]
 impl Clients for RealApi {
     async fn client(&self) -> Result<Client, DepError> {
-        let what = "make a client of the API";
+        let what = "create an API client";
         let certificate = client_certificate();
         if !certificate.exists() {
             return Err(DepError::NotNow("the kubelet has no client certificate yet".to_owned()));
@@ -158,7 +159,7 @@ async fn delete(pods: &Api<Pod>, pod: &PodLaunch, grace: Option<Duration>) -> Re
     };
     let what = format!("delete pod {}/{}", pod.namespace, pod.name);
     match tokio::time::timeout(CALL_LIMIT, pods.delete(&pod.name, &parameters)).await {
-        Err(_) => Err(DepError::NotNow(format!("{what}: no answer within {} s", CALL_LIMIT.as_secs()))),
+        Err(_) => Err(DepError::NotNow(format!("failed to {what}: no response within {}", duration(CALL_LIMIT)))),
         Ok(Ok(_)) => Ok(Deletion::Accepted),
         // Gone, or replaced by another pod.
         Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => Ok(Deletion::Absent),
@@ -173,7 +174,7 @@ async fn delete(pods: &Api<Pod>, pod: &PodLaunch, grace: Option<Duration>) -> Re
 
 async fn limited<T>(call: impl Future<Output = Result<T, kube::Error>>, what: String) -> Result<T, DepError> {
     match tokio::time::timeout(CALL_LIMIT, call).await {
-        Err(_) => Err(DepError::NotNow(format!("{what}: no answer within {} s", CALL_LIMIT.as_secs()))),
+        Err(_) => Err(DepError::NotNow(format!("failed to {what}: no response within {}", duration(CALL_LIMIT)))),
         Ok(result) => result.map_err(DepError::other(what)),
     }
 }

@@ -95,14 +95,14 @@ impl Servers {
     /// Connects to the first server that accepts, starting with the current one.
     async fn connect(&self) -> io::Result<(usize, TcpStream)> {
         let (first, count) = (self.present.load(Ordering::Relaxed), self.addresses.len());
-        let mut last = io::Error::new(io::ErrorKind::NotFound, "there is no API server");
+        let mut last = io::Error::new(io::ErrorKind::NotFound, "no API server");
         for number in (first..first + count).map(|number| number % count) {
             let address = &self.addresses[number];
             let connected = tokio::time::timeout(CONNECT_LIMIT, TcpStream::connect(address)).await;
             match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
                 Ok(stream) => {
                     if number != first {
-                        info!("the API is used through {address} from now on");
+                        info!("using API server {address}");
                         self.present.store(number, Ordering::Relaxed);
                     }
                     return Ok((number, stream));

@@ -161,8 +161,8 @@ fn make(folder: &Path) -> Result<(), DepError> {
     match std::fs::create_dir(folder) {
         Err(source) if source.kind() != std::io::ErrorKind::AlreadyExists => {
             let what = match source.raw_os_error() {
-                Some(30) => format!("make cgroup {} (cgroups are mounted read-only here)", folder.display()),
-                _ => format!("make cgroup {}", folder.display()),
+                Some(30) => format!("create cgroup {} (cgroups are mounted read-only)", folder.display()),
+                _ => format!("create cgroup {}", folder.display()),
             };
             Err(DepError::Io { what, source })
         }
@@ -175,7 +175,7 @@ fn inherit_cpuset(parent: &Path, folder: &Path) -> Result<(), DepError> {
     for file in ["cpuset.cpus", "cpuset.mems"] {
         let own = std::fs::read_to_string(folder.join(file)).unwrap_or_default();
         if own.trim().is_empty() {
-            let what = format!("fill {file} of {}", folder.display());
+            let what = format!("set {file} of {}", folder.display());
             let value = std::fs::read_to_string(parent.join(file)).unwrap_or_default();
             std::fs::write(folder.join(file), value.trim()).map_err(DepError::io(what))?;
         }

@@ -13,6 +13,7 @@ use super::cgroup_tree::Tree;
 use super::signals;
 use kmctl_core::node::spec::CgroupsSpec;
 use kmctl_core::protocol::launch::Grant;
+use kmctl_core::text::count;
 
 /// The lowest bound in bytes: what the kernel needs to create an empty cgroup.
 const LEAST_MEMORY: u64 = 4 << 20;
@@ -133,7 +134,11 @@ pub(super) async fn kill_all(cgroup: &Path) -> Result<(), DepError> {
             return Ok(());
         }
         if tokio::time::Instant::now() >= end {
-            return Err(DepError::NotNow(format!("{} processes in {} do not end", pids.len(), cgroup.display())));
+            return Err(DepError::NotNow(format!(
+                "{} still running in {}",
+                count(pids.len(), "process"),
+                cgroup.display()
+            )));
         }
         // On v2 one write also reaches processes that are forked meanwhile.
         if std::fs::write(cgroup.join("cgroup.kill"), "1").is_err() {

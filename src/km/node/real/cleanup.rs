@@ -53,8 +53,8 @@ pub async fn remove(held: Held, lock: Option<ProxyLock>) -> Result<(), DepError>
     if !left.is_empty() {
         return Err(DepError::NotNow(left.join("; ")));
     }
-    info!(run = executor_id, "nothing of the run is left");
-    held.forget().map_err(DepError::other("forget the ledger"))
+    info!(run = executor_id, "removed the run");
+    held.forget().map_err(DepError::other("remove the ledger"))
 }
 
 fn note(left: &mut Vec<String>, result: Result<(), DepError>) {
@@ -159,7 +159,7 @@ pub(super) async fn run_program(name: &str, arguments: &[&str], input: Option<St
     }
     let output = tokio::time::timeout(Duration::from_secs(60), child.wait_with_output())
         .await
-        .map_err(|_| DepError::NotNow(format!("{}: no end within 60 s", what())))?
+        .map_err(|_| DepError::NotNow(format!("{}: not finished within 1m", what())))?
         .map_err(DepError::io(what()))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
@@ -181,7 +181,7 @@ fn unmount(folders: &[PathBuf]) -> Result<(), DepError> {
         }
     }
     Err(DepError::NotNow(format!(
-        "mounts stay below {}",
+        "mounts are left below {}",
         folders.iter().map(|f| f.display().to_string()).collect::<Vec<_>>().join(", ")
     )))
 }

@@ -59,11 +59,11 @@ impl Names for RealNames {
         if network.mode == NetworkMode::Cni
             && let Err(error) = see_bridged_packets().await
         {
-            tracing::info!("packets on bridges are not seen: {}", error.chain());
+            tracing::info!("packets on bridges are not filtered: {}", error.chain());
         }
         make_bridge(&network.bridge, gateway, prefix).await?;
         let zone = Zone::new(&network.cluster_domain, gateway.into())
-            .ok_or_else(|| DepError::Refused(format!("`{}` is no DNS domain", network.cluster_domain)))?;
+            .ok_or_else(|| DepError::Refused(format!("`{}` is not a DNS domain", network.cluster_domain)))?;
         let resolvers = &network.resolv_conf;
         // A host without the file has no resolvers; queries are then refused.
         let forward = Forward::new(&std::fs::read_to_string(resolvers).unwrap_or_default(), gateway.into())?;
@@ -80,11 +80,11 @@ fn own_network(network: &PodNetwork) -> Result<(Ipv4Addr, u8), DepError> {
     let refused = |why: String| DepError::Refused(format!("network.podCIDR `{}` {why}", network.pod_cidr));
     let pods: Network = network.pod_cidr.parse().map_err(refused)?;
     let gateway = pods.host(1).ok_or_else(|| refused("has no address for the bridge".to_owned()))?;
-    let table = std::fs::read_to_string("/proc/net/route").map_err(DepError::io("read the machine's routes"))?;
+    let table = std::fs::read_to_string("/proc/net/route").map_err(DepError::io("read the routes of the machine"))?;
     if let Some((route, free)) = clash(&pods, &routes(&table), &network.bridge) {
-        let free = free.map(|free| format!("; {free} is free here")).unwrap_or_default();
+        let free = free.map(|free| format!("; {free} is unused on this machine")).unwrap_or_default();
         let (taken, device) = (route.network, &route.device);
-        return Err(refused(format!("meets this machine's route to {taken} by {device}{free}")));
+        return Err(refused(format!("overlaps the route of this machine to {taken} on {device}{free}")));
     }
     Ok((gateway, pods.prefix))
 }
@@ -108,11 +108,10 @@ async fn see_bridged_packets() -> Result<(), DepError> {
     match std::fs::read_to_string(SWITCH) {
         Ok(value) if value.trim() == "1" => Ok(()),
         Ok(_) => std::fs::write(SWITCH, "1").map_err(|source| {
-            DepError::Refused(format!("{SWITCH} is off and cannot be written ({source}): set it to 1 on this agent"))
+            DepError::Refused(format!("{SWITCH} is disabled and not writable ({source}): set it to 1 on this agent"))
         }),
         Err(_) => Err(DepError::Refused(
-            "the kernel module br_netfilter is not loaded and cannot be: load it on this agent (modprobe br_netfilter)"
-                .to_owned(),
+            "kernel module br_netfilter is not loaded: load it on this agent (modprobe br_netfilter)".to_owned(),
         )),
     }
 }

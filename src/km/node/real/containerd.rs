@@ -44,9 +44,9 @@ impl Containerd {
         let plugin = self.spec.folders.run.join("cni/km-cni");
         // A copy of this binary, because the one in the sandbox may be removed. The plugin's name selects the
         // subcommand.
-        std::fs::copy("/proc/self/exe", &plugin).map_err(DepError::io(format!("place {}", plugin.display())))?;
+        std::fs::copy("/proc/self/exe", &plugin).map_err(DepError::io(format!("install {}", plugin.display())))?;
         let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        std::fs::set_permissions(&plugin, executable).map_err(DepError::io(format!("place {}", plugin.display())))?;
+        std::fs::set_permissions(&plugin, executable).map_err(DepError::io(format!("install {}", plugin.display())))?;
         let socket = self.spec.folders.short.join("cni.sock");
         let listener = cni::listen(&socket).map_err(DepError::io(format!("listen on {}", socket.display())))?;
         *answers = Some(AbortOnDropHandle::new(tokio::spawn(cni::serve(listener, self.ports.clone()))));

@@ -15,6 +15,7 @@ use super::super::deps::{ArtifactFetcher, DepError};
 use kmctl_core::backoff::{Backoff, Retries};
 use kmctl_core::node::spec::Folders;
 use kmctl_core::protocol::launch::Artifact;
+use kmctl_core::protocol::runonce::FETCH;
 
 /// Rounds over all URLs of an artifact.
 const ATTEMPTS: u32 = 30;
@@ -50,7 +51,7 @@ impl RealFetcher {
             self.bring(client, artifact, &stored).await?;
         }
         let placed = self.folders.run.join(&artifact.path);
-        let what = format!("place {}", placed.display());
+        let what = format!("install {}", placed.display());
         if let Some(parent) = placed.parent() {
             std::fs::create_dir_all(parent).map_err(DepError::io(what.clone()))?;
         }
@@ -65,7 +66,7 @@ impl RealFetcher {
 
     async fn bring(&self, client: &reqwest::Client, artifact: &Artifact, stored: &Path) -> Result<(), DepError> {
         let mut retries = Retries::new(BETWEEN);
-        let mut last = DepError::Refused(format!("{} has no address to fetch it from", artifact.path));
+        let mut last = DepError::Refused(format!("there is no URL to {FETCH} {} from", artifact.path));
         for attempt in 1..=self.attempts {
             for url in &artifact.urls {
                 match download(client, url, artifact, stored).await {
@@ -90,13 +91,13 @@ impl ArtifactFetcher for RealFetcher {
     async fn fetch(&self) -> Result<(), DepError> {
         use futures::{StreamExt, TryStreamExt};
         let store = self.folders.store();
-        std::fs::create_dir_all(&store).map_err(DepError::io(format!("make {}", store.display())))?;
+        std::fs::create_dir_all(&store).map_err(DepError::io(format!("create {}", store.display())))?;
         let client = reqwest::Client::builder()
             .no_proxy()
             .connect_timeout(CONNECT_LIMIT)
             .read_timeout(SILENCE_LIMIT)
             .build()
-            .map_err(DepError::other("make an HTTP client"))?;
+            .map_err(DepError::other("create an HTTP client"))?;
         let (fetcher, client) = (self, &client);
         futures::stream::iter(self.artifacts.clone())
             .map(|artifact| async move { fetcher.place(client, &artifact).await })
@@ -115,7 +116,7 @@ fn check(artifact: &Artifact) -> Result<(), DepError> {
     if good_digest && good_path && !artifact.path.is_empty() {
         return Ok(());
     }
-    Err(DepError::Refused(format!("{:?} with sha256 {digest:?} is no artifact", artifact.path)))
+    Err(DepError::Refused(format!("{:?} with sha256 {digest:?} is not an artifact", artifact.path)))
 }
 
 async fn is_verified(stored: &Path, artifact: &Artifact) -> bool {
@@ -140,7 +141,7 @@ fn digest_of(path: &Path) -> std::io::Result<String> {
 }
 
 async fn download(client: &reqwest::Client, url: &str, artifact: &Artifact, stored: &Path) -> Result<(), DepError> {
-    let what = || format!("fetch {} from {url}", artifact.path);
+    let what = || format!("{FETCH} {} from {url}", artifact.path);
     // A unique name: two runs on one agent may fetch the same file.
     let partial: PathBuf = stored.with_file_name(format!("{}.{}.part", artifact.sha256, uuid::Uuid::new_v4().simple()));
     let fetched = async {
@@ -164,7 +165,7 @@ async fn download(client: &reqwest::Client, url: &str, artifact: &Artifact, stor
         let digest = hex::encode(hasher.finalize());
         if size != artifact.size || digest != artifact.sha256 {
             return Err(DepError::Refused(format!(
-                "{}: {size} bytes with sha256 {digest}, expected {} with {}",
+                "failed to {}: {size} bytes with sha256 {digest}, expected {} with {}",
                 what(),
                 artifact.size,
                 artifact.sha256

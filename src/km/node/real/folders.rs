@@ -81,8 +81,8 @@ impl Mounter for RealMounter {
         refuse_overlay(root)?;
         // What a killed run left here would conflict with this run.
         for dead in ledger::list(&folders.ledgers()) {
-            if let Some(held) = Held::take(&dead).map_err(DepError::other("read a dead run's ledger"))? {
-                info!(run = held.ledger.executor_id, "removing what a dead run left");
+            if let Some(held) = Held::take(&dead).map_err(DepError::other("read the ledger of a dead run"))? {
+                info!(run = held.ledger.executor_id, "removing the files of a dead run");
                 cleanup::remove(held, None).await?;
             }
         }
@@ -126,12 +126,12 @@ impl Mounter for RealMounter {
 }
 
 fn make(folder: &Path) -> Result<(), DepError> {
-    std::fs::create_dir_all(folder).map_err(DepError::io(format!("make {}", folder.display())))
+    std::fs::create_dir_all(folder).map_err(DepError::io(format!("create {}", folder.display())))
 }
 
 /// Creates a directory to mount on, marks it if this call created it, and locks it as used.
 fn make_mount_point(point: &PathBuf) -> Result<Flock<std::fs::File>, DepError> {
-    let what = format!("make {}", point.display());
+    let what = format!("create {}", point.display());
     if !point.exists() {
         std::fs::create_dir_all(point).map_err(DepError::io(what.clone()))?;
         std::fs::write(point.join(MARKER), "").map_err(DepError::io(what.clone()))?;
@@ -143,12 +143,12 @@ fn make_mount_point(point: &PathBuf) -> Result<Flock<std::fs::File>, DepError> {
 
 /// Overlays cannot be stacked: containerd's snapshots would fail for each pod.
 fn refuse_overlay(root: &Path) -> Result<(), DepError> {
-    let what = format!("look at the file system of {}", root.display());
+    let what = format!("inspect the file system of {}", root.display());
     let found = nix::sys::statfs::statfs(root).map_err(DepError::io(what))?;
     if found.filesystem_type() == nix::sys::statfs::OVERLAYFS_SUPER_MAGIC {
         return Err(DepError::Refused(format!(
-            "{} lies on an overlay, on which containers cannot be stacked; set nodes.rootDir to a folder on a real \
-             file system (ext4, xfs)",
+            "{} is on an overlay file system, which does not support containers; set nodes.rootDir to a directory \
+             on ext4 or xfs",
             root.display()
         )));
     }

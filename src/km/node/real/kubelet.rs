@@ -95,7 +95,7 @@ fn hide_systemd_run(programs: &Path) -> Result<(), DepError> {
     let decoy = programs.join("systemd-run");
     write(&decoy, "#!/bin/sh\nexit 1\n")?;
     let executable = std::fs::Permissions::from_mode(0o755);
-    std::fs::set_permissions(&decoy, executable).map_err(DepError::io(format!("place {}", decoy.display())))
+    std::fs::set_permissions(&decoy, executable).map_err(DepError::io(format!("install {}", decoy.display())))
 }
 
 #[cfg(test)]

@@ -98,7 +98,7 @@ pub fn decide(
         (ProxyMode::Nftables, Err(why), ..) => Some(why.clone()),
         // One back end for all rules: with two, the order of rules and chains would be unpredictable.
         (ProxyMode::Nftables, Ok(()), None, NetworkMode::HostPorts) => {
-            Some("no iptables here writes nft's tables, and granted host ports need one".to_owned())
+            Some("no iptables for nf_tables found, which host ports require".to_owned())
         }
         (ProxyMode::Nftables, Ok(()), ..) => return Ok(Choice { mode: asked, iptables: nft, why: None }),
     };
@@ -137,7 +137,7 @@ fn number(text: &str) -> Option<[u32; 3]> {
 }
 
 fn at_least(what: &str, said: &str, least: [u32; 3]) -> Result<(), String> {
-    let found = number(said).ok_or_else(|| format!("{what} has no version in `{}`", said.trim()))?;
+    let found = number(said).ok_or_else(|| format!("unknown version of {what}: `{}`", said.trim()))?;
     let dotted = |number: [u32; 3]| number.map(|part| part.to_string()).join(".");
     if found < least { Err(format!("{what} {} is older than {}", dotted(found), dotted(least))) } else { Ok(()) }
 }
@@ -188,13 +188,13 @@ async fn try_nftables(v6: bool) -> Result<(), String> {
     at_least("nft", &version, NFT)?;
     let listed = run_program(&nft, &["--json", "list", "tables"], None).await.map_err(|error| error.chain())?;
     if serde_json::from_str::<serde_json::Value>(&listed).is_err() {
-        return Err("this nft speaks no JSON".to_owned());
+        return Err("nft does not support JSON".to_owned());
     }
     let checked = run_program(&nft, &["--check", "-f", "-"], Some(rehearsal(v6))).await;
     checked.map(drop).map_err(|error| {
         // On one line, because it is written to an annotation.
         let said = error.chain().split_whitespace().collect::<Vec<_>>().join(" ");
-        format!("the kernel does not take kube-proxy's kind of nft rules: {said}")
+        format!("the kernel rejects the nft rules of kube-proxy: {said}")
     })
 }
 
@@ -232,15 +232,15 @@ impl PacketFilter {
             Ok(choice) => choice,
             // Without Services, pods in the machine's network need no rules.
             Err(why) if self.spec.once.is_some() => {
-                warn!("pods with a network of their own will fail: {why}");
+                warn!("pods without hostNetwork will fail: {why}");
                 Choice { mode: ProxyMode::Iptables, iptables: None, why: None }
             }
             // May be temporary: a module may still be loaded, a lock be released.
             Err(why) => return Err(DepError::NotNow(why)),
         };
         match &choice.why {
-            None => info!("firewall rules are written with {}", choice.shown()),
-            Some(why) => warn!("kube-proxy writes with {}, not with nftables: {why}", choice.shown()),
+            None => info!("using {} for firewall rules", choice.shown()),
+            Some(why) => warn!("kube-proxy uses {}, not nftables: {why}", choice.shown()),
         }
         if let Some(iptables) = choice.iptables.as_ref().filter(|iptables| iptables.renamed()) {
             link(&self.spec.folders.programs(), iptables)?;
@@ -264,7 +264,7 @@ fn link(programs: &Path, iptables: &Iptables) -> Result<(), DepError> {
         let target = iptables.path.with_file_name(format!("{family}-{}{rest}", iptables.variant.word()));
         let place = programs.join(name);
         let _ = std::fs::remove_file(&place);
-        std::os::unix::fs::symlink(&target, &place).map_err(DepError::io(format!("make {}", place.display())))?;
+        std::os::unix::fs::symlink(&target, &place).map_err(DepError::io(format!("create {}", place.display())))?;
     }
     Ok(())
 }
@@ -301,7 +301,7 @@ mod tests {
                 HostPorts,
                 legacy(),
                 Ok(()),
-                "iptables (legacy) by iptables: no iptables here writes nft's tables, and granted host ports need one",
+                "iptables (legacy) by iptables: no iptables for nf_tables found, which host ports require",
             ),
             (Nftables, Cni, legacy(), Ok(()), "nftables by nothing"),
             (Nftables, Cni, Vec::new(), Ok(()), "nftables by nothing"),

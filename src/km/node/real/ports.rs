@@ -89,7 +89,7 @@ impl PortAllocator for RealPorts {
                 let key = (mapping.host_port, mapping.protocol.clone());
                 if let Some(holder) = pods.taken.get(&key).filter(|holder| **holder != pod.uid) {
                     return Err(DepError::Refused(format!(
-                        "host port {}/{} belongs to pod {holder}",
+                        "host port {}/{} is allocated to pod {holder}",
                         mapping.host_port, mapping.protocol
                     )));
                 }

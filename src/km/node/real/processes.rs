@@ -59,8 +59,8 @@ struct RealChild {
 impl Child for RealChild {
     async fn wait(&mut self) -> String {
         match self.process.wait().await {
-            Ok(status) => format!("ended ({status})"),
-            Err(error) => format!("ended ({error})"),
+            Ok(status) => format!("exited ({status})"),
+            Err(error) => format!("exited ({error})"),
         }
     }
 

@@ -43,7 +43,7 @@ pub fn take() -> Result<ProxyLock, DepError> {
 }
 
 fn take_named(name: &str) -> Result<ProxyLock, DepError> {
-    let what = "take the lock of this network namespace's kube-proxy";
+    let what = "lock kube-proxy of this network namespace";
     let address = SocketAddr::from_abstract_name(name).map_err(DepError::io(what))?;
     match UnixListener::bind_addr(&address) {
         Ok(listener) => Ok(ProxyLock { _listener: listener }),
@@ -55,8 +55,8 @@ fn take_named(name: &str) -> Result<ProxyLock, DepError> {
                 .and_then(|stream| getsockopt(&stream, PeerCredentials).ok())
                 .map_or_else(|| "unknown".to_owned(), |peer| peer.pid().to_string());
             Err(DepError::Refused(format!(
-                "another node (process {holder}) already runs kube-proxy in this agent's network namespace, and two \
-                 would rewrite each other's rules; keep the clusters on different agents with nodes.constraints"
+                "another node (process {holder}) runs kube-proxy in the network namespace of this agent; separate \
+                 the clusters with nodes.constraints"
             )))
         }
         Err(source) => Err(DepError::Io { what: what.to_owned(), source }),

@@ -13,7 +13,7 @@ const MARKER: &str = ".transient";
 
 /// Creates the directory if it does not exist, and returns a lock that marks it as in use. `once`: for a run.
 pub fn make_root(root: &Path, once: bool) -> Result<Flock<std::fs::File>, DepError> {
-    let what = || format!("make {}", root.display());
+    let what = || format!("create {}", root.display());
     loop {
         let fresh = !root.exists();
         ledger::make_root(root).map_err(DepError::io(what()))?;

@@ -25,7 +25,9 @@ pub async fn tell(api: Arc<dyn Clients>, node: String, choice: Choice) {
     for attempt in 1..=ATTEMPTS {
         match once(api.as_ref(), &node, &choice).await {
             Ok(()) => return,
-            Err(error) if attempt == ATTEMPTS => warn!("not told on the Node how kube-proxy works: {}", error.chain()),
+            Err(error) if attempt == ATTEMPTS => {
+                warn!("failed to report the mode of kube-proxy on the Node: {}", error.chain())
+            }
             Err(_) => tokio::time::sleep(RETRY).await,
         }
     }
@@ -47,11 +49,11 @@ async fn once(api: &dyn Clients, node: &str, choice: &Choice) -> Result<(), DepE
         // As the kubelet does: in a Node's events the uid is the Node's name.
         "involvedObject": { "apiVersion": "v1", "kind": "Node", "name": node, "uid": node },
         "type": "Warning", "reason": PROXY_MODE_UNAVAILABLE.reason,
-        "message": format!("kube-proxy writes with {}, not with nftables: {why}", choice.shown()),
+        "message": format!("kube-proxy uses {}, not nftables: {why}", choice.shown()),
         "source": { "component": PROXY_MODE_UNAVAILABLE.component, "host": node },
         "firstTimestamp": now.to_string(), "lastTimestamp": now.to_string(), "count": 1,
     });
-    let event: Event = serde_json::from_value(event).map_err(DepError::other("make an event"))?;
+    let event: Event = serde_json::from_value(event).map_err(DepError::other("create an event"))?;
     let events = Api::<Event>::namespaced(client, NAMESPACE_OF_NODE_EVENTS);
     events.create(&PostParams::default(), &event).await.map(drop).map_err(DepError::other("write an event"))
 }

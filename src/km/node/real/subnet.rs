@@ -34,12 +34,12 @@ fn claim(network: &str, routed: &[(u32, u32)], name: &str) -> Result<Claimed, De
             Err(source) => return Err(DepError::Io { what, source }),
         }
     }
-    Err(DepError::Refused(format!("every part of {network} is routed or in use on this machine")))
+    Err(DepError::Refused(format!("all subnets of {network} are routed or in use on this machine")))
 }
 
 /// The subnets of `network` that overlap no route.
 fn free(network: &str, routed: &[(u32, u32)]) -> Result<Vec<u32>, DepError> {
-    let wrong = || DepError::Refused(format!("`{network}` is no IPv4 network of at least /{PREFIX}"));
+    let wrong = || DepError::Refused(format!("`{network}` is not an IPv4 network of at least /{PREFIX}"));
     let (address, prefix) = network.split_once('/').ok_or_else(wrong)?;
     let address = u32::from(address.parse::<Ipv4Addr>().map_err(|_| wrong())?);
     let prefix: u32 = prefix.parse().ok().filter(|prefix| (1..=PREFIX).contains(prefix)).ok_or_else(wrong)?;

@@ -18,6 +18,7 @@ use tracing::debug;
 use super::super::deps::DepError;
 use super::upstream::{ListOf, Told, Upstream};
 use kmctl_core::backoff::{Backoff, Retries};
+use kmctl_core::text::duration;
 
 /// Timeout for the start of an answer; a watch ends later.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
@@ -118,7 +119,7 @@ impl Upstream for ApiUpstream {
         let sent = client.send(request.map(kube::client::Body::from));
         let answer = tokio::time::timeout(ANSWER_LIMIT, sent)
             .await
-            .map_err(|_| DepError::NotNow(format!("{what}: no answer within {} s", ANSWER_LIMIT.as_secs())))?
+            .map_err(|_| DepError::NotNow(format!("failed to {what}: no response within {}", duration(ANSWER_LIMIT))))?
             .map_err(DepError::other(what))?;
         Ok(answer.map(|body| Body::new(body.map_err(axum::Error::new))))
     }

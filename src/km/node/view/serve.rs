@@ -58,7 +58,7 @@ impl LocalApiServer {
 
     /// The same with an existing loopback listener.
     pub fn on(listener: std::net::TcpListener) -> Result<LocalApiServer, DepError> {
-        let what = "make the certificate of the local view";
+        let what = "create the certificate of the local API";
         let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).map_err(DepError::other(what))?;
         let key = PrivateKeyDer::try_from(made.signing_key.serialize_der())
             .map_err(|why| DepError::Refused(format!("{what}: {why}")))?;
@@ -96,7 +96,7 @@ impl LocalApiServer {
                 let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
                 let service = TowerToHyperService::new(router);
                 if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
-                    tracing::debug!(%error, "a connection to the local view ended");
+                    tracing::debug!(%error, "a connection to the local API ended");
                 }
             });
         }
@@ -141,13 +141,13 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     let shown = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let token = shown.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
     if Sha256::digest(token.as_bytes()).as_slice() != shared.token {
-        return refuse(401, "Unauthorized", "the local view is for this node's kube-proxy");
+        return refuse(401, "Unauthorized", "the local API is only for kube-proxy of this node");
     }
     match route(request.method(), request.uri().path()) {
         Route::List(resource, version) => list(&shared.lists, resource, version, request).await,
         Route::Pass => pass(shared.upstream.as_ref(), request).await,
         Route::Refuse => {
-            let text = format!("the local view has no {} {}", request.method(), request.uri().path());
+            let text = format!("the local API does not support {} {}", request.method(), request.uri().path());
             refuse(403, "Forbidden", &text)
         }
     }
@@ -155,7 +155,7 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
 
 async fn list(lists: &Lists, resource: Resource, version: String, request: Request) -> Response {
     if !takes_json(request.headers()) {
-        return refuse(406, "NotAcceptable", "rewritten objects are told as application/json only");
+        return refuse(406, "NotAcceptable", "objects are available only as application/json");
     }
     let (watch, labels, fields, options) = match asked(request.uri()) {
         Ok(asked) => asked,
@@ -163,7 +163,7 @@ async fn list(lists: &Lists, resource: Resource, version: String, request: Reque
     };
     let Some(followed) = lists.get(resource, ListOf { labels, fields, ..ListOf::rewritten(resource, &version) }).await
     else {
-        return refuse(503, "ServiceUnavailable", "the API server has not told this list yet");
+        return refuse(503, "ServiceUnavailable", "list not received from the API server yet");
     };
     if !watch {
         return match followed.list(options.version) {
@@ -190,7 +190,7 @@ fn asked(uri: &Uri) -> Result<(bool, String, String, WatchOptions), String> {
     let flag = |key: &str| matches!(asked.get(key).map(String::as_str), Some("true" | "1"));
     let number = |key: &str| match asked.get(key).map(String::as_str) {
         None | Some("") => Ok(None),
-        Some(text) => text.parse::<u64>().map(Some).map_err(|_| format!("{key} {text:?} is no number")),
+        Some(text) => text.parse::<u64>().map(Some).map_err(|_| format!("{key} {text:?} is not a number")),
     };
     let options = WatchOptions {
         version: number("resourceVersion")?.filter(|version| *version != 0),
@@ -218,7 +218,7 @@ fn takes_json(headers: &HeaderMap) -> bool {
 async fn pass(upstream: &dyn Upstream, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let Ok(body) = axum::body::to_bytes(body, BODY_LIMIT).await else {
-        return refuse(413, "RequestEntityTooLarge", "the request is too large for the local view");
+        return refuse(413, "RequestEntityTooLarge", "request too large for the local API");
     };
     let mut handed_on = http::Request::new(body.to_vec());
     *handed_on.method_mut() = parts.method;

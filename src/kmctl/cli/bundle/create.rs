@@ -35,7 +35,7 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<Code, Failure> 
     match folder {
         Some(folder) => {
             let Some(out) = out else {
-                return Err(Failure::message(Code::Usage, "no file to write the bundle to")
+                return Err(Failure::message(Code::Usage, "--out is required with DIR")
                     .hint(format!("kmctl bundle create --kubernetes {kubernetes} --out FILE DIR")));
             };
             components(&kubernetes, Code::Usage)?;
@@ -62,7 +62,7 @@ async fn pack(
     out: PathBuf,
     context: &Context,
 ) -> Result<Code, Failure> {
-    let step = context.progress.step("", &format!("make {}", out.display()));
+    let step = context.progress.step("", &format!("Creating {}", out.display()));
     let progress = context.progress.clone();
     // Packing keeps a CPU busy for seconds, and Ctrl-C must still be handled.
     let manifest = tokio::task::spawn_blocking(move || {
@@ -74,8 +74,8 @@ async fn pack(
             Ok(Code::Ok)
         }
         Err(error) => {
-            step.failed("not made");
-            Err(Failure::new(Code::Invalid, anyhow::Error::new(error).context("make the bundle")))
+            step.failed("failed");
+            Err(Failure::new(Code::Invalid, anyhow::Error::new(error).context("failed to create the bundle")))
         }
     }
 }

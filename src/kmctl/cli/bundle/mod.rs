@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use super::context::{Context, OutputFormat};
 use crate::failure::{Code, Failure};
 use kmctl_core::bundle::{self, Bundle, Manifest};
+use kmctl_core::text::count;
 
 /// Arguments.
 #[derive(clap::Args)]
@@ -54,7 +55,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
 }
 
 async fn verify(file: PathBuf, context: &Context) -> Result<Code, Failure> {
-    let step = context.progress.step("", &format!("verify {}", file.display()));
+    let step = context.progress.step("", &format!("Verifying {}", file.display()));
     let verified = tokio::task::spawn_blocking(move || {
         let bundle = Bundle::open(&file)?;
         bundle.verify(|_| true)?;
@@ -63,7 +64,7 @@ async fn verify(file: PathBuf, context: &Context) -> Result<Code, Failure> {
     .await?;
     match verified {
         Ok(manifest) => {
-            step.done(&summary(&manifest));
+            step.done(&format!("Verified {}", summary(&manifest)));
             if context.settings.output == OutputFormat::Json {
                 context.json(&manifest)?;
             }
@@ -71,7 +72,7 @@ async fn verify(file: PathBuf, context: &Context) -> Result<Code, Failure> {
         }
         Err(error) => {
             step.failed("failed");
-            Err(Failure::new(Code::Invalid, anyhow::Error::new(error).context("verify the bundle")))
+            Err(Failure::new(Code::Invalid, anyhow::Error::new(error).context("failed to verify the bundle")))
         }
     }
 }
@@ -79,10 +80,10 @@ async fn verify(file: PathBuf, context: &Context) -> Result<Code, Failure> {
 fn summary(manifest: &Manifest) -> String {
     let bytes: u64 = manifest.files.iter().map(|file| file.size).sum();
     format!(
-        "Kubernetes {} for {}, {} files, {} MB unpacked",
+        "Kubernetes {} for {}, {}, {} MiB unpacked",
         manifest.kubernetes,
         manifest.architecture,
-        manifest.files.len(),
-        bytes / 1_000_000
+        count(manifest.files.len(), "file"),
+        bytes >> 20
     )
 }

@@ -23,18 +23,22 @@ pub(super) fn ask(given: Given) -> dialoguer::Result<Given> {
     let list =
         |text: String| text.split([',', ' ']).filter(|part| !part.is_empty()).map(str::to_owned).collect::<Vec<_>>();
     let joined = |list: &[String]| (!list.is_empty()).then(|| list.join(", "));
-    let name = text("Name of the cluster", Some(given.name.unwrap_or_else(|| "demo".to_owned())))?;
-    let masters = list(text("Mesos master, HOST:PORT, or a list of all masters", joined(&given.masters))?);
-    let principal = optional("Mesos principal (empty where none is needed)", given.principal)?;
-    let secret_file = if principal.is_empty() { None } else { Some(text("File with its secret", given.secret_file)?) };
-    let hosts = list(text("Control-plane hosts, ADDRESS or NAME=ADDRESS, one or three", joined(&given.hosts))?);
-    let user = text("Login on them", Some(given.user.unwrap_or_else(|| "root".to_owned())))?;
+    let name = text("Cluster name", Some(given.name.unwrap_or_else(|| "demo".to_owned())))?;
+    let masters = list(text("Mesos masters (HOST:PORT, comma-separated)", joined(&given.masters))?);
+    let principal = optional("Mesos principal (empty: no authentication)", given.principal)?;
+    let secret_file = if principal.is_empty() {
+        None
+    } else {
+        Some(text("File with the secret of the principal", given.secret_file)?)
+    };
+    let hosts = list(text("Control-plane hosts (ADDRESS or NAME=ADDRESS, one or three)", joined(&given.hosts))?);
+    let user = text("SSH user", Some(given.user.unwrap_or_else(|| "root".to_owned())))?;
     let ways = [Sudo::None, Sudo::Nopasswd, Sudo::Password];
     let sudo = if user == "root" {
         Sudo::None
     } else {
-        let shown = ["the login is root", "sudo without a password", "sudo with a password, asked once"];
-        let chosen = Select::new().with_prompt("How it becomes root").items(shown).default(1).interact()?;
+        let shown = ["not needed: the user is root", "sudo without a password", "sudo with a password (prompted once)"];
+        let chosen = Select::new().with_prompt("How the user becomes root").items(shown).default(1).interact()?;
         ways.get(chosen).copied().unwrap_or(Sudo::None)
     };
     let bundle = text("Bundle", Some(given.bundle.unwrap_or_else(super::run::usual_bundle)))?;

@@ -59,7 +59,7 @@ fn sudo(text: &str) -> Result<Sudo, String> {
         "none" => Ok(Sudo::None),
         "nopasswd" => Ok(Sudo::Nopasswd),
         "password" => Ok(Sudo::Password),
-        _ => Err("none, nopasswd or password".to_owned()),
+        _ => Err("must be none, nopasswd or password".to_owned()),
     }
 }
 
@@ -73,31 +73,30 @@ pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
     let Args { given, force } = args;
     let file = &context.settings.file;
     if file.exists() && !force {
-        let failure = Failure::message(Code::Usage, format!("{} is there already", file.display()));
-        return Err(failure.hint("name another file with -f, or replace it with --force"));
+        let failure = Failure::message(Code::Usage, format!("{} already exists", file.display()));
+        return Err(failure.hint("write another file with -f, or overwrite it with --force"));
     }
     let complete = !given.masters.is_empty() && !given.hosts.is_empty();
     let given = if complete {
         given
     } else if std::io::stdin().is_terminal() && std::io::stderr().is_terminal() {
-        tokio::task::spawn_blocking(move || ask(given)).await?.context("ask for the settings")?
+        tokio::task::spawn_blocking(move || ask(given)).await?.context("failed to prompt for settings")?
     } else {
-        let failure =
-            Failure::message(Code::Usage, "there is no terminal to ask on, and --master or --host is missing");
-        return Err(failure.hint("`kmctl init --name NAME --master HOST:PORT --host NAME=ADDRESS`"));
+        let failure = Failure::message(Code::Usage, "--master and --host are required without a terminal");
+        return Err(failure.hint("kmctl init --name NAME --master HOST:PORT --host NAME=ADDRESS"));
     };
     let text = write(&answers(given)?);
     let options = |options: &mut std::fs::OpenOptions| options.write(true).open(file);
     let mut opening = std::fs::OpenOptions::new();
     let opened = if force { options(opening.create(true).truncate(true)) } else { options(opening.create_new(true)) };
     let written = opened.and_then(|mut out| out.write_all(text.as_bytes()));
-    written.with_context(|| format!("write {}", file.display()))?;
+    written.with_context(|| format!("failed to write {}", file.display()))?;
     // A wrong address or name is reported as for any other file. The written file is kept, so that it can be corrected.
     let loaded = cluster::load(file)?;
     for advice in &loaded.advice {
         context.progress.note(&file.display().to_string(), advice);
     }
-    context.stderr(&format!("{} is written. Next: `kmctl -f {} check`\n", file.display(), file.display()));
+    context.stderr(&format!("Created {}\n\nNext:\n  kmctl -f {} check\n", file.display(), file.display()));
     Ok(Code::Ok)
 }
 
@@ -112,8 +111,8 @@ fn answers(given: Given) -> Result<Answers, Failure> {
     let first = if first.contains(':') { format!("[{first}]") } else { first };
     let (principal, secret_file) = (principal.unwrap_or_default(), secret_file.unwrap_or_default());
     if !principal.is_empty() && secret_file.is_empty() {
-        let failure = Failure::message(Code::Usage, "--principal needs --secret-file");
-        return Err(failure.hint("put the secret alone into a file that only you can read"));
+        let failure = Failure::message(Code::Usage, "--principal requires --secret-file");
+        return Err(failure.hint("write only the secret to a file that only you can read"));
     }
     let user = user.unwrap_or_else(|| "root".to_owned());
     let sudo = sudo.unwrap_or(if user == "root" { Sudo::None } else { Sudo::Nopasswd });

@@ -67,63 +67,63 @@ metadata:
   name: {name}
 spec:
   mesos:
-    # One address, or a list of all masters; https:// where they speak it.
+    # One address, or a list of all masters; https:// with TLS.
     master: {master}
     # Executors run as this user.
     # user: root
     # The first role is used. A reservation or quota for it is respected.
     # roles: [kubernetes]
-    # Where the master lets only authenticated frameworks in; the file holds the secret alone.
+    # If the master requires authentication; the file contains only the secret.
     {principal}
     {secret_file}
-    # Authority of an https master.
+    # CA certificates for https:// masters.
     # caFile: \"\"
     # Unique in Mesos.
     # frameworkName: kubernetes-{name}
-  # How control-plane hosts are reached. Agents need no SSH.
+  # SSH access to control-plane hosts. Agents need no SSH.
   ssh:
     user: {user}
     # port: {port}
     {identity}
     # knownHosts: {known_hosts}
-    # none: the login is root; nopasswd: `sudo -n`; password: asked once.
+    # none: the user is root; nopasswd: `sudo -n`; password: prompted once.
     {sudo}
     # connectTimeout: {connect_timeout}
   controlPlane:
-    # What clients and nodes use: a host's address, or that of a load balancer before them.
+    # API server address for clients and nodes: a host, or a load balancer in front of all hosts.
     endpoint: {endpoint}
     # One or three hosts.
     hosts:
 {hosts}  kubernetes:
     version: {version}
-    # Addresses of Services; away from what your network uses.
+    # Addresses of Services; must not overlap your networks.
     # serviceCIDR: {service_cidr}
     # clusterDomain: {cluster_domain}
-    # Away from the ports that agents offer, 31000-32000 by default.
+    # Must not overlap the ports that agents offer, 31000-32000 by default.
     # nodePortRange: {node_port_range}
   nodes:
-    # Kept even when idle; `kmctl scale` changes both bounds while the cluster lives.
+    # Minimum number of nodes, kept even when idle; `kmctl scale` changes both limits live.
     min: {min}
-    # Most nodes; without it, every agent that fits.
+    # Maximum number of nodes; default: every eligible agent.
     # max: 20
     # How long a node without pods is kept.
     # idleTimeout: {idle_timeout}
-    # What a node takes for itself, beside its pods.
+    # Resources of a node itself, in addition to its pods.
     # overhead: {{ cpu: {overhead_cpu}, memory: {overhead_memory} }}
-    # For containers that request nothing.
+    # For containers without requests.
     # podDefaults: {{ cpu: {pod_cpu}, memory: {pod_memory} }}
-    # Which agents may become nodes, e.g. [{{ attribute: rack, in: [r1, r2] }}]
+    # Eligible agents, e.g. [{{ attribute: rack, in: [r1, r2] }}]
     # constraints: []
-    # Folder on agents.
+    # Directory on agents.
     # rootDir: /var/lib/kmctl/{name}
   network:
-    # hostPorts needs no special network: pods are reached through host ports that Mesos granted.
+    # hostPorts needs no overlay network: pods are reachable through host ports that Mesos allocates.
     mode: hostPorts
-    # Addresses of pods on every node; away from what your network uses.
+    # Addresses of pods on every node; must not overlap your networks.
     # podCIDR: {pod_cidr}
-    # How kube-proxy writes its rules: iptables, or nftables where an agent's kernel and nft can.
+    # Mode of kube-proxy: iptables, or nftables where agents support it.
     # proxyMode: iptables
-  # Made with `kmctl bundle create`.
+  # Created with `kmctl bundle create`.
   bundle: {bundle}
 ",
         name = name,
@@ -248,7 +248,7 @@ mod tests {
             key.is_some_and(|key| {
                 key.chars().all(|c| c.is_ascii_alphabetic()) && key.starts_with(|c: char| c.is_ascii_lowercase())
             }) && !line.contains("max: 20")
-                && !line.contains("none: the login")
+                && !line.contains("none: the user")
         };
         let lines = write(&answers)
             .lines()

@@ -22,8 +22,8 @@ pub(super) async fn show(context: &Context, loaded: &Loaded, unit: &str, wanted:
         all.iter().filter(|host| wanted.host.as_ref().is_none_or(|name| *name == host.name)).collect();
     if hosts.is_empty() {
         let names: Vec<&str> = all.iter().map(|host| host.name.as_str()).collect();
-        let text = format!("there is no control-plane host {}", wanted.host.as_deref().unwrap_or_default());
-        return Err(Failure::message(Code::Usage, text).hint(format!("one of {}", names.join(", "))));
+        let text = format!("control-plane host {} not found", wanted.host.as_deref().unwrap_or_default());
+        return Err(Failure::message(Code::Usage, text).hint(format!("hosts: {}", names.join(", "))));
     }
     let (sender, mut lines) = mpsc::channel::<String>(QUEUE);
     let several = hosts.len() > 1;
@@ -54,7 +54,10 @@ async fn read(
     out: mpsc::Sender<String>,
 ) -> Result<(), Failure> {
     let host = context.session.connect(loaded, spec).await.map_err(|error| {
-        Failure::new(Code::SomeHosts, anyhow::Error::new(error).context(format!("reach {} over SSH", spec.name)))
+        Failure::new(
+            Code::SomeHosts,
+            anyhow::Error::new(error).context(format!("failed to connect to {} over SSH", spec.name)),
+        )
     })?;
     let (unit, count) = (format!("{unit}.service"), wanted.lines.to_string());
     let mut argv =
@@ -79,6 +82,6 @@ async fn read(
     if output.success() {
         return Ok(());
     }
-    let text = format!("read the journal of {unit} on {}: {}", spec.name, output.last_words());
-    Err(Failure::message(Code::Failed, text).hint("run `kmctl status`"))
+    let text = format!("failed to read the journal of {unit} on {}: {}", spec.name, output.last_words());
+    Err(Failure::message(Code::Failed, text).hint_status())
 }

@@ -28,13 +28,13 @@ const LOOK: Duration = Duration::from_secs(1);
 pub(super) async fn show(context: &Context, loaded: &Loaded, source: &Source, wanted: &Wanted) -> Result<(), Failure> {
     let (Source::Node(name) | Source::Sweep(name)) = source else { return Ok(()) };
     let host = clients::connect_ready_host(&context.session, loaded).await?;
-    let step = context.progress.step("", "find the executor's sandbox");
+    let step = context.progress.step("", "Finding the sandbox of the executor");
     let client = clients::mesos(host.clone(), loaded).await?;
     let master = mesos::read(&client, &loaded.cluster.spec.mesos.framework_name).await?;
     // A removed node has no object, and an API server that is down returns none. Mesos still knows the node.
     let object = object(host, name).await;
     let found = find(&client, &master, source, name, object.as_ref()).await?;
-    step.done(&found.directory);
+    step.done(&format!("Found {}", found.directory));
     let (client, sandbox) = (&client, &found);
     let size = match sandbox::size(client, sandbox, &wanted.file).await {
         Ok(size) => size,
@@ -98,10 +98,10 @@ async fn find(
             return Ok(found.clone());
         }
     }
-    let text = format!("no agent has a sandbox of an executor for {name}");
+    let text = format!("no executor sandbox found for {name}");
     let names: Vec<&str> = master.agents.iter().map(|agent| agent.hostname.as_str()).collect();
     let hint = format!(
-        "agents: {}; a sandbox is removed --gc_delay after its end, and a candidate has none yet",
+        "sandboxes exist from the start of a node until --gc_delay after its end; agents: {}",
         names.join(", ")
     );
     Err(Failure::message(Code::Failed, text).hint(hint))
@@ -116,6 +116,7 @@ async fn missing(client: &Endpoints, sandbox: &Sandbox, file: &str, error: Mesos
     let name = |path: &str| path.rsplit('/').next().unwrap_or(path).to_owned();
     let names: Vec<String> =
         files.iter().filter(|file| !file.mode.starts_with('d')).map(|file| name(&file.path)).collect();
-    let failure = Failure::from(anyhow::Error::new(error).context(format!("read {file} of {}", sandbox.executor)));
-    failure.hint(format!("--of one of: {}", names.join(", ")))
+    let failure =
+        Failure::from(anyhow::Error::new(error).context(format!("failed to read {file} of {}", sandbox.executor)));
+    failure.hint(format!("--of must be one of: {}", names.join(", ")))
 }

@@ -22,8 +22,9 @@ pub(super) async fn show(
     let host = clients::connect_ready_host(&context.session, loaded).await?;
     let api: Api<Pod> = Api::namespaced(clients::kube(host).await?, namespace);
     let pod = clients::with_timeout("read the pod", api.get_opt(name)).await?.ok_or_else(|| {
-        let text = format!("pod {namespace}/{name} is gone, and its logs with it");
-        Failure::message(Code::Failed, text).hint("what ran when: Mesos' completed tasks, `kmctl why node NAME`")
+        let text = format!("pod {namespace}/{name} not found; its logs were deleted with it");
+        Failure::message(Code::Failed, text)
+            .hint("for past tasks see the completed tasks in Mesos, or kmctl why node NAME")
     })?;
     let spec = pod.spec.unwrap_or_default();
     let all = spec.init_containers.into_iter().flatten().chain(spec.containers);
@@ -31,8 +32,8 @@ pub(super) async fn show(
     let names: Vec<&String> =
         all.iter().filter(|name| wanted.container.as_ref().is_none_or(|only| only == *name)).collect();
     if names.is_empty() {
-        let text = format!("pod {namespace}/{name} has no such container");
-        return Err(Failure::message(Code::Usage, text).hint(format!("-c one of: {}", all.join(", "))));
+        let text = format!("container not found in pod {namespace}/{name}");
+        return Err(Failure::message(Code::Usage, text).hint(format!("-c must be one of: {}", all.join(", "))));
     }
     let several = names.len() > 1;
     let mut streams = Vec::new();
@@ -54,7 +55,7 @@ pub(super) async fn show(
     if streams.is_empty()
         && let Some((_, failure)) = refused.pop()
     {
-        return Err(failure.hint(format!("`kmctl why pod {namespace}/{name}`")));
+        return Err(failure.hint(format!("kmctl why pod {namespace}/{name}")));
     }
     for (container, failure) in refused {
         context.progress.note(&container, &failure.summary().0);
@@ -62,12 +63,12 @@ pub(super) async fn show(
     if wanted.follow {
         let mut lines = futures::stream::select_all(streams);
         while let Some(line) = lines.next().await {
-            context.stdout(&line.context("read the log")?)?;
+            context.stdout(&line.context("failed to read the log")?)?;
         }
     } else {
         for mut lines in streams {
             while let Some(line) = lines.next().await {
-                context.stdout(&line.context("read the log")?)?;
+                context.stdout(&line.context("failed to read the log")?)?;
             }
         }
     }

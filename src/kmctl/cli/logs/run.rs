@@ -54,8 +54,8 @@ pub(crate) fn is_file(word: &OsStr) -> bool {
 pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
     let Args { what, name, follow, lines, of, host, container } = args;
     if context.settings.out.is_some() {
-        let failure = Failure::message(Code::Usage, "logs are written as they come, to standard output");
-        return Err(failure.hint("write them to a file with `> FILE`"));
+        let failure = Failure::message(Code::Usage, "--out is not supported by logs");
+        return Err(failure.hint("redirect standard output: > FILE"));
     }
     let source = Source::read(&what, name.as_deref())?;
     let wanted = Wanted { follow, lines, file: of, host, container };

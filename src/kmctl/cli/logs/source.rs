@@ -31,22 +31,21 @@ impl Source {
     /// Parses the words of the command line.
     pub(super) fn read(what: &str, name: Option<&str>) -> Result<Source, Failure> {
         let usage = |text: String| {
-            let hint = format!("one of {}; or `kmctl logs node NAME`; or `kmctl logs task NAME`", UNITS.join(", "));
+            let hint = format!("components: {}; or kmctl logs node NAME, or kmctl logs task NAME", UNITS.join(", "));
             Failure::message(Code::Usage, text).hint(hint)
         };
         match (what, name) {
             ("node", Some(name)) => Ok(Source::Node(name.to_owned())),
             ("task", Some(name)) => Source::task(name).ok_or_else(|| {
-                let text = format!(
-                    "`{name}` is no task of this cluster: they are <pod>.<namespace>, node.<node> and sweep.<node>"
-                );
-                Failure::message(Code::Usage, text).hint("see them with `kmctl status`")
+                let text =
+                    format!("invalid task name `{name}`: must be <pod>.<namespace>, node.<node> or sweep.<node>");
+                Failure::message(Code::Usage, text).hint("list tasks with kmctl status")
             }),
-            ("node" | "task", None) => Err(usage(format!("`kmctl logs {what}` needs a name"))),
+            ("node" | "task", None) => Err(usage(format!("`kmctl logs {what}` requires a name"))),
             (unit, None) => {
                 let unit = unit.trim_end_matches(".service");
                 let found = UNITS.iter().find(|known| **known == unit);
-                found.map(|known| Source::Component(known)).ok_or_else(|| usage(format!("`{unit}` is no component")))
+                found.map(|known| Source::Component(known)).ok_or_else(|| usage(format!("unknown component `{unit}`")))
             }
             (what, Some(_)) => Err(usage(format!("`kmctl logs {what}` takes no name"))),
         }

@@ -26,7 +26,9 @@ pub struct Chosen {
 /// Parses `ADDRESS[:PORT]`.
 pub fn listen(text: &str) -> Result<SocketAddr, String> {
     let address = text.parse::<IpAddr>().map(|address| SocketAddr::new(address, 0));
-    address.or_else(|_| text.parse::<SocketAddr>()).map_err(|_| "an IP address, maybe with a port".to_owned())
+    address
+        .or_else(|_| text.parse::<SocketAddr>())
+        .map_err(|_| "must be an IP address, optionally with a port".to_owned())
 }
 
 /// Chooses where machines download from. `towards` is the `host:port` that must reach kmctl's own server, in place of
@@ -45,9 +47,9 @@ pub async fn choose(
             (Err(_), Some(host)) => index(host.clone(), base).await,
             (answer, _) => answer,
         };
-        let index = index.with_context(|| format!("ask {base} for what it has")).map_err(|error| {
+        let index = index.with_context(|| format!("failed to query {base}")).map_err(|error| {
             Failure::from(error)
-                .hint("--artifacts wants the URL of an artifact server, such as http://HOST:10271 of km scheduler")
+                .hint("set --artifacts to the URL of an artifact server, for example http://HOST:10271 (km-scheduler)")
         })?;
         return Ok(Chosen { offered: Offered::at(base, index), server: None });
     }
@@ -60,7 +62,7 @@ pub async fn choose(
         match index(host.clone(), &base).await {
             Ok(index) => return Ok(Chosen { offered: Offered::at(&base, index), server: None }),
             Err(error) => {
-                let text = format!("km scheduler does not serve ({error}); serving what machines fetch from here");
+                let text = format!("km-scheduler does not serve artifacts ({error}); serving them from this machine");
                 context.progress.note(host.name(), &text);
             }
         }
@@ -80,7 +82,7 @@ async fn serve(
 ) -> Result<Chosen, Failure> {
     let spec = &reach.loaded.cluster.spec;
     let bundle = match &spec.bundle {
-        Some(path) => Bundle::open(path).context("open the bundle")?,
+        Some(path) => Bundle::open(path).context("failed to open the bundle")?,
         None => bundles::make(&context.session, &spec.kubernetes.version)
             .await
             .map_err(|failure| failure.coded(Code::Runonce))?,
@@ -94,7 +96,7 @@ async fn serve(
         None => SocketAddr::new(address_towards(towards.unwrap_or(master))?, 0),
     };
     let server = Server::start(bundle, &km, listen).await?;
-    context.progress.note("", &format!("machines fetch from {}, which is this kmctl", server.base));
+    context.progress.note("", &format!("serving artifacts on {}", server.base));
     Ok(Chosen { offered: server.offered.clone(), server: Some(server) })
 }
 

@@ -12,6 +12,7 @@ use kmctl_core::k8s::manifests;
 use kmctl_core::model::pods::PodPort;
 use kmctl_core::model::requests;
 use kmctl_core::protocol::runonce::GivenPod;
+use kmctl_core::text::count;
 use runonce::decide::check::{check, never_instead_of_always};
 use runonce::decide::documents::{self, Given, Key, Problem, key_of};
 use runonce::decide::framework::Wanted;
@@ -21,11 +22,11 @@ use runonce::decide::rewrite::{References, references, rewrite};
 pub fn read(path: &Path, context: &Context) -> Result<Given, Failure> {
     let (name, text) = if path == Path::new("-") {
         let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).context("read standard input")?;
+        std::io::stdin().read_to_string(&mut text).context("failed to read standard input")?;
         ("standard input".to_owned(), text)
     } else {
         let name = path.display().to_string();
-        let text = std::fs::read_to_string(path).with_context(|| format!("read {name}"))?;
+        let text = std::fs::read_to_string(path).with_context(|| format!("failed to read {name}"))?;
         (name, text)
     };
     let documents = manifests(&name, &text).map_err(|error| Failure::new(Code::Invalid, error))?;
@@ -35,17 +36,16 @@ pub fn read(path: &Path, context: &Context) -> Result<Given, Failure> {
         return Err(refusal(&name, &problems));
     }
     for pod in never_instead_of_always(&given) {
-        context
-            .stderr(&format!("pod {pod}: restartPolicy Always runs as Never here: the pod ends with its containers\n"));
+        context.stderr(&format!("pod {pod}: restartPolicy Always is treated as Never\n"));
     }
     Ok(given)
 }
 
 fn refusal(name: &str, problems: &[Problem]) -> Failure {
     let lines: Vec<String> = problems.iter().map(|problem| format!("  {problem}")).collect();
-    let count = if problems.len() == 1 { "1 problem".to_owned() } else { format!("{} problems", problems.len()) };
-    Failure::message(Code::Invalid, format!("{name} has {count}, nothing was started:\n{}", lines.join("\n")))
-        .hint("what needs an API server runs in a cluster: `kmctl up`, then `kubectl apply`")
+    let count = count(problems.len(), "problem");
+    Failure::message(Code::Invalid, format!("{name} has {count}; nothing was started:\n{}", lines.join("\n")))
+        .hint("run it in a cluster: kmctl up, then kubectl apply")
 }
 
 /// The pods, each with everything that it refers to and its resource requests.
@@ -56,13 +56,13 @@ pub fn wanted(given: &Given, loaded: &Loaded) -> Result<Vec<Wanted>, Failure> {
     for pod in &given.pods {
         let (namespace, name) = key_of(&pod.metadata);
         let spec = pod.spec.clone().unwrap_or_default();
-        let amount = requests::effective(&spec, defaults)
-            .with_context(|| format!("read the resource requests of pod {name}"))?;
+        let amount =
+            requests::effective(&spec, defaults).with_context(|| format!("invalid resource requests of pod {name}"))?;
         let (config_maps, secrets) = referred(given, &namespace, &spec);
         let uid = uuid::Uuid::new_v4().to_string();
         let one = GivenPod { uid, pod: pod.clone(), config_maps, secrets };
         // The node will do this, too. Doing it here first finds errors early, at no cost.
-        rewrite(&one, Path::new("/given")).with_context(|| format!("prepare pod {name}"))?;
+        rewrite(&one, Path::new("/given")).with_context(|| format!("invalid pod {name}"))?;
         pods.push(Wanted { ports: ports(&spec), given: one, namespace, name, amount });
     }
     Ok(pods)

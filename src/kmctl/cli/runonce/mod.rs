@@ -18,6 +18,7 @@ use crate::failure::{Code, Failure};
 use crate::host::Host;
 use crate::provision::clients;
 use kmctl_core::cluster::{Loaded, quantity};
+use kmctl_core::text::duration;
 use runonce::decide::framework::Outcome;
 
 /// The network from which each run takes its pods' subnets. It differs from the defaults for a cluster's pods and
@@ -60,22 +61,22 @@ struct Reach {
 /// Runs the pods. The exit code is theirs. Errors of kmctl itself have [`Code::Runonce`].
 pub async fn run(args: Args, context: &Context) -> Result<u8, Failure> {
     let timeout = args.timeout;
-    let interrupted = interruption().context("listen for signals")?;
+    let interrupted = interruption().context("failed to listen for signals")?;
     let outcome = run_with(args, context, interrupted).await.map_err(|failure| failure.coded(Code::Runonce))?;
     match outcome {
         Outcome::Exit(code) => Ok(code),
         Outcome::TimeUp => {
-            let text = format!("the pods did not end within {:?} and were stopped", timeout.unwrap_or_default());
+            let text =
+                format!("the pods did not complete within {} and were stopped", duration(timeout.unwrap_or_default()));
             Err(Failure::message(Code::Timeout, text))
         }
         Outcome::Interrupted => Err(Failure::message(Code::Interrupted, "interrupted; the pods were stopped")),
-        Outcome::Failed(why) => {
+        Outcome::Failed { why, fetch } => {
             let failure = Failure::message(Code::Runonce, why.join("\n"));
-            let fetch = why.iter().any(|why| why.to_lowercase().contains("fetch"));
             Err(if fetch {
                 failure.hint(
-                    "name an address that agents reach: `--listen ADDRESS` for kmctl's own server, `--artifacts URL` \
-                     for another",
+                    "set an address that agents can connect to: --listen ADDRESS, or --artifacts URL of another \
+                     server",
                 )
             } else {
                 failure
@@ -111,7 +112,7 @@ async fn reach(loaded: Loaded, context: &Context) -> Reach {
     match clients::connect_ready_host(&context.session, &loaded).await {
         Ok(host) => Reach { loaded, host: Some(host) },
         Err(failure) => {
-            context.progress.note("", &format!("{}; trying Mesos from here", failure.summary().0));
+            context.progress.note("", &format!("{}; connecting to Mesos from this machine", failure.summary().0));
             Reach { loaded, host: None }
         }
     }

@@ -20,7 +20,7 @@ use kmctl_core::cluster::Loaded;
 use kmctl_core::model::ids::IdSource;
 use kmctl_core::model::requests;
 use kmctl_core::protocol::launch::{FORMAT, PodLaunch, PortMapping, RunLaunch};
-use kmctl_core::protocol::runonce::{FromNode, HostRun, HostTask, PodState};
+use kmctl_core::protocol::runonce::{FromNode, HostRun, HostTask, PodState, is_about_fetching};
 use runonce::decide::exit;
 use runonce::decide::framework::{Outcome, Wanted};
 use runonce::run::Listener as _;
@@ -55,46 +55,55 @@ pub async fn on_host(name: &str, loaded: Loaded, run: Run, context: &Context) ->
     let hosts = &loaded.cluster.spec.control_plane.hosts;
     let Some(spec) = hosts.iter().find(|host| host.name == name || host.address == name).cloned() else {
         let names: Vec<&str> = hosts.iter().map(|host| host.name.as_str()).collect();
-        let text = format!("{} lists no host `{name}`", loaded.path.display());
+        let text = format!("host `{name}` not found in {}", loaded.path.display());
         let failure = Failure::message(Code::Runonce, text);
-        return Err(if names.is_empty() { failure } else { failure.hint(format!("its hosts: {}", names.join(", "))) });
+        return Err(if names.is_empty() { failure } else { failure.hint(format!("hosts: {}", names.join(", "))) });
     };
-    let step = context.progress.step(&spec.name, "connect");
+    let step = context.progress.step(&spec.name, "Connecting");
     let host: Arc<dyn Host> = Arc::new(
-        context.session.connect(&loaded, &spec).await.with_context(|| format!("reach {} over SSH", spec.name))?,
+        context
+            .session
+            .connect(&loaded, &spec)
+            .await
+            .with_context(|| format!("failed to connect to {} over SSH", spec.name))?,
     );
     // A session runs one command at a time.
     let second: Arc<dyn Host> = Arc::new(
-        context.session.connect(&loaded, &spec).await.with_context(|| format!("reach {} over SSH", spec.name))?,
+        context
+            .session
+            .connect(&loaded, &spec)
+            .await
+            .with_context(|| format!("failed to connect to {} over SSH", spec.name))?,
     );
-    step.done("connected");
+    step.done("Connected");
     let (km, _) = km_beside_kmctl()?;
-    let program = std::fs::read(&km).with_context(|| format!("read {}", km.display()))?;
+    let program = std::fs::read(&km).with_context(|| format!("failed to read {}", km.display()))?;
     let size = program.len().to_string();
     let command = Command::new(["sh", "-c", UPLOAD, "sh", &size]).stdin(program).privileged();
     let port = spec.ssh.as_ref().and_then(|ssh| ssh.port).unwrap_or(loaded.cluster.spec.ssh.port);
     let towards = format!("{}:{port}", spec.address);
     let reach = Reach { loaded, host: Some(host.clone()) };
-    carry_out(reach, &towards, &spec.name, (host, second), command, run, context).await
+    carry_out(reach, &towards, Machine::Host(&spec.name), (host, second), command, run, context).await
 }
 
 /// Runs the pods on this machine.
 pub async fn here(loaded: Loaded, run: Run, context: &Context) -> Result<Outcome, Failure> {
     if !nix::unistd::geteuid().is_root() {
-        return Err(Failure::message(Code::Runonce, "--local makes cgroups, mounts and a bridge, which needs root")
-            .hint("run it with sudo, or without --local"));
+        return Err(
+            Failure::message(Code::Runonce, "--local requires root").hint("run it with sudo, or without --local")
+        );
     }
     let (km, _) = km_beside_kmctl()?;
     let command = Command::new([km.display().to_string().as_str(), "runonce"]);
     let reach = Reach { loaded, host: None };
     let host: Arc<dyn Host> = Arc::new(LocalHost);
-    carry_out(reach, "127.0.0.1:1", "this machine", (host.clone(), host), command, run, context).await
+    carry_out(reach, "127.0.0.1:1", Machine::Here, (host.clone(), host), command, run, context).await
 }
 
 async fn carry_out(
     reach: Reach,
     towards: &str,
-    name: &str,
+    machine: Machine<'_>,
     (host, second): (Arc<dyn Host>, Arc<dyn Host>),
     mut command: Command,
     run: Run,
@@ -109,7 +118,7 @@ async fn carry_out(
     let launch = RunLaunch {
         format: FORMAT,
         run: format!("once-{id}"),
-        node_name: if name == "this machine" { "localhost".to_owned() } else { node_name(name) },
+        node_name: machine.node_name(),
         node_ip: None,
         kubernetes_version: offered.kubernetes,
         root_dir: spec.nodes.root_dir.clone().into(),
@@ -121,19 +130,38 @@ async fn carry_out(
     };
     let tasks = pods.iter().map(task).collect();
     let given = pods.iter().map(|pod| pod.given.clone()).collect();
-    let input = serde_json::to_vec(&HostRun { launch, tasks, pods: given }).context("write the run")?;
+    let input = serde_json::to_vec(&HostRun { launch, tasks, pods: given }).context("failed to serialize the run")?;
     command.stdin.extend(input);
     let outcome = follow(host, second, command.timeout(NO_LIMIT), &pods, timeout, interrupted, context).await?;
     if keep {
         let kept = format!("{}/kept/once.{id}", spec.nodes.root_dir);
-        context.progress.note(name, &format!("logs of pods and node are kept in {kept}, for root alone"));
+        context.progress.note(machine.label(), &format!("pod and node logs are in {kept} (readable by root)"));
     }
     Ok(outcome)
 }
 
-/// A node's name for a host. A host's name in cluster.yaml may be an address, which is valid as a node's name, too.
-fn node_name(name: &str) -> String {
-    name.to_ascii_lowercase().replace(|c: char| !c.is_ascii_alphanumeric() && c != '.' && c != '-', "-")
+/// Where the pods run.
+#[derive(Clone, Copy)]
+enum Machine<'a> {
+    /// On a control-plane host of this name.
+    Host(&'a str),
+    Here,
+}
+
+impl<'a> Machine<'a> {
+    /// In messages.
+    fn label(self) -> &'a str {
+        match self {
+            Machine::Host(name) => name,
+            Machine::Here => "this machine",
+        }
+    }
+
+    /// A node's name. A host's name in cluster.yaml may be an address, which is valid as a node's name, too.
+    fn node_name(self) -> String {
+        let Machine::Host(name) = self else { return "localhost".to_owned() };
+        name.to_ascii_lowercase().replace(|c: char| !c.is_ascii_alphanumeric() && c != '.' && c != '-', "-")
+    }
 }
 
 fn task(pod: &Wanted) -> HostTask {
@@ -198,7 +226,7 @@ async fn follow(
             }
             () = time_up => {
                 if let Some(outcome) = told {
-                    context.stderr(&format!("{name} has not ended the run; it ends when this kmctl is gone\n"));
+                    context.stderr(&format!("warning: {name} has not stopped the run yet; it stops when kmctl exits\n"));
                     return Ok(outcome);
                 }
                 told = Some(Outcome::TimeUp);
@@ -229,7 +257,7 @@ async fn follow(
                         let Some(pod) = place(&uid) else { continue };
                         stages[pod] = match (state, exit_code) {
                             (PodState::Running, _) if stages[pod] == Stage::Waiting => {
-                                printer.note(&format!("pod {} runs on {name}", pods[pod].name));
+                                printer.note(&format!("pod {} is running on {name}", pods[pod].name));
                                 Stage::Running
                             }
                             (PodState::Ended, Some(code)) => Stage::Ended(code),
@@ -242,7 +270,7 @@ async fn follow(
             }
         }
     }
-    let output = working.await?.with_context(|| format!("run the pods on {name}"))?;
+    let output = working.await?.with_context(|| format!("failed to run the pods on {name}"))?;
     if let Some(outcome) = told {
         return Ok(outcome);
     }
@@ -253,20 +281,17 @@ async fn follow(
 }
 
 fn judge(pods: &[Wanted], stages: &[Stage], notes: &[String]) -> Outcome {
-    let failed: Vec<String> = pods
-        .iter()
-        .zip(stages)
-        .filter_map(|(pod, stage)| match stage {
-            Stage::Ended(_) => None,
-            Stage::Stopped(why) => Some(format!("pod {}: {why}", pod.name)),
-            Stage::Waiting | Stage::Running => {
-                let why = notes.last().map_or("the run has ended without it", String::as_str);
-                Some(format!("pod {}: {why}", pod.name))
-            }
-        })
-        .collect();
-    if !failed.is_empty() {
-        return Outcome::Failed(failed);
+    let failed = pods.iter().zip(stages).filter_map(|(pod, stage)| {
+        let why = match stage {
+            Stage::Ended(_) => return None,
+            Stage::Stopped(why) => why,
+            Stage::Waiting | Stage::Running => notes.last().map_or("the run ended before the pod", String::as_str),
+        };
+        Some((format!("pod {}: {why}", pod.name), is_about_fetching(why)))
+    });
+    let (why, fetch): (Vec<String>, Vec<bool>) = failed.unzip();
+    if !why.is_empty() {
+        return Outcome::Failed { why, fetch: fetch.contains(&true) };
     }
     Outcome::Exit(exit::of_all(stages.iter().filter_map(|stage| match stage {
         Stage::Ended(code) => Some(*code),
@@ -321,6 +346,13 @@ mod tests {
         runtime.block_on(follow(host.clone(), host, command, &pods(&["a", "b"]), timeout, token, &context))
     }
 
+    #[test]
+    fn the_nodes_name_does_not_depend_on_how_the_machine_is_called_in_messages() {
+        assert_eq!(Machine::Here.node_name(), "localhost");
+        assert_eq!(Machine::Host(Machine::Here.label()).node_name(), "this-machine");
+        assert_eq!(Machine::Host("CP_1").node_name(), "cp-1");
+    }
+
     /// A machine that reports these states and exits.
     fn says(states: &[&str]) -> String {
         states.iter().map(|state| format!("echo '{{\"kind\":\"state\",{state}}}';")).collect()
@@ -340,9 +372,13 @@ mod tests {
     fn a_pod_that_could_not_be_run_makes_the_run_fail() {
         let script =
             says(&[r#""uid":"a","state":"ended","exitCode":0"#, r#""uid":"b","state":"stopped","message":"no image""#]);
-        assert_eq!(runs(&script, None, false).unwrap(), Outcome::Failed(vec!["pod b: no image".into()]));
+        assert_eq!(
+            runs(&script, None, false).unwrap(),
+            Outcome::Failed { why: vec!["pod b: no image".into()], fetch: false }
+        );
         let ended = runs("echo '{\"kind\":\"note\",\"text\":\"no disk\"}'", None, false).unwrap();
-        assert_eq!(ended, Outcome::Failed(vec!["pod a: no disk".into(), "pod b: no disk".into()]));
+        let why = vec!["pod a: no disk".into(), "pod b: no disk".into()];
+        assert_eq!(ended, Outcome::Failed { why, fetch: false });
     }
 
     #[test]

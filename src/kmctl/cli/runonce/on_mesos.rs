@@ -59,10 +59,11 @@ pub async fn run(
     let watch = Watch { timeout, interrupted, reached };
     let run = Run::new(settings, pods, rand::random());
     let scheduler = Scheduler::new(masters);
-    let outcome = run::run(&scheduler, info, run, watch, &mut printer).await.context("run the pods on Mesos")?;
+    let outcome =
+        run::run(&scheduler, info, run, watch, &mut printer).await.context("failed to run the pods on Mesos")?;
     if keep {
         let kept = format!("{}/kept", spec.nodes.root_dir);
-        context.progress.note("", &format!("logs of pods and node are kept in {kept} on the agents, for root alone"));
+        context.progress.note("", &format!("pod and node logs are in {kept} on the agents (readable by root)"));
     }
     Ok(outcome)
 }

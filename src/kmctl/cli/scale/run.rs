@@ -23,6 +23,7 @@ use kmctl_core::cluster::{self, Loaded};
 use kmctl_core::k8s::names::{NAMESPACE, SETTINGS_CONFIG_MAP};
 use kmctl_core::model::requests;
 use kmctl_core::protocol::Summary;
+use kmctl_core::text::count;
 
 /// How often to check while waiting.
 const LOOK: Duration = Duration::from_secs(1);
@@ -38,12 +39,12 @@ pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
     let loaded = context.cluster()?;
     let ways = Clients::open(context, &loaded).await?;
     let maps: Api<ConfigMap> = Api::namespaced(ways.client.clone(), NAMESPACE);
-    let found = clients::with_timeout("read the live settings", maps.get_opt(SETTINGS_CONFIG_MAP)).await?;
+    let found = clients::with_timeout("read the node limits", maps.get_opt(SETTINGS_CONFIG_MAP)).await?;
     let before = Bounds::read(found.as_ref(), &loaded.cluster.spec.nodes)?;
     let after = before.asked(args.nodes, args.min, args.max)?;
     if args.dry_run {
         let facts = ways.look(&loaded, true).await?;
-        let mut lines = vec![format!("{} → {}", before.shown(), after.shown())];
+        let mut lines = vec![format!("Node limits: {} → {}", before.shown(), after.shown())];
         lines.extend(preview(after, &facts.situation(&loaded)));
         context.stdout(&(lines.join("\n") + "\n"))?;
         return Ok(Code::Ok);
@@ -61,8 +62,8 @@ pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
         }
         if args.nodes.is_some() {
             let text = format!(
-                "auto-scaling is off: there are {} nodes whatever pods need; `kmctl scale --min 0 --max none` turns it on",
-                after.min
+                "autoscaling is disabled: {} regardless of pods; enable it with `kmctl scale --min 0 --max none`",
+                count(after.min, "node")
             );
             context.progress.note("", &text);
         }
@@ -70,8 +71,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
     if args.save {
         save(context, &loaded, after)?;
     } else if asked && Bounds::of(&loaded.cluster.spec.nodes) != after {
-        let text = "cluster.yaml says otherwise under nodes; the live bounds hold, also after `kmctl up` (--save writes \
-                    them into the file)";
+        let text = "cluster.yaml has other node limits; `kmctl up` keeps these (write them with --save)";
         context.progress.note("", text);
     }
     let facts = if asked && !args.no_wait {
@@ -88,7 +88,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
 }
 
 async fn write(maps: &Api<ConfigMap>, exists: bool, bounds: Bounds) -> Result<(), Failure> {
-    let what = "set the live settings";
+    let what = "set the node limits";
     if exists {
         let (patch, parameters) = (Patch::Merge(bounds.change()), PatchParams::default());
         clients::with_timeout(what, maps.patch(SETTINGS_CONFIG_MAP, &parameters, &patch)).await?;
@@ -102,19 +102,20 @@ async fn write(maps: &Api<ConfigMap>, exists: bool, bounds: Bounds) -> Result<()
 /// Writes the bounds into cluster.yaml.
 fn save(context: &Context, loaded: &Loaded, bounds: Bounds) -> Result<(), Failure> {
     // Symbolic links are resolved, so that a link remains a link.
-    let path = std::fs::canonicalize(&loaded.path).with_context(|| format!("find {}", loaded.path.display()))?;
+    let path =
+        std::fs::canonicalize(&loaded.path).with_context(|| format!("failed to find {}", loaded.path.display()))?;
     let shown = path.display().to_string();
-    let text = std::fs::read_to_string(&path).with_context(|| format!("read {shown}"))?;
+    let text = std::fs::read_to_string(&path).with_context(|| format!("failed to read {shown}"))?;
     let edited = cluster::set_bounds(&text, bounds.min, bounds.max).map_err(|error| {
-        let error = anyhow::Error::new(error).context(format!("edit {shown}"));
+        let error = anyhow::Error::new(error).context(format!("failed to edit {shown}"));
         Failure::new(Code::Failed, error)
-            .hint(format!("the bounds hold live; write `{}` under spec.nodes by hand", bounds.shown()))
+            .hint(format!("the node limits are set; add `{}` under spec.nodes manually", bounds.shown()))
     })?;
     if edited == text {
-        context.progress.note(&shown, "says so already");
+        context.progress.note(&shown, "unchanged");
         return Ok(());
     }
-    let mode = std::fs::metadata(&path).with_context(|| format!("read {shown}"))?.permissions();
+    let mode = std::fs::metadata(&path).with_context(|| format!("failed to read {shown}"))?.permissions();
     let folder = path.parent().unwrap_or(std::path::Path::new("."));
     let replaced = (|| {
         let mut file = tempfile::NamedTempFile::new_in(folder)?;
@@ -123,8 +124,8 @@ fn save(context: &Context, loaded: &Loaded, bounds: Bounds) -> Result<(), Failur
         file.as_file().sync_all()?;
         file.persist(&path).map_err(|error| error.error)
     })();
-    replaced.with_context(|| format!("write {shown}"))?;
-    context.progress.note(&shown, &format!("now says {}", bounds.shown()));
+    replaced.with_context(|| format!("failed to write {shown}"))?;
+    context.progress.note(&shown, &format!("updated: {}", bounds.shown()));
     Ok(())
 }
 
@@ -136,7 +137,7 @@ async fn hold(
     bounds: Bounds,
     timeout: Duration,
 ) -> Result<Facts, Failure> {
-    let step = context.progress.step("", &format!("wait until there are {}", wanted(bounds)));
+    let step = context.progress.step("", &format!("Waiting for {}", wanted(bounds)));
     let begun = Instant::now();
     let (mut last, mut changed, mut asked) = (String::new(), Instant::now(), None::<Instant>);
     let mut facts = ways.look(loaded, true).await?;
@@ -144,7 +145,7 @@ async fn hold(
         let reached = progress(bounds, &facts.seen);
         let situation = facts.situation(loaded);
         if reached.done {
-            step.done(&format!("{} nodes", facts.seen.nodes.len()));
+            step.done(&format!("Reached {}", count(facts.seen.nodes.len(), "node")));
             return Ok(facts);
         }
         let reasons = obstacles(bounds, &situation);
@@ -175,20 +176,20 @@ async fn hold(
 
 fn wanted(bounds: Bounds) -> String {
     match bounds.max {
-        Some(max) if max == bounds.min => format!("{max} nodes"),
-        Some(max) => format!("{} to {max} nodes", bounds.min),
-        None => format!("{} nodes or more", bounds.min),
+        Some(max) if max == bounds.min => count(max, "node"),
+        Some(max) => format!("{} to {}", bounds.min, count(max, "node")),
+        None => format!("at least {}", count(bounds.min, "node")),
     }
 }
 
 fn in_the_way(progress: &str, reasons: &[Reason], timeout: bool) -> Failure {
-    let mut text = format!("the bounds are set, and do not hold yet: {progress}");
+    let mut text = format!("node limits are set but not reached: {progress}");
     for reason in reasons {
         text.push_str(&format!("\n  - {}", reason.what));
     }
     let cure = reasons.iter().find(|reason| !reason.cure.is_empty()).map(|reason| reason.cure.clone());
     let code = if timeout { Code::Timeout } else { Code::Failed };
-    Failure::message(code, text).hint(cure.unwrap_or_else(|| "look again with `kmctl scale`".to_owned()))
+    Failure::message(code, text).hint(cure.unwrap_or_else(|| "check again with kmctl scale".to_owned()))
 }
 
 /// Connections to everything that is queried.

@@ -3,8 +3,10 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::jiff::Timestamp;
 
+use super::span;
 use crate::diagnose::{Kind, Reason};
 use crate::inventory::workloads::{Budget, PodView, Workloads};
+use kmctl_core::text;
 
 /// What keeps the pods of a leaving node on it. Reasons that need intervention are first.
 pub(crate) fn keeping(node: &str, seen: &Workloads, now: Timestamp) -> Vec<Reason> {
@@ -26,7 +28,7 @@ pub(crate) fn keeping(node: &str, seen: &Workloads, now: Timestamp) -> Vec<Reaso
     }
     reasons.extend(blocked.into_values().map(|(budget, pods)| by_budget(budget, &pods)));
     if !next.is_empty() {
-        reasons.push(Reason::passing(Kind::Pods, format!("{} to be evicted: {}", pods(next.len()), next.join(", "))));
+        reasons.push(Reason::passing(Kind::Pods, format!("{} to evict: {}", pods(next.len()), next.join(", "))));
     }
     reasons.sort_by_key(|reason| reason.cure.is_empty());
     reasons
@@ -34,7 +36,7 @@ pub(crate) fn keeping(node: &str, seen: &Workloads, now: Timestamp) -> Vec<Reaso
 
 /// Formats a number of pods: `1 pod`, `2 pods`.
 pub(crate) fn pods(count: usize) -> String {
-    if count == 1 { "1 pod".to_owned() } else { format!("{count} pods") }
+    text::count(count, "pod")
 }
 
 fn by_budget(budget: &Budget, pods: &[String]) -> Reason {
@@ -42,14 +44,11 @@ fn by_budget(budget: &Budget, pods: &[String]) -> Reason {
     Reason::new(
         Kind::Budget,
         format!(
-            "PodDisruptionBudget {namespace}/{name} allows no eviction now: {healthy} pods are healthy and {wanted} have \
-             to be; it keeps {}",
+            "PodDisruptionBudget {namespace}/{name} allows 0 disruptions ({healthy} healthy, {wanted} required); \
+             blocked: {}",
             pods.join(", ")
         ),
-        format!(
-            "see why others of its pods are not ready (`kubectl -n {namespace} get pods`), run more of them, or ask for \
-             fewer: `kubectl -n {namespace} edit poddisruptionbudget {name}`"
-        ),
+        format!("add replicas, or lower minAvailable: kubectl -n {namespace} edit poddisruptionbudget {name}"),
     )
 }
 
@@ -58,11 +57,11 @@ fn too_many_budgets(pod: &str, budgets: &[&Budget]) -> Reason {
     Reason::new(
         Kind::Budget,
         format!(
-            "pod {pod} is under {} PodDisruptionBudgets ({}), and Kubernetes evicts no such pod",
+            "pod {pod} has {} PodDisruptionBudgets ({}); Kubernetes evicts only pods with one",
             names.len(),
             names.join(", ")
         ),
-        "leave one of them that selects the pod",
+        "remove all but one of them",
     )
 }
 
@@ -70,8 +69,8 @@ fn without_controller(pod: &PodView) -> Reason {
     let (namespace, name) = (&pod.facts.namespace, &pod.facts.name);
     Reason::new(
         Kind::NoController,
-        format!("pod {namespace}/{name} has no controller: nobody would make it again, so it is not evicted"),
-        format!("delete it when it may go: `kubectl -n {namespace} delete pod {name}`"),
+        format!("pod {namespace}/{name} has no controller that would recreate it, so it is not evicted"),
+        format!("delete it if it is no longer needed: kubectl -n {namespace} delete pod {name}"),
     )
 }
 
@@ -79,12 +78,12 @@ pub(super) fn ending(pod: &PodView, now: Timestamp) -> Reason {
     let name = pod.facts.full_name();
     let left = pod.ends.map_or(0, |ends| ends.as_second() - now.as_second());
     if left > 0 {
-        return Reason::passing(Kind::Ending, format!("pod {name} is ending, and has {left} s left for it"));
+        return Reason::passing(Kind::Ending, format!("pod {name} is terminating, {} left", span(left)));
     }
     if pod.finalizers.is_empty() {
-        let text = format!("pod {name} should have ended {} s ago", -left);
-        return Reason::new(Kind::Ending, text, "look at the node's log: `kmctl logs node NAME`");
+        let text = format!("pod {name} is terminating, {} over its grace period", span(-left));
+        return Reason::new(Kind::Ending, text, "check the log of the node: kmctl logs node NAME");
     }
-    let text = format!("pod {name} has ended, but its object is kept by the finalizers {}", pod.finalizers.join(", "));
-    Reason::new(Kind::Ending, text, "see whether the controller that owns the finalizer runs")
+    let text = format!("pod {name} has terminated, but finalizers block its removal: {}", pod.finalizers.join(", "));
+    Reason::new(Kind::Ending, text, "check that the controller of the finalizer is running")
 }

@@ -9,6 +9,8 @@ mod offer;
 mod places;
 mod pod;
 
+use std::time::Duration;
+
 use k8s_openapi::jiff::Timestamp;
 
 use crate::inventory::bounds::Bounds;
@@ -18,12 +20,14 @@ use kmctl_core::cluster::Cluster;
 use kmctl_core::model::requests::{NODE_TASK, amount};
 use kmctl_core::model::resources::{Amount, to_thousandths};
 use kmctl_core::protocol::Summary;
+use kmctl_core::text::duration;
 
 use crate::diagnose::{Kind, Reason};
 
 pub(crate) use drain::{keeping, pods};
 pub(crate) use node::node;
 pub(crate) use offer::offer;
+pub(crate) use places::figures;
 pub(crate) use pod::pod;
 
 /// All collected facts. For a source that could not be queried, the reason is given instead.
@@ -50,17 +54,17 @@ impl Facts<'_> {
     /// What prevents the km scheduler from deciding anything.
     fn scheduler_trouble(&self) -> Option<Reason> {
         let (what, cure) = match self.scheduler {
-            Err(why) => (format!("km scheduler does not answer: {why}"), "look at its log: `kmctl logs km-scheduler`"),
+            Err(why) => (format!("km-scheduler is not responding: {why}"), "kmctl logs km-scheduler"),
             Ok(summary) if !summary.acting => (
-                "km scheduler has no connection to Mesos, or still waits for what Mesos knows of its tasks".to_owned(),
-                "see whether Mesos is up: `kmctl check`; its own words: `kmctl logs km-scheduler`",
+                "km-scheduler is not connected to Mesos, or is waiting for the state of its tasks".to_owned(),
+                "check Mesos with kmctl check, and the log with kmctl logs km-scheduler",
             ),
             Ok(_) => return None,
         };
         Some(Reason::new(Kind::Scheduler, what, cure))
     }
 
-    /// The time since then: `3m 10s`.
+    /// The time since then: `3m10s`.
     fn since(&self, then: Option<Timestamp>) -> String {
         then.map_or("an unknown time".to_owned(), |then| span(self.now.as_second() - then.as_second()))
     }
@@ -73,16 +77,9 @@ pub(crate) fn empty_node(cluster: &Cluster) -> Amount {
     amount(&overhead.cpu, &overhead.memory).unwrap_or_default() + NODE_TASK
 }
 
-/// Formats seconds in the two largest units.
-fn span(seconds: i64) -> String {
-    let seconds = seconds.max(0);
-    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600, seconds / 60);
-    match seconds {
-        0..60 => format!("{seconds} s"),
-        60..3_600 => format!("{minutes} min {} s", seconds % 60),
-        3_600..86_400 => format!("{hours} h {} min", minutes % 60),
-        _ => format!("{days} d {} h", hours % 24),
-    }
+/// Formats seconds. A negative number, of clocks that differ, counts as none.
+pub(crate) fn span(seconds: i64) -> String {
+    duration(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
 }
 
 /// All of an agent's resources.

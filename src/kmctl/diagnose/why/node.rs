@@ -20,10 +20,10 @@ pub(crate) fn node(name: &str, facts: &Facts<'_>) -> Option<Answer> {
         }
         let mut reasons: Vec<Reason> = failure.into_iter().collect();
         if agent.is_some() {
-            let text = "its agent can be asked about: what keeps a node from starting there";
-            reasons.push(Reason::new(Kind::NoDemand, text, format!("`kmctl why offer {name}`")));
+            let text = "its Mesos agent exists";
+            reasons.push(Reason::new(Kind::NoDemand, text, format!("kmctl why offer {name}")));
         }
-        return Some(Answer { about, state: "is not there now".to_owned(), reasons, said: Vec::new() });
+        return Some(Answer { about, state: "does not exist".to_owned(), reasons, said: Vec::new() });
     };
     let (state, mut reasons) = match view.facts.phase {
         NodePhase::Candidate => candidate(view, facts),
@@ -35,14 +35,11 @@ pub(crate) fn node(name: &str, facts: &Facts<'_>) -> Option<Answer> {
         reasons.extend(failure);
     }
     if view.cordoned {
-        let text = "it is cordoned (spec.unschedulable): it takes no pods";
-        reasons.push(Reason::new(Kind::Node, text, format!("`kubectl uncordon {name}`")));
+        let text = "cordoned: accepts no new pods";
+        reasons.push(Reason::new(Kind::Node, text, format!("kubectl uncordon {name}")));
     }
     reasons.splice(0..0, facts.scheduler_trouble());
-    let proxy = view
-        .proxy_why
-        .as_ref()
-        .map(|why| format!("kube-proxy is not in the mode that network.proxyMode asks for: {why}"));
+    let proxy = view.proxy_why.as_ref().map(|why| format!("kube-proxy does not use network.proxyMode: {why}"));
     Some(Answer { about, state, reasons, said: proxy.into_iter().collect() })
 }
 
@@ -58,17 +55,17 @@ fn failure(name: &str, facts: &Facts<'_>) -> Option<Reason> {
     let message = if message.is_empty() { String::new() } else { format!(": {message}") };
     Some(Reason::new(
         Kind::Bootstrap,
-        format!("its last start or life ended{ago} as {state}{message}"),
-        format!("read what it said: `kmctl logs node {name}`; another agent is tried first for five minutes"),
+        format!("its last task ended{ago} as {state}{message}"),
+        format!("check its log: kmctl logs node {name} (other agents are preferred for 5m)"),
     ))
 }
 
 fn candidate(view: &NodeView, facts: &Facts<'_>) -> (String, Vec<Reason>) {
-    let state = format!("has not been started; it could be, since {}", facts.since(view.created));
+    let state = format!("has been a candidate for {}", facts.since(view.created));
     let reason = if facts.bounds.min > 0 {
-        Reason::passing(Kind::Time, "nodes.min wants it: it starts with the next offer of its agent")
+        Reason::passing(Kind::Time, "required by nodes.min; starts with the next offer of its agent")
     } else {
-        Reason::passing(Kind::Time, "it starts when kube-scheduler binds a pod to it, and goes when none needs it")
+        Reason::passing(Kind::Time, "starts when kube-scheduler binds a pod to it, and is removed when no pod needs it")
     };
     (state, vec![reason])
 }
@@ -80,60 +77,56 @@ fn starting(view: &NodeView, facts: &Facts<'_>) -> (String, Vec<Reason>) {
     let tasks =
         facts.master.ok().into_iter().flat_map(|master| &master.frameworks).flat_map(|framework| &framework.tasks);
     let at = match tasks.into_iter().find(|found| found.id == task).map(|found| found.state.as_str()) {
-        Some("TASK_STAGING") => "Mesos fetches and starts km on its agent",
-        Some("TASK_STARTING") => "km node fetches programs and images and starts containerd and the kubelet",
-        Some("TASK_RUNNING") => "its kubelet has joined and is not ready yet",
-        _ => "its node task is not launched yet",
+        Some("TASK_STAGING") => "Mesos is fetching and starting km",
+        Some("TASK_STARTING") => "node agent is fetching binaries and images and starting containerd and the kubelet",
+        Some("TASK_RUNNING") => "kubelet has joined and is not ready yet",
+        _ => "node task is not launched yet",
     };
-    let state = format!("starts, since {}", span(since));
+    let state = format!("is starting, {} elapsed", span(since));
     let reason = if since > SLOW {
-        Reason::new(
-            Kind::Bootstrap,
-            format!("it is slow: {at}"),
-            format!("read what it says: `kmctl logs node {name} -f`"),
-        )
+        Reason::new(Kind::Bootstrap, format!("slow start: {at}"), format!("check its log: kmctl logs node {name} -f"))
     } else {
         Reason::passing(Kind::Time, at)
     };
-    let complaint = view.complaint.clone().map(|text| Reason::passing(Kind::Node, format!("its kubelet says: {text}")));
+    let complaint = view.complaint.clone().map(|text| Reason::passing(Kind::Node, format!("kubelet: {text}")));
     (state, std::iter::once(reason).chain(complaint).collect())
 }
 
 fn ready(view: &NodeView, facts: &Facts<'_>) -> (String, Vec<Reason>) {
     let name = &view.facts.name;
     if !view.facts.ready {
-        let why = view.complaint.as_deref().unwrap_or("it has not said why");
-        let cure = format!("read what it says: `kmctl logs node {name}`; is its agent up? `kmctl status`");
-        return ("is not ready".to_owned(), vec![Reason::new(Kind::Node, why, cure)]);
+        let why = view.complaint.as_deref().unwrap_or("no reason reported");
+        let cure = format!("check its log with kmctl logs node {name}, and its agent with kmctl status");
+        return ("is not Ready".to_owned(), vec![Reason::new(Kind::Node, why, cure)]);
     }
     let using: Vec<String> = facts.seen.keeping(name).map(|pod| pod.facts.full_name()).collect();
     if !using.is_empty() {
         let reason = Reason::new(
             Kind::Pods,
-            format!("it stays because of {}: {}", pods(using.len()), using.join(", ")),
-            "fewer nodes: `kmctl scale --max N` moves pods off the cheapest ones",
+            format!("used by {}: {}", pods(using.len()), using.join(", ")),
+            "lower the maximum to drain the cheapest nodes: kmctl scale --max N",
         );
-        return ("is ready and used".to_owned(), vec![reason]);
+        return ("is Ready and in use".to_owned(), vec![reason]);
     }
     let others =
         facts.seen.nodes.iter().filter(|node| node.facts.phase == NodePhase::Ready && node.facts.ready).count() - 1;
     if others < facts.bounds.min as usize {
-        let text = format!("nodes.min is {}, and without it {others} would be ready", facts.bounds.min);
+        let text = format!("nodes.min is {}, and only {others} would be Ready without it", facts.bounds.min);
         return (
-            "is ready and idle".to_owned(),
-            vec![Reason::new(Kind::NodesMin, text, format!("`kmctl scale --min {others}`"))],
+            "is Ready and idle".to_owned(),
+            vec![Reason::new(Kind::NodesMin, text, format!("kmctl scale --min {others}"))],
         );
     }
-    let text = format!("it goes when it has been without pods for {}", facts.cluster.spec.nodes.idle_timeout);
-    ("is ready and idle".to_owned(), vec![Reason::passing(Kind::Time, text)])
+    let text = format!("removed after {} without pods", facts.cluster.spec.nodes.idle_timeout);
+    ("is Ready and idle".to_owned(), vec![Reason::passing(Kind::Time, text)])
 }
 
 fn leaving(view: &NodeView, facts: &Facts<'_>) -> (String, Vec<Reason>) {
     let why = if view.facts.why.is_empty() { String::new() } else { format!(": {}", view.facts.why) };
     let mut reasons = keeping(&view.facts.name, facts.seen, facts.now);
     if reasons.is_empty() {
-        let text = "its pods are gone; its executor stops what is left and removes it, within 90 s";
+        let text = "its pods have terminated; its executor stops within 90s";
         reasons.push(Reason::passing(Kind::Time, text));
     }
-    (format!("is about to go{why}"), reasons)
+    (format!("is draining{why}"), reasons)
 }

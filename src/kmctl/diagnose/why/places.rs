@@ -7,6 +7,7 @@ use crate::plan::preflight::{reachable, reason_against};
 use kmctl_core::model::agents;
 use kmctl_core::model::nodes::NodePhase;
 use kmctl_core::model::resources::{Amount, Ports, decimal, to_thousandths};
+use kmctl_core::text::count;
 
 /// Why a pod cannot run on an agent: the first reason that applies.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +57,7 @@ pub(super) fn place<'a>(pod: &PodView, agent: &'a Agent, facts: &Facts<'_>) -> P
 
 fn against(pod: &PodView, agent: &Agent, node: Option<&NodeView>, need: Amount, facts: &Facts<'_>) -> Rejection {
     if let Some(why) = reason_against(facts.cluster, agent) {
-        return Rejection::Unfit(why);
+        return Rejection::Unfit(why.to_string());
     }
     let (name, labels) = match node {
         Some(node) => (node.facts.name.clone(), node.facts.labels.clone()),
@@ -73,7 +74,7 @@ fn against(pod: &PodView, agent: &Agent, node: Option<&NodeView>, need: Amount, 
     }
     let granted = ports(&agent.ports);
     if let Some(port) = pod.facts.host_ports().filter_map(|port| port.host_port).find(|port| !granted.contains(*port)) {
-        return Rejection::Ports(format!("host port {port} is outside of what {} grants: {granted}", agent.hostname));
+        return Rejection::Ports(format!("host port {port} is not in the ports of {}: {granted}", agent.hostname));
     }
     let most = reachable(facts.cluster, agent);
     let most = Amount { cpus: to_thousandths(most.cpus), mem: to_thousandths(most.mem) };
@@ -129,7 +130,7 @@ pub(super) fn summarize(pod: &PodView, places: &[Place<'_>], facts: &Facts<'_>) 
     if let Some(place) = fits.first() {
         let names: Vec<&str> = fits.iter().map(|place| place.agent.hostname.as_str()).collect();
         let need = figures(place.need);
-        let text = format!("{} has room for it ({need}); an offer is on its way", names.join(", "));
+        let text = format!("{} fits ({need}); waiting for a Mesos offer", names.join(", "));
         return vec![Reason::passing(Kind::Time, text)];
     }
     let limited = of(|against| *against == Rejection::NodesMax);
@@ -137,19 +138,18 @@ pub(super) fn summarize(pod: &PodView, places: &[Place<'_>], facts: &Facts<'_>) 
         reasons.push(Reason::new(
             Kind::NodesMax,
             format!(
-                "nodes.max is {max}, and there are {} nodes, none of which has room; {} could become another",
-                facts.seen.nodes.len(),
+                "node limit reached: nodes.max is {max}, and no node has room; {} could start",
                 place.agent.hostname
             ),
-            format!("allow one more: `kmctl scale --max {}`", facts.seen.nodes.len() + 1),
+            format!("kmctl scale --max {}", facts.seen.nodes.len() + 1),
         ));
     }
     let leaving = of(|against| *against == Rejection::Leaving);
     if !leaving.is_empty() {
         reasons.push(Reason::new(
             Kind::Node,
-            format!("the node on {} is about to go and takes no pods", hostnames(&leaving)),
-            "allow more nodes, and it stays: `kmctl scale --max N`",
+            format!("the node on {} is draining and accepts no pods", hostnames(&leaving)),
+            "raise the maximum to keep it: kmctl scale --max N",
         ));
     }
     let role = of(|against| matches!(against, Rejection::Role(_)));
@@ -158,7 +158,7 @@ pub(super) fn summarize(pod: &PodView, places: &[Place<'_>], facts: &Facts<'_>) 
             .iter()
             .filter_map(|place| match place.against {
                 Rejection::Role(left) => Some(format!(
-                    "of {} ({}) {} is left",
+                    "{0} has {2} left of {1}",
                     place.agent.hostname,
                     figures(total(place.agent)),
                     figures(left)
@@ -169,12 +169,8 @@ pub(super) fn summarize(pod: &PodView, places: &[Place<'_>], facts: &Facts<'_>) 
         let roles = facts.cluster.spec.mesos.roles.join(", ");
         reasons.push(Reason::new(
             Kind::Role,
-            format!(
-                "other roles hold reservations: {} for role {roles}; {} needed",
-                told.join("; "),
-                figures(place.need)
-            ),
-            format!("unreserve something in Mesos, or reserve it for {roles}"),
+            format!("reserved for other roles: {} for role {roles}; {} needed", told.join("; "), figures(place.need)),
+            format!("unreserve resources in Mesos, or reserve them for {roles}"),
         ));
     }
     let taken = of(|against| matches!(against, Rejection::Taken(_)));
@@ -183,7 +179,7 @@ pub(super) fn summarize(pod: &PodView, places: &[Place<'_>], facts: &Facts<'_>) 
             .iter()
             .filter_map(|place| match place.against {
                 Rejection::Taken(left) => Some(format!(
-                    "{} has {} of {} free",
+                    "{} has {} free of {}",
                     place.agent.hostname,
                     figures(left),
                     figures(total(place.agent))
@@ -193,13 +189,13 @@ pub(super) fn summarize(pod: &PodView, places: &[Place<'_>], facts: &Facts<'_>) 
             .collect();
         reasons.push(Reason::new(
             Kind::Taken,
-            format!("others use the agents: {}; {} needed", told.join("; "), figures(place.need)),
-            "wait until others free something, raise the role's weight or quota in Mesos, or request less",
+            format!("used by other frameworks: {}; {} needed", told.join("; "), figures(place.need)),
+            "request less, or raise the weight or quota of the role in Mesos",
         ));
     }
     let ports = of(|against| matches!(against, Rejection::Ports(_)));
     if let Some(Place { against: Rejection::Ports(why), .. }) = ports.first() {
-        reasons.push(Reason::new(Kind::Ports, why.clone(), "choose a host port in the granted range, or none at all"));
+        reasons.push(Reason::new(Kind::Ports, why.clone(), "use a host port in the allocated range, or none"));
     }
     let matching = places.iter().filter(|place| !matches!(place.against, Rejection::Unfit(_) | Rejection::Attribute));
     let too_large = of(|against| *against == Rejection::TooLarge);
@@ -223,8 +219,8 @@ pub(super) fn summarize(pod: &PodView, places: &[Place<'_>], facts: &Facts<'_>) 
         });
         reasons.push(Reason::new(
             Kind::Constraint,
-            format!("none of {} agents can become a node{}", places.len(), first.unwrap_or_default()),
-            "`kmctl check` tells what is against each; relax nodes.constraints or nodes.overhead in cluster.yaml",
+            format!("none of {} is eligible to run nodes{}", count(places.len(), "agent"), first.unwrap_or_default()),
+            "relax nodes.constraints or nodes.overhead in cluster.yaml (list reasons with kmctl check)",
         ));
     }
     reasons
@@ -234,9 +230,9 @@ fn hostnames(places: &[&Place<'_>]) -> String {
     places.iter().map(|place| place.agent.hostname.as_str()).collect::<Vec<_>>().join(", ")
 }
 
-/// Formats an amount: `0.5 cpus and 64 MB`.
-pub(super) fn figures(amount: Amount) -> String {
-    format!("{} cpus and {} MB", decimal(amount.cpus), decimal(amount.mem))
+/// Formats an amount: `0.5 CPU, 64 MiB`.
+pub(crate) fn figures(amount: Amount) -> String {
+    amount.shown()
 }
 
 fn attributes(agent: &Agent) -> String {
@@ -255,7 +251,7 @@ fn too_large_reason(pod: &PodView, places: &[&Place<'_>]) -> Reason {
     let lack = |unit: &str, own: i64, need: i64, largest: i64| {
         (need > largest).then(|| {
             format!(
-                "it requests {} {unit}, its node takes {}, and the largest agent has {}",
+                "requests {} {unit}, its node needs {}, the largest agent has {}",
                 decimal(own),
                 decimal(need - own),
                 decimal(largest)
@@ -263,14 +259,10 @@ fn too_large_reason(pod: &PodView, places: &[&Place<'_>]) -> Reason {
         })
     };
     let lacks: Vec<String> =
-        [lack("cpus", own.cpus, need.cpus, largest.cpus), lack("MB", own.mem, need.mem, largest.mem)]
+        [lack("CPU", own.cpus, need.cpus, largest.cpus), lack("MiB", own.mem, need.mem, largest.mem)]
             .into_iter()
             .flatten()
             .collect();
-    let what = if lacks.is_empty() { format!("no one agent has {} together", figures(need)) } else { lacks.join("; ") };
-    Reason::new(
-        Kind::TooLarge,
-        what,
-        "request less, or start a larger agent: no agent that is there could ever take it",
-    )
+    let what = if lacks.is_empty() { format!("no single agent has {}", figures(need)) } else { lacks.join("; ") };
+    Reason::new(Kind::TooLarge, what, "request less, or start a larger agent: no agent is large enough")
 }

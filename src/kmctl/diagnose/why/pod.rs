@@ -27,24 +27,21 @@ pub(crate) fn pod(view: &PodView, facts: &Facts<'_>) -> Answer {
     match (&view.facts.node, view.phase.as_str()) {
         (_, "Succeeded" | "Failed") => {
             let message = if view.message.is_empty() { String::new() } else { format!(" ({})", view.message) };
-            answer(format!("has ended as {}{message}", view.phase), troubles(view), Vec::new())
+            answer(format!("has {}{message}", view.phase), troubles(view), Vec::new())
         }
         (Some(node), _) if view.facts.deleting => {
             let reasons = vec![super::drain::ending(view, facts.now)];
-            answer(format!("is ending on node {node}"), reasons, Vec::new())
+            answer(format!("is terminating on node {node}"), reasons, Vec::new())
         }
-        (Some(node), "Running") if view.ready => {
-            answer(format!("runs on node {node}; nothing is in its way"), Vec::new(), Vec::new())
-        }
+        (Some(node), "Running") if view.ready => answer(format!("is Running on node {node}"), Vec::new(), Vec::new()),
         (Some(node), _) => {
             let reasons = on_node(view, node, facts);
-            let state =
-                format!("is bound to node {node} and not ready, {} after it was made", facts.since(view.created));
+            let state = format!("is bound to node {node}, not Ready after {}", facts.since(view.created));
             answer(state, reasons, said(facts, &["FailedScheduling", "Scheduled"]))
         }
         (None, _) => {
             let reasons = unbound(view, facts);
-            let state = format!("has waited for a node for {}", facts.since(view.created));
+            let state = format!("is Pending: no node for {}", facts.since(view.created));
             answer(state, reasons, only(facts, "FailedScheduling"))
         }
     }
@@ -82,25 +79,25 @@ fn on_node(view: &PodView, name: &str, facts: &Facts<'_>) -> Vec<Reason> {
     match facts.seen.node(name) {
         None => reasons.push(Reason::passing(
             Kind::Node,
-            format!("node {name} is not there any more; the pod will be deleted, and its controller makes another"),
+            format!("node {name} does not exist anymore; the pod will be deleted and recreated by its controller"),
         )),
         Some(node) if node.facts.phase == NodePhase::Starting => reasons.push(Reason::new(
             Kind::Node,
-            format!("node {name} starts, since {}", facts.since(node.created)),
-            format!("if it takes long: `kmctl why node {name}`"),
+            format!("node {name} is starting, {} elapsed", facts.since(node.created)),
+            format!("kmctl why node {name}"),
         )),
         Some(node) if !node.facts.ready => {
-            let why = node.complaint.as_deref().unwrap_or("it has not said why");
-            let text = format!("node {name} is not ready: {why}");
-            reasons.push(Reason::new(Kind::Node, text, format!("`kmctl why node {name}`, `kmctl logs node {name}`")));
+            let why = node.complaint.as_deref().unwrap_or("no reason reported");
+            let text = format!("node {name} is not Ready: {why}");
+            reasons.push(Reason::new(Kind::Node, text, format!("kmctl why node {name}, kmctl logs node {name}")));
         }
         Some(_) => {}
     }
     if view.facts.task.is_none() && !view.facts.mirror {
         reasons.push(Reason::new(
             Kind::NotOurs,
-            "it has no Mesos task: it was bound without kube-scheduler, and nodes start no pod without a task",
-            "leave spec.nodeName and spec.schedulerName out",
+            "no Mesos task: it was bound without kube-scheduler, and nodes start only pods with a task",
+            "remove spec.nodeName and spec.schedulerName",
         ));
     }
     reasons
@@ -116,53 +113,53 @@ fn trouble_reason(view: &PodView, trouble: &Trouble) -> Reason {
     if IMAGE.contains(&reason.as_str()) {
         return Reason::new(
             Kind::ImagePull,
-            format!("the image {image} of container {container} cannot be pulled ({reason}){message}"),
-            "look at the image's name, whether the agent reaches its registry, and at imagePullSecrets; an image of the \
-             bundle needs `imagePullPolicy: IfNotPresent`",
+            format!("image {image} of container {container} cannot be pulled ({reason}){message}"),
+            "check the image name, the registry and imagePullSecrets; images of the bundle need imagePullPolicy \
+             IfNotPresent",
         );
     }
-    let ended = exit.map_or(String::new(), |exit| format!(", ended with {exit}"));
-    let again = if *restarts > 0 { format!(", started again {restarts} times") } else { String::new() };
+    let ended = exit.map_or(String::new(), |exit| format!(", exit code {exit}"));
+    let again = if *restarts > 0 { format!(", restarted {restarts}x") } else { String::new() };
     let (namespace, name) = (&view.facts.namespace, &view.facts.name);
     let previous = if *restarts > 0 { " --previous" } else { "" };
     Reason::new(
         Kind::Container,
-        format!("container {container} does not run ({reason}{ended}{again}){message}"),
-        format!("read what it said: `kubectl -n {namespace} logs {name} -c {container}{previous}`"),
+        format!("container {container} is not running ({reason}{ended}{again}){message}"),
+        format!("kubectl -n {namespace} logs {name} -c {container}{previous}"),
     )
 }
 
 fn unbound(view: &PodView, facts: &Facts<'_>) -> Vec<Reason> {
     if let Some(other) = &view.other_scheduler {
-        let text = format!("it waits for another scheduler, `{other}` (spec.schedulerName)");
-        return vec![Reason::new(Kind::NotOurs, text, "leave spec.schedulerName out, or start that scheduler")];
+        let text = format!("assigned to another scheduler: spec.schedulerName is {other}");
+        return vec![Reason::new(Kind::NotOurs, text, "remove spec.schedulerName, or start that scheduler")];
     }
     if !view.gates.is_empty() {
-        let text = format!("its scheduling gates are closed: {}", view.gates.join(", "));
-        return vec![Reason::new(Kind::NotOurs, text, "the controller that set a scheduling gate has to remove it")];
+        let text = format!("blocked by scheduling gates: {}", view.gates.join(", "));
+        return vec![Reason::new(Kind::NotOurs, text, "check the controllers that remove the gates")];
     }
     if let Some(names) = ungranted(view) {
-        let text = format!("it asks for {names}, which nothing grants yet: docs/scheduler.md, \"What is refused\"");
-        return vec![Reason::new(Kind::Ungranted, text, "ask for cpu, memory and ephemeral-storage only")];
+        let text = format!("requests {names}, which are not supported yet: docs/scheduler.md, \"What is refused\"");
+        return vec![Reason::new(Kind::Ungranted, text, "request only cpu, memory and ephemeral-storage")];
     }
     let mut reasons: Vec<Reason> = facts.scheduler_trouble().into_iter().collect();
     let master = match facts.master {
         Ok(master) => master,
         Err(why) => {
-            reasons.push(Reason::new(Kind::Mesos, format!("Mesos cannot be asked: {why}"), "run `kmctl check`"));
+            reasons.push(Reason::new(Kind::Mesos, format!("Mesos query failed: {why}"), "kmctl check"));
             return reasons;
         }
     };
     if !master.frameworks.iter().any(|framework| framework.connected) {
         let name = &facts.cluster.spec.mesos.framework_name;
-        let text = format!("no framework named {name} is connected to Mesos, so no offers come");
-        reasons.push(Reason::new(Kind::Mesos, text, "look at km scheduler: `kmctl logs km-scheduler`"));
+        let text = format!("framework {name} is not connected to Mesos, so it gets no offers");
+        reasons.push(Reason::new(Kind::Mesos, text, "kmctl logs km-scheduler"));
     }
     reasons.extend(quota(view, facts));
     reasons.extend(role_list(facts));
     let places = places(view, facts);
     if places.is_empty() {
-        reasons.push(Reason::new(Kind::Agents, "Mesos has no agents", "start one: `kmctl check` tells when it fits"));
+        reasons.push(Reason::new(Kind::Agents, "Mesos has no agents", "start a Mesos agent, then run kmctl check"));
     }
     let summary = summarize(view, &places, facts);
     // If an agent has room and no other reason was found, the obstacle is outside of Mesos.
@@ -172,8 +169,8 @@ fn unbound(view: &PodView, facts: &Facts<'_>) -> Vec<Reason> {
         Some(event) if reasons.is_empty() && summary.iter().all(|reason| reason.kind == Kind::Time) => {
             reasons.push(Reason::new(
                 Kind::Rules,
-                format!("an agent has room for it, but kube-scheduler says: {}", event.message),
-                "compare the pod's tolerations, affinity and spreading with the nodes: `kubectl describe nodes`",
+                format!("an agent fits, but kube-scheduler reports: {}", event.message),
+                "compare tolerations, affinity and topology spread with the nodes: kubectl describe nodes",
             ));
         }
         // An agent with room does not help while something else blocks the pod.
@@ -191,23 +188,22 @@ fn quota(view: &PodView, facts: &Facts<'_>) -> Option<Reason> {
     let launched = facts.seen.nodes.iter().any(|node| node.facts.phase != NodePhase::Candidate);
     let need = if launched { view.facts.amount } else { view.facts.amount + empty_node(facts.cluster) };
     let parts = [
-        ("cpus", "cpus", to_thousandths(used.held.cpus), need.cpus),
-        ("mem", "MB", to_thousandths(used.held.mem), need.mem),
+        ("cpus", "CPU", to_thousandths(used.held.cpus), need.cpus),
+        ("mem", "MiB", to_thousandths(used.held.mem), need.mem),
     ];
     let over: Vec<String> = parts
         .into_iter()
         .filter_map(|(name, unit, held, need)| {
             let limit = to_thousandths(*used.limit.get(name)?);
-            (held + need > limit).then(|| {
-                format!("{} of {} {unit} are used, {} more needed", decimal(held), decimal(limit), decimal(need))
-            })
+            (held + need > limit)
+                .then(|| format!("{} of {} {unit} used, {} more needed", decimal(held), decimal(limit), decimal(need)))
         })
         .collect();
     (!over.is_empty()).then(|| {
         Reason::new(
             Kind::Quota,
-            format!("the quota of role {role} does not allow it: {}", over.join("; ")),
-            format!("raise the quota of {role} in Mesos (`/quota`), or free something: {} needed", figures(need)),
+            format!("quota of role {role} exceeded: {}", over.join("; ")),
+            format!("raise the quota of {role} in Mesos (/quota), or free resources: {} needed", figures(need)),
         )
     })
 }
@@ -219,7 +215,7 @@ fn role_list(facts: &Facts<'_>) -> Option<Reason> {
     let role = facts.cluster.spec.mesos.roles.iter().find(missing)?;
     Some(Reason::new(
         Kind::Role,
-        format!("the master's --roles is `{allowed}` and does not list {role}, so it makes no offers for it"),
+        format!("the master's --roles is `{allowed}` without {role}, so there are no offers for it"),
         format!("add {role} to the master's --roles, or change spec.mesos.roles"),
     ))
 }

@@ -79,26 +79,26 @@ impl Certificate {
     pub(super) fn check(&self, host: &str, now: SystemTime) -> Result<(), String> {
         verify(&self.authority, &self.signed, &self.signature)?;
         if self.role != HOST {
-            return Err("is not for a host".to_owned());
+            return Err("is not a host certificate".to_owned());
         }
         let now = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let (from, until) = self.valid;
         if now < from {
-            return Err(format!("is good only from {} on", date(from)));
+            return Err(format!("is not valid before {}", date(from)));
         }
         if now >= until {
-            return Err(format!("has expired at {}", date(until)));
+            return Err(format!("expired at {}", date(until)));
         }
         if self.names.is_empty() {
-            return Err("names no host".to_owned());
+            return Err("lists no host".to_owned());
         }
         let names = |name: &String| glob(name.to_lowercase().as_bytes(), host.to_lowercase().as_bytes());
         if !self.names.iter().any(names) {
-            return Err(format!("is for {}, not for {host}", self.names.join(", ")));
+            return Err(format!("is valid for {}, not for {host}", self.names.join(", ")));
         }
         // No such option is defined for hosts, and an unknown critical option must not be ignored.
         if self.has_options {
-            return Err("has critical options, which no host's certificate should have".to_owned());
+            return Err("has critical options, which host certificates must not have".to_owned());
         }
         Ok(())
     }
@@ -111,7 +111,7 @@ fn date(seconds: u64) -> String {
 
 /// Verifies that `signature` over `message` was made with `key`'s private half. SHA-1 is not accepted.
 fn verify(key: &[u8], message: &[u8], signature: &[u8]) -> Result<(), String> {
-    let wrong = || "is not signed by the authority that it names".to_owned();
+    let wrong = || "is not signed by its authority".to_owned();
     let mut wire = Wire::new(signature);
     let (algorithm, signature) = (wire.text().ok_or_else(wrong)?, wire.string().ok_or_else(wrong)?);
     let mut wire = Wire::new(key);
@@ -134,7 +134,7 @@ fn verify(key: &[u8], message: &[u8], signature: &[u8]) -> Result<(), String> {
             let key = RsaPublicKeyComponents { n: number(n), e: number(e) };
             key.verify(parameters, message, signature).map_err(|_| wrong())
         }
-        _ => Err(format!("is signed with {algorithm} by a key of type {kind}, which kmctl does not verify")),
+        _ => Err(format!("has an unsupported signature: {algorithm} by a key of type {kind}")),
     }
 }
 
@@ -197,9 +197,9 @@ mod tests {
             }
         }
         let sha1 = certificate("rsa", "2048", &["-h", "-n", "cp1", "-t", "ssh-rsa"]);
-        assert!(check(&sha1, "cp1", SystemTime::now()).contains("signed with ssh-rsa"));
+        assert!(check(&sha1, "cp1", SystemTime::now()).contains("unsupported signature: ssh-rsa"));
         let wide = certificate("ecdsa", "521", &["-h", "-n", "cp1"]);
-        assert!(check(&wide, "cp1", SystemTime::now()).contains("does not verify"));
+        assert!(check(&wide, "cp1", SystemTime::now()).contains("unsupported signature"));
     }
 
     #[test]
@@ -208,11 +208,11 @@ mod tests {
         let dates = ["-h", "-n", "cp1,cp2", "-V", "19700101000100Z:19700101000200Z"];
         let blob = certificate("ed25519", "256", &dates);
         assert_eq!(check(&blob, "cp2", at(60)), "");
-        assert_eq!(check(&blob, "cp3", at(60)), "is for cp1, cp2, not for cp3");
-        assert_eq!(check(&blob, "cp1", at(59)), "is good only from 1970-01-01T00:01:00Z on");
-        assert_eq!(check(&blob, "cp1", at(120)), "has expired at 1970-01-01T00:02:00Z");
-        assert_eq!(check(&certificate("ed25519", "256", &["-h"]), "cp1", at(0)), "names no host");
-        assert_eq!(check(&certificate("ed25519", "256", &["-n", "cp1"]), "cp1", at(0)), "is not for a host");
+        assert_eq!(check(&blob, "cp3", at(60)), "is valid for cp1, cp2, not for cp3");
+        assert_eq!(check(&blob, "cp1", at(59)), "is not valid before 1970-01-01T00:01:00Z");
+        assert_eq!(check(&blob, "cp1", at(120)), "expired at 1970-01-01T00:02:00Z");
+        assert_eq!(check(&certificate("ed25519", "256", &["-h"]), "cp1", at(0)), "lists no host");
+        assert_eq!(check(&certificate("ed25519", "256", &["-n", "cp1"]), "cp1", at(0)), "is not a host certificate");
     }
 
     #[test]

@@ -135,11 +135,7 @@ fn accept(settings: &SshSettings, key: &[u8]) -> Result<String, HostError> {
     let (file, place) = (settings.known_hosts.display(), settings.place());
     known_hosts::add(&settings.known_hosts, &settings.address, settings.port, key)
         .map_err(|source| HostError::Broken { what: format!("write the host key of {place} to {file}"), source })?;
-    Ok(format!(
-        "the host key of {place}, {} ({}), is trusted from now on; it is in {file}",
-        fingerprint(key),
-        kind_of(key)
-    ))
+    Ok(format!("added the host key of {place}, {} ({}), to {file}", fingerprint(key), kind_of(key)))
 }
 
 /// How the host is reached.
@@ -253,7 +249,7 @@ fn wait<T>(answer: &Receiver<T>, deadline: Option<Instant>, abort: &Abort) -> io
             Err(RecvTimeoutError::Timeout) if deadline.is_none_or(|deadline| Instant::now() < deadline) => {}
             Err(RecvTimeoutError::Timeout) => return Err(io::ErrorKind::TimedOut.into()),
             Err(RecvTimeoutError::Disconnected) => {
-                return Err(io::Error::new(io::ErrorKind::ConnectionReset, "the connection ended"));
+                return Err(io::Error::new(io::ErrorKind::ConnectionReset, "connection lost"));
             }
         }
     }
@@ -275,7 +271,7 @@ fn greet(
     let socket = route.dial(settings, deadline, abort).map_err(Greeting::Failed)?;
     let failed = |source: io::Error| Greeting::Failed(unreachable(settings, source));
     abort.watch(&socket).map_err(failed)?;
-    let broken = |error: ssh2::Error| Greeting::Failed(ssh_error("greet the SSH server", error, settings));
+    let broken = |error: ssh2::Error| Greeting::Failed(ssh_error("start the SSH session", error, settings));
     let mut session = Session::new().map_err(broken)?;
     set_timeout(&session, deadline, settings).map_err(Greeting::Failed)?;
     session.method_pref(MethodType::HostKey, algorithms).map_err(broken)?;
@@ -295,7 +291,7 @@ fn greet(
 }
 
 fn dial(settings: &SshSettings, deadline: Instant) -> io::Result<TcpStream> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name does not resolve");
     for address in (settings.address.as_str(), settings.port).to_socket_addrs()? {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -316,13 +312,14 @@ fn dial(settings: &SshSettings, deadline: Instant) -> io::Result<TcpStream> {
 /// `source` is libssh2's error, whose text describes libssh2 rather than the server.
 fn no_ssh(settings: &SshSettings, source: &io::Error) -> HostError {
     let (what, source) = match source.kind() {
-        io::ErrorKind::TimedOut => ("says nothing", timely(settings, io::ErrorKind::TimedOut.into())),
-        kind => ("does not speak SSH", io::Error::new(kind, "the connection ended without SSH's greeting")),
+        io::ErrorKind::TimedOut => ("it sends nothing", timely(settings, io::ErrorKind::TimedOut.into())),
+        kind => ("it is not an SSH server", io::Error::new(kind, "connection closed before the SSH banner")),
     };
     HostError::Unreachable {
         what: format!("{} accepts connections, but {what}", settings.place()),
         hint: format!(
-            "look what listens there: `{} true`; if sshd has another port, set ssh.port of {} in cluster.yaml",
+            "check which server listens there: `{} true`; if sshd uses another port, set ssh.port of {} in \
+             cluster.yaml",
             settings.ssh_command().replacen("ssh ", "ssh -v ", 1),
             settings.name
         ),

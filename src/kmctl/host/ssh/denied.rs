@@ -1,4 +1,5 @@
 //! Why there is no connection.
+use kmctl_core::text::duration;
 use std::io;
 use std::path::PathBuf;
 
@@ -34,21 +35,16 @@ pub(super) fn ssh_error(what: &str, error: ssh2::Error, settings: &SshSettings) 
 
 pub(super) fn unreachable(settings: &SshSettings, source: io::Error) -> HostError {
     HostError::Unreachable {
-        what: format!("connect to {}", settings.place()),
-        hint: format!(
-            "look whether the machine is up and sshd listens there: `{} true`; address and port are those of {} in \
-             cluster.yaml",
-            settings.ssh_command(),
-            settings.name
-        ),
+        what: format!("failed to connect to {}", settings.place()),
+        hint: format!("check that sshd runs on {1}: `{0} true`", settings.ssh_command(), settings.name),
         source: timely(settings, source),
     }
 }
 
-/// Replaces the system's text for a timeout by "no answer within 10s".
+/// Replaces the system's text for a timeout by "no response within 10s".
 pub(super) fn timely(settings: &SshSettings, source: io::Error) -> io::Error {
     if source.kind() != io::ErrorKind::TimedOut {
         return source;
     }
-    io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {:?}", settings.connect_timeout))
+    io::Error::new(io::ErrorKind::TimedOut, format!("no response within {}", duration(settings.connect_timeout)))
 }

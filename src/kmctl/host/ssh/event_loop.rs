@@ -16,6 +16,7 @@ use super::exec::{Exec, Step, ready};
 use super::request::Request;
 use super::settings::KEEPALIVE;
 use crate::host::HostError;
+use kmctl_core::text::duration;
 
 /// A server that has been silent for this long, keepalives included, is considered lost.
 const SILENCE: Duration = Duration::from_secs(20);
@@ -179,7 +180,7 @@ impl Loop {
                         reply(Ok(near));
                     }
                     Err(source) => {
-                        reply(Err(HostError::Broken { what: "make a pair of sockets".to_owned(), source }));
+                        reply(Err(HostError::Broken { what: "create a socket pair".to_owned(), source }));
                     }
                 }
             }
@@ -261,7 +262,7 @@ impl Loop {
         if seen[0].intersects(PollFlags::POLLERR | PollFlags::POLLNVAL)
             || !wants_socket && seen[0].contains(PollFlags::POLLHUP)
         {
-            return Err(io::Error::new(io::ErrorKind::ConnectionReset, "the connection ended"));
+            return Err(io::Error::new(io::ErrorKind::ConnectionReset, "connection lost"));
         }
         self.unread = false;
         if !wants_socket && flags.contains(PollFlags::POLLIN) && seen[0].contains(PollFlags::POLLIN) {
@@ -289,7 +290,10 @@ impl Loop {
         }
         let silent = now.duration_since(self.heard);
         if silent > SILENCE {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, format!("nothing heard for {} s", silent.as_secs())));
+            return Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("no data received for {}", duration(Duration::from_secs(silent.as_secs()))),
+            ));
         }
         // Not while a packet waits for room: libssh2 would start the keepalive from a buffer that no longer exists when
         // it finishes the packet.

@@ -119,7 +119,7 @@ impl Exec {
             Err(source) => {
                 let what = match self.phase {
                     Phase::Starting => "start the command",
-                    _ => "talk to the command",
+                    _ => "exchange data with the command",
                 };
                 self.answer(Err(HostError::Broken { what: what.to_owned(), source }));
                 Step::Over

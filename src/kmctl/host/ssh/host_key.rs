@@ -56,11 +56,11 @@ impl Trust<'_> {
         let certificate = Certificate::parse(shown);
         let key = certificate.as_ref().map_or(shown, |certificate| &certificate.key);
         if let Some(revoked) = self.known.revoked.iter().find(|revoked| revoked.blob == key) {
-            return Verdict::Refused(self.revoked(revoked, "the host key"));
+            return Verdict::Refused(self.revoked(revoked, "host key"));
         }
         if let Some(certificate) = &certificate {
             if let Some(revoked) = self.known.revoked.iter().find(|revoked| revoked.blob == certificate.authority) {
-                return Verdict::Refused(self.revoked(revoked, "the authority behind the host certificate"));
+                return Verdict::Refused(self.revoked(revoked, "authority of the host certificate"));
             }
             if let Some(line) = self.known.authorities.iter().find(|line| line.blob == certificate.authority) {
                 return match certificate.check(&self.settings.address, now) {
@@ -93,9 +93,9 @@ impl Trust<'_> {
                 key.kind,
                 key.line
             ),
-            hint: "do not log in before you know why it was revoked; to give the host a new key, run as root on its \
-                   console `rm /etc/ssh/ssh_host_*_key*` and `ssh-keygen -A`, restart sshd, and run this again with \
-                   --accept-new-host-keys"
+            hint: "find out first why the key was revoked; to create a new one, run as root on the console `rm \
+                /etc/ssh/ssh_host_*_key*` and `ssh-keygen -A`, restart sshd, and run the command again with \
+                --accept-new-host-keys"
                 .to_owned(),
         }
     }
@@ -104,14 +104,14 @@ impl Trust<'_> {
         let (place, file) = (self.settings.place(), self.settings.known_hosts.display());
         HostError::HostKey {
             what: format!(
-                "the host key of {place} is {}, and its certificate by {} ({file}:{}) {reason}",
+                "host key of {place} is {}, and its certificate by {} ({file}:{}) {reason}",
                 described(key),
                 described(&authority.blob),
                 authority.line
             ),
             hint: format!(
-                "sign the host's key again where the authority's key is: `ssh-keygen -s AUTHORITY -h -I {} -n {} -V +52w \
-                 ssh_host_ed25519_key.pub`, and name the certificate in the host's sshd_config as HostCertificate",
+                "sign the host key again with the authority: `ssh-keygen -s AUTHORITY -h -I {} -n {} -V +52w \
+                 ssh_host_ed25519_key.pub`, and set HostCertificate in sshd_config of the host",
                 self.settings.address, self.settings.address
             ),
         }
@@ -125,10 +125,10 @@ impl Trust<'_> {
         let seen = described(key);
         if let Some(pinned) = &self.settings.host_key {
             return HostError::HostKey {
-                what: format!("the host key of {place} is {seen}, but cluster.yaml pins {pinned}"),
+                what: format!("wrong host key for {place}: {seen}, but hostKey in cluster.yaml is {pinned}"),
                 hint: format!(
-                    "someone may be in between; if the host was reinstalled, compare with `{}` on its console, then set \
-                     hostKey of {} in cluster.yaml",
+                    "possible man-in-the-middle attack; if the host was reinstalled, compare with `{}` on its \
+                     console, then set hostKey of {} in cluster.yaml",
                     show_key(key),
                     self.settings.name
                 ),
@@ -138,10 +138,11 @@ impl Trust<'_> {
             let known: Vec<_> =
                 self.known.keys.iter().map(|key| format!("{} at line {}", described(&key.blob), key.line)).collect();
             return HostError::HostKey {
-                what: format!("the host key of {place} is {seen}, but {file} has {}", known.join(", ")),
+                what: format!("wrong host key for {place}: {seen}, but {file} has {}", known.join(", ")),
                 hint: format!(
-                    "someone may be in between; if the host was reinstalled, compare with `{}` on its console, then run \
-                     `ssh-keygen -R '{}' -f {file}` and this again with --accept-new-host-keys",
+                    "possible man-in-the-middle attack; if the host was reinstalled, compare with `{}` on its \
+                     console, then run `ssh-keygen -R '{}' -f {file}` and the command again with \
+                     --accept-new-host-keys",
                     show_key(key),
                     name(&self.settings.address, self.settings.port)
                 ),
@@ -154,12 +155,12 @@ impl Trust<'_> {
             };
             return HostError::HostKey {
                 what: format!(
-                    "the host key of {place} is {seen} with {has}, but {file}:{} wants one by {}",
+                    "host key of {place} is {seen} with {has}, but {file}:{} requires a certificate by {}",
                     line.line,
                     described(&line.blob)
                 ),
                 hint: format!(
-                    "have the host's key signed by that authority: `ssh-keygen -s AUTHORITY -h -I {} -n {} \
+                    "sign the host key with that authority: `ssh-keygen -s AUTHORITY -h -I {} -n {} \
                      ssh_host_ed25519_key.pub`{}",
                     self.settings.address,
                     self.settings.address,
@@ -168,9 +169,9 @@ impl Trust<'_> {
             };
         }
         HostError::HostKey {
-            what: format!("the host key of {place}, {seen}, is not in {file}"),
+            what: format!("unknown host key for {place}: {seen} is not in {file}"),
             hint: format!(
-                "compare it with `{}` on the host's console, then run this again with --accept-new-host-keys{}",
+                "compare it with `{}` on the host's console, then run the command again with --accept-new-host-keys{}",
                 show_key(key),
                 self.or_pin()
             ),
@@ -189,7 +190,7 @@ impl Trust<'_> {
     pub(super) fn keyless(&self) -> HostError {
         HostError::HostKey {
             what: format!("{} offers no host key of a supported type", self.settings.place()),
-            hint: "supported are ed25519, ECDSA, and RSA signed with SHA-2; run `ssh-keygen -A` on the host".to_owned(),
+            hint: "run `ssh-keygen -A` on the host; supported are ed25519, ECDSA, and RSA with SHA-2".to_owned(),
         }
     }
 }

@@ -129,7 +129,7 @@ pub fn add(file: &Path, host: &str, port: u16, blob: &[u8]) -> io::Result<()> {
 /// Hashes a name, so that the file does not reveal it.
 fn hashed(name: &str) -> io::Result<String> {
     let mut salt = [0; 20];
-    ring::rand::SystemRandom::new().fill(&mut salt).map_err(|_| io::Error::other("no random numbers"))?;
+    ring::rand::SystemRandom::new().fill(&mut salt).map_err(|_| io::Error::other("random number generator failed"))?;
     let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &salt);
     Ok(format!("|1|{}|{}", STANDARD.encode(salt), STANDARD.encode(hmac::sign(&key, name.as_bytes()))))
 }

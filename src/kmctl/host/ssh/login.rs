@@ -36,12 +36,17 @@ pub(super) fn log_in(
     }
     let mut tried = attempt.tried;
     if tried.is_empty() {
-        tried.push("no agent, no key file".to_owned());
+        tried.push("no ssh-agent, no key file".to_owned());
     }
     Err(Denied::Host(HostError::Authentication {
-        what: format!("{} accepted no key for user {} (tried: {})", settings.place(), settings.user, tried.join("; ")),
+        what: format!(
+            "{} rejected all keys for user {} (tried: {})",
+            settings.place(),
+            settings.user,
+            tried.join("; ")
+        ),
         hint: format!(
-            "try `{} true`; set ssh.user and ssh.identityFile in cluster.yaml, or `ssh-add` the key",
+            "set ssh.user and ssh.identityFile in cluster.yaml, or `ssh-add` the key; test with `{} true`",
             settings.ssh_command()
         ),
     }))
@@ -88,7 +93,7 @@ impl Attempt<'_> {
         let passphrase = self.passphrases.get(file).filter(|_| key.encrypted);
         if key.encrypted && passphrase.is_none() {
             if self.is_unwanted(&key, &private)? {
-                self.tried.push(format!("{}: refused", file.display()));
+                self.tried.push(format!("{}: rejected", file.display()));
                 return Ok(false);
             }
             return Err(Denied::Passphrase { file: file.to_owned(), wrong: None });
@@ -102,11 +107,11 @@ impl Attempt<'_> {
                 Err(Denied::Passphrase { file: file.to_owned(), wrong: Some(wrong.clone()) })
             }
             (ErrorCode::Session(code), None) if UNREADABLE.contains(&code) => {
-                self.tried.push(format!("{}: not a private key that can be read", file.display()));
+                self.tried.push(format!("{}: not a readable private key", file.display()));
                 Ok(false)
             }
             (ErrorCode::Session(UNWANTED | UNSIGNED), _) => {
-                self.tried.push(format!("{}: refused", file.display()));
+                self.tried.push(format!("{}: rejected", file.display()));
                 Ok(false)
             }
             _ => Err(ssh_error("log in", error, self.settings).into()),
@@ -130,9 +135,9 @@ impl Attempt<'_> {
         if std::env::var_os("SSH_AUTH_SOCK").is_none() {
             return Ok(false);
         }
-        let mut agent = self.session.agent().map_err(|error| ssh_error("ask the SSH agent", error, self.settings))?;
+        let mut agent = self.session.agent().map_err(|error| ssh_error("query ssh-agent", error, self.settings))?;
         if agent.connect().and_then(|()| agent.list_identities()).is_err() {
-            self.tried.push("agent: does not answer".to_owned());
+            self.tried.push("ssh-agent: no response".to_owned());
             return Ok(false);
         }
         for identity in agent.identities().unwrap_or_default() {
@@ -141,7 +146,7 @@ impl Attempt<'_> {
             }
             match agent.userauth(&self.settings.user, &identity) {
                 Ok(()) => return Ok(true),
-                Err(_) => self.tried.push(format!("agent's {}: refused", fingerprint(identity.blob()))),
+                Err(_) => self.tried.push(format!("ssh-agent key {}: rejected", fingerprint(identity.blob()))),
             }
         }
         Ok(false)

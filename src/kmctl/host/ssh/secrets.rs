@@ -30,14 +30,14 @@ impl Question {
     pub fn unanswered(&self) -> HostError {
         match self {
             Question::Passphrase(file) => HostError::Authentication {
-                what: format!("the key {} needs a passphrase, and there is no terminal to ask on", file.display()),
-                hint: format!("hand the key to an agent first: `eval $(ssh-agent)` and `ssh-add {}`", file.display()),
+                what: format!("key {} requires a passphrase, but there is no terminal", file.display()),
+                hint: format!("add the key to ssh-agent first: `eval $(ssh-agent)` and `ssh-add {}`", file.display()),
             },
             Question::Sudo(user) => HostError::Sudo {
-                what: format!("sudo needs the password of {user}, and there is no terminal to ask on"),
+                what: format!("sudo requires the password of {user}, but there is no terminal"),
                 hint: format!(
-                    "as root on the hosts run `echo '{user} ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/kmctl`, and set \
-                     ssh.sudo in cluster.yaml to nopasswd"
+                    "run as root on the hosts: `echo '{user} ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/kmctl`, \
+                     and set ssh.sudo in cluster.yaml to nopasswd"
                 ),
             },
         }

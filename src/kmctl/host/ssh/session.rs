@@ -19,6 +19,7 @@ use super::worker::Worker;
 use crate::host::{Command, Host, HostError, Output, Stream, command_line};
 use kmctl_core::cluster::Sudo;
 use kmctl_core::progress::Progress;
+use kmctl_core::text::duration;
 
 /// A host that has not answered by then is reported, before the operator starts to wonder.
 const NAMED_AFTER: Duration = Duration::from_secs(3);
@@ -119,11 +120,8 @@ async fn logged_in(settings: &SshSettings, progress: Option<&Progress>) -> Resul
             Some(passphrase) => drop(given.passphrases.insert(file, passphrase)),
             None => {
                 return Err(HostError::Authentication {
-                    what: format!("the passphrase of {} is wrong", file.display()),
-                    hint: format!(
-                        "try it with `ssh-keygen -y -f {}`; `ssh-add` the key to be asked less",
-                        file.display()
-                    ),
+                    what: format!("wrong passphrase for {}", file.display()),
+                    hint: format!("test it with `ssh-keygen -y -f {}`, or `ssh-add` the key", file.display()),
                 });
             }
         }
@@ -139,11 +137,11 @@ async fn named_in_time(settings: &SshSettings, given: Given, progress: Option<&P
         started = &mut start => started,
         () = tokio::time::sleep(NAMED_AFTER.min(settings.connect_timeout)) => {
             let hops: Vec<_> = settings.jump.iter().map(SshSettings::place).collect();
-            let through = if hops.is_empty() { String::new() } else { format!(", through {},", hops.join(", ")) };
+            let through = if hops.is_empty() { String::new() } else { format!(" through {}", hops.join(", ")) };
             progress.note(&settings.name, &format!(
-                "{}{through} does not answer yet; waiting until {} s have passed",
+                "no response yet from {}{through}; giving up after {}",
                 settings.place(),
-                settings.connect_timeout.as_secs(),
+                duration(settings.connect_timeout),
             ));
             start.await
         }
@@ -158,7 +156,7 @@ async fn answer(result: oneshot::Receiver<Result<Output, HostError>>) -> Result<
 fn lost() -> HostError {
     HostError::Broken {
         what: "keep the connection".to_owned(),
-        source: std::io::Error::new(std::io::ErrorKind::ConnectionReset, "the connection ended"),
+        source: std::io::Error::new(std::io::ErrorKind::ConnectionReset, "connection lost"),
     }
 }
 

@@ -94,14 +94,14 @@ impl Gate {
         let words = words.strip_prefix("sudo: ").unwrap_or(words);
         if status == 126 || status == 127 {
             return HostError::Sudo {
-                what: format!("there is no sudo on {host} for {user}: {words}"),
-                hint: format!("as root on {host} install it, e.g. `apt-get install sudo`, or set ssh.user to root"),
+                what: format!("sudo is not available to {user} on {host}: {words}"),
+                hint: format!("install it as root on {host}, e.g. `apt-get install sudo`, or set ssh.user to root"),
             };
         }
         if words.contains("have a tty") || words.contains("no tty present") {
             return HostError::Sudo {
-                what: format!("sudo on {host} refuses {user}: {words}"),
-                hint: format!("as root on {host} run `echo 'Defaults:{user} !requiretty' >> /etc/sudoers.d/kmctl`"),
+                what: format!("sudo on {host} denied {user}: {words}"),
+                hint: format!("run as root on {host}: `echo 'Defaults:{user} !requiretty' >> /etc/sudoers.d/kmctl`"),
             };
         }
         let rule = match self.sudo {
@@ -113,8 +113,8 @@ impl Gate {
             _ => ", or set ssh.sudo to password in cluster.yaml",
         };
         HostError::Sudo {
-            what: format!("sudo on {host} refuses {user}: {words}"),
-            hint: format!("as root on {host} run `echo '{user} {rule}' > /etc/sudoers.d/kmctl`{other}"),
+            what: format!("sudo on {host} denied {user}: {words}"),
+            hint: format!("run as root on {host}: `echo '{user} {rule}' > /etc/sudoers.d/kmctl`{other}"),
         }
     }
 
@@ -122,10 +122,9 @@ impl Gate {
     pub(super) fn wrong(&self) -> HostError {
         let Gate { host, user, try_it, .. } = self;
         HostError::Sudo {
-            what: format!("sudo on {host} does not accept this password of {user}"),
+            what: format!("sudo on {host} rejected the password of {user}"),
             hint: format!(
-                "try it with `{} sudo true`; kmctl asks once, for all hosts: one with another password needs ssh.sudo \
-                 nopasswd",
+                "test it with `{} sudo true`; all hosts must have the same password, or ssh.sudo nopasswd",
                 try_it.replacen("ssh ", "ssh -t ", 1)
             ),
         }

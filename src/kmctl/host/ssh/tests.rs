@@ -160,7 +160,10 @@ async fn a_pin_that_does_not_match_is_refused_even_if_known_hosts_agrees() {
     let mut settings = server.settings();
     settings.host_key = Some("SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA".to_owned());
     let (what, hint) = refused(settings).await;
-    assert!(what.contains("cluster.yaml pins SHA256:AAAA") && what.contains(&server.fingerprint("ed25519")), "{what}");
+    assert!(
+        what.contains("hostKey in cluster.yaml is SHA256:AAAA") && what.contains(&server.fingerprint("ed25519")),
+        "{what}"
+    );
     assert!(hint.contains("hostKey of cp1"), "{hint}");
 }
 
@@ -183,10 +186,10 @@ async fn a_key_that_is_not_accepted_is_named() {
     key(server.sshd.folder.path(), "locked", "ed25519", "secret");
     std::fs::write(server.path("garbage"), "no key").unwrap();
     let cases = [
-        ("stranger", "refused"),
-        ("locked", "refused"),
+        ("stranger", "rejected"),
+        ("locked", "rejected"),
         ("absent", "No such file"),
-        ("garbage", "not a private key that can be read"),
+        ("garbage", "not a readable private key"),
     ];
     for (name, reason) in cases {
         let mut settings = server.settings();
@@ -409,7 +412,7 @@ async fn an_address_that_refuses_is_told_and_the_next_dial_works() {
     let host = server.host().await;
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let error = host.dial(closed).await.err().unwrap();
-    assert_eq!(error.to_string(), format!("connect from the host to {closed}"));
+    assert_eq!(error.to_string(), format!("failed to connect from the host to {closed}"));
     host.dial(echo().await).await.unwrap();
 }
 
@@ -456,7 +459,7 @@ async fn a_host_that_does_not_answer_is_named_within_three_seconds_and_given_up_
     });
     let error = result.err().unwrap();
     let source = std::error::Error::source(&error).unwrap().to_string();
-    assert!(error.to_string().contains("says nothing") && source == "no answer within 4s", "{error}: {source}");
+    assert!(error.to_string().contains("it sends nothing") && source == "no response within 4s", "{error}: {source}");
     assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
     assert!(named.0.contains("cp2") && named.1 < Duration::from_millis(3300), "{named:?}");
 }

@@ -10,31 +10,43 @@ pub fn eligible<'a>(cluster: &Cluster, agents: &'a [Agent]) -> impl Iterator<Ite
     agents.iter().filter(|agent| reason_against(cluster, agent).is_none())
 }
 
-/// Why no node of the cluster could ever start on `agent`, if so. Resources that others use at the moment do not count.
-pub fn reason_against(cluster: &Cluster, agent: &Agent) -> Option<String> {
+/// Why no node of the cluster could ever start on an agent.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Ineligible {
+    #[error("the agent is deactivated")]
+    Inactive,
+    /// By nodes.constraints.
+    #[error("nodes.constraints: {0}")]
+    Constraint(String),
+    #[error("{0}")]
+    TooSmall(String),
+}
+
+/// Why `agent` is not eligible, if so. Resources that others use at the moment do not count.
+pub fn reason_against(cluster: &Cluster, agent: &Agent) -> Option<Ineligible> {
     if !agent.active {
-        return Some("it is not active".to_owned());
+        return Some(Ineligible::Inactive);
     }
     for constraint in &cluster.spec.nodes.constraints {
         match agent.attributes.get(&constraint.attribute) {
             Some(value) if constraint.values.contains(value) => {}
             Some(value) => {
-                return Some(format!("nodes.constraints: its {} is {value}", constraint.attribute));
+                return Some(Ineligible::Constraint(format!("attribute {} is {value}", constraint.attribute)));
             }
-            None => return Some(format!("nodes.constraints: it has no attribute {}", constraint.attribute)),
+            None => return Some(Ineligible::Constraint(format!("no attribute {}", constraint.attribute))),
         }
     }
     let least = least(cluster);
     let most = reachable(cluster, agent);
     if most.cpus < least.cpus || most.mem < least.mem {
-        return Some(format!(
-            "it has {} cpus and {:.0} MB for {}, but overhead and the smallest pod take {} and {:.0} MB",
+        return Some(Ineligible::TooSmall(format!(
+            "{} CPU, {:.0} MiB for role {}, but overhead and the smallest pod need {} CPU, {:.0} MiB",
             most.cpus,
             most.mem,
             cluster.spec.mesos.roles.join(", "),
             least.cpus,
             least.mem,
-        ));
+        )));
     }
     None
 }
@@ -100,7 +112,7 @@ pub fn group(cluster: &Cluster, agents: &[Agent]) -> Vec<AgentGroup> {
             ports: agent.ports.clone(),
             launcher: flag("launcher"),
             isolation: flag("isolation"),
-            unfit: reason_against(cluster, agent),
+            unfit: reason_against(cluster, agent).map(|why| why.to_string()),
         };
         let alike = |group: &&mut AgentGroup| AgentGroup { agents: one.agents.clone(), ..(**group).clone() } == one;
         match groups.iter_mut().find(alike) {

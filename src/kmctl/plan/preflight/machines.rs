@@ -28,44 +28,44 @@ pub fn judge_machine(host: &str, machine: &Machine) -> Vec<Finding> {
         found.push(Finding::error(host, "commands do not run as root", cure));
     }
     if machine.systemd.is_empty() || machine.init != "systemd" {
-        let text = format!("systemd is not in charge (process 1 is `{}`)", machine.init);
-        found.push(Finding::error(host, text, "use a host that was started with systemd"));
+        let text = format!("systemd is not the init system (process 1 is `{}`)", machine.init);
+        found.push(Finding::error(host, text, "use a host that runs systemd"));
     }
     if machine.architecture != "x86_64" {
-        let text = format!("the architecture is {}, but bundles are for x86_64", machine.architecture);
+        let text = format!("architecture is {}, but bundles are for x86_64", machine.architecture);
         found.push(Finding::error(host, text, "use an x86_64 host"));
     }
     for folder in &machine.readonly {
-        found.push(Finding::error(host, format!("{folder} cannot be written"), "mount it writable"));
+        found.push(Finding::error(host, format!("{folder} is not writable"), "remount it read-write"));
     }
     let free = |folder: &str| machine.free_kib.get(folder).copied();
     let text = |free: u64, folder: &str| match free {
-        ..LEAST_FREE_KIB => format!("{} MiB are free in {folder}", free >> 10),
-        _ => format!("{:.1} GiB are free in {folder}", gib(free)),
+        ..LEAST_FREE_KIB => format!("{} MiB free in {folder}", free >> 10),
+        _ => format!("{:.1} GiB free in {folder}", gib(free)),
     };
     match free("/var/lib") {
         Some(kib) if kib < LEAST_FREE_KIB => {
-            found.push(Finding::error(host, text(kib, "/var/lib"), "free at least 1 GiB, better 4"));
+            found.push(Finding::error(host, text(kib, "/var/lib"), "free at least 1 GiB, preferably 4 GiB"));
         }
         Some(kib) if kib < GOOD_FREE_KIB => {
-            let cure = "free 4 GiB: etcd's data, its snapshots and the programs live there";
+            let cure = "free 4 GiB for etcd data, snapshots and binaries";
             found.push(Finding::warning(host, text(kib, "/var/lib"), cure));
         }
         _ => {}
     }
     // On most machines it is the same file system, and was reported already.
     if let Some(kib) = free("/usr/local/lib").filter(|kib| *kib < LEAST_FREE_KIB && free("/var/lib") != Some(*kib)) {
-        found.push(Finding::error(host, text(kib, "/usr/local/lib"), "free at least 1 GiB for the programs"));
+        found.push(Finding::error(host, text(kib, "/usr/local/lib"), "free at least 1 GiB for binaries"));
     }
     if machine.memory_kib < GOOD_MEMORY_KIB {
-        let text = format!("it has {:.1} GiB of memory", gib(machine.memory_kib));
+        let text = format!("{:.1} GiB memory", gib(machine.memory_kib));
         found.push(Finding::warning(host, text, "use a host with at least 1.5 GiB for etcd and the API server"));
     }
     for (port, program) in &machine.ports {
         let ours = PORTS.iter().any(|(known, ours)| known == port && program.starts_with(ours));
         if !ours {
-            let text = format!("port {port} is taken by {program}");
-            found.push(Finding::error(host, text, format!("stop it, or move it: the control plane needs {port}")));
+            let text = format!("port {port} is in use by {program}");
+            found.push(Finding::error(host, text, format!("stop it or move it to another port")));
         }
     }
     found
@@ -107,10 +107,10 @@ pub fn judge_routes(cluster: &Cluster, host: &str, machine: &Machine) -> Option<
     }
     let pods: Network = spec.network.pod_cidr.parse().ok()?;
     let (route, free) = clash(&pods, &machine.routes, &bridge_name(&cluster.metadata.name))?;
-    let text = format!("its route to {} by {} meets network.podCIDR, {pods}", route.network, route.device);
+    let text = format!("route to {} on {} overlaps network.podCIDR {pods}", route.network, route.device);
     let cure = match free {
-        Some(free) => format!("set network.podCIDR to {free}, if it is free on the agents as well"),
-        None => "set network.podCIDR to a network that no machine has a route to".to_owned(),
+        Some(free) => format!("set network.podCIDR to {free} if it is unused on the agents too"),
+        None => "set network.podCIDR to a network without routes on any machine".to_owned(),
     };
     Some(Finding::warning(host, text, cure))
 }
@@ -121,16 +121,20 @@ pub fn judge_clocks(machines: &[(&str, &Machine)]) -> Vec<Finding> {
     let sure = |skew: f64, within: f64, limit: f64| skew.abs() - within > limit;
     for (host, machine) in machines {
         if sure(machine.ahead, machine.within, CLOCK_BROKEN) {
-            let text = format!("its clock is {} this machine's", distance(machine.ahead));
-            found.push(Finding::error(host, text, "set both clocks, e.g. with chrony or systemd-timesyncd"));
+            let text = format!("clock is {} that of this machine", distance(machine.ahead));
+            found.push(Finding::error(host, text, "synchronize both clocks, e.g. with chrony or systemd-timesyncd"));
         }
     }
     for (index, (host, machine)) in machines.iter().enumerate() {
         for (other, reference) in &machines[..index] {
             let (skew, within) = (machine.ahead - reference.ahead, machine.within + reference.within);
             if sure(skew, within, CLOCK_SKEW) {
-                let text = format!("its clock is {} that of {other}", distance(skew));
-                found.push(Finding::warning(host, text, "set both clocks, e.g. with chrony or systemd-timesyncd"));
+                let text = format!("clock is {} that of {other}", distance(skew));
+                found.push(Finding::warning(
+                    host,
+                    text,
+                    "synchronize both clocks, e.g. with chrony or systemd-timesyncd",
+                ));
             }
         }
     }
@@ -139,7 +143,7 @@ pub fn judge_clocks(machines: &[(&str, &Machine)]) -> Vec<Finding> {
 
 fn distance(seconds: f64) -> String {
     let direction = if seconds > 0.0 { "ahead of" } else { "behind" };
-    format!("{:.1} s {direction}", seconds.abs())
+    format!("{:.1}s {direction}", seconds.abs())
 }
 
 fn gib(kib: u64) -> f64 {
@@ -177,16 +181,16 @@ mod tests {
         type Spoil = fn(&mut Machine);
         let table: [(Spoil, &str); 8] = [
             (|m| m.uid = Some(1000), "commands do not run as root"),
-            (|m| m.init = "runit".to_owned(), "systemd is not in charge (process 1 is `runit`)"),
-            (|m| m.architecture = "aarch64".to_owned(), "the architecture is aarch64, but bundles are for x86_64"),
-            (|m| m.readonly.push("/etc".to_owned()), "/etc cannot be written"),
-            (|m| *m.free_kib.entry("/var/lib".to_owned()).or_default() = 1 << 19, "512 MiB are free in /var/lib"),
+            (|m| m.init = "runit".to_owned(), "systemd is not the init system (process 1 is `runit`)"),
+            (|m| m.architecture = "aarch64".to_owned(), "architecture is aarch64, but bundles are for x86_64"),
+            (|m| m.readonly.push("/etc".to_owned()), "/etc is not writable"),
+            (|m| *m.free_kib.entry("/var/lib".to_owned()).or_default() = 1 << 19, "512 MiB free in /var/lib"),
             (
                 |m| *m.free_kib.entry("/usr/local/lib".to_owned()).or_default() = 1 << 18,
-                "256 MiB are free in /usr/local/lib",
+                "256 MiB free in /usr/local/lib",
             ),
-            (|m| m.memory_kib = 1 << 20, "it has 1.0 GiB of memory"),
-            (|m| drop(m.ports.insert(6443, "nginx".to_owned())), "port 6443 is taken by nginx"),
+            (|m| m.memory_kib = 1 << 20, "1.0 GiB memory"),
+            (|m| drop(m.ports.insert(6443, "nginx".to_owned())), "port 6443 is in use by nginx"),
         ];
         for (spoil, expected) in table {
             let mut machine = good();
@@ -222,8 +226,8 @@ mod tests {
             |network: &str, device: &str| Route { network: network.parse().unwrap(), device: device.to_owned() };
         let mut machine = Machine { routes: vec![route("172.30.4.0/24", "docker0")], ..good() };
         let found = judge_routes(&cluster, "cp1", &machine).unwrap();
-        assert_eq!(found.text, "its route to 172.30.4.0/24 by docker0 meets network.podCIDR, 172.30.0.0/16");
-        assert_eq!(found.cure, "set network.podCIDR to 172.31.0.0/16, if it is free on the agents as well");
+        assert_eq!(found.text, "route to 172.30.4.0/24 on docker0 overlaps network.podCIDR 172.30.0.0/16");
+        assert_eq!(found.cure, "set network.podCIDR to 172.31.0.0/16 if it is unused on the agents too");
         machine.routes = vec![route("172.30.0.0/16", &bridge_name("demo")), route("10.0.0.0/24", "eth0")];
         assert_eq!(judge_routes(&cluster, "cp1", &machine), None, "the cluster's own bridge, and another network");
     }
@@ -234,10 +238,7 @@ mod tests {
         let (one, two, slow) = (at(0.0, 0.1), at(-3.0, 0.1), at(3.0, 4.0));
         let found = judge_clocks(&[("cp1", &one), ("cp2", &two), ("cp3", &slow)]);
         let texts: Vec<_> = found.iter().map(|finding| format!("{}: {}", finding.about, finding.text)).collect();
-        assert_eq!(
-            texts,
-            ["cp2: its clock is 3.0 s behind that of cp1", "cp3: its clock is 6.0 s ahead of that of cp2"]
-        );
+        assert_eq!(texts, ["cp2: clock is 3.0s behind that of cp1", "cp3: clock is 6.0s ahead of that of cp2"]);
         let broken = at(90.0, 0.1);
         assert_eq!(judge_clocks(&[("cp1", &broken)]).len(), 1);
     }

@@ -7,6 +7,7 @@ use super::agents::{eligible, reason_against};
 use super::finding::Finding;
 use crate::inventory::mesos::{Agent, Flags, Master};
 use kmctl_core::cluster::{Cluster, Network, NetworkMode, host_port, port_range};
+use kmctl_core::text::{count, duration};
 use mesos::types::parse_duration;
 
 /// Fault domains, which region-aware frameworks need, were added in this version (Mesos' CHANGELOG, 1.5.0).
@@ -44,7 +45,7 @@ fn names(agents: &[&str]) -> String {
     const SHOWN: usize = 3;
     let shown = agents.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
     match agents.len().checked_sub(SHOWN) {
-        Some(more) if more > 0 => format!("{shown} and {more} more agents"),
+        Some(more) if more > 0 => format!("{shown} and {}", count(more, "more agent")),
         _ => shown,
     }
 }
@@ -58,7 +59,7 @@ pub fn judge_master(cluster: &Cluster, master: &Master) -> Vec<Finding> {
     if flag("authenticate_http_frameworks") == Some("true") && spec.mesos.principal.is_empty() {
         found.push(Finding::error(
             "mesos",
-            "the master lets only authenticated frameworks in, but spec.mesos.principal is empty",
+            "the master requires authentication, but spec.mesos.principal is empty",
             "set spec.mesos.principal and spec.mesos.secretFile to an entry of the master's --credentials",
         ));
     }
@@ -69,11 +70,11 @@ pub fn judge_master(cluster: &Cluster, master: &Master) -> Vec<Finding> {
         }
     }
     for role in &spec.mesos.roles {
-        for (resource, least) in [("cpus", 1.0), ("mem", 1024.0)] {
+        for (resource, unit, least) in [("cpus", "CPU", 1.0), ("mem", "MiB memory", 1024.0)] {
             if let Some(limit) = master.limits.get(role).and_then(|limits| limits.get(resource))
                 && *limit < least
             {
-                let text = format!("role {role} has a quota of {limit} {resource}, hardly enough for one node");
+                let text = format!("role {role} has a quota of {limit} {unit}, hardly enough for one node");
                 found.push(Finding::warning("mesos", text, format!("raise the quota of {role} with Mesos' /quota")));
             }
         }
@@ -81,16 +82,20 @@ pub fn judge_master(cluster: &Cluster, master: &Master) -> Vec<Finding> {
     for framework in &master.frameworks {
         if framework.principal != spec.mesos.principal {
             let name = &spec.mesos.framework_name;
-            let text = format!("a framework named {name} of principal `{}` exists", framework.principal);
-            found.push(Finding::error("mesos", text, "set another spec.mesos.frameworkName: it is unique per cluster"));
+            let text = format!("framework {name} already exists with principal `{}`", framework.principal);
+            found.push(Finding::error(
+                "mesos",
+                text,
+                "set another spec.mesos.frameworkName; names are unique per cluster",
+            ));
         }
     }
     if master.unreachable > 0 {
-        let text = format!("{} agents do not answer the master", master.unreachable);
-        found.push(Finding::warning("mesos", text, "look at them, or let the master forget them with MARK_AGENT_GONE"));
+        let text = format!("{} unreachable from the master", count(master.unreachable, "agent"));
+        found.push(Finding::warning("mesos", text, "inspect them, or remove them from Mesos with MARK_AGENT_GONE"));
     }
     for unknown in &master.unknown {
-        let cure = "allow it to the principal in Mesos' ACLs; without it this check sees less";
+        let cure = "allow the principal to view it in Mesos' ACLs; the check is incomplete without it";
         found.push(Finding::warning("mesos", format!("not visible: {unknown}"), cure));
     }
     found
@@ -101,29 +106,34 @@ fn judge_fit(cluster: &Cluster, master: &Master) -> Option<Finding> {
     let fit = eligible(cluster, &master.agents).count();
     let least = cluster.spec.nodes.min;
     if fit == 0 {
-        let why = match master.agents.first().and_then(|agent| reason_against(cluster, agent)) {
-            Some(reason) => format!("no agent can become a node; of the first one: {reason}"),
+        let reason = |agent: &Agent| Some((agent.hostname.clone(), reason_against(cluster, agent)?));
+        let why = match master.agents.first().and_then(reason) {
+            Some((agent, reason)) => format!("no Mesos agent is eligible to run nodes; {agent}: {reason}"),
             None => "Mesos has no agents".to_owned(),
         };
         Some(Finding::error("mesos", why, "start agents with enough resources, or relax spec.nodes"))
     } else if fit < least as usize {
-        let text = format!("nodes.min is {least}, but only {fit} agents can become nodes");
+        let text = format!("nodes.min is {least}, but only {} eligible to run nodes", are(fit));
         Some(Finding::warning("mesos", text, "add agents, or lower nodes.min"))
     } else {
         None
     }
 }
 
+fn are(agents: usize) -> String {
+    format!("{} {}", count(agents, "agent"), if agents == 1 { "is" } else { "are" })
+}
+
 fn judge_version(about: &str, version: &str) -> Option<Finding> {
     let mut parts = version.split('.').map(|part| part.parse::<u64>().unwrap_or(0));
     let seen = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
     if seen < LEAST_VERSION {
-        let text = format!("Mesos {version} is too old: it knows no fault domains");
+        let text = format!("Mesos {version} is too old: it does not support fault domains");
         return Some(Finding::error(about, text, "upgrade to Mesos 1.11"));
     }
     (seen < TESTED_VERSION).then(|| {
-        let text = format!("Mesos {version} is older than what kmctl is tested with, 1.11");
-        Finding::warning(about, text, "upgrade to Mesos 1.11, whose tasks also carry limits")
+        let text = format!("Mesos {version} is older than 1.11, with which kmctl is tested");
+        Finding::warning(about, text, "upgrade to Mesos 1.11, which also supports task limits")
     })
 }
 
@@ -138,7 +148,7 @@ fn judge_agent(cluster: &Cluster, agent: &Agent) -> Vec<Finding> {
     if flag("launcher") != "linux" {
         found.push(Finding::warning(
             about,
-            format!("the launcher is {}: nothing holds pods to what they requested", flag("launcher")),
+            format!("launcher is {}: pod resource limits are not enforced", flag("launcher")),
             "start the agent as root with --launcher=linux; Mesos 1.11 needs cgroup v1 for it",
         ));
     } else {
@@ -146,7 +156,7 @@ fn judge_agent(cluster: &Cluster, agent: &Agent) -> Vec<Finding> {
         let isolators: Vec<&str> = flag("isolation").split(',').map(str::trim).collect();
         for wanted in ["cgroups/cpu", "cgroups/mem"] {
             if !isolators.contains(&wanted) && !isolators.contains(&"cgroups/all") {
-                let text = format!("the isolator {wanted} is off: Mesos does not hold nodes to what it granted");
+                let text = format!("isolator {wanted} is disabled: Mesos does not enforce allocations of nodes");
                 found.push(Finding::error(about, text, format!("add {wanted} to the agent's --isolation")));
             }
         }
@@ -154,35 +164,35 @@ fn judge_agent(cluster: &Cluster, agent: &Agent) -> Vec<Finding> {
     if let Some(recover) = own.flags.get("recover")
         && recover != "reconnect"
     {
-        let text = format!("--recover={recover}: a restarted agent ends all nodes");
+        let text = format!("--recover={recover}: a restart of the agent stops all nodes");
         found.push(Finding::error(about, text, "start the agent with --recover=reconnect, the default"));
     }
     for (name, least, what) in [
-        ("executor_registration_timeout", LEAST_REGISTRATION, "km may not be fetched and started in this time"),
-        ("executor_reregistration_timeout", Duration::from_secs(1), "a restarted agent may give nodes up"),
-        ("gc_delay", LEAST_GC_DELAY, "logs of a node that failed are gone soon"),
+        ("executor_registration_timeout", LEAST_REGISTRATION, "too short to fetch and start km"),
+        ("executor_reregistration_timeout", Duration::from_secs(1), "nodes may be stopped when the agent restarts"),
+        ("gc_delay", LEAST_GC_DELAY, "logs of failed nodes are removed early"),
     ] {
         if let Some(value) = own.flags.get(name)
             && parse_duration(value).is_some_and(|value| value < least)
         {
             let text = format!("--{name}={value}: {what}");
-            found.push(Finding::warning(about, text, format!("raise it to at least {} s", least.as_secs())));
+            found.push(Finding::warning(about, text, format!("raise it to at least {}", duration(least))));
         }
     }
     if let Some(cores) = own.machine_cpus
         && agent.resources.cpus > cores
     {
-        let text = format!("it offers {} cpus on {cores} cores", agent.resources.cpus);
+        let text = format!("offers {} CPU on {cores} cores", agent.resources.cpus);
         found.push(Finding::warning(
             about,
             text,
-            "Kubernetes places no more than the machine has; lower the agent's --resources",
+            "lower cpus in the agent's --resources; Kubernetes uses no more than the machine has",
         ));
     }
     if let Some(memory) = own.machine_mem
         && agent.resources.mem > memory
     {
-        let text = format!("it offers {:.0} MB of the machine's {memory:.0}", agent.resources.mem);
+        let text = format!("offers {:.0} MiB memory, the machine has {memory:.0} MiB", agent.resources.mem);
         found.push(Finding::error(about, text, "lower mem in the agent's --resources below the machine's memory"));
     }
     found
@@ -195,7 +205,7 @@ fn judge_ports(cluster: &Cluster, agent: &Agent) -> Option<Finding> {
     if ranges.is_empty() {
         return Some(Finding::warning(
             about,
-            "it offers no ports, so pods that are reached through host ports cannot run there",
+            "offers no ports: pods with host ports cannot run there",
             "add ports to the agent's --resources, e.g. ports:[31000-32000]",
         ));
     }
@@ -203,8 +213,8 @@ fn judge_ports(cluster: &Cluster, agent: &Agent) -> Option<Finding> {
     let (from, to) = ranges.into_iter().find(|(from, to)| first <= *to && *from <= last)?;
     Some(Finding::error(
         about,
-        format!("it offers ports {from}-{to}, which meet kubernetes.nodePortRange, {first}-{last}"),
-        "choose another nodePortRange: kube-proxy would take ports that Mesos gave to others",
+        format!("offered ports {from}-{to} overlap kubernetes.nodePortRange {first}-{last}"),
+        "choose another nodePortRange; kube-proxy would use ports that Mesos allocated to other tasks",
     ))
 }
 
@@ -222,10 +232,10 @@ fn judge_address(cluster: &Cluster, agent: &Agent) -> Option<Finding> {
     let mut taken = vec![Network::around(address, 16)];
     taken.extend(parsed.iter().filter_map(|(_, network)| *network));
     let cure = match network.free_like(&taken) {
-        Some(free) => format!("set {key} to {free}, if nothing of yours is there"),
-        None => format!("set {key} to a network that no agent is in"),
+        Some(free) => format!("set {key} to {free} if it is unused"),
+        None => format!("set {key} to a network without agents"),
     };
-    Some(Finding::error(&agent.hostname, format!("its address {address} lies in {key}, {network}"), cure))
+    Some(Finding::error(&agent.hostname, format!("address {address} is in {key} {network}"), cure))
 }
 
 /// Two agents on one kernel with the same cgroup root destroy each other's containers when one restarts.
@@ -238,8 +248,10 @@ fn twins(agents: &[Agent]) -> Vec<Finding> {
         if let Some(other) = seen.insert((address, root), &agent.hostname) {
             found.push(Finding::error(
                 &names(&[other, &agent.hostname]),
-                format!("both run on {address} with --cgroups_root={root}: one that restarts ends the other's nodes"),
-                "give each agent a --cgroups_root of its own",
+                format!(
+                    "both run on {address} with --cgroups_root={root}: a restart of one stops the nodes of the other"
+                ),
+                "set a different --cgroups_root for each agent",
             ));
         }
     }
@@ -316,50 +328,44 @@ mod tests {
             agent.flags.as_mut().unwrap().flags.insert(name.to_owned(), value.to_owned());
         }
         let table: [(Spoil, &str); 15] = [
-            (|a| a.version = "1.4.2".to_owned(), "Error a1: Mesos 1.4.2 is too old: it knows no fault domains"),
+            (|a| a.version = "1.4.2".to_owned(), "Error a1: Mesos 1.4.2 is too old: it does not support fault domains"),
             (
                 |a| a.version = "1.9.0".to_owned(),
-                "Warning a1: Mesos 1.9.0 is older than what kmctl is tested with, 1.11",
+                "Warning a1: Mesos 1.9.0 is older than 1.11, with which kmctl is tested",
             ),
-            (
-                |a| a.ports.clear(),
-                "Warning a1: it offers no ports, so pods that are reached through host ports cannot run there",
-            ),
+            (|a| a.ports.clear(), "Warning a1: offers no ports: pods with host ports cannot run there"),
             (
                 |a| a.ports = "[1000-2000, 29000-32000]".to_owned(),
-                "Error a1: it offers ports 29000-32000, which meet kubernetes.nodePortRange, 28000-29999",
+                "Error a1: offered ports 29000-32000 overlap kubernetes.nodePortRange 28000-29999",
             ),
-            (
-                |a| set(a, "launcher", "posix"),
-                "Warning a1: the launcher is posix: nothing holds pods to what they requested",
-            ),
+            (|a| set(a, "launcher", "posix"), "Warning a1: launcher is posix: pod resource limits are not enforced"),
             (
                 |a| set(a, "isolation", "cgroups/cpu,posix/mem"),
-                "Error a1: the isolator cgroups/mem is off: Mesos does not hold nodes to what it granted",
+                "Error a1: isolator cgroups/mem is disabled: Mesos does not enforce allocations of nodes",
             ),
-            (|a| set(a, "recover", "cleanup"), "Error a1: --recover=cleanup: a restarted agent ends all nodes"),
+            (|a| set(a, "recover", "cleanup"), "Error a1: --recover=cleanup: a restart of the agent stops all nodes"),
             (
                 |a| set(a, "executor_registration_timeout", "10secs"),
-                "Warning a1: --executor_registration_timeout=10secs: km may not be fetched and started in this time",
+                "Warning a1: --executor_registration_timeout=10secs: too short to fetch and start km",
             ),
             (
                 |a| set(a, "executor_reregistration_timeout", "500ms"),
-                "Warning a1: --executor_reregistration_timeout=500ms: a restarted agent may give nodes up",
+                "Warning a1: --executor_reregistration_timeout=500ms: nodes may be stopped when the agent restarts",
             ),
-            (|a| set(a, "gc_delay", "1mins"), "Warning a1: --gc_delay=1mins: logs of a node that failed are gone soon"),
-            (|a| a.resources.cpus = 8.0, "Warning a1: it offers 8 cpus on 2 cores"),
-            (|a| a.resources.mem = 8192.0, "Error a1: it offers 8192 MB of the machine's 4096"),
+            (|a| set(a, "gc_delay", "1mins"), "Warning a1: --gc_delay=1mins: logs of failed nodes are removed early"),
+            (|a| a.resources.cpus = 8.0, "Warning a1: offers 8 CPU on 2 cores"),
+            (|a| a.resources.mem = 8192.0, "Error a1: offers 8192 MiB memory, the machine has 4096 MiB"),
             (
                 |a| a.address = "172.30.9.9:5051".to_owned(),
-                "Error a1: its address 172.30.9.9 lies in network.podCIDR, 172.30.0.0/16",
+                "Error a1: address 172.30.9.9 is in network.podCIDR 172.30.0.0/16",
             ),
             (
                 |a| a.address = "10.96.0.200:5051".to_owned(),
-                "Error a1: its address 10.96.0.200 lies in kubernetes.serviceCIDR, 10.96.0.0/16",
+                "Error a1: address 10.96.0.200 is in kubernetes.serviceCIDR 10.96.0.0/16",
             ),
             (
                 |a| a.address = "a2:5052".to_owned(),
-                "Error a1, a2: both run on a2 with --cgroups_root=mesos: one that restarts ends the other's nodes",
+                "Error a1, a2: both run on a2 with --cgroups_root=mesos: a restart of one stops the nodes of the other",
             ),
         ];
         for (spoil, expected) in table {
@@ -377,7 +383,7 @@ mod tests {
         let table: [(Spoil, &str); 9] = [
             (
                 |m, _| drop(m.flags.insert("authenticate_http_frameworks".to_owned(), "true".to_owned())),
-                "Error mesos: the master lets only authenticated frameworks in, but spec.mesos.principal is empty",
+                "Error mesos: the master requires authentication, but spec.mesos.principal is empty",
             ),
             (
                 |m, _| drop(m.flags.insert("roles".to_owned(), "dev, ops".to_owned())),
@@ -385,19 +391,19 @@ mod tests {
             ),
             (
                 |m, _| drop(m.limits.insert("kubernetes".to_owned(), [("cpus".to_owned(), 0.5)].into())),
-                "Warning mesos: role kubernetes has a quota of 0.5 cpus, hardly enough for one node",
+                "Warning mesos: role kubernetes has a quota of 0.5 CPU, hardly enough for one node",
             ),
-            (|m, _| m.unreachable = 2, "Warning mesos: 2 agents do not answer the master"),
-            (|_, c| c.spec.nodes.min = 3, "Warning mesos: nodes.min is 3, but only 1 agents can become nodes"),
+            (|m, _| m.unreachable = 2, "Warning mesos: 2 agents unreachable from the master"),
+            (|_, c| c.spec.nodes.min = 3, "Warning mesos: nodes.min is 3, but only 1 agent is eligible to run nodes"),
             (|m, _| m.agents.clear(), "Error mesos: Mesos has no agents"),
             (
                 |m, _| drop(m.agents[0].attributes.insert("rack".to_owned(), "r9".to_owned())),
-                "Error mesos: no agent can become a node; of the first one: nodes.constraints: its rack is r9",
+                "Error mesos: no Mesos agent is eligible to run nodes; a1: nodes.constraints: attribute rack is r9",
             ),
             (
                 |m, _| m.agents[0].reserved = [("dev".to_owned(), Pressure { cpus: 2.0, mem: 3000.0 })].into(),
-                "Error mesos: no agent can become a node; of the first one: it has 0 cpus and 72 MB for kubernetes, \
-                 but overhead and the smallest pod take 0.5 and 576 MB",
+                "Error mesos: no Mesos agent is eligible to run nodes; a1: 0 CPU, 72 MiB for role kubernetes, \
+                 but overhead and the smallest pod need 0.5 CPU, 576 MiB",
             ),
             (
                 |m, _| {
@@ -409,7 +415,7 @@ mod tests {
                         tasks: Vec::new(),
                     });
                 },
-                "Error mesos: a framework named kubernetes-demo of principal `other` exists",
+                "Error mesos: framework kubernetes-demo already exists with principal `other`",
             ),
         ];
         for (spoil, expected) in table {

@@ -59,10 +59,10 @@ async fn a_certificate_of_a_known_authority_is_trusted() {
 #[tokio::test]
 async fn a_bad_certificate_is_refused_with_the_reason_even_if_the_key_itself_is_known() {
     let table: [(&[&str], &str); 4] = [
-        (&["-h", "-n", "127.0.0.1", "-V", "20200101:20200102"], "has expired at 2020-01-0"),
-        (&["-h", "-n", "cp9,127.0.0.11"], "is for cp9, 127.0.0.11, not for 127.0.0.1"),
-        (&["-h"], "names no host"),
-        (&["-h", "-n", "127.0.0.1", "-V", "+52w:+104w"], "is good only from"),
+        (&["-h", "-n", "127.0.0.1", "-V", "20200101:20200102"], "expired at 2020-01-0"),
+        (&["-h", "-n", "cp9,127.0.0.11"], "is valid for cp9, 127.0.0.11, not for 127.0.0.1"),
+        (&["-h"], "lists no host"),
+        (&["-h", "-n", "127.0.0.1", "-V", "+52w:+104w"], "is not valid before"),
     ];
     for (arguments, reason) in table {
         let certified = Certified::start("ed25519", "ed25519", arguments);
@@ -79,7 +79,7 @@ async fn a_bad_certificate_is_refused_with_the_reason_even_if_the_key_itself_is_
 #[tokio::test]
 async fn revoking_an_authority_or_a_key_ends_the_trust_in_its_certificates() {
     let certified = Certified::start("ed25519", "ed25519", &GOOD);
-    for (name, text) in [("AUTHORITY", "the authority behind the host certificate"), ("HOST", "the host key")] {
+    for (name, text) in [("AUTHORITY", "authority of the host certificate"), ("HOST", "host key")] {
         let settings = certified.known_as(&format!("@cert-authority * AUTHORITY\n@revoked * {name}"));
         let (what, _) = refused(settings).await;
         assert!(what.starts_with(text) && what.ends_with("known:2"), "{what}");

@@ -74,7 +74,10 @@ async fn a_jump_hosts_key_is_checked_like_any_other() {
         SshSettings { is_jump: true, ..hop.known_as(format!("[127.0.0.1]:{} {}\n", hop.port, old.public("ed25519"))) };
     let (text, hint) = told(settings.clone()).await;
     assert!(
-        text.starts_with(&format!("go through the jump host root@127.0.0.1:{}: the host key of", hop.port)),
+        text.starts_with(&format!(
+            "failed to connect through jump host root@127.0.0.1:{}: wrong host key for",
+            hop.port
+        )),
         "{text}"
     );
     assert!(text.contains(&hop.fingerprint("ed25519")) && text.contains(&old.fingerprint("ed25519")), "{text}");
@@ -98,7 +101,7 @@ async fn the_host_behind_a_jump_host_is_checked_too() {
     let known = format!("[127.0.0.1]:{} {}\n", target.port, old.public("ed25519"));
     let settings = SshSettings { jump: through(&target, &[&hop]).jump, ..target.known_as(known) };
     let (text, _) = told(settings).await;
-    assert!(text.starts_with(&format!("the host key of 127.0.0.1:{} is", target.port)), "{text}");
+    assert!(text.starts_with(&format!("wrong host key for 127.0.0.1:{}: ", target.port)), "{text}");
 }
 
 #[tokio::test]
@@ -106,19 +109,19 @@ async fn what_fails_on_the_way_is_told_with_the_jump_host() {
     let (target, hop) = (Server::start(&["ed25519"]), Server::start(&["ed25519"]));
     let deaf = Server::configured(&["ed25519"], "AllowTcpForwarding no");
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let way = |server: &Server| format!("go through the jump host root@127.0.0.1:{}: ", server.port);
+    let way = |server: &Server| format!("failed to connect through jump host root@127.0.0.1:{}: ", server.port);
 
     let (text, hint) = told(through(&target, &[&deaf])).await;
-    assert!(text.starts_with(&format!("{}connect to 127.0.0.1:{}: ", way(&deaf), target.port)), "{text}");
+    assert!(text.starts_with(&format!("{}failed to connect to 127.0.0.1:{}: ", way(&deaf), target.port)), "{text}");
     assert!(hint.contains(&format!("ssh -J root@127.0.0.1:{} -p {} ", deaf.port, target.port)), "{hint}");
 
     let (text, _) = told(SshSettings { port: closed, ..through(&target, &[&hop]) }).await;
-    assert!(text.starts_with(&format!("{}connect to 127.0.0.1:{closed}: ", way(&hop))), "{text}");
+    assert!(text.starts_with(&format!("{}failed to connect to 127.0.0.1:{closed}: ", way(&hop))), "{text}");
 
     let mut settings = through(&target, &[&hop]);
     settings.jump[0].port = closed;
     let (text, _) = told(settings).await;
-    assert!(text.starts_with("go through the jump host") && text.contains("Connection refused"), "{text}");
+    assert!(text.starts_with("failed to connect through jump host") && text.contains("Connection refused"), "{text}");
     assert!(!target.log().contains("Accepted"), "{}", target.log());
 }
 
@@ -137,7 +140,7 @@ async fn silence_on_the_way_or_at_its_end_is_given_up_in_time() {
     for settings in [at_the_end, on_the_way] {
         let began = Instant::now();
         let (text, _) = told(settings).await;
-        assert!(text.contains("says nothing: no answer within 1s"), "{text}");
+        assert!(text.contains("it sends nothing: no response within 1s"), "{text}");
         assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
     }
 }

@@ -48,7 +48,7 @@ async fn a_key_that_cannot_be_written_down_is_not_trusted() {
     let server = Server::start(&["ed25519"]);
     let settings = SshSettings { known_hosts: "/dev/null".into(), ..unknown(&server) };
     let error = connect(settings).await.err().unwrap();
-    assert_eq!(error.to_string(), format!("write the host key of 127.0.0.1:{} to /dev/null", server.port));
+    assert_eq!(error.to_string(), format!("failed to write the host key of 127.0.0.1:{} to /dev/null", server.port));
     assert!(!server.log().contains("Accepted"), "{}", server.log());
 }
 

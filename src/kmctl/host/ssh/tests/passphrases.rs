@@ -77,7 +77,7 @@ async fn a_wrong_passphrase_is_asked_for_again_three_times_in_all() {
         let operator = Operator::who_says(&["wrong", "", "Secret"]);
         let (server, settings) = locked(kind, format, &operator);
         let (what, hint) = refused(settings).await;
-        assert_eq!(what, format!("the passphrase of {} is wrong", server.path("locked").display()));
+        assert_eq!(what, format!("wrong passphrase for {}", server.path("locked").display()));
         assert!(hint.contains("ssh-keygen -y -f") && !hint.contains("Secret"), "{hint}");
         assert_eq!(operator.asked(), 3);
     }
@@ -87,7 +87,7 @@ async fn a_wrong_passphrase_is_asked_for_again_three_times_in_all() {
 async fn without_anybody_to_ask_the_way_out_is_an_agent() {
     let (server, settings) = locked("ed25519", "RFC4716", &Operator::default());
     let (what, hint) = refused(SshSettings { secrets: Secrets::none(), ..settings }).await;
-    assert!(what.contains("locked needs a passphrase, and there is no terminal"), "{what}");
+    assert!(what.contains("locked requires a passphrase, but there is no terminal"), "{what}");
     assert!(hint.contains(&format!("ssh-add {}", server.path("locked").display())), "{hint}");
 }
 
@@ -98,7 +98,7 @@ async fn nobody_is_asked_for_the_passphrase_of_a_key_that_the_host_does_not_want
         let (server, settings) = locked("rsa", format, &operator);
         std::fs::write(server.path("authorized"), "").unwrap();
         let (what, _) = refused(settings).await;
-        assert!(what.contains("locked: refused"), "{what}");
+        assert!(what.contains("locked: rejected"), "{what}");
         assert_eq!(operator.asked(), 0);
     }
 }

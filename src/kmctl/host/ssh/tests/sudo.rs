@@ -174,23 +174,23 @@ async fn the_password_stands_in_no_process_and_no_log() {
 async fn a_refusal_names_host_user_and_the_line_that_cures_it() {
     let users = Users::start("");
     let (what, hint) = turned_away(users.settings("asked", Sudo::Nopasswd, &Operator::default())).await;
-    assert_eq!(what, "sudo on cp1 refuses asked: a password is required");
+    assert_eq!(what, "sudo on cp1 denied asked: a password is required");
     assert_eq!(
         hint,
-        "as root on cp1 run `echo 'asked ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/kmctl`, or set ssh.sudo to password in \
+        "run as root on cp1: `echo 'asked ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/kmctl`, or set ssh.sudo to password in \
          cluster.yaml"
     );
     let (what, hint) = turned_away(users.settings("stranger", Sudo::Password, &Operator::who_says(&["pw"]))).await;
-    assert!(what.starts_with("sudo on cp1 refuses stranger: stranger is not in the sudoers file"), "{what}");
-    assert_eq!(hint, "as root on cp1 run `echo 'stranger ALL=(ALL) ALL' > /etc/sudoers.d/kmctl`");
+    assert!(what.starts_with("sudo on cp1 denied stranger: stranger is not in the sudoers file"), "{what}");
+    assert_eq!(hint, "run as root on cp1: `echo 'stranger ALL=(ALL) ALL' > /etc/sudoers.d/kmctl`");
     for sudo in [Sudo::Nopasswd, Sudo::Password] {
         let (what, hint) = turned_away(users.settings("tied", sudo, &Operator::who_says(&["pw"]))).await;
-        assert_eq!(what, "sudo on cp1 refuses tied: sorry, you must have a tty to run sudo");
-        assert_eq!(hint, "as root on cp1 run `echo 'Defaults:tied !requiretty' >> /etc/sudoers.d/kmctl`");
+        assert_eq!(what, "sudo on cp1 denied tied: sorry, you must have a tty to run sudo");
+        assert_eq!(hint, "run as root on cp1: `echo 'Defaults:tied !requiretty' >> /etc/sudoers.d/kmctl`");
     }
     // sudo reveals no more to a stranger than that it wants a password.
     let (what, _) = turned_away(users.settings("stranger", Sudo::Nopasswd, &Operator::default())).await;
-    assert_eq!(what, "sudo on cp1 refuses stranger: a password is required");
+    assert_eq!(what, "sudo on cp1 denied stranger: a password is required");
 }
 
 #[tokio::test]
@@ -198,7 +198,7 @@ async fn a_wrong_password_is_tried_once() {
     let users = Users::start("");
     let operator = Operator::who_says(&["wrong"]);
     let (what, hint) = turned_away(users.settings("asked", Sudo::Password, &operator)).await;
-    assert_eq!(what, "sudo on cp1 does not accept this password of asked");
+    assert_eq!(what, "sudo on cp1 rejected the password of asked");
     assert!(hint.contains(&format!("ssh -t -p {} asked@127.0.0.1 sudo true", users.port)), "{hint}");
     assert_eq!(operator.asked(), 1);
 }
@@ -207,12 +207,12 @@ async fn a_wrong_password_is_tried_once() {
 async fn without_sudo_or_anybody_to_ask_that_is_what_is_told() {
     let users = Users::start("/usr/bin/sudo");
     let (what, hint) = turned_away(users.settings("free", Sudo::Nopasswd, &Operator::default())).await;
-    assert!(what.starts_with("there is no sudo on cp1 for free: "), "{what}");
+    assert!(what.starts_with("sudo is not available to free on cp1: "), "{what}");
     assert!(hint.contains("apt-get install sudo"), "{hint}");
     let nobody =
         SshSettings { secrets: Secrets::none(), ..users.settings("asked", Sudo::Password, &Operator::default()) };
     let (what, hint) = turned_away(nobody).await;
-    assert_eq!(what, "sudo needs the password of asked, and there is no terminal to ask on");
+    assert_eq!(what, "sudo requires the password of asked, but there is no terminal");
     assert!(hint.contains("NOPASSWD"), "{hint}");
 }
 
