@@ -11,6 +11,7 @@ mod churn;
 mod cluster_lifecycle;
 mod commands;
 mod containment;
+mod etcd_data;
 mod failures;
 mod from_zero;
 mod network;

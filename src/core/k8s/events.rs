@@ -30,5 +30,14 @@ pub const PROXY_MODE_UNAVAILABLE: EventKind = EventKind {
     about: "The node's kube-proxy does not run in the mode of `network.proxyMode`, and why.",
 };
 
+/// km scheduler does nothing, since the API's store is not the one that it knows.
+pub const HELD: EventKind = EventKind {
+    reason: "Held",
+    object: "ConfigMap",
+    component: super::names::MANAGER,
+    about: "km-scheduler does not connect to Mesos, because the API has no record of the framework that this host knows: its store \
+            is empty or older. Written to `kube-system/kmctl-framework` once per start.",
+};
+
 /// All of them.
-pub const EVENTS: [EventKind; 2] = [FAILED_SCHEDULING, PROXY_MODE_UNAVAILABLE];
+pub const EVENTS: [EventKind; 3] = [FAILED_SCHEDULING, PROXY_MODE_UNAVAILABLE, HELD];

@@ -7,4 +7,4 @@ pub mod runonce;
 pub mod scheduler;
 mod summary;
 
-pub use summary::Summary;
+pub use summary::{HELD_PREFIX, Summary};

@@ -1,6 +1,9 @@
 //! Metrics of km scheduler.
 use std::collections::BTreeMap;
 
+/// How the answer of `/healthz` begins while the scheduler is held ([`Summary::held`]): waiting changes nothing.
+pub const HELD_PREFIX: &str = "held: ";
+
 /// Values for /metrics and /state.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -21,6 +24,9 @@ pub struct Summary {
     pub suppressed: bool,
     /// Whether the scheduler knows everything it needs, so that it makes decisions.
     pub acting: bool,
+    /// Why the scheduler does nothing at all, until an operator has decided. `None` while it works.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<String>,
     /// Number of nodes kept even when idle, as read from the live settings.
     #[serde(default)]
     pub min: u32,

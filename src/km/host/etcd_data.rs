@@ -3,6 +3,8 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 
+use nix::unistd::{AccessFlags, access};
+
 use kmctl_core::protocol::host::{DATA_LABEL, DATA_RECORD, DataRecord, ETCD_DATA, ETCD_WAL, EtcdData, STATE};
 
 use super::AgentError;
@@ -63,13 +65,16 @@ fn write(root: &Root, record: &DataRecord) -> Result<(), AgentError> {
 /// What is wrong with the data's directory, and what to do about it.
 pub(crate) fn check(root: &Root, environment: &str) -> Result<(), AgentError> {
     let first = root.mode(environment).is_some();
+    let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     read(root)?.may_start(first).map_err(|loss| {
-        let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         AgentError::Refused(format!(
             "{ETCD_DATA} on {host} {loss}: etcd does not start, since it would begin without its data. Mount the disk; if the \
              data are lost, run `kmctl up`"
         ))
-    })
+    })?;
+    // etcd itself would say so only after a while, and again every two seconds.
+    access(&root.at(ETCD_DATA), AccessFlags::W_OK)
+        .map_err(|error| AgentError::Refused(format!("{ETCD_DATA} on {host} cannot be written: {}", error.desc())))
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use super::decide::{Binding, Token};
-use kmctl_core::k8s::events::FAILED_SCHEDULING;
+use kmctl_core::k8s::events::{FAILED_SCHEDULING, HELD};
 use kmctl_core::k8s::names::MANAGER;
 use kmctl_core::k8s::names::{
     BOOTSTRAP_GROUP, EXECUTOR_ANNOTATION, FRAMEWORK_CONFIG_MAP, GRANT_ANNOTATION, MANAGED_BY_LABEL, NAMESPACE,
@@ -268,6 +268,25 @@ impl Api {
         });
         let event: PodEvent = serde_json::from_value(event).map_err(kube::Error::SerdeError)?;
         Objects::namespaced(self.client.clone(), namespace)
+            .create(&PostParams::default(), &event)
+            .await
+            .map(|_: PodEvent| ())
+    }
+
+    /// Writes an event that says why the scheduler does nothing.
+    pub async fn report_held(&self, message: &str) -> Result<(), kube::Error> {
+        let now = Timestamp::now().to_string();
+        let event = json!({
+            "metadata": {"name": format!("{FRAMEWORK_CONFIG_MAP}.{}", random(16)), "namespace": NAMESPACE},
+            "involvedObject": {
+                "apiVersion": "v1", "kind": HELD.object, "namespace": NAMESPACE, "name": FRAMEWORK_CONFIG_MAP,
+            },
+            "reason": HELD.reason, "message": message, "type": "Warning", "count": 1,
+            "firstTimestamp": now, "lastTimestamp": now, "source": {"component": HELD.component},
+            "reportingComponent": MANAGER, "reportingInstance": "",
+        });
+        let event: PodEvent = serde_json::from_value(event).map_err(kube::Error::SerdeError)?;
+        Objects::namespaced(self.client.clone(), NAMESPACE)
             .create(&PostParams::default(), &event)
             .await
             .map(|_: PodEvent| ())

@@ -14,9 +14,11 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::io::ReaderStream;
 
 use kmctl_core::bundle::{Manifest, Purpose};
+use kmctl_core::protocol::HELD_PREFIX;
 use kmctl_core::protocol::artifacts::KmProgram;
 use kmctl_core::protocol::launch::Artifact;
 use kmctl_core::protocol::scheduler::ArtifactServer;
@@ -81,11 +83,17 @@ impl Artifacts {
     }
 
     /// Listens. The returned future serves indefinitely.
-    pub async fn serve(&self, settings: &ArtifactServer) -> Result<impl Future<Output = ()> + use<>, ArtifactsError> {
+    ///
+    /// `held` says why the scheduler does nothing; `/healthz` answers with it.
+    pub async fn serve(
+        &self,
+        settings: &ArtifactServer,
+        held: watch::Receiver<Option<String>>,
+    ) -> Result<impl Future<Output = ()> + use<>, ArtifactsError> {
         let listener = TcpListener::bind(settings.listen)
             .await
             .map_err(|source| ArtifactsError::Listen(settings.listen, source))?;
-        let router = self.router();
+        let router = self.router(held);
         Ok(async move {
             if let Err(error) = axum::serve(listener, router).await {
                 tracing::error!(%error, "artifact server stopped");
@@ -93,12 +101,19 @@ impl Artifacts {
         })
     }
 
-    fn router(&self) -> Router {
+    fn router(&self, held: watch::Receiver<Option<String>>) -> Router {
         Router::new()
-            .route("/healthz", get(|| async { "ok" }))
+            .route("/healthz", get(healthz).with_state(held))
             .route("/artifacts/{sha256}", get(artifact))
             .with_state(self.files.clone())
             .route("/artifacts", get(index).with_state(self.index.clone()))
+    }
+}
+
+async fn healthz(State(held): State<watch::Receiver<Option<String>>>) -> Response {
+    match held.borrow().as_ref() {
+        None => "ok".into_response(),
+        Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{HELD_PREFIX}{reason}")).into_response(),
     }
 }
 
@@ -170,17 +185,28 @@ mod tests {
         ];
         for (path, expected) in cases {
             let request = Request::get(&path).body(Body::empty()).unwrap();
-            let response = artifacts.router().oneshot(request).await.unwrap();
+            let response = artifacts.router(watch::channel(None).1).oneshot(request).await.unwrap();
             assert_eq!(response.status(), expected, "{path}");
         }
         let request = Request::get(format!("/artifacts/{}", kubelet.sha256)).body(Body::empty()).unwrap();
-        let response = artifacts.router().oneshot(request).await.unwrap();
+        let response = artifacts.router(watch::channel(None).1).oneshot(request).await.unwrap();
         assert_eq!(response.headers()[header::CONTENT_LENGTH], "7");
         assert_eq!(axum::body::to_bytes(response.into_body(), 100).await.unwrap(), "kubelet");
         let request = Request::get("/artifacts").body(Body::empty()).unwrap();
-        let response = artifacts.router().oneshot(request).await.unwrap();
+        let response = artifacts.router(watch::channel(None).1).oneshot(request).await.unwrap();
         let body = axum::body::to_bytes(response.into_body(), 10_000).await.unwrap();
         let index: ArtifactIndex = serde_json::from_slice(&body).unwrap();
         assert_eq!((index.km, index.files), (artifacts.km.sha256.clone(), artifacts.for_nodes.clone()));
+    }
+
+    #[tokio::test]
+    async fn a_scheduler_that_is_held_is_not_healthy_and_says_why() {
+        let folder = tempfile::tempdir().unwrap();
+        let (_hold, held) = watch::channel(Some("the store is empty".to_owned()));
+        let request = Request::get("/healthz").body(Body::empty()).unwrap();
+        let response = artifacts(folder.path()).router(held).oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        let body = axum::body::to_bytes(response.into_body(), 100).await.unwrap();
+        assert_eq!(body, "held: the store is empty");
     }
 }

@@ -75,10 +75,11 @@ pub async fn run(
     api: Api,
     events: mpsc::Sender<Event>,
     callers: watch::Sender<Option<Caller>>,
+    held: watch::Sender<Option<String>>,
 ) {
     let file = identity.state_dir.join("framework-id");
     let mesos = Mesos::new(masters);
-    let mut known = known_ids(&file, &api).await;
+    let mut known = known_ids(&file, &api, &held).await;
     let mut id = known.pop_front();
     let (mut failures, mut said) = (0, String::new());
     loop {
@@ -155,11 +156,12 @@ async fn session(
     // Suppressed from the start: offers are requested when a pod needs one.
     let (mut subscription, caller) = mesos.subscribe(&info, &identity.roles).await.map_err(SessionError::Mesos)?;
     let given = subscription.subscribed().framework_id.clone();
+    // The API first: an id that only the host knows means that the API has lost it.
+    api.save_framework_id(&given.value).await.map_err(|source| SessionError::Id(IdError::Api(source)))?;
     if id.as_ref() != Some(&given) {
         save(file, &given.value).map_err(|source| SessionError::Id(IdError::File { path: file.to_owned(), source }))?;
     }
     *id = Some(given.clone());
-    api.save_framework_id(&given.value).await.map_err(|source| SessionError::Id(IdError::Api(source)))?;
     tracing::info!(framework = %given, "subscribed to Mesos");
     callers.send_replace(Some(caller));
     if events.send(Event::Subscribed).await.is_err() {
@@ -194,11 +196,52 @@ fn translate(event: FromMesos) -> Option<Event> {
     }
 }
 
-/// The ids that may be ours. The API's first, which every host knows, then the file's, which is newer only if a run was
-/// killed between writing the two.
-async fn known_ids(file: &Path, api: &Api) -> VecDeque<FrameworkId> {
-    let saved = read_id(file);
-    let told = api.framework_id().await.ok().flatten();
+/// Pause between two questions whether the API knows the framework.
+const HELD_PAUSE: Duration = Duration::from_secs(5);
+
+/// The ids that may be ours. The API's first, which every host knows, then the file's, which is older if another host has
+/// led meanwhile.
+///
+/// Waits until the API answers. If it has no id and the host has one, its store is empty or older than the framework: every
+/// task in Mesos would look as if its pod had been deleted, and would be killed. Then nothing is done until an operator has
+/// brought the store back, or has given it up with `kmctl up --begin-anew`, which stores the id again.
+async fn known_ids(file: &Path, api: &Api, held: &watch::Sender<Option<String>>) -> VecDeque<FrameworkId> {
+    let mut failures = 0;
+    loop {
+        let saved = read_id(file);
+        match (api.framework_id().await, saved) {
+            (Err(error), _) => {
+                tracing::warn!(%error, "failed to read the framework id from the API; trying again");
+                tokio::time::sleep(PAUSE.wait(failures)).await;
+                failures += 1;
+            }
+            (Ok(None), Some(saved)) => {
+                let text = held_text(&saved);
+                if held.borrow().is_none() {
+                    tracing::error!("{text}");
+                    if let Err(error) = api.report_held(&text).await {
+                        tracing::warn!(%error, "failed to write an event");
+                    }
+                }
+                held.send_replace(Some(text));
+                tokio::time::sleep(HELD_PAUSE).await;
+            }
+            (Ok(told), saved) => {
+                held.send_replace(None);
+                return candidates(told, saved);
+            }
+        }
+    }
+}
+
+fn held_text(framework: &str) -> String {
+    format!(
+        "the API has no record of framework {framework}, which this host knows: its store is empty or older, and no task is \
+         touched; restore the store, or give it up with `kmctl up --begin-anew NAME`"
+    )
+}
+
+fn candidates(told: Option<String>, saved: Option<String>) -> VecDeque<FrameworkId> {
     let mut known: VecDeque<FrameworkId> = told.into_iter().chain(saved).map(FrameworkId::from).collect();
     if known.len() > 1 && known[0] == known[1] {
         known.pop_back();

@@ -96,6 +96,7 @@ impl Metrics {
             agents,
             suppressed,
             acting: _,
+            held: _,
             min: _,
             max: _,
         } = summary;

@@ -104,7 +104,9 @@ pub async fn run(config: &Path, stop: CancellationToken) -> Result<(), Scheduler
     let pod_defaults = quantities("nodes.podDefaults", &configuration.nodes.pod_defaults)?;
 
     let mut parts = JoinSet::new();
-    parts.spawn(artifacts.serve(&configuration.artifacts).await.map_err(SchedulerError::Artifacts)?);
+    let (hold, held) = watch::channel(None);
+    let serve = artifacts.serve(&configuration.artifacts, held).await;
+    parts.spawn(serve.map_err(SchedulerError::Artifacts)?);
     let (leading, mut leads) = watch::channel(false);
     let (other, others) = watch::channel(None);
     let extender_settings = &configuration.extender;
@@ -135,7 +137,7 @@ pub async fn run(config: &Path, stop: CancellationToken) -> Result<(), Scheduler
     let outcome = if stop.is_cancelled() {
         Ok(())
     } else {
-        let desk = ExtenderHandles { standing, summaries, metrics, pod_defaults };
+        let desk = ExtenderHandles { standing, summaries, metrics, pod_defaults, hold };
         lead(&configuration, settings, masters, client, leads, parts, desk, stop).await
     };
     // Releases the Lease, so that no other candidate has to wait for it to expire.
@@ -151,6 +153,8 @@ struct ExtenderHandles {
     summaries: watch::Sender<Summary>,
     metrics: Arc<Metrics>,
     pod_defaults: Amount,
+    /// Why nothing is done, if so.
+    hold: watch::Sender<Option<String>>,
 }
 
 /// Publishes the current leader to the extender. Ends with the election.
@@ -175,7 +179,8 @@ async fn lead(
     desk: ExtenderHandles,
     stop: CancellationToken,
 ) -> Result<(), SchedulerError> {
-    let ExtenderHandles { standing, summaries, metrics, pod_defaults } = desk;
+    let ExtenderHandles { standing, summaries, metrics, pod_defaults, hold } = desk;
+    let held = hold.subscribe();
     let api = Api::new(client.clone());
     let (sender, mut events) = mpsc::channel(QUEUE);
     let (questioner, mut questions) = mpsc::channel(QUEUE);
@@ -195,7 +200,7 @@ async fn lead(
         roles: mesos.roles.clone(),
         state_dir: configuration.state_dir.clone(),
     };
-    parts.spawn(framework::run(masters.clone(), identity, api.clone(), sender.clone(), caller_out));
+    parts.spawn(framework::run(masters.clone(), identity, api.clone(), sender.clone(), caller_out, hold));
     parts.spawn(framework::make_calls(calls, callers, sender.clone()));
     let executor = Executor::new(api, masters, mesos.roles.clone(), call_out, sender, metrics.clone());
     let mut waiting: HashMap<RequestId, oneshot::Sender<Answer>> = HashMap::new();
@@ -237,7 +242,7 @@ async fn lead(
                 Effect::Report(text) => tracing::info!("{text}"),
             }
         }
-        summaries.send_replace(core.summary());
+        summaries.send_replace(Summary { held: held.borrow().clone(), ..core.summary() });
     }
 }
 

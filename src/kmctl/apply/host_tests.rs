@@ -53,11 +53,12 @@ fn programs_that_come_after_a_unit_are_a_step_and_not_a_line_each() {
 fn what_remains_of_an_item_is_named() {
     let kept = Keeping::default();
     let progress = Progress::new(kept.clone());
-    let mut show = ProgressReporter::new("cp1", &progress, "end the nodes", 0);
+    let text = StepText { running: "Removing nodes", done: "Removed nodes" };
+    let mut show = ProgressReporter::new("cp1", &progress, text, 0);
     show.event(Event::Started { item: "nodes".to_owned() });
     let remains = vec!["agent a1 is not cleaned".to_owned()];
     show.event(Event::Incomplete { item: "nodes".to_owned(), remains });
-    assert_eq!(*kept.0.lock().unwrap(), ["end the nodes", "nodes", "note agent a1 is not cleaned"]);
+    assert_eq!(*kept.0.lock().unwrap(), ["Removing nodes", "nodes", "note agent a1 is not cleaned"]);
 }
 
 async fn receive(path: &Path, size: usize, bytes: &str) -> Output {

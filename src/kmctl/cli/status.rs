@@ -20,7 +20,7 @@ use crate::inventory::units::{self, Unit};
 use crate::plan::{self, PlanContext};
 use crate::provision::{self, clients};
 use kmctl_core::cluster::{HostSpec, Loaded, quantity};
-use kmctl_core::k8s::names::{NAMESPACE, SETTINGS_CONFIG_MAP};
+use kmctl_core::k8s::names::{FRAMEWORK_CONFIG_MAP, NAMESPACE, SETTINGS_CONFIG_MAP};
 
 /// Arguments.
 #[derive(clap::Args)]
@@ -135,8 +135,18 @@ impl HostPool {
             let mut keep = |failure: Failure| problems.push(told(failure));
             let objects = objects.map_err(&mut keep).ok();
             let master = master.map_err(&mut keep).ok();
-            let (objects, bounds) = objects.unzip();
+            let recorded = objects.as_ref().is_none_or(|(.., recorded)| *recorded);
+            let (objects, bounds) = objects.map(|(objects, bounds, _)| (objects, bounds)).unzip();
             report.bounds = bounds;
+            // The km scheduler then holds, and its event and its log say so, too.
+            if let Some(framework) = master.as_ref().and_then(|master| master.frameworks.first()).filter(|_| !recorded)
+            {
+                problems.push(format!(
+                    "the API has no record of framework {}: its store is empty or older, and km-scheduler touches no task; \
+                     restore the store, or give it up with `kmctl up --begin-anew {}`",
+                    framework.id, loaded.cluster.metadata.name
+                ));
+            }
             report.add(objects.as_ref(), master.as_ref(), km.as_deref());
             if let Some(objects) = &objects {
                 report.warn(loaded.cluster.spec.network.mode, objects);
@@ -196,14 +206,17 @@ fn told(failure: Failure) -> String {
     hint.map_or_else(|| text.clone(), |hint| format!("{text}; {hint}"))
 }
 
-async fn ask_api(host: Arc<dyn Host>, loaded: &Loaded) -> Result<(Objects, BoundsReport), Failure> {
+/// Objects, node limits, and whether the API knows the framework.
+async fn ask_api(host: Arc<dyn Host>, loaded: &Loaded) -> Result<(Objects, BoundsReport, bool), Failure> {
     let client = clients::kube(host).await?;
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), NAMESPACE);
-    let (objects, settings) = tokio::join!(
+    let (objects, settings, framework) = tokio::join!(
         objects::look(&client),
-        clients::with_timeout("read the node limits", maps.get_opt(SETTINGS_CONFIG_MAP))
+        clients::with_timeout("read the node limits", maps.get_opt(SETTINGS_CONFIG_MAP)),
+        clients::with_timeout("read the framework's id", maps.get_opt(FRAMEWORK_CONFIG_MAP))
     );
     let nodes = &loaded.cluster.spec.nodes;
     let bounds = BoundsReport { live: Bounds::read(settings?.as_ref(), nodes)?, file: Bounds::of(nodes) };
-    Ok((objects?, bounds))
+    let recorded = framework?.and_then(|map| map.data).is_some_and(|data| data.contains_key("id"));
+    Ok((objects?, bounds, recorded))
 }

@@ -93,7 +93,7 @@ fn the_first_host_begins_and_the_others_join_one_after_the_other() {
 fn a_host_that_is_away_may_have_the_cluster_unless_most_hosts_have_recorded_who_begins_it() {
     let two = [bare("cp2", &[]), bare("cp3", &[])];
     let refused = plan(&two, &["cp1"]).unwrap_err();
-    assert_eq!(refused.to_string(), "no host that was seen has etcd's data, and cp1 has not answered");
+    assert_eq!(refused.to_string(), "no host that responded has etcd data, and cp1 has not responded");
     assert!(refused.needs_others());
     // The operator knows better.
     assert_eq!(work(&begin_anew(&two, &["cp1"]).unwrap()), [EtcdWork::Bootstrap, EtcdWork::Join]);
@@ -176,23 +176,20 @@ fn a_cluster_that_mesos_knows_is_not_begun_again_while_a_host_is_away() {
     // All hosts were seen: then the data are lost, and an empty cluster would let Mesos kill what still runs.
     let seen = PlanContext { framework, ..PlanContext::default() };
     let refused = decide(&hosts, "km", &seen).unwrap_err().to_string();
-    assert_eq!(
-        refused,
-        "no host has etcd's data, and Mesos has the cluster's framework (f-0001): the cluster has lost them"
-    );
+    assert_eq!(refused, "no host has etcd data, but Mesos has framework f-0001 of this cluster: etcd data is lost");
     assert!(decide(&hosts, "km", &PlanContext { begin_anew: true, ..seen }).is_ok());
 }
 
 #[test]
 fn an_empty_cluster_is_not_begun_over_lost_data() {
     let refused = plan(&[emptied("cp1", lost())], &[]).unwrap_err();
-    assert_eq!(refused.to_string(), "the data of etcd are lost: /var/lib/etcd on cp1 does not exist");
+    assert_eq!(refused.to_string(), "etcd data is lost: /var/lib/etcd on cp1 does not exist");
     let anew = begin_anew(&[emptied("cp1", lost())], &[]).unwrap();
     assert_eq!((work(&anew), anew.begin_anew), (vec![EtcdWork::Bootstrap], true));
     // A host of before the record, by what its units were started with.
     let old = EtcdData { exists: true, unit_recorded: true, ..EtcdData::default() };
     let refused = plan(&[emptied("cp1", old)], &[]).unwrap_err();
-    assert_eq!(refused.to_string(), "the data of etcd are lost: /var/lib/etcd on cp1 is empty");
+    assert_eq!(refused.to_string(), "etcd data is lost: /var/lib/etcd on cp1 is empty");
 }
 
 #[test]
@@ -203,7 +200,8 @@ fn one_of_three_that_lost_its_data_joins_again_and_the_folder_is_named() {
     let [two, three] = others();
     let plan_of = plan(&[emptied("cp1", lost()), two, three], &[]).unwrap();
     assert_eq!(work(&plan_of), [EtcdWork::Join, EtcdWork::None, EtcdWork::None]);
-    let why = "/var/lib/etcd does not exist: its former membership is replaced; members 3 → 3, quorum 2, stands the loss of 1";
+    let why =
+        "/var/lib/etcd does not exist; its former membership is replaced; members 3 → 3, quorum 2, tolerates 1 failure";
     assert_eq!(whys(&plan_of), [why]);
 }
 

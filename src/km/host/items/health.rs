@@ -9,6 +9,7 @@ use crate::host::access;
 use crate::host::events::Reporter;
 use crate::host::files::Root;
 use crate::host::http::{Http, Pause};
+use kmctl_core::protocol::HELD_PREFIX;
 use kmctl_core::protocol::host::{Change, Event, HealthSpec, Observed};
 
 impl OnHost for HealthSpec {
@@ -75,7 +76,9 @@ fn wait(root: &Root, spec: &HealthSpec, reporter: &mut Reporter<'_>) -> Result<(
     loop {
         let Some(last) = ask(&client, spec) else { return Ok(()) };
         let seconds = started.elapsed().as_secs();
-        if seconds >= spec.seconds {
+        // It waits for an operator.
+        let is_held = last.contains(HELD_PREFIX);
+        if is_held || seconds >= spec.seconds {
             return Err(AgentError::Unhealthy { what: spec.name.clone(), seconds, last });
         }
         if told.elapsed() >= Duration::from_secs(2) {

@@ -8,6 +8,9 @@ use crate::host::files::Root;
 use kmctl_core::k8s::names;
 use kmctl_core::protocol::host::{Change, HostMark, ObjectSpec, ObjectsSpec, Observed};
 
+/// Where km scheduler keeps its framework's id on the host.
+const FRAMEWORK_ID: &str = "/var/lib/kmctl/scheduler/framework-id";
+
 impl OnHost for ObjectsSpec {
     /// In a private root there is no API server.
     fn observe(&self, host: &mut Inspection<'_>) -> Result<Observed, AgentError> {
@@ -18,7 +21,7 @@ impl OnHost for ObjectsSpec {
         if !run.host.root.is_host() {
             return Ok(Change::Unchanged);
         }
-        claim_cluster(run.host.root, &self.kubeconfig, &run.header.mark.mark)?;
+        claim_cluster(run.host.root, &self.kubeconfig, &run.header.mark.mark, run.header.etcd.begin_anew)?;
         let changed = write(run.host.root, &self.kubeconfig, &self.objects)?;
         Ok(if changed > 0 { Change::Updated } else { Change::Unchanged })
     }
@@ -71,9 +74,12 @@ fn write(root: &Root, kubeconfig: &str, objects: &[ObjectSpec]) -> Result<usize,
 
 /// Keeps the cluster's id in the API as well, so that an API server with another store is noticed.
 ///
+/// A store that knows nothing of the framework that this host knows is empty or older. Only a bootstrap that the operator
+/// has asked for takes it; the framework's id is then stored again, so that km scheduler ends what is left of the old cluster.
+///
 /// # Errors
-/// The API server serves another cluster.
-fn claim_cluster(root: &Root, kubeconfig: &str, mark: &HostMark) -> Result<(), AgentError> {
+/// The API server serves another cluster, or an empty store.
+fn claim_cluster(root: &Root, kubeconfig: &str, mark: &HostMark, begin_anew: bool) -> Result<(), AgentError> {
     let Some(api) = Api::open(root, kubeconfig)? else { return Ok(()) };
     let name = names::CLUSTER_CONFIG_MAP;
     let path = format!("/api/v1/namespaces/{}/configmaps/{name}", names::NAMESPACE);
@@ -88,11 +94,29 @@ fn claim_cluster(root: &Root, kubeconfig: &str, mark: &HostMark) -> Result<(), A
             ))),
         };
     }
-    let object = json!({
-        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": names::NAMESPACE},
-        "data": {"name": mark.cluster, "id": mark.id},
-    });
+    if let Some(framework) = root.text(FRAMEWORK_ID)?.map(|text| text.trim().to_owned()).filter(|id| !id.is_empty()) {
+        let map = names::FRAMEWORK_CONFIG_MAP;
+        let path = format!("/api/v1/namespaces/{}/configmaps/{map}", names::NAMESPACE);
+        let live = api.get(&path).map_err(failed)?;
+        let known = live.is_some_and(|live| live["data"]["id"].is_string());
+        if !known && !begin_anew {
+            return Err(AgentError::Refused(format!(
+                "the API server's store is empty or older: it has no record of framework {framework}, which this host knows"
+            )));
+        }
+        if !known {
+            let object = config_map(map, &json!({"id": framework}));
+            api.apply(&path, &object).map_err(failed)?;
+        }
+    }
+    let object = config_map(name, &json!({"name": mark.cluster, "id": mark.id}));
     api.apply(&path, &object).map_err(failed)
+}
+
+fn config_map(name: &str, data: &Value) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": names::NAMESPACE}, "data": data,
+    })
 }
 
 /// Kind and name, e.g. `ClusterRole km-scheduler`.

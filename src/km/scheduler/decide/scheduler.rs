@@ -100,6 +100,7 @@ impl Scheduler {
             agents: self.agents.len(),
             suppressed: self.demand.is_suppressed(),
             acting: self.acting(),
+            held: None,
             min: self.bounds.min,
             max: self.bounds.max,
         }
