@@ -56,6 +56,11 @@ impl<'a, 'out> Run<'a, 'out> {
         next
     }
 
+    /// Has this run, or the next one, restart every unit that runs.
+    pub(crate) fn outdate_units(&self) -> Result<(), AgentError> {
+        self.header.units.iter().try_for_each(|spec| units::outdate(self.host.root, &spec.name))
+    }
+
     /// A unit may be running with the file that is about to be replaced. This is recorded first, so that the unit is
     /// restarted by this run, or by the next one if this one is killed in between.
     pub(crate) fn outdate(&self, paths: &[String]) -> Result<(), AgentError> {

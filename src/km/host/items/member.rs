@@ -20,7 +20,13 @@ impl OnHost for MemberSpec {
     }
 
     fn apply(&self, run: &mut Run<'_, '_>) -> Result<Change, AgentError> {
-        prepare(run.host.root, self, &run.header.etcd)
+        let change = prepare(run.host.root, self, &run.header.etcd)?;
+        if change == Change::Created && run.header.etcd.begin_anew {
+            // What runs has the old cluster in memory. An API server creates the objects that others need, such as their
+            // roles, only when it starts.
+            run.outdate_units()?;
+        }
+        Ok(change)
     }
 }
 
