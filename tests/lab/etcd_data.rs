@@ -117,6 +117,47 @@ fn no_empty_cluster_begins_where_etcds_data_are_gone() {
 
 #[test]
 #[ignore = "needs the lab: scripts/test"]
+fn km_scheduler_touches_no_task_where_the_apis_store_does_not_know_its_framework() {
+    let lab = Lab::ready();
+    let namespace = Namespace::new(&lab, "held");
+    namespace.deployment("lives", 2, "50m", "32Mi");
+    let before = identities(&lab.wait_for_pods("held", 2, NODE_START));
+    let tasks = living(&lab);
+    let record = lab.get(&["-n", "kube-system", "configmap", "kmctl-framework"]).expect("the record of the framework");
+    // As after an older backup: neither the framework nor its pods.
+    lab.ssh("cp1", "systemctl stop km-scheduler kube-scheduler").success();
+    lab.kubectl(&["-n", "kube-system", "delete", "configmap", "kmctl-framework"]).success();
+    lab.kubectl(&["-n", "held", "delete", "deployment", "lives", "--cascade=orphan"]).success();
+    lab.kubectl(&["-n", "held", "delete", "pods", "--all", "--force", "--grace-period=0"]).success();
+    lab.ssh("cp1", "systemctl start km-scheduler kube-scheduler").success();
+    let healthz = || {
+        let answer = lab.ssh("cp1", &format!("curl -s http://{}:10271/healthz", lab.address("cp1"))).stdout;
+        answer.starts_with("held: the API has no record of framework").then_some(())
+    };
+    eventually(SETTLE, "km scheduler to hold", healthz);
+    std::thread::sleep(Duration::from_secs(20));
+    assert_eq!(living(&lab), tasks, "no task is touched");
+    let status = lab.kmctl(&["status"]);
+    assert!(status.stderr.contains("no record of framework") || status.stdout.contains("no record of framework"));
+    let up = lab.kmctl(&["up", "--yes"]);
+    assert!(up.status == 1 && up.stderr.contains("no record of framework"), "{}: {}", up.status, up.stderr);
+    let events = lab.list(&["-n", "kube-system", "events"]);
+    assert!(events.iter().any(|event| event["reason"] == "Held"), "no event");
+    assert_eq!(living(&lab), tasks, "no task is touched");
+
+    // The store is back.
+    let data = serde_json::json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kmctl-framework", "namespace": "kube-system"},
+        "data": record["data"],
+    });
+    lab.apply(&data.to_string());
+    eventually(SETTLE, "km scheduler to connect", || lab.framework()["connected"].as_bool().filter(|connected| *connected));
+    lab.kmctl(&["up", "--yes"]).success();
+    drop((before, namespace));
+}
+
+#[test]
+#[ignore = "needs the lab: scripts/test"]
 fn lost_data_are_given_up_only_by_name() {
     let lab = Lab::ready();
     lab.ssh("cp1", "systemctl stop etcd && mv /var/lib/etcd /srv/etcd.lost").success();
