@@ -26,14 +26,14 @@ pub struct Transcript {
 /// Pattern and what stands for it.
 const VARYING: [(&str, &str); 15] = [
     // A step that takes long says so; how many do depends on the machine.
-    (r"(?m)^  .* … \d+ s(: .*)?\n", ""),
+    (r"(?m)^  .* … (?:\d+[hms])+(: .*)?\n", ""),
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "<time>"),
     (r"SHA256:[A-Za-z0-9+/]{43}", "SHA256:<fingerprint>"),
     (r"[0-9a-f]{64}", "<sha256>"),
     (r#""[0-9a-f]{32}""#, "\"<cluster id>\""),
     (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(-[A-Z]\d+)?", "<id>"),
     (r"process \d+ on the host", "process <pid> on the host"),
-    (r"\d+ cpus, [0-9.]+ GiB memory, [0-9.]+ GiB free", "<n> cpus, <n> GiB memory, <n> GiB free"),
+    (r"\d+ CPU, [0-9.]+ GiB memory, [0-9.]+ GiB free", "<n> CPU, <n> GiB memory, <n> GiB free"),
     (r"((?:authority|certificate|key)-data): [>|]?-?\s*\S+", "$1: <base64>"),
     (r"(?m)^([ ]*\S+-data: <base64>\n)(\s+[A-Za-z0-9+/=]{40,}\n)+", "$1"),
     (r"kmctl \d+\.\d+\.\d+", "kmctl <version>"),

@@ -34,7 +34,11 @@ pub(super) async fn plan(
         let mut context =
             PlanContext { unseen: inspection.unseen(), allow_remove, begin_anew, ..PlanContext::default() };
         let mut decided = decide_for(&inspection.inspected, km, &context);
-        if decided.as_ref().is_ok_and(Plan::begins) && !begin_anew {
+        let may_begin = match &decided {
+            Ok(plan) => plan.begins(),
+            Err(error) => matches!(error, PlanError::MayHaveData { .. }),
+        };
+        if may_begin && !begin_anew {
             context.framework = framework(session, loaded, inspection).await?;
             decided = decide_for(&inspection.inspected, km, &context);
         }

@@ -62,7 +62,8 @@ async fn pack(
     out: PathBuf,
     context: &Context,
 ) -> Result<Code, Failure> {
-    let step = context.progress.step("", &format!("Creating {}", out.display()));
+    let name = out.display().to_string();
+    let step = context.progress.step("", &format!("Creating {name}"));
     let progress = context.progress.clone();
     // Packing keeps a CPU busy for seconds, and Ctrl-C must still be handled.
     let manifest = tokio::task::spawn_blocking(move || {
@@ -70,7 +71,7 @@ async fn pack(
     });
     match manifest.await? {
         Ok(manifest) => {
-            step.done(&summary(&manifest));
+            step.done(&format!("Created {name}: {}", summary(&manifest)));
             Ok(Code::Ok)
         }
         Err(error) => {

@@ -55,7 +55,8 @@ pub async fn run(args: Args, context: &Context) -> Result<Code, Failure> {
 }
 
 async fn verify(file: PathBuf, context: &Context) -> Result<Code, Failure> {
-    let step = context.progress.step("", &format!("Verifying {}", file.display()));
+    let name = file.display().to_string();
+    let step = context.progress.step("", &format!("Verifying {name}"));
     let verified = tokio::task::spawn_blocking(move || {
         let bundle = Bundle::open(&file)?;
         bundle.verify(|_| true)?;
@@ -64,7 +65,7 @@ async fn verify(file: PathBuf, context: &Context) -> Result<Code, Failure> {
     .await?;
     match verified {
         Ok(manifest) => {
-            step.done(&format!("Verified {}", summary(&manifest)));
+            step.done(&format!("Verified {name}: {}", summary(&manifest)));
             if context.settings.output == OutputFormat::Json {
                 context.json(&manifest)?;
             }
