@@ -151,7 +151,9 @@ fn km_scheduler_touches_no_task_where_the_apis_store_does_not_know_its_framework
         "data": record["data"],
     });
     lab.apply(&data.to_string());
-    eventually(SETTLE, "km scheduler to connect", || lab.framework()["connected"].as_bool().filter(|connected| *connected));
+    eventually(SETTLE, "km scheduler to connect", || {
+        lab.framework()["connected"].as_bool().filter(|connected| *connected)
+    });
     lab.kmctl(&["up", "--yes"]).success();
     drop((before, namespace));
 }

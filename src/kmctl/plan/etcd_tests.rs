@@ -184,8 +184,8 @@ fn a_cluster_that_mesos_knows_is_not_begun_again_while_a_host_is_away() {
 fn an_empty_cluster_is_not_begun_over_lost_data() {
     let refused = plan(&[emptied("cp1", lost())], &[]).unwrap_err();
     assert_eq!(refused.to_string(), "etcd data is lost: /var/lib/etcd on cp1 does not exist");
-    let anew = begin_anew(&[emptied("cp1", lost())], &[]).unwrap();
-    assert_eq!((work(&anew), anew.begin_anew), (vec![EtcdWork::Bootstrap], true));
+    let accepted = begin_anew(&[emptied("cp1", lost())], &[]).unwrap();
+    assert_eq!((work(&accepted), accepted.begin_anew), (vec![EtcdWork::Bootstrap], true));
     // A host of before the record, by what its units were started with.
     let old = EtcdData { exists: true, unit_recorded: true, ..EtcdData::default() };
     let refused = plan(&[emptied("cp1", old)], &[]).unwrap_err();
