@@ -65,7 +65,7 @@ pub fn judge_machine(host: &str, machine: &Machine) -> Vec<Finding> {
         let ours = PORTS.iter().any(|(known, ours)| known == port && program.starts_with(ours));
         if !ours {
             let text = format!("port {port} is in use by {program}");
-            found.push(Finding::error(host, text, format!("stop it or move it to another port")));
+            found.push(Finding::error(host, text, "stop it or move it to another port"));
         }
     }
     found
