@@ -232,7 +232,7 @@ fn status_shows_everything_and_watches() {
     let host = lab.hosts("control-plane").remove(0);
     lab.ssh(&host, "echo '# by hand' >> /etc/kmctl/scheduler.yaml").success();
     let status = lab.kmctl(&["status"]);
-    assert!(status.stdout.contains("differs from cluster.yaml (/etc/kmctl/scheduler.yaml)"), "{}", status.stdout);
+    assert!(status.stdout.contains("differs from cluster.yaml (/etc/kmctl/scheduler.yaml"), "{}", status.stdout);
     lab.kmctl(&["up", "--yes"]).success();
 
     let mut child = lab

@@ -297,6 +297,18 @@ fn a_learner_that_a_killed_run_left_gets_its_vote() {
 }
 
 #[test]
+fn a_first_start_that_a_killed_run_left_open_is_completed() {
+    let open = living("cp1", &["cp1"], |item| {
+        if item.name == "etcd member cp1 votes" {
+            item.observed = differs("its first start is not completed", None);
+        }
+    });
+    let plan = plan(&[open], &[]).unwrap();
+    assert_eq!(work(&plan), [EtcdWork::Start]);
+    assert!(!plan.is_empty());
+}
+
+#[test]
 fn a_member_that_the_file_does_not_name_is_told_and_removed_only_when_allowed() {
     let listed = ["cp1", "cp2", "cp3", "cp4"];
     let hosts = [living("cp1", &listed, |_| ()), living("cp2", &listed, |_| ())];
