@@ -63,10 +63,11 @@ fn lacks_vote(manifest: &HostManifest, found: &Found) -> bool {
     votes.any(|(_, found)| matches!(found.observed, Observed::Different { .. }))
 }
 
-/// Whether etcd lists the host as a member that votes.
-fn votes(manifest: &HostManifest, found: &Found) -> bool {
+/// Whether the host has its vote, but its first start has not been completed.
+fn is_unfinished(manifest: &HostManifest, found: &Found) -> bool {
     let Found::Observed(found) = found else { return false };
-    found.members.iter().any(|member| !member.learner && member.name == manifest.host)
+    let votes = found.members.iter().any(|member| !member.learner && member.name == manifest.host);
+    votes && found.etcd_data.record.as_ref().is_some_and(|data| !data.started)
 }
 
 /// Whether a step is for etcd's own unit, or for its health check.
@@ -247,11 +248,10 @@ pub(super) fn assign(
         if data {
             let action = |planned| steps.iter().find(|step| is_etcd(step, planned)).map(|drafted| drafted.step.action);
             plan.etcd = match (action(Planned::Running), action(Planned::Awaited)) {
-                _ if lacks_vote(manifest, found) && !votes(manifest, found) => EtcdWork::Join,
+                _ if lacks_vote(manifest, found) && !is_unfinished(manifest, found) => EtcdWork::Join,
                 (Some(Action::Restart), _) => EtcdWork::Restart,
                 (Some(_), _) | (None, Some(_)) => EtcdWork::Start,
-                // It votes, and its first start has to be completed.
-                (None, None) if lacks_vote(manifest, found) => EtcdWork::Start,
+                (None, None) if is_unfinished(manifest, found) => EtcdWork::Start,
                 (None, None) => EtcdWork::None,
             };
             continue;

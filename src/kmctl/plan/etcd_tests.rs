@@ -303,7 +303,10 @@ fn a_first_start_that_a_killed_run_left_open_is_completed() {
             item.observed = differs("its first start is not completed", None);
         }
     });
-    let plan = plan(&[open], &[]).unwrap();
+    let (manifest, Found::Observed(found)) = open else { unreachable!() };
+    let record = DataRecord { id: "1".to_owned(), mounted: false, started: false };
+    let etcd_data = EtcdData { record: Some(record), label: Some("1".to_owned()), wal: true, ..EtcdData::default() };
+    let plan = plan(&[(manifest, Found::Observed(Box::new(Observations { etcd_data, ..*found })))], &[]).unwrap();
     assert_eq!(work(&plan), [EtcdWork::Start]);
     assert!(!plan.is_empty());
 }
