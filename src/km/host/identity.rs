@@ -2,8 +2,7 @@
 use std::fs;
 
 use kmctl_core::protocol::host::{
-    Change, EMPTY_FILE_SYSTEM, HostMark, MARK, MARK_FORMAT, MarkClaim, Ownership, OwnershipError,
-    SCHEDULER_CONFIGURATION, TRACES,
+    Change, EMPTY_FILE_SYSTEM, HostMark, MARK, MarkClaim, Ownership, OwnershipError, SCHEDULER_CONFIGURATION, TRACES,
 };
 
 use super::AgentError;
@@ -15,7 +14,7 @@ const MEMBER: &str = "/var/lib/etcd/member";
 /// What the host says about whose it is.
 pub(crate) fn read(root: &Root) -> Result<Ownership, AgentError> {
     let mark = match root.text(MARK)? {
-        Some(text) => Some(parse(&text)?),
+        Some(text) => Some(HostMark::parse(&text).map_err(AgentError::Refused)?),
         None => None,
     };
     let unmarked = match root.text(SCHEDULER_CONFIGURATION)? {
@@ -24,15 +23,6 @@ pub(crate) fn read(root: &Root) -> Result<Ownership, AgentError> {
     };
     let traces = TRACES.iter().filter(|path| is_used(root, path)).map(|path| (*path).to_owned()).collect();
     Ok(Ownership { mark, unmarked, traces })
-}
-
-fn parse(text: &str) -> Result<HostMark, AgentError> {
-    let unusable = |why: String| AgentError::Refused(format!("{MARK} does not say whose the host is: {why}"));
-    let mark: HostMark = serde_json::from_str(text).map_err(|error| unusable(error.to_string()))?;
-    match mark.format {
-        MARK_FORMAT => Ok(mark),
-        format => Err(unusable(format!("its format is {format}, and this km knows {MARK_FORMAT}"))),
-    }
 }
 
 /// Whether it is a file, or a directory that is not empty.
@@ -83,6 +73,7 @@ fn refused(error: OwnershipError) -> AgentError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kmctl_core::protocol::host::MARK_FORMAT;
 
     fn claimed(cluster: &str, id: &str, member: &str, instead_of: Option<&str>) -> MarkClaim {
         let (cluster, id, member) = (cluster.to_owned(), id.to_owned(), member.to_owned());

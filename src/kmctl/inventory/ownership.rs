@@ -1,7 +1,5 @@
 //! Whose a host is, read with a shell: `km` may not be installed there, or be of another version.
-use kmctl_core::protocol::host::{
-    EMPTY_FILE_SYSTEM, HostMark, MARK, MARK_FORMAT, Ownership, SCHEDULER_CONFIGURATION, TRACES,
-};
+use kmctl_core::protocol::host::{EMPTY_FILE_SYSTEM, HostMark, MARK, Ownership, SCHEDULER_CONFIGURATION, TRACES};
 
 /// A shell function `ownership` that prints `mark`, `unmarked` and `trace` lines. It needs only a POSIX shell.
 pub(super) fn shell() -> String {
@@ -34,7 +32,7 @@ fn below(root: &str) -> String {
 /// The host's mark cannot be read.
 pub(super) fn take(ownership: &mut Ownership, key: &str, value: &str) -> Result<bool, String> {
     match key {
-        "mark" => ownership.mark = Some(parse(value)?),
+        "mark" => ownership.mark = Some(HostMark::parse(value)?),
         "unmarked" if value.is_empty() => {}
         "unmarked" => ownership.unmarked = Some(value.to_owned()),
         "trace" => drop(ownership.traces.insert(value.to_owned())),
@@ -43,18 +41,10 @@ pub(super) fn take(ownership: &mut Ownership, key: &str, value: &str) -> Result<
     Ok(true)
 }
 
-fn parse(text: &str) -> Result<HostMark, String> {
-    let mark: HostMark =
-        serde_json::from_str(text).map_err(|error| format!("{MARK} does not say whose the host is: {error}"))?;
-    match mark.format {
-        MARK_FORMAT => Ok(mark),
-        format => Err(format!("the format of {MARK} is {format}, and this kmctl knows {MARK_FORMAT}")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kmctl_core::protocol::host::MARK_FORMAT;
 
     fn read(text: &str) -> Result<Ownership, String> {
         let mut ownership = Ownership::default();

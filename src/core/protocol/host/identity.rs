@@ -53,6 +53,21 @@ pub struct HostMark {
     pub member: String,
 }
 
+impl HostMark {
+    /// Reads the content of [`MARK`].
+    ///
+    /// # Errors
+    /// Why it does not say whose the host is.
+    pub fn parse(text: &str) -> Result<HostMark, String> {
+        let unusable = |why: String| format!("{MARK} does not say whose the host is: {why}");
+        let mark: HostMark = serde_json::from_str(text).map_err(|error| unusable(error.to_string()))?;
+        match mark.format {
+            MARK_FORMAT => Ok(mark),
+            format => Err(unusable(format!("its format is {format}, and {MARK_FORMAT} is known here"))),
+        }
+    }
+}
+
 /// The mark that a host has or receives before it is changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
